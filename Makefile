@@ -124,6 +124,7 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.ended
 	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.changes
 
 chaos: $(DEV) ## Kill processes and corrupt calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))

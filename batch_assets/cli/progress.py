@@ -191,4 +191,6 @@ def describe_requests(report: RequestsReport) -> str:
         parts.append(count(report.rejected, "row") + " rejected")
     if report.is_refresh:
         parts.append("part of a refresh")
+    if report.is_unchanged:
+        parts.append("nothing has changed")
     return ", ".join(parts)

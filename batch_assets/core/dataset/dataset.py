@@ -39,6 +39,7 @@ class Dataset:
         schema: The columns and their types.
         key: The column of the row key.
         carried: The columns to carry into results: names in the dataset to names in results.
+        has_read_file: Whether templates have read files of the dataset's folder.
 
     Raises:
         DatasetError: When a file or column is missing, the format is unknown, a file cannot be read, or a query
@@ -52,6 +53,7 @@ class Dataset:
         self._recorded = recorded or {}
         self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
         self.location = config.location
+        self.has_read_file = False
         self._rows_from = self._open(pipeline, table, partition)
         try:
             self._settle(pipeline)
@@ -236,6 +238,7 @@ class Dataset:
         Raises:
             ValueError: When there is no such file, or rows may not name it.
         """
+        self.has_read_file = True
         return self._rows_from.read_file(name)
 
     def _check_types(self, types: dict[str, str]) -> None:

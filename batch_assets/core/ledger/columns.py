@@ -73,6 +73,7 @@ class SubmissionColumns(TypedDict, total=False):
     joined_at: float | None
     counts: str | None
     examined: str | None
+    last_join: str | None
     ask_again: int
     announced_at: float | None
     fresh_after: float | None

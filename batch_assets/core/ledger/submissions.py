@@ -284,7 +284,14 @@ def begin_all(tx: Transaction, pipeline: str, partitions: Collection[str]) -> in
 
 
 def joined(
-    tx: Transaction, submission_id: str, seq: int, counts: dict[str, int], ask_again: int, waits: list[str]
+    tx: Transaction,
+    submission_id: str,
+    seq: int,
+    counts: dict[str, int],
+    ask_again: int,
+    waits: list[str],
+    *,
+    last_join: str | None = None,
 ) -> bool:
     """Record a join of results.
 
@@ -295,6 +302,7 @@ def joined(
         counts: Rows by result_type.
         ask_again: The number of requests that failed for a passing reason and that are not in flight.
         waits: Ids of request files in flight with other such requests, of any submission.
+        last_join: What a later join has to know to be skipped. It is recorded only if every row is final.
 
     Returns:
         Whether every row has its final type.
@@ -307,6 +315,7 @@ def joined(
         "counts": counted,
         "examined": None,
         "ask_again": ask_again,
+        "last_join": last_join if final else None,
     }
     # The requests of files that were let go since the join began are retried too.
     if dropped := let_go(tx, waits):
@@ -324,6 +333,23 @@ def joined(
     return final
 
 
+def joined_as_before(tx: Transaction, final: Submission, seq: int) -> bool:
+    """Record that the table of a final submission needs no other join.
+
+    Args:
+        tx: The transaction.
+        final: The submission as it was when its inputs were compared.
+        seq: The newest number in the history at that time.
+
+    Returns:
+        False if the submission has changed since, so that nothing is recorded.
+    """
+    if by_id(tx, final.id) != final:
+        return False
+    _update(tx, final.id, joined_seq=seq)
+    return True
+
+
 def _reopen(tx: Transaction, final: Submission, reason: str, **values: Unpack[SubmissionColumns]) -> None:
     """Return a final submission, whose rows wait again, to the state that it had before it became final."""
     earlier = replace(final, final_at=None).state
@@ -339,16 +365,16 @@ def join_again(tx: Transaction, submission_id: str) -> None:
     """Request another join of the table, whatever is recorded about earlier joins."""
     before = by_id(tx, submission_id)
     if before.final_at is not None:
-        _reopen(tx, before, "its table is written again", joined_seq=None)
+        _reopen(tx, before, "its table is written again", joined_seq=None, last_join=None)
     else:
-        _update(tx, submission_id, joined_seq=None)
+        _update(tx, submission_id, joined_seq=None, last_join=None)
 
 
 def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
     """Cancel a submission: nothing more of it is sent or retried, and its table is to be joined again."""
     if by_id(tx, submission_id).is_canceled:
         return
-    move(tx, SubmissionMove.CANCEL, submission_id, reason, ask_again=0, joined_seq=None)
+    move(tx, SubmissionMove.CANCEL, submission_id, reason, ask_again=0, joined_seq=None, last_join=None)
 
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:

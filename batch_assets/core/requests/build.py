@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,26 +15,22 @@ from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.errors import BusyError, DatasetError
+from batch_assets.core.errors import BusyError
 from batch_assets.core.io.memory import release_memory
-from batch_assets.core.ledger import Lease, leases
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.remedies import NamePartition
-from batch_assets.core.requests.garbage import remove_garbage
-from batch_assets.core.requests.newest_submission import NewestSubmission, newest_submission
-from batch_assets.core.requests.recorded_kinds import recorded_kinds
+from batch_assets.core.requests.inputs import BuildInputs, preparing_build, reading_inputs
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
-from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer, row_templates
+from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer
 from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
+from batch_assets.core.requests.unchanged import unchanged_submission
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
-from batch_assets.core.store.missing_responses import reopen_lost, with_readable_responses
-from batch_assets.core.template.row_templates import RowTemplates
+from batch_assets.core.store.missing_responses import with_readable_responses
 
 _log = logging.getLogger("batch_assets")
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
@@ -59,6 +53,9 @@ def build_requests(
     table: Any = None,
 ) -> RequestsReport:
     """Read the dataset and write a submission of the requests that have to be sent.
+
+    If the dataset and the pipeline are as they were and every row is answered or rejected, the submission in force
+    remains and no row is read.
 
     Args:
         root: The root.
@@ -83,21 +80,25 @@ def build_requests(
     again = AskAgain(retry_failed, refresh, limit, accept_rendering)
     if pipeline.config.notify:
         note_targets(root, [pipeline])
-    with _reading(root, pipeline, partition, table) as inputs:
-        check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
-        _readable(
-            root,
-            lambda: check_rendering(
-                root, pipeline, partition, inputs.newest, inputs.dataset, inputs.templates, again
-            ),
-        )
-        for _ in range(_BUILDS):
-            report = _readable(
-                root, lambda: _begun(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
+    with preparing_build(root, pipeline, partition) as before:
+        unchanged = unchanged_submission(root.storage, before.newest, before.digest, again)
+        if unchanged is not None:
+            return unchanged
+        with reading_inputs(root, pipeline, partition, table, before) as inputs:
+            check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
+            _readable(
+                root,
+                lambda: check_rendering(
+                    root, pipeline, partition, before.newest, inputs.dataset, inputs.templates, again
+                ),
             )
-            release_memory()
-            if report is not None:
-                return report
+            for _ in range(_BUILDS):
+                report = _readable(
+                    root, lambda: _begun(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
+                )
+                release_memory()
+                if report is not None:
+                    return report
     raise BusyError(f"request files of {pipeline.name} were sent during each of {_BUILDS} builds: run it again")
 
 
@@ -125,56 +126,18 @@ def count_requests(
         ConfigError: When the pipeline does not fit the dataset's columns.
         BusyError: When other processes worked on this pipeline's requests the whole time.
     """
-    with _reading(root, pipeline, partition, table) as inputs:
+    with (
+        preparing_build(root, pipeline, partition) as before,
+        reading_inputs(root, pipeline, partition, table, before) as inputs,
+    ):
         return _readable(root, lambda: _begun(root, pipeline, partition, inputs, again, on_requests).count())
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The inputs of a build.
-
-    Attributes:
-        newest: The partition's newest submission so far; `None` without one.
-        dataset: The rows.
-        templates: The templates that render them.
-        lease: Ensures that no other process builds requests of the pipeline.
-    """
-
-    newest: NewestSubmission | None
-    dataset: Dataset
-    templates: RowTemplates
-    lease: Lease
-
-
-@contextmanager
-def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[_Inputs]:
-    """Open what a build reads, while no other process works on the pipeline's requests."""
-    if pipeline.partitions is not None and not partition:
-        raise DatasetError(
-            f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
-            remedy=NamePartition(),
-        )
-    with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
-        root.catch_up_for(pipeline.name, partition, lease)
-        root.check_files(pipeline.name)
-        remove_garbage(root, pipeline.name, partition)
-        for problem in reopen_lost(root, pipeline.name):
-            _log.warning(problem)
-        # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
-        # one process at a time.
-        newest = newest_submission(root, pipeline, partition)
-        kinds = recorded_kinds(root, pipeline, partition, newest)
-        with Dataset(pipeline, table, partition, kinds) as dataset:
-            templates = row_templates(pipeline, dataset)
-            _check_against_dataset(pipeline, dataset, templates)
-            yield _Inputs(newest, dataset, templates, lease)
 
 
 def _begun(
     root: Root,
     pipeline: Pipeline,
     partition: str,
-    inputs: _Inputs,
+    inputs: BuildInputs,
     again: AskAgain,
     on_requests: OnRequests | None = None,
 ) -> _Build:
@@ -195,18 +158,6 @@ def _readable(root: Root, read: Callable[[], T]) -> T:
 
 def _ignore_rows(rows: int) -> None:
     """Do nothing with the number of rows read, for callers that show no progress."""
-
-
-def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
-    pipeline.check_columns(dataset.carried)
-    columns = {*dataset.schema.names, dataset.key}
-    unknown = sorted(templates.reads - columns)
-    if unknown:
-        problem = (
-            f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; "
-            f"its columns: {', '.join(sorted(columns))}"
-        )
-        raise pipeline.error(templates.where(unknown[0]), problem)
 
 
 def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
@@ -232,20 +183,21 @@ class _Build:
         root: Root,
         pipeline: Pipeline,
         partition: str,
-        inputs: _Inputs,
+        inputs: BuildInputs,
         again: AskAgain,
         on_requests: OnRequests | None = None,
     ) -> None:
         dataset, templates = inputs.dataset, inputs.templates
-        self._dataset, self._lease = dataset, inputs.lease
+        self._dataset, self._templates, self._before = dataset, templates, inputs.before
+        self._files_known = dict(templates.files)
         self._again, self._on_requests = again, on_requests
         self._erased = ErasedRows(
             ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names
         )
-        self._selection = Selection(root, pipeline, partition, inputs.newest, again)
+        self._selection = Selection(root, pipeline, partition, inputs.before.newest, again)
         self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
         self._submission = NewSubmission(
-            root, pipeline, partition, dataset, inputs.lease, self._renderer.headers, self._selection
+            root, pipeline, partition, dataset, inputs.before.lease, self._renderer.headers, self._selection
         )
 
     @property
@@ -264,7 +216,9 @@ class _Build:
             `None` if request files that this build counted as unsent were sent meanwhile.
         """
         submission = self._submission
-        submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
+        submission.write(
+            self._read_rows(on_rows), limited=self._again.limit is not None, inputs=self._inputs_digest
+        )
         for problem in self._selection.lost_files():
             _log.warning(problem)
         mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail: nothing is registered yet
@@ -273,6 +227,11 @@ class _Build:
             return submission.report
         submission.remove()
         return None
+
+    def _inputs_digest(self) -> str | None:
+        """Return the digest of the inputs; `None` if the templates read files that it does not cover."""
+        read_more = self._dataset.has_read_file or self._templates.files != self._files_known
+        return None if read_more else self._before.digest
 
     def count(self) -> RequestsReport:
         """Count what would be built, without writing anything."""
@@ -286,7 +245,7 @@ class _Build:
         keys = KeyCheck(self._dataset)
         names = list(dict.fromkeys([*self._erased.reads, *self._dataset.carried, *self._renderer.reads]))
         for rows in self._dataset.rows(names):
-            self._lease.check()
+            self._before.lease.check()
             self._erased.hide(rows)
             row_keys = rows.stored_values(self._dataset.key)
             keys.watch(row_keys, rows.rejects)

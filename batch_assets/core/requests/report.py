@@ -27,6 +27,8 @@ class RequestsReport:
         bytes: The size of the HTTP bodies that they become.
         mixed_columns: Columns that are text because of a few values, if their kind was inferred by this run.
         is_refresh: The run begins or continues a refresh: answers from before it did not count.
+        is_unchanged: The dataset and the pipeline are as they were, so the submission in force remains, and no row
+            was read.
     """
 
     submission_id: str
@@ -43,6 +45,7 @@ class RequestsReport:
     bytes: int = 0
     mixed_columns: list[MixedColumn] = field(default_factory=list)
     is_refresh: bool = False
+    is_unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class AskAgain:
     refresh: bool = False
     limit: int | None = None
     accept_rendering: bool = False
+
+    @property
+    def asks_for_more(self) -> bool:
+        """Whether requests are sent again that are answered or given up."""
+        return self.retry_failed or self.refresh
 
 
 NOTHING_AGAIN = AskAgain()

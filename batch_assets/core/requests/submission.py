@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +18,10 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Selection
+from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
-from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.manifest import Fingerprint, Manifest
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
@@ -73,7 +74,7 @@ class NewSubmission:
         self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part)
         self._part_count = 0
 
-    def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
+    def write(self, rendered: Iterable[Rendered], *, limited: bool, inputs: Callable[[], str | None]) -> None:
         """Write the index and the request files while rows are rendered, then the manifest, which completes them.
 
         A failure removes everything.
@@ -81,11 +82,13 @@ class NewSubmission:
         Args:
             rendered: The groups of rows.
             limited: A limit may leave requests out.
+            inputs: Returns the `inputs_digest` of the build once all rows are rendered; `None` if other files were
+                read too.
         """
         try:
             with self._parts:
                 self._write_index(rendered, limited)
-            self._write_manifest()
+            self._write_manifest(inputs())
         except BaseException:
             self.remove()
             raise
@@ -144,7 +147,7 @@ class NewSubmission:
         self._part_count += 1
         return PartName(self._part_count - 1)
 
-    def _write_manifest(self) -> None:
+    def _write_manifest(self, inputs: str | None) -> None:
         """Write the manifest, which records the inputs and the files."""
         report, pipeline, files = self.report, self._pipeline, self._parts.written
         selection = self._selection
@@ -166,6 +169,7 @@ class NewSubmission:
             render_request=name_of(hook) if hook is not None else None,
             rendering=CURRENT,
             column_kinds=self._dataset.kinds or None,
+            fingerprint=self._fingerprint(inputs) if inputs is not None else None,
             bounded_schema=pipeline.bounded_schema,
             fresh_after=selection.fresh_after,
             waits=selection.waited_on if selection.fresh_after is not None else None,
@@ -182,6 +186,9 @@ class NewSubmission:
             files=files,
         )
         manifest.write(self._root.storage)
+
+    def _fingerprint(self, inputs: str) -> Fingerprint:
+        return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)
 
     def register(self) -> bool:
         """Register it, once written, in the ledger, unless files that counted as unsent were sent meanwhile.

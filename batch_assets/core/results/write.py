@@ -17,10 +17,11 @@ from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.ledger import Lease, examinations, leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.former_tables import is_former, move_former
 from batch_assets.core.results.join import ResultsJoin
+from batch_assets.core.results.last_join import LastJoin, inputs_digest
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
@@ -33,6 +34,8 @@ def write_results(
     root: Root, pipeline: str, partition: str = "", *, answers: Answers | None = None
 ) -> ResultsReport | None:
     """Join the newest submission's index with the responses in force and replace the table.
+
+    A complete table whose inputs are as they were at its join is left as it is.
 
     Args:
         root: The root.
@@ -57,6 +60,10 @@ def write_results(
             seq = tx.last_seq()
         if submission is None:
             return None
+        inputs = inputs_digest(root.storage, submission, refreshes, untried)
+        is_comparable = answers is None and not former
+        if is_comparable and (unchanged := _unchanged(root, lease, submission, seq, inputs, parts)) is not None:
+            return unchanged
         target = root.storage.path(*parts)
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
@@ -70,8 +77,38 @@ def write_results(
             if not report.held_back:
                 root.storage.publish(scratch, target)
                 report.problems += [] if former else move_former(root, pipeline, partition)
-        report.final = _record(root, lease, submission, seq, report, join.waits)
+        is_comparable = is_comparable and not report.held_back and not report.problems
+        table = root.storage.version(*parts) if is_comparable else None
+        last = LastJoin.of(inputs, table, report) if table is not None else None
+        report.final = _record(root, lease, submission, seq, report, join.waits, last)
         return report
+
+
+def _unchanged(
+    root: Root, lease: Lease, submission: Submission, seq: int, inputs: str, parts: tuple[str, ...]
+) -> ResultsReport | None:
+    """Return the report of the table in place, if a join would write the same table again; else `None`.
+
+    Args:
+        root: The root.
+        lease: The lease on the table.
+        submission: The submission.
+        seq: The newest number in the history.
+        inputs: See `inputs_digest`.
+        parts: The path of the table.
+    """
+    if submission.final_at is None:
+        return None
+    with root.ledger.read() as tx:
+        last = LastJoin.read(examinations.last_join(tx, submission.id))
+    if last is None or last.inputs != inputs:
+        return None
+    report = last.report_of(submission, root.storage, parts)
+    if report is not None:
+        with root.ledger.write() as tx:
+            if not lease.is_ours(tx) or not submissions.joined_as_before(tx, submission, seq):
+                return None
+    return report
 
 
 def _write(scratch: Path, join: ResultsJoin, submission: Submission, uri: str, lease: Lease) -> ResultsReport:
@@ -104,7 +141,13 @@ def _is_in_force(root: Root, submission: Submission) -> bool:
 
 
 def _record(
-    root: Root, lease: Lease, submission: Submission, seq: int, report: ResultsReport, waits: list[str]
+    root: Root,
+    lease: Lease,
+    submission: Submission,
+    seq: int,
+    report: ResultsReport,
+    waits: list[str],
+    last: LastJoin | None,
 ) -> bool:
     """Record the join, unless another process took over or the submission was canceled meanwhile.
 
@@ -115,6 +158,7 @@ def _record(
         seq: The newest number in the history at that time.
         report: What the table contains.
         waits: See `ResultsJoin.waits`.
+        last: What a later join has to know to be skipped; `None` if it must not be.
 
     Returns:
         Whether every row has its final type.
@@ -126,7 +170,10 @@ def _record(
             return False
         if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
             return False
-        return submissions.joined(tx, submission.id, seq, dict(report.counts), report.ask_again, waits)
+        text = last.model_dump_json() if last is not None else None
+        return submissions.joined(
+            tx, submission.id, seq, dict(report.counts), report.ask_again, waits, last_join=text
+        )
 
 
 def _is_complete(root: Root, submission: Submission) -> bool:

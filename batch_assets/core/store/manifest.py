@@ -85,6 +85,20 @@ class PartEntry(_Document):
         )
 
 
+class Fingerprint(_Document):
+    """What shows that another build would make the same submission.
+
+    Attributes:
+        inputs: A digest of everything that the build read.
+        files: The versions of the submission's index and rejected rows.
+        without_partition: The number of rows that belong to no partition.
+    """
+
+    inputs: str
+    files: list[str]
+    without_partition: int
+
+
 class Manifest(_Document):
     """The inputs of a submission. Fields without a default are in the manifests of every version.
 
@@ -104,6 +118,7 @@ class Manifest(_Document):
         rendering: The version of the rendering, see `Rendering`; `None` in early manifests for the first.
         column_kinds: The kinds of the dataset's columns, by which the next submission reads them, see `Kinds`;
             `None` in early manifests, and if no kind depends on other rows.
+        fingerprint: What shows that another build would make the same submission; `None` if nothing can show it.
         bounded_schema: The output schema of a pydantic model, with the limits that the API does not support.
         fresh_after: The identity of the refresh, in seconds since 1970; `None` if it is not part of a refresh.
         waits: The ids of the request files that were in flight when a refresh was built.
@@ -127,6 +142,7 @@ class Manifest(_Document):
             "render_request",
             "rendering",
             "column_kinds",
+            "fingerprint",
             "bounded_schema",
             "fresh_after",
             "waits",
@@ -148,6 +164,7 @@ class Manifest(_Document):
     render_request: str | None = None
     rendering: int | None = None
     column_kinds: dict[str, dict[str, Any]] | None = None
+    fingerprint: Fingerprint | None = None
     bounded_schema: dict[str, Any] | None = None
     fresh_after: float | None = None
     waits: list[str] | None = None

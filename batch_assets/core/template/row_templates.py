@@ -25,6 +25,11 @@ class RowTemplates:
         """The dataset columns that the templates read."""
         return self.params.columns | self.betas.columns
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The files beside the pipeline that the templates have read so far: name to digest."""
+        return self.params.files | self.betas.files
+
     def where(self, column: str) -> str:
         """Return the first field that reads the column."""
         return (self.params if column in self.params.columns else self.betas).where(column)

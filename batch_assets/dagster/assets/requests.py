@@ -55,6 +55,11 @@ def materialize_requests(
             f"{report.in_flight:,} in flight"
             f"{'; part of a refresh' if report.is_refresh else ''}"
         )
+        if report.is_unchanged:
+            context.log.info(
+                "The dataset and the pipeline are as they were, so no row was read: submission "
+                f"{report.submission_id} remains in force"
+            )
         if report.left_out:
             remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
             context.log.warning(

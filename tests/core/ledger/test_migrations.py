@@ -105,7 +105,7 @@ def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> N
     assert shape(";".join(sql for (sql,) in statements)) == shape(_FIRST.split("\n\n", 1)[1])
 
 
-@pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004", "0005", "0006", "0007"])
+@pytest.mark.parametrize("version", [None, *(script.revision for script in _SCRIPTS.walk_revisions())])
 def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     ledger_url: str, version: str | None
 ) -> None:

@@ -1,0 +1,101 @@
+"""What a build reads, opened while no other process builds requests of the pipeline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.ledger import Lease, leases
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import NamePartition
+from batch_assets.core.requests.garbage import remove_garbage
+from batch_assets.core.requests.newest_submission import NewestSubmission, newest_submission
+from batch_assets.core.requests.recorded_kinds import recorded_kinds
+from batch_assets.core.requests.row_renderer import row_templates
+from batch_assets.core.requests.unchanged import inputs_digest
+from batch_assets.core.root import Root
+from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.template.row_templates import RowTemplates
+
+_log = logging.getLogger("batch_assets")
+
+
+@dataclass(frozen=True)
+class BeforeBuild:
+    """What a build knows before it reads the dataset.
+
+    Attributes:
+        lease: Ensures that no other process builds requests of the pipeline.
+        newest: The partition's newest submission so far; `None` without one.
+        digest: See `inputs_digest`.
+    """
+
+    lease: Lease
+    newest: NewestSubmission | None
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class BuildInputs:
+    """The inputs of a build.
+
+    Attributes:
+        before: What was known before.
+        dataset: The rows.
+        templates: The templates that render them.
+    """
+
+    before: BeforeBuild
+    dataset: Dataset
+    templates: RowTemplates
+
+
+@contextmanager
+def preparing_build(root: Root, pipeline: Pipeline, partition: str) -> Iterator[BeforeBuild]:
+    """Settle what killed processes left, while no other process works on the pipeline's requests."""
+    if pipeline.partitions is not None and not partition:
+        raise DatasetError(
+            f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
+            remedy=NamePartition(),
+        )
+    with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
+        root.catch_up_for(pipeline.name, partition, lease)
+        root.check_files(pipeline.name)
+        remove_garbage(root, pipeline.name, partition)
+        for problem in reopen_lost(root, pipeline.name):
+            _log.warning(problem)
+        newest = newest_submission(root, pipeline, partition)
+        yield BeforeBuild(lease, newest, inputs_digest(root.storage, pipeline, partition))
+
+
+@contextmanager
+def reading_inputs(
+    root: Root, pipeline: Pipeline, partition: str, table: Any, before: BeforeBuild
+) -> Iterator[BuildInputs]:
+    """Open what a build reads.
+
+    The dataset is opened only with the lease: the newest submission must have the newest rows, and DuckDB allows
+    one process at a time.
+    """
+    kinds = recorded_kinds(root, pipeline, partition, before.newest)
+    with Dataset(pipeline, table, partition, kinds) as dataset:
+        templates = row_templates(pipeline, dataset)
+        _check_against_dataset(pipeline, dataset, templates)
+        yield BuildInputs(before, dataset, templates)
+
+
+def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
+    pipeline.check_columns(dataset.carried)
+    columns = {*dataset.schema.names, dataset.key}
+    unknown = sorted(templates.reads - columns)
+    if unknown:
+        problem = (
+            f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; "
+            f"its columns: {', '.join(sorted(columns))}"
+        )
+        raise pipeline.error(templates.where(unknown[0]), problem)

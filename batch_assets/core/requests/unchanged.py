@@ -1,0 +1,163 @@
+"""Recognize a dataset and a pipeline that are as they were, so that no row has to be read.
+
+Files count as unchanged if their names, sizes and versions are the same. The version of an object is its ETag. The
+version of a local file is its inode and the times of its last changes, as long as these were long enough before it
+was read: a change right after the reading could have the same times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.partition_rows import filled
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.newest_submission import NewestSubmission
+from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.store.erased import ErasedRecord
+from batch_assets.core.store.manifest import Fingerprint
+from batch_assets.core.template.rendering import CURRENT
+
+# File systems note times in steps of up to 2 seconds (FAT).
+_SETTLED_SECONDS = 2.0
+_ETAGS = ("ETag", "etag")
+_SETTLED_TYPES = {ResultType.SUCCEEDED, ResultType.REJECTED}
+# Fields of a pipeline file that no request and no row depends on.
+_ELSEWHERE = {"max_failed", "max_invalid", "notify", "op", "resource_key", "retention", "schedule", "watch"}
+
+
+def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str | None:
+    """Return a digest of everything that a build reads.
+
+    Call it before the dataset is read. A file that changes in between then counts as changed next time.
+
+    Args:
+        storage: The storage of the root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+
+    Returns:
+        `None` if an equal digest would not show equal inputs: the rows are no files, a file has no version or has
+        changed just now, the pipeline's own code changes requests, or code defines the partitions.
+    """
+    config = pipeline.config
+    if not config.dataset.kind.is_files or pipeline.hooks.render_request or pipeline.given_partitions is not None:
+        return None
+    files = _file_versions(pipeline, partition)
+    if files is None:
+        return None
+    erased = ErasedRecord.read(storage, pipeline.name)
+    inputs = [
+        version("batch-assets"),
+        CURRENT,
+        config.model_dump(exclude=_ELSEWHERE),
+        pipeline.prompt_digest,
+        pipeline.sent_schema,
+        pipeline.bounded_schema,
+        partition,
+        files,
+        erased.model_dump() if erased is not None else None,
+    ]
+    return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
+
+
+def _file_versions(pipeline: Pipeline, partition: str) -> list[tuple[Any, ...]] | None:
+    """The name and version of each file of the dataset; `None` if one of them has none that can be relied on."""
+    try:
+        located = LocatedFiles(filled(pipeline.config.dataset.pattern, partition), pipeline.project)
+        infos = located.infos()
+    except DatasetError:  # the build says what is wrong
+        return None
+    versions = []
+    for name, info in infos.items():
+        file_version = _local(name) if isinstance(located.fs, LocalFileSystem) else _remote(info)
+        if file_version is None:
+            return None
+        versions.append((name, *file_version))
+    return versions
+
+
+def _local(name: str) -> tuple[Any, ...] | None:
+    stat = Path(name).stat()
+    if max(stat.st_mtime, stat.st_ctime) > time.time() - _SETTLED_SECONDS:
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _remote(info: dict[str, Any]) -> tuple[Any, ...] | None:
+    etag = next((info[name] for name in _ETAGS if info.get(name)), None)
+    return (info.get("size"), etag) if etag is not None else None
+
+
+def fingerprint_of(
+    storage: Storage, pipeline: str, partition: str, report: RequestsReport, inputs: str
+) -> Fingerprint:
+    """Return what a manifest records so that a later build can be skipped.
+
+    Args:
+        storage: The storage of the root.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        report: The report of the build, which has written its index.
+        inputs: See `inputs_digest`.
+    """
+    files = _own_files(storage, pipeline, partition, report.submission_id)
+    return Fingerprint(inputs=inputs, files=files, without_partition=report.without_partition)
+
+
+def unchanged_submission(
+    storage: Storage, newest: NewestSubmission | None, inputs: str | None, again: AskAgain
+) -> RequestsReport | None:
+    """Return a report of the newest submission if a build would have the same rows and nothing to send.
+
+    Args:
+        storage: The storage of the root.
+        newest: The newest submission of the partition, and its manifest.
+        inputs: See `inputs_digest`.
+        again: What is sent again, and the limit.
+
+    Returns:
+        `None` if a build is needed: something has changed, not every row is answered or rejected, or the user asks
+        for more than that.
+    """
+    if newest is None or newest.manifest is None or inputs is None:
+        return None
+    record, fingerprint = newest.record, newest.manifest.fingerprint
+    if fingerprint is None or fingerprint.inputs != inputs or again.asks_for_more:
+        return None
+    is_plain = record.fresh_after is None and not record.left_out and not record.is_canceled
+    if (
+        not is_plain
+        or record.final_at is None
+        or record.ask_again
+        or not record.count_map.keys() <= _SETTLED_TYPES
+    ):
+        return None
+    if _own_files(storage, record.pipeline, record.partition, record.id) != fingerprint.files:
+        return None
+    return RequestsReport(
+        record.id,
+        rows=record.rows,
+        rejected=record.rejected,
+        requests=record.requests,
+        reused=record.requests,
+        without_partition=fingerprint.without_partition,
+        is_unchanged=True,
+    )
+
+
+def _own_files(storage: Storage, pipeline: str, partition: str, submission_id: str) -> list[str]:
+    """Return the versions of the files that describe a submission's rows; "" for one that is missing."""
+    folder = submission_parts(pipeline, partition, submission_id)
+    return [storage.version(*folder, name) or "" for name in ("index.parquet", "rejected.parquet")]

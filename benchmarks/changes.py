@@ -1,0 +1,120 @@
+"""`python -m benchmarks.changes`: what a run costs if nothing has changed, or 1 % of the rows.
+
+The emulator answers a dataset. Then all stages run again: with the same dataset, and after a change of 1 % of its
+rows. Prints the CPU seconds of each stage and the share of the first run. Exits with 1 if a limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.emulator import Emulator
+from benchmarks.references import make_dataset
+from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
+
+UNCHANGED_AT_MOST = 0.04
+# A file that was changed less than 2 seconds before it is read may change again without a sign.
+_SETTLED_SECONDS = 2.1
+
+
+def make_pipeline(folder: Path) -> Pipeline:
+    """A pipeline over the dataset in a folder."""
+    fields = {
+        "name": "bench",
+        "dataset": {"path": "rows.parquet", "key": "id"},
+        "params": {
+            "model": MODEL,
+            "max_tokens": MAX_TOKENS,
+            "system": SYSTEM,
+            "messages": [{"role": "user", "content": USER_TEMPLATE}],
+        },
+    }
+    return load_pipeline(fields, folder=folder, source="bench/defs.yaml")
+
+
+def run(folder: Path, emulator: Emulator) -> dict[str, float]:
+    """Run all stages until every row is final, each with a root of its own.
+
+    Returns:
+        CPU seconds by stage. The polls are not counted.
+    """
+    env = {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(folder / "root")}
+    seconds: dict[str, float] = {}
+
+    def measured(stage: str, work: Callable[[Root], bool]) -> bool:
+        with open_root(Settings.from_env(env)) as root:
+            began = time.process_time()
+            done = work(root)
+            seconds[stage] = seconds.get(stage, 0.0) + time.process_time() - began
+        return done
+
+    def is_final(root: Root) -> bool:
+        done = collect_results(root, "bench")
+        return done.results is not None and done.results.final
+
+    measured("requests", lambda root: bool(build_requests(root, make_pipeline(folder))))
+    measured("batches", lambda root: bool(submit_batches(root, "bench")))
+    while True:
+        with open_root(Settings.from_env(env)) as root:
+            while poll(root, now=True).calls:
+                time.sleep(POLL_SECONDS)
+        if measured("results", is_final):
+            return seconds
+
+
+def change(path: Path, one_in: int) -> None:
+    """Change the text of one row in so many."""
+    table = pq.read_table(path)
+    changed = pa.array(np.arange(len(table)) % one_in == 0)
+    text = table["text"].cast(pa.string())
+    other = pc.binary_join_element_wise(text, pa.scalar("It has changed."), " ")
+    position = table.schema.get_field_index("text")
+    pq.write_table(table.set_column(position, "text", pc.if_else(changed, other, text)), path)
+
+
+def main() -> None:
+    """Measure, and compare with the first run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.changes", description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, Emulator(latency=0.0) as emulator:
+        folder = Path(name)
+        path = folder / "rows.parquet"
+        make_dataset(path, options.rows)
+        time.sleep(_SETTLED_SECONDS)
+        first = sum(_printed("first run", run(folder, emulator)).values())
+        unchanged = sum(_printed("nothing changed", run(folder, emulator)).values()) / first
+        change(path, 100)
+        changed = sum(_printed("1 % changed", run(folder, emulator)).values()) / first
+    print(f"1 % changed: {changed:.1%} of the CPU time of the first run")
+    print(f"nothing changed: {unchanged:.1%} of the CPU time of the first run (limit: {UNCHANGED_AT_MOST:.0%})")
+    sys.exit(unchanged > UNCHANGED_AT_MOST)
+
+
+def _printed(name: str, seconds: dict[str, float]) -> dict[str, float]:
+    stages = ", ".join(f"{stage} {spent:.3f}" for stage, spent in seconds.items())
+    print(f"{name}: CPU seconds: {stages}", flush=True)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
