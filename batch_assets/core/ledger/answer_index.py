@@ -11,7 +11,7 @@ sequence. A database close to its pages finds them in one statement.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.records import Batch, to_records
 from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, FileState
 from batch_assets.core.ledger.tables import answer, asked, batch, index_check, indexed_file, request_file
@@ -31,7 +32,6 @@ PARTS = 16
 """Responses that are not used any more are removed in this many transactions."""
 
 _DIGEST_BYTES = 16
-_NUMBERS_AT_ONCE = 500
 # The version of a file that is not used any more. No file has it.
 _RETIRED = ""
 _IS_REQUEST_FILE = indexed_file.c.name_hash.is_(None)
@@ -120,8 +120,8 @@ def has_response_files(tx: Transaction, pipeline: str) -> bool:
 
 def of_numbers(tx: Transaction, pipeline: str, numbers: Collection[int]) -> list[IndexedFile]:
     """Return those of some numbers that are the newest of a response file of a pipeline, and complete."""
-    found: list[IndexedFile] = []
-    for chunk in _chunks(numbers):
+    known: list[IndexedFile] = []
+    for chunk in id_chunks(sorted(numbers)):
         files = _files(tx, _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.number.in_(chunk))
         newest = (
             sa.select(sa.func.max(indexed_file.c.number))
@@ -130,8 +130,8 @@ def of_numbers(tx: Transaction, pipeline: str, numbers: Collection[int]) -> list
             .group_by(indexed_file.c.name)
         )
         in_force = set(tx.execute(newest).scalars())
-        found += [file for file in files if file.number in in_force]
-    return found
+        known += [file for file in files if file.number in in_force]
+    return known
 
 
 def names_hash(names: Iterable[str]) -> tuple[int, int]:
@@ -170,8 +170,8 @@ def without_answers(tx: Transaction, pipeline: str) -> list[Batch]:
     """Return the batches of a pipeline whose answers are stored, and whose response file is not in the index."""
     is_indexed = (
         sa.exists()
-        .where(indexed_file.c.pipeline == pipeline, indexed_file.c.name == batch.c.id + ".parquet")
-        .where(_used(pipeline), indexed_file.c.requests.is_not(None))
+        .where(_used(pipeline), indexed_file.c.name == batch.c.id + ".parquet")
+        .where(indexed_file.c.requests.is_not(None))
     )
     statement = sa.select(batch).where(
         batch.c.pipeline == pipeline,
@@ -223,15 +223,20 @@ def begin(
 
 
 def complete(tx: Transaction, requests: dict[int, int]) -> None:
-    """Record that all requests of some files are in the index: their number, by the number of the file."""
-    for number, count in requests.items():
-        tx.execute(sa.update(indexed_file).where(indexed_file.c.number == number).values(requests=count))
+    """Record that all requests of one or more files are in the index: their number, by the number of the file."""
+    _set(tx, "requests", requests)
 
 
 def seen(tx: Transaction, versions: dict[int, str]) -> None:
-    """Record the versions of files, by number, that were not known when the files were written."""
-    for number, version in versions.items():
-        tx.execute(sa.update(indexed_file).where(indexed_file.c.number == number).values(version=version))
+    """Record the versions of one or more files, by number, that were not known when the files were written."""
+    _set(tx, "version", versions)
+
+
+def _set(tx: Transaction, column: str, values: Mapping[int, Any]) -> None:
+    """Set a column of one or more files, by number, with one statement."""
+    statement = sa.update(indexed_file).where(indexed_file.c.number == sa.bindparam("its_number"))
+    rows = [{"its_number": number, column: value} for number, value in values.items()]
+    tx.connection.execute(statement, rows)
 
 
 def add_answers(
@@ -315,7 +320,7 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 
 def retire(tx: Transaction, numbers: Collection[int]) -> None:
     """Stop to use some numbers. A process that read of them before may still ask for them for a while."""
-    for chunk in _chunks(numbers):
+    for chunk in id_chunks(sorted(numbers)):
         statement = sa.update(indexed_file).where(indexed_file.c.number.in_(chunk))
         tx.execute(statement.values(version=_RETIRED, indexed_at=tx.now))
 
@@ -342,41 +347,37 @@ def unfinished(tx: Transaction, pipeline: str, before: float) -> list[int]:
     return [*tx.execute(statement).scalars()]
 
 
-def retired(tx: Transaction, pipeline: str, before: float) -> list[int]:
-    """Return the numbers of a pipeline that were retired before a time."""
-    statement = sa.select(indexed_file.c.number).where(
+def retired(tx: Transaction, pipeline: str, before: float) -> tuple[list[int], list[int]]:
+    """Return the numbers of a pipeline's response files, and of its request files, retired before a time."""
+    statement = sa.select(indexed_file.c.number, _IS_REQUEST_FILE.label("is_request_file")).where(
         indexed_file.c.pipeline == pipeline,
         indexed_file.c.version == _RETIRED,
         indexed_file.c.indexed_at < before,
     )
-    return [*tx.execute(statement).scalars()]
+    rows = [*tx.execute(statement)]
+    responses = [row.number for row in rows if not row.is_request_file]
+    return responses, [row.number for row in rows if row.is_request_file]
 
 
 def remove_answers(tx: Transaction, numbers: Sequence[int], part: int) -> None:
-    """Remove what is known of responses under some numbers, in one of PARTS parts of the digests."""
+    """Remove the responses of some response files, in one of PARTS parts of the digests."""
     size = 256 // PARTS
     in_part = answer.c.digest >= bytes([size * part])
     if part < PARTS - 1:
         in_part = sa.and_(in_part, answer.c.digest < bytes([size * (part + 1)]))
-    for chunk in _chunks(numbers):
+    for chunk in id_chunks(numbers):
         tx.execute(sa.delete(answer).where(in_part, answer.c.file_number.in_(chunk)))
 
 
 def remove_asked(tx: Transaction, number: int) -> None:
-    """Remove what is known of requests under a number."""
+    """Remove the requests of a request file."""
     tx.execute(sa.delete(asked).where(asked.c.file_number == number))
 
 
 def remove_numbers(tx: Transaction, numbers: Sequence[int]) -> None:
     """Remove numbers, after everything under them was removed."""
-    for chunk in _chunks(numbers):
+    for chunk in id_chunks(numbers):
         tx.execute(sa.delete(indexed_file).where(indexed_file.c.number.in_(chunk)))
-
-
-def _chunks(numbers: Collection[int]) -> Iterator[list[int]]:
-    ordered = sorted(numbers)
-    for start in range(0, len(ordered), _NUMBERS_AT_ONCE):
-        yield ordered[start : start + _NUMBERS_AT_ONCE]
 
 
 def erase(tx: Transaction, pipeline: str, digests: NDArray[np.bytes_]) -> None:

@@ -83,7 +83,7 @@ class AnswerIndex:
             is_same = answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
             is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
         if not (is_same and is_checked):
-            check(root, pipeline)
+            self.names = check(root, pipeline)
         self.files = ResponseFiles(root.storage, pipeline, ())
         self._number_of: dict[int, int] = {}  # by the number in the index; -1 for a file that does not count
         self._facts: list[ResponseFacts] = []
@@ -119,20 +119,19 @@ class AnswerIndex:
         """Look up requests, and again if a file that has one of them has changed since it was read."""
         for _ in range(_LOOKS):
             with self._root.ledger.read() as tx:
-                found = answer_index.find_answers(tx, digests)
-                unknown = set(found[:, 1].tolist()).difference(self._number_of)
+                answers = answer_index.find_answers(tx, digests)
+                unknown = set(answers[:, 1].tolist()).difference(self._number_of)
                 new = answer_index.of_numbers(tx, self._pipeline, unknown) if unknown else []
             new = [file for file in new if file.name in self.names]
             if all(_is_same(file, self._version(file)) for file in new):
                 break
-            check(self._root, self._pipeline)
-            self.names = _response_names(self._root, self._pipeline)
+            self.names = check(self._root, self._pipeline)
         self._number_of |= dict.fromkeys(unknown, -1)
         for file in new:
             facts = _facts(file)
             self._facts.append(facts)
             self._number_of[file.number] = self.files.add(facts)
-        return found
+        return answers
 
     def _version(self, file: IndexedFile) -> str | None:
         return self._root.storage.version(self._pipeline, "responses", file.name)
@@ -150,8 +149,11 @@ def _response_names(root: Root, pipeline: str) -> frozenset[str]:
     return frozenset(response_names(root.storage.names(pipeline, "responses")))
 
 
-def check(root: Root, pipeline: str) -> None:
+def check(root: Root, pipeline: str) -> frozenset[str]:
     """Compare the version of every response file of a pipeline with the index, and read those that differ.
+
+    Returns:
+        The names of the files.
 
     Raises:
         DamagedFileError: When a file that is not in the index is not a response file.
@@ -168,6 +170,7 @@ def check(root: Root, pipeline: str) -> None:
     _remove_unused(root, pipeline, [file.number for file in indexed if file.number not in used])
     with root.ledger.write() as tx:
         answer_index.checked(tx, pipeline)
+    return frozenset(listed)
 
 
 _NO_RESPONSES = Responses(np.empty(0, "S16"), np.empty(0, np.int32), np.empty(0, np.int32))
@@ -230,6 +233,7 @@ def _add_stored(root: Root, pipeline: str, versions: dict[str, str]) -> None:
         DamagedFileError: When a file is not a response file. Those before it are in the index by then.
     """
     pending: list[_NewFile] = []
+    pending_responses = 0
     try:
         for text, version in versions.items():
             name = ResponseName.parse(text)
@@ -239,9 +243,10 @@ def _add_stored(root: Root, pipeline: str, versions: dict[str, str]) -> None:
                 reading_responses(root.storage, pipeline, name),
             ):
                 pending.append(_NewFile.read(name, version, file))
-            if sum(len(new.responses.digests) for new in pending) >= _READ_AT_ONCE:
+            pending_responses += len(pending[-1].responses.digests)
+            if pending_responses >= _READ_AT_ONCE:
                 _add(root, pipeline, pending)
-                pending = []
+                pending, pending_responses = [], 0
     finally:
         _add(root, pipeline, pending)
 
@@ -314,20 +319,19 @@ def _remove_unused(root: Root, pipeline: str, replaced: list[int]) -> None:
     with root.ledger.read() as tx:
         long_ago = tx.now - _UNUSED_SECONDS
         unused = [*replaced, *answer_index.unfinished(tx, pipeline, long_ago)]
-        numbers = answer_index.retired(tx, pipeline, long_ago)
+        responses, requests = answer_index.retired(tx, pipeline, long_ago)
     if unused:
         with root.ledger.write() as tx:
             answer_index.retire(tx, unused)
-    if not numbers:
-        return
-    for number in numbers:
+    for number in requests:
         with root.ledger.write() as tx:
             answer_index.remove_asked(tx, number)
-    for part in range(answer_index.PARTS):
+    for part in range(answer_index.PARTS) if responses else ():
         with root.ledger.write() as tx:
-            answer_index.remove_answers(tx, numbers, part)
-    with root.ledger.write() as tx:
-        answer_index.remove_numbers(tx, numbers)
+            answer_index.remove_answers(tx, responses, part)
+    if responses or requests:
+        with root.ledger.write() as tx:
+            answer_index.remove_numbers(tx, [*responses, *requests])
 
 
 def merge(parts: Sequence[Responses]) -> Responses:

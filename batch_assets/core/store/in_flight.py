@@ -57,16 +57,19 @@ def digests_of(storage: Storage, file: RequestFile, *, repair: bool = False) -> 
         file: The request file.
         repair: Write the digests beside the file. The caller must hold the lease on the pipeline's requests.
     """
-    stored = StoredRequestFile.of(storage, file)
+    stored, checksum = StoredRequestFile.of(storage, file), None
     try:
-        scan, checksum = stored.scan_with_checksum()
+        if repair:
+            scan, checksum = stored.scan_with_checksum()
+        else:
+            scan = stored.scan()
     except FileNotFoundError:
         return FileDigests(pack([]), "it is gone")
     digests, are_ours = decode_tails(scan.tails)
     readable = digests[are_ours]
     if scan.remainder or len(readable) != file.requests:
         return FileDigests(readable, f"it is damaged: {len(readable):,} of {file.requests:,} lines can be read")
-    if repair and checksum == file.checksum:
+    if checksum is not None and checksum == file.checksum:
         write_digests(storage, stored.parts[:-1], PartName.parse(file.name), readable, checksum)
     return FileDigests(readable)
 
@@ -141,18 +144,21 @@ class RequestsInFlight:
         digests: list[Digests] = []
         lost: list[RequestFile] = []
         for file in read:
-            found = known_digests(root.storage, file, repair=repair)
+            known = known_digests(root.storage, file, repair=repair)
             self._files.append(file)
-            digests.append(found.digests)
-            if found.problem is not None:
+            digests.append(known.digests)
+            if known.problem is not None:
                 lost.append(file)
-                self.problems.append(_text(root, file, found.problem))
+                self.problems.append(_text(root, file, known.problem))
         self._lost = {file.id for file in lost}
+        unread: dict[str, Digests | None] = {}  # by submission
         for file, problem in zip(lost, self.problems, strict=True):
-            possible = digests_of_submission(root.storage, file)
+            if file.submission_id not in unread:
+                unread[file.submission_id] = self._unread(file, files)
+            possible = unread[file.submission_id]
             if possible is not None:
                 self._files.append(file)
-                digests.append(np.setdiff1d(possible, self._of_submission(file, files)))
+                digests.append(possible)
             elif may_be_unknown or lost_answers.is_downloaded_again(file):
                 self._unknown.append(file)
             else:
@@ -166,10 +172,18 @@ class RequestsInFlight:
         known = known_digests(self._root.storage, file, repair=self._repair)
         return known.digests if known.problem is None else None
 
-    def _of_submission(self, lost: RequestFile, files: list[RequestFile]) -> Digests:
-        """Return what can be read of the files in flight of a lost file's submission: S16, shape (n,)."""
+    def _unread(self, lost: RequestFile, files: list[RequestFile]) -> Digests | None:
+        """Return the requests of a lost file's submission that cannot be read of its files in flight.
+
+        Returns:
+            S16, shape (n,); `None` if the index of the submission is unreadable.
+        """
+        possible = digests_of_submission(self._root.storage, lost)
+        if possible is None:
+            return None
         same = [file for file in files if file.submission_id == lost.submission_id]
-        return np.concatenate([known_digests(self._root.storage, file).digests for file in same])
+        readable = [known_digests(self._root.storage, file).digests for file in same]
+        return np.setdiff1d(possible, np.concatenate(readable))
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
         """Return whether each digest is in flight: bool, shape (n,).

@@ -40,20 +40,29 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
     lost = [batch for batch in stored if str(ResponseName.of_batch(batch.id)) not in names]
     if not lost:
         return []
-    problems = []
-    is_refused = False
+    problems: list[str] = []
+    is_checked, refusal = False, None
     for batch in lost:
-        if not _has_request_file(root, batch):
-            if is_refused or _may_be_missed(root, batch):
+        is_matchable = _has_request_file(root, batch)
+        if not is_matchable:
+            if refusal is not None or _may_be_missed(root, batch):
                 continue
-            try:
-                root.check_files(pipeline)
-            except PairingError as error:  # most are missing: `requests` refuses this pipeline
-                problems.append(str(error))
-                is_refused = True
+            if not is_checked:
+                is_checked, refusal = True, _refusal(root, pipeline)
+            if refusal is not None:
+                problems.append(refusal)
                 continue
-        problems.append(_reopen(root, pipeline, batch, "gone"))
+        problems.append(_reopen(root, pipeline, batch, "gone", is_matchable))
     return problems
+
+
+def _refusal(root: Root, pipeline: str) -> str | None:
+    """Return why `requests` refuses a pipeline, most of whose files are missing; `None` if it does not."""
+    try:
+        root.check_files(pipeline)
+    except PairingError as error:
+        return str(error)
+    return None
 
 
 def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], set[str]]:
@@ -107,7 +116,8 @@ def _set_aside(root: Root, error: DamagedResponsesError) -> str:
     kept = (*parts[:-1], parts[-1] + SET_ASIDE)
     root.storage.rename(parts, kept)
     drop_kept(root, error.pipeline)
-    return _reopen(root, error.pipeline, batch, f"damaged, and was renamed to {kept[-1]}")
+    fault = f"damaged, and was renamed to {kept[-1]}"
+    return _reopen(root, error.pipeline, batch, fault, _has_request_file(root, batch))
 
 
 def _has_request_file(root: Root, batch: Batch) -> bool:
@@ -123,21 +133,28 @@ def _may_be_missed(root: Root, batch: Batch) -> bool:
         return owner.batch_id != batch.id or lost_answers.may_be_missed(tx, owner.id)
 
 
-def _reopen(root: Root, pipeline: str, batch: Batch, what: str) -> str:
-    uri = root.storage.uri(*response_parts(pipeline, batch.id))
-    is_matchable, end = _has_request_file(root, batch), results_end(batch)
+def _reopen(root: Root, pipeline: str, batch: Batch, fault: str, is_matchable: bool) -> str:
+    """Schedule a batch for another collection, unless its answers are lost. Returns the text about its file.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        batch: The batch.
+        fault: What is wrong with its response file, after "is".
+        is_matchable: Whether its request file is there, by which answers are matched.
+    """
+    uri, end = root.storage.uri(*response_parts(pipeline, batch.id)), results_end(batch)
     with root.ledger.write() as tx:
-        batches.reopen(tx, batch.id, f"{uri} is {what}")
+        batches.reopen(tx, batch.id, f"{uri} is {fault}")
         is_over = batch.state is BatchState.DELETED or (end is not None and tx.now >= end)
         if is_over and not is_matchable:
-            problem = lost_answers.text(
-                batch.id, f"{uri} is {what}, its request file is gone, and so is the batch"
-            )
+            why = f"{uri} is {fault}, its request file is gone, and the API no longer has the batch"
+            problem = lost_answers.text(batch.id, why)
             lost_answers.note(tx, batch.file_id, problem)
             return problem
     if batch.state is BatchState.COLLECTED:
-        return f"{uri} is {what}: the answers are downloaded again"
+        return f"{uri} is {fault}: the answers are downloaded again"
     return (
-        f"{uri} is {what}, and the API was asked to delete {batch.id}. Restore the file from a backup: otherwise "
+        f"{uri} is {fault}, and the API was asked to delete {batch.id}. Restore the file from a backup: otherwise "
         "its requests are errored with results_archived 29 days after the creation of the batch"
     )
