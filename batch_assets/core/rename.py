@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.ledger import Transaction, leases, submissions
+from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.ledger.tables import (
     batch,
@@ -81,10 +81,10 @@ def _check(root: Root, tx: Transaction, old: str, new: str) -> None:
         raise RenameError(
             f"{root.storage.uri(old)} and {root.storage.uri(new)} both have files: move those of {new!r} away"
         )
-    mine = sa.select(request_file.c.id).where(request_file.c.pipeline == old)
-    batches = sa.select(batch.c.id).where(batch.c.pipeline == old)
-    working = {f"file:{id_}" for id_ in tx.execute(mine).scalars()}
-    working |= {f"batch:{id_}" for id_ in tx.execute(batches).scalars()}
+    file_ids = sa.select(request_file.c.id).where(request_file.c.pipeline == old)
+    batch_ids = sa.select(batch.c.id).where(batch.c.pipeline == old)
+    working = {files.lease_name(id_) for id_ in tx.execute(file_ids).scalars()}
+    working |= {batches.lease_name(id_) for id_ in tx.execute(batch_ids).scalars()}
     held = set(tx.execute(sa.select(lease.c.name).where(lease.c.until >= tx.now)).scalars())
     writing = {name for name in held if name.startswith((f"results:{old}:", f"collecting:{old}"))}
     if busy := (working & held) | writing:

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.pipeline.partitions import KEY_FORMATS, PartitionsConfig, Window
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
 
-_FOLDER = "partition="
 _SHOWN = 3
 _TIME_DEFINITIONS: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] = {
     "hourly": dg.HourlyPartitionsDefinition,
@@ -274,7 +274,9 @@ def _existing_keys(definition: dg.PartitionsDefinition[Any], key: str, instance:
 def partitions_with_results(root: Root, pipeline: str) -> list[str]:
     """Return the keys of the partitions that have a folder of results; [""] for a pipeline without partitions."""
     names = root.storage.names(pipeline, "results")
-    partitions = [unquote(name.removeprefix(_FOLDER)) for name in names if name.startswith(_FOLDER)]
+    partitions = [
+        unquote(name.removeprefix(PARTITION_FOLDER)) for name in names if name.startswith(PARTITION_FOLDER)
+    ]
     return partitions or [""]
 
 

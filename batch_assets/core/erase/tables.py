@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from batch_assets.core.erase.found_rows import IndexedSubmission
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import TableWriter, reading_parquet
+from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.ledger import erasure, leases
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
@@ -22,8 +23,6 @@ from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.request_index import DIGEST, REASON
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import ROW_KEY
-
-_PARTITION = "partition="
 
 
 @contextmanager
@@ -165,5 +164,5 @@ def _without_names(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 def partition_of(parts: tuple[str, ...]) -> str:
     """Return the partition key in the path of a results table; "" without partitions."""
-    folders = [part for part in parts if part.startswith(_PARTITION)]
-    return unquote(folders[0].removeprefix(_PARTITION)) if folders else ""
+    folders = [part for part in parts if part.startswith(PARTITION_FOLDER)]
+    return unquote(folders[0].removeprefix(PARTITION_FOLDER)) if folders else ""

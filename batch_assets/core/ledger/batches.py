@@ -36,6 +36,11 @@ NOT_CERTAIN = (
 CANCELING = "canceling"
 
 
+def lease_name(batch_id: str) -> str:
+    """Return the name of the lease that a process holds while it collects a batch or changes its response file."""
+    return f"batch:{batch_id}"
+
+
 def by_id(tx: Transaction, batch_id: str) -> Batch | None:
     row = tx.execute(sa.select(batch).where(batch.c.id == batch_id)).first()
     return to_record(Batch, row) if row is not None else None

@@ -26,6 +26,12 @@ def read(tx: Transaction) -> Pairing | None:
     return to_record(Pairing, row) if row is not None else None
 
 
+def files_from(tx: Transaction) -> float:
+    """Return the time from before which files may be missing, because a user accepted it; 0.0 if there is none."""
+    known = read(tx)
+    return known.files_from if known is not None else 0.0
+
+
 def pair(
     tx: Transaction, root_id: str, root_location: str, *, replaces: str | None, files_from: float = 0.0
 ) -> Pairing:

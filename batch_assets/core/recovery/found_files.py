@@ -20,7 +20,7 @@ from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.layout import results_parts, submission_parts
 from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.io.storage import Storage, partition_folder
+from batch_assets.core.io.storage import PARTITION_FOLDER, Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt, was_finished
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
@@ -30,7 +30,6 @@ from batch_assets.core.store.responses import digest_array, ended_at_of, open_re
 from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
-PARTITION_PREFIX = "partition="
 _ANSWERED = ["digest", "result_type", "attempts"]
 
 
@@ -188,10 +187,10 @@ def submission_folders(
     """
     top = storage.names(pipeline, "requests") if not partition else [partition_folder(partition)]
     for name in top:
-        is_partition = name.startswith(PARTITION_PREFIX)
+        is_partition = name.startswith(PARTITION_FOLDER)
         if partition == "" and is_partition:
             continue
-        key = unquote(name.removeprefix(PARTITION_PREFIX)) if is_partition else ""
+        key = unquote(name.removeprefix(PARTITION_FOLDER)) if is_partition else ""
         inner = storage.names(*submission_parts(pipeline, key, "")) if is_partition else [name]
         for submission_id in inner:
             if submission_id not in known and was_finished(storage, pipeline, key, submission_id):

@@ -56,7 +56,7 @@ def plan_move(settings: Settings) -> Move:
     try:
         with ledger.read() as tx:
             pairing, comparison = pairings.read(tx), agreement(tx, storage)
-            since = pairing.files_from if pairing is not None else 0.0
+            since = pairings.files_from(tx)
             lost, of_pipelines = lost_most_files(tx, storage, since), lost_pipelines(tx, storage, since)
     finally:
         ledger.close()

@@ -152,7 +152,7 @@ class _Opening:
 
     def _pair_as_meant(self, tx: Transaction, pairing: Pairing | None) -> Pairing:
         root_file = self._root_file()
-        files_from = pairing.files_from if pairing is not None else 0.0
+        files_from = pairings.files_from(tx)
         is_lost = lost_most_files(tx, self._storage, files_from) or lost_pipelines(tx, self._storage, files_from)
         if not agreement(tx, self._storage).is_same or is_lost:
             files_from = tx.now
@@ -174,14 +174,13 @@ def check_files(settings: Settings, storage: Storage, tx: Transaction, pipeline:
         PairingError: When the files are missing, and no user has accepted it.
         UnfinishedRenamingError: When the files are under another name.
     """
-    pairing = pairings.read(tx)
     if (new := moved_to(tx, storage, pipeline)) is not None:
         raise UnfinishedRenamingError(
             f"the files of {pipeline!r} are under {storage.uri(new)}: it was being renamed. Nothing is sent "
             "before that is finished",
             remedy=FinishRenaming(pipeline, new),
         )
-    lost = lost_files_of(tx, storage, pairing.files_from if pairing is not None else 0.0, pipeline)
+    lost = lost_files_of(tx, storage, pairings.files_from(tx), pipeline)
     if lost is not None:
         raise Refusals(settings.ledger_url, storage).lost_pipeline(pipeline, lost)
 

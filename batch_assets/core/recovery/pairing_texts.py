@@ -57,8 +57,9 @@ class Refusals:
     def damaged_root_file(self, damage: DamagedFileError) -> PairingError:
         """Refuse a ledger without ids, where the root does not say which ledger is its own."""
         return PairingError(
-            f"{damage}. It says to which ledger the root {self.root} belongs, and the ledger {self.ledger} does "
-            "not. If that ledger is meant, pair the two: the damaged file is then renamed",
+            f"{damage}. Only this file says which ledger belongs to the root {self.root}; the ledger "
+            f"{self.ledger} has no record of it. If this is the right ledger, pair the two: the damaged file is "
+            "then renamed",
             remedy=PairRoot(),
         )
 
@@ -80,7 +81,7 @@ class Refusals:
         """Refuse a root most of whose files are missing."""
         return PairingError(
             f"The root {self.root} has lost its files: {comparison.as_text}. The ledger {self.ledger} knows "
-            "them. Is the root's volume mounted completely, and is it the right folder or prefix? Restore the "
+            "them. Are all volumes under the root mounted, and is it the right folder or prefix? Restore the "
             "files from a backup. If they are gone for good, pair the two again: their requests are then sent and "
             "paid for again",
             remedy=PairRoot(),
@@ -91,7 +92,7 @@ class Refusals:
         return PairingError(
             f"The pipeline {pipeline} has lost its files under {self.root}: {comparison.as_text}. The ledger "
             f"{self.ledger} knows them. Nothing is sent for {pipeline}, because its requests would be paid for "
-            "again; other pipelines go on. Is the folder's volume mounted completely? Restore the files from a "
+            "again; other pipelines go on. Are all volumes under the root mounted? Restore the files from a "
             "backup. If they are gone for good, pair the root and the ledger again: the requests are then sent "
             "and paid for again",
             remedy=PairRoot(),

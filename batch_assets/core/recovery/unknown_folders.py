@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from batch_assets.core.io.storage import Storage
+from batch_assets.core.io.storage import PARTITION_FOLDER, Storage
 from batch_assets.core.ledger import Transaction, known_files
-from batch_assets.core.recovery.found_files import PARTITION_PREFIX, submission_folders
+from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.store.manifest import was_finished
 
 # A ledger that was restored has lost the newest submissions. This many folders of each pipeline are compared.
@@ -28,9 +28,9 @@ def unknown_folders(tx: Transaction, storage: Storage, pipeline: str) -> list[tu
         pipeline: The name of the pipeline.
     """
     names = storage.names(pipeline, "requests")
-    ids = [name for name in names if not name.startswith(PARTITION_PREFIX)][-_NEWEST:]
+    ids = [name for name in names if not name.startswith(PARTITION_FOLDER)][-_NEWEST:]
     partitions = {
-        unquote(name.removeprefix(PARTITION_PREFIX)) for name in names if name.startswith(PARTITION_PREFIX)
+        unquote(name.removeprefix(PARTITION_FOLDER)) for name in names if name.startswith(PARTITION_FOLDER)
     }
     if partitions:
         partitions -= known_files.partitions_of(tx, pipeline)

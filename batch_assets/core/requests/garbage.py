@@ -6,11 +6,10 @@ from urllib.parse import unquote
 
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES
+from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.ledger import submissions
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import was_finished
-
-_PARTITION = "partition="
 
 
 def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
@@ -19,7 +18,7 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
     with root.ledger.read() as tx:
         registered = submissions.known_ids(tx, pipeline)
     for name in root.storage.names(*folder):
-        if name.startswith(_PARTITION):
+        if name.startswith(PARTITION_FOLDER):
             continue
         if name in registered:  # a run that copied failed requests for a retry was killed
             for pattern in (REQUEST_FILES, DIGEST_FILES):
@@ -31,4 +30,7 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
 def partitions_on_disk(root: Root, pipeline: str) -> list[str]:
     """Return the partition keys that have a folder of submissions; "" for those without partitions."""
     names = root.storage.names(pipeline, "requests")
-    return ["", *(unquote(name.removeprefix(_PARTITION)) for name in names if name.startswith(_PARTITION))]
+    return [
+        "",
+        *(unquote(name.removeprefix(PARTITION_FOLDER)) for name in names if name.startswith(PARTITION_FOLDER)),
+    ]

@@ -129,7 +129,7 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
 @contextmanager
 def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBatch | None]:
     """Lease a batch in one of these states. Yields `None` if another process has it or moved it on."""
-    lease = leases.try_take(root.ledger, f"batch:{batch.id}", work=f"the results of {batch.id}")
+    lease = leases.try_take(root.ledger, batches.lease_name(batch.id), work=f"the results of {batch.id}")
     if lease is None:
         yield None
         return
