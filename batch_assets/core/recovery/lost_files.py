@@ -21,10 +21,10 @@ from batch_assets.core.recovery.found_files import (
     table_is_complete,
 )
 from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
-from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, load_outcomes
+from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, in_force, read_responses
 from batch_assets.core.store.request_files import MISSING
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
-from batch_assets.core.store.responses import ResponseFiles, digest_array
+from batch_assets.core.store.responses import digest_array
 
 _IN_DOUBT = "the ledger was lost, and no receipt shows whether this was sent"
 _DAMAGED = "the ledger was lost, and its receipt is damaged: it was sent, and its batch is looked for"
@@ -226,11 +226,12 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
         of_responses[ResponseName.of_refusal(file.id)] = refreshes[file.id]
         if file.responses is not None:
             of_responses[file.responses.name] = refreshes[file.id]
-    files, of_refreshes = ResponseFiles(storage, pipeline), dict[float, Outcomes]()
+    files, all_responses = read_responses(storage, pipeline)
+    of_refreshes: dict[float, Outcomes] = {}
 
     def outcomes_for(refresh: float) -> Outcomes:
         if refresh not in of_refreshes:
-            of_refreshes[refresh] = load_outcomes(files, of_responses, refresh or None)
+            of_refreshes[refresh] = in_force(all_responses, files, of_responses, refresh or None)
         return of_refreshes[refresh]
 
     sent_digests: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)

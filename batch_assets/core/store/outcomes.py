@@ -136,49 +136,15 @@ class Outcomes:
         return np.sort(self._row[self._packed >> _SHIFT == kind].astype(np.int64))
 
 
-def load_outcomes(
-    files: ResponseFiles, refreshes: Refreshes, fresh_after: float | None = None, untried: Untried | None = None
-) -> Outcomes:
-    """Read the outcomes of all requests of a pipeline.
-
-    For each digest one response is in force. A succeeded response comes before any other. Of several succeeded
-    ones, the newest refresh comes first, then the earliest ended. Without a succeeded one it is the last attempt.
-    Every refresh counts attempts from 1 again.
-
-    Args:
-        files: The pipeline's response files.
-        refreshes: See `refreshes_of`.
-        fresh_after: The refresh whose responses, with those of later refreshes, count; `None` for all responses.
-        untried: See `untried_of`.
-
-    Raises:
-        DamagedFileError: When a file is not a response file.
-    """
-    return in_force(responses_in(files), files, refreshes, fresh_after, untried)
-
-
-def responses_in(files: ResponseFiles) -> Responses:
-    """Read all responses, sorted by digest. Those to the same request are in the order of their files.
-
-    Args:
-        files: The pipeline's response files.
-
-    Raises:
-        DamagedFileError: When a file is not a response file.
-    """
-    parts = []
-    for number in range(len(files.names)):
-        parts.append(packed_responses(files.read(number, RESPONSE_COLUMNS)))
-        release_memory()
-    return _joined(files, parts)
-
-
 def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Responses]:
-    """Return the response files of a pipeline and `responses_in` them. Each file is opened once.
+    """Read the response files of a pipeline. Each is opened once.
 
     Args:
         storage: The storage of the root.
         pipeline: The name of the pipeline.
+
+    Returns:
+        The files, and all responses, sorted by digest. Those to the same request are in the order of their files.
 
     Raises:
         DamagedFileError: When a file is not a response file.
@@ -243,13 +209,16 @@ def in_force(
     fresh_after: float | None = None,
     untried: Untried | None = None,
 ) -> Outcomes:
-    """Choose the response in force for each request, see `load_outcomes`.
+    """Choose the response in force for each request.
+
+    A succeeded response comes before any other. Of several succeeded ones, the newest refresh comes first, then
+    the earliest ended. Without a succeeded one it is the last attempt. Every refresh counts attempts from 1 again.
 
     Args:
         responses: All responses to some requests, sorted by digest and then by row number.
         files: The files that have them.
         refreshes: See `refreshes_of`.
-        fresh_after: See `load_outcomes`.
+        fresh_after: The refresh whose responses, with those of later refreshes, count; `None` for all responses.
         untried: See `untried_of`.
     """
     of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)

@@ -145,7 +145,7 @@ class PipelineOutcomes:
     Attributes:
         answers: The answers of the pipeline.
         refreshes: See `refreshes_of`.
-        fresh_after: See `load_outcomes`.
+        fresh_after: See `in_force`.
         untried: See `untried_of`.
     """
 

@@ -97,8 +97,8 @@ def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> It
     """
     uri = storage.uri(pipeline, "responses", str(name))
     remedy = (
-        "Restore it from a backup, and do not remove it: requests whose answers only it has may then be sent and "
-        "paid for again"
+        "Restore it from a backup. Do not remove it: if no other copy of its answers exists, their requests may "
+        "be sent and paid for again"
     )
     try:
         with reading_parquet(uri, remedy):
@@ -170,37 +170,24 @@ class ResponseFacts:
         return cls(name, ended_at_of(file), [(group.num_rows, group.total_byte_size) for group in groups])
 
 
-def facts_of(storage: Storage, pipeline: str, names: Iterable[str]) -> Iterator[ResponseFacts]:
-    """Yield the facts of the response files among some names, which are opened one by one.
-
-    Raises:
-        DamagedFileError: When a file is not a response file.
-    """
-    for name in filter(None, map(ResponseName.parse, names)):
-        with open_responses(storage, pipeline, name) as file:
-            yield ResponseFacts.of(name, file)
-
-
 class ResponseFiles:
     """The response files of a pipeline, earliest ended first. Rows are numbered over all files.
 
     Args:
         storage: The storage of the root.
         pipeline: The name of the pipeline.
-        facts: The facts of the files; `None` to open all files of the pipeline.
+        facts: The facts of the files.
 
     Attributes:
         names: The names of the files. The number of a file is its position in this list.
         group_rows: The number of rows in each row group, by file.
 
     Raises:
-        DamagedFileError: When a file is not a response file. Also from every method that reads.
+        DamagedFileError: From every method that reads, when a file is not a response file.
     """
 
-    def __init__(self, storage: Storage, pipeline: str, facts: Iterable[ResponseFacts] | None = None) -> None:
+    def __init__(self, storage: Storage, pipeline: str, facts: Iterable[ResponseFacts]) -> None:
         self._storage, self._pipeline = storage, pipeline
-        if facts is None:
-            facts = facts_of(storage, pipeline, storage.names(pipeline, "responses"))
         ended = sorted(facts, key=lambda facts: (facts.ended_at, str(facts.name)))
         self.names = [facts.name for facts in ended]
         self.group_rows = [[rows for rows, _ in facts.row_groups] for facts in ended]
@@ -231,10 +218,6 @@ class ResponseFiles:
     def first_row(self, number: int) -> int:
         """Return the row number of a file's first row."""
         return int(self._starts[number])
-
-    def rows_of(self, number: int) -> NDArray[np.int64]:
-        """Return the row numbers of a file's rows: int64, shape (rows of the file,)."""
-        return np.arange(*self._starts[number : number + 2].tolist())
 
     def number_of(self, row: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
         """Return the number of each row's file: intp, in the shape of `row`.

@@ -13,7 +13,8 @@ import pytest
 
 from batch_assets.core.io.slices import SLICE_BYTES, size_of
 from batch_assets.core.results.write import write_results
-from batch_assets.core.store.responses import GROUP_BYTES, ResponseFiles
+from batch_assets.core.store.outcomes import read_responses
+from batch_assets.core.store.responses import GROUP_BYTES
 
 from ..support import World, params, texts
 
@@ -30,7 +31,7 @@ def lengthen(world: World, pipeline: str, *, equal: bool) -> dict[str, str]:
         The texts by custom_id.
     """
     answers: dict[str, str] = {}
-    files = ResponseFiles(world.root.storage, pipeline)
+    files, _ = read_responses(world.root.storage, pipeline)
     for number, name in enumerate(files.names):
         with files.open(number) as file:
             rows, schema = file.read().to_pylist(), file.schema_arrow

@@ -17,8 +17,9 @@ import pytest
 from batch_assets.core.io.slices import SLICE_ROWS
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.results import join, reorder
+from batch_assets.core.store.outcomes import read_responses
 from batch_assets.core.store.response_reader import ResponseReader
-from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
+from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 from ..support import BATCHES, World, params, texts
 
@@ -178,7 +179,7 @@ def test_reordered_responses_match_their_positions(world: World) -> None:
     positions = random.integers(0, len(names), 30_000)
     positions[random.integers(0, 30_000, 3_000)] = -1
     with (
-        ResponseReader(ResponseFiles(storage, "p")) as reader,
+        ResponseReader(read_responses(storage, "p")[0]) as reader,
         reorder.Reordered(reader, positions.astype(np.int32)) as spilled,
     ):
         for start in range(0, len(positions), SLICE_ROWS):

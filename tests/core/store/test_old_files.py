@@ -87,7 +87,7 @@ def test_a_response_file_without_a_column_of_the_first_version_is_set_aside(worl
     (stored,) = _response_files(world)
     _rewrite(stored, pq.read_table(stored).drop_columns([name]))
     problem = (
-        f"{stored} is damaged: it has no column {name} of type .*Restore it from a backup, and do not remove it"
+        f"{stored} is damaged: it has no column {name} of type .*Restore it from a backup\\. Do not remove it"
     )
     with pytest.raises(DamagedFileError, match=problem):
         responses.open_responses(world.root.storage, "asked", ResponseName.of_batch(stored.stem))
@@ -103,7 +103,9 @@ def test_a_column_of_another_type_is_set_aside(world: World, next_version: pa.Sc
         table = table.drop_columns([field.name])
     _rewrite(stored, table.append_column(field, pa.nulls(1, field.type)))
     wanted = next_version.field(field.name).type
-    problem = f"{stored} is damaged: it has no column {field.name} of type {wanted}.*Restore it from a backup, and"
+    problem = (
+        f"{stored} is damaged: it has no column {field.name} of type {wanted}.*Restore it from a backup\\. Do"
+    )
     with pytest.raises(DamagedFileError, match=problem):
         responses.open_responses(world.root.storage, "asked", ResponseName.of_batch(stored.stem))
     _assert_it_is_downloaded_again(world, stored, before)

@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import pack
-from batch_assets.core.store.outcomes import CANCELED, FAILED, PASSING, SUCCEEDED, Outcomes, load_outcomes
-from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
+from batch_assets.core.store.outcomes import (
+    CANCELED,
+    FAILED,
+    PASSING,
+    SUCCEEDED,
+    Outcomes,
+    in_force,
+    read_responses,
+)
+from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 DIGESTS = [bytes([number]) * 16 for number in range(1, 7)]
 KINDS = {
@@ -64,7 +72,8 @@ def load(folder: str, files: list[Answers], fresh_after: float | None) -> Outcom
     names = [ResponseName.of_batch(str(number)) for number in range(len(files))]
     refreshes = {name: file.refresh for name, file in zip(names, files, strict=True) if file.refresh}
     untried = {name: file.untried for name, file in zip(names, files, strict=True) if file.untried is not None}
-    return load_outcomes(ResponseFiles(storage, "p"), refreshes, fresh_after, untried)
+    opened, responses = read_responses(storage, "p")
+    return in_force(responses, opened, refreshes, fresh_after, untried)
 
 
 def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tuple[int, int, int]]:
@@ -113,7 +122,7 @@ def test_row_numbers_are_split_by_file(tmp_path: object) -> None:
     kind = ("succeeded", None)
     files = [Answers(dict.fromkeys(range(size), kind), 1, 0.0, None) for size in (3, 1, 5)]
     opened = load(str(tmp_path), files, None).files
-    assert [opened.rows_of(number).tolist() for number in range(3)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8]]
+    assert [opened.first_row(number) for number in range(4)] == [0, 3, 4, 9]
     row_numbers = np.array([1, 2, 4, 8])
     assert opened.number_of(row_numbers).tolist() == [0, 0, 2, 2]
     parts = [
