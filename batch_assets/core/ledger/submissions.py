@@ -197,11 +197,13 @@ def is_wanted(tx: Transaction, file: RequestFile) -> bool:
     return tx.execute(_wanted(file.pipeline, wait.c.file_id == file.id)).first() is not None
 
 
-def files_in_flight(tx: Transaction, pipeline: str) -> list[RequestFile]:
-    """Return the files of a pipeline that are in flight."""
+def files_in_flight(tx: Transaction, pipeline: str, partition: str | None = None) -> list[RequestFile]:
+    """Return the files of a pipeline, or of one partition of it, that are in flight."""
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline, request_file.c.state.in_(FILES_IN_FLIGHT)
     )
+    if partition is not None:
+        statement = statement.where(request_file.c.partition == partition)
     return to_records(RequestFile, tx.execute(statement))
 
 

@@ -24,7 +24,7 @@ from batch_assets.core.ledger import (
     submissions,
 )
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
@@ -103,12 +103,18 @@ def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
     if unknown:
         return True
     with root.ledger.read() as tx:
-        files_in_flight = submissions.files_in_flight(tx, pipeline)
-        in_force = submissions.all_newest(tx, pipeline)
-    unsent = [file for file in files_in_flight if file.state.unsent and partition in (None, file.partition)]
-    looked_at = {(file.partition, file.submission_id) for file in unsent}
-    looked_at |= {(s.partition, s.id) for s in in_force if partition in (None, s.partition)}
+        files_in_flight = submissions.files_in_flight(tx, pipeline, partition)
+        in_force = _in_force(tx, pipeline, partition)
+    looked_at = {(file.partition, file.submission_id) for file in files_in_flight if file.state.unsent}
+    looked_at |= {(submission.partition, submission.id) for submission in in_force}
     return any(_has_unknown_receipts(root, pipeline, *folder) for folder in sorted(looked_at))
+
+
+def _in_force(tx: Transaction, pipeline: str, partition: str | None) -> list[Submission]:
+    if partition is None:
+        return submissions.all_newest(tx, pipeline)
+    newest = submissions.newest(tx, pipeline, partition)
+    return [newest] if newest is not None else []
 
 
 def _has_unknown_receipts(root: Root, pipeline: str, partition: str, submission_id: str) -> bool:
@@ -154,7 +160,7 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         f"The ledger was older than the files of {pipeline} in {root.storage.url}: "
         f"{count(len({file.submission.id for file in added} - known.submissions), 'submission')} and "
         f"{count(len(added), 'request file')} were added from them, and "
-        f"{count(settled, 'request file')} of the ledger got the state that they show."
+        f"the state of {count(settled, 'request file')} was corrected."
     )
     for problem in lost.problems:
         _log.warning(problem)

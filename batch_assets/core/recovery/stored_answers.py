@@ -26,8 +26,8 @@ _STORED = "the ledger is older than the files under the root: its answers are st
 def record(root: Root, pipeline: str, partition: str | None = None) -> None:
     """Record as collected the uncollected batches of a pipeline whose answers are all stored.
 
-    This looks for one file for each of them. A batch that was matched by its count alone is left out: its file may
-    be another one.
+    This looks for one file for each batch of a partition, and lists the files once for all partitions. A batch
+    that was matched by its count alone is left out: its file may be another one.
 
     Args:
         root: The root.
@@ -36,9 +36,14 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
     """
     with root.ledger.read() as tx:
         uncollected = _uncollected(tx, pipeline, partition)
-    stored = [batch for batch in uncollected if _may_be_stored(root, pipeline, batch)]
-    if not stored:
+    matched = [batch for batch in uncollected if batch.file_id is not None and not batch.provisional]
+    if not matched:
         return
+    if partition is None:
+        names = set(root.storage.names(pipeline, "responses"))
+        stored = [batch for batch in matched if str(ResponseName.of_batch(batch.id)) in names]
+    else:
+        stored = [batch for batch in matched if root.storage.exists(*response_parts(pipeline, batch.id))]
     if collected := sum(_record(root, pipeline, batch) for batch in stored):
         _log.warning(
             f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "
@@ -49,7 +54,7 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
 def _record(root: Root, pipeline: str, batch: Batch) -> bool:
     """Record a batch as collected if its answers are all stored and no other process works on it."""
     responses = _responses(root, pipeline, batch)
-    lease = leases.try_take(root.ledger, f"batch:{batch.id}") if responses is not None else None
+    lease = leases.try_take(root.ledger, batches.lease_name(batch.id)) if responses is not None else None
     if responses is None or lease is None:
         return False
     with lease:
@@ -74,11 +79,6 @@ def _uncollected(tx: Transaction, pipeline: str, partition: str | None) -> list[
     newest = submissions.newest(tx, pipeline, partition)
     waited_on = batches.waited_on(tx, newest.id) if newest is not None else []
     return [batch for batch in waited_on if batch.state.uncollected]
-
-
-def _may_be_stored(root: Root, pipeline: str, batch: Batch) -> bool:
-    is_matched = batch.file_id is not None and not batch.provisional
-    return is_matched and root.storage.exists(*response_parts(pipeline, batch.id))
 
 
 def _responses(root: Root, pipeline: str, batch: Batch) -> FoundResponses | None:
