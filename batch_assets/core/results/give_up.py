@@ -36,11 +36,16 @@ def give_up_answers(root: Root, batch: Batch) -> bool:
     Returns:
         False if its answers are not lost, as far as the last run found out, or one of its files is back.
     """
+    file = _file_of(root, batch)
+    if file is None or not lost_answers.is_lost(file) or _has_files(root, batch, file):
+        return False
     with root.ledger.write() as tx:
-        file = files.by_id(tx, batch.file_id) if batch.file_id is not None else None
-        if file is None or not lost_answers.is_lost(file) or _has_files(root, batch, file):
-            return False
         return lost_answers.give_up(tx, batch.id, _LOST)
+
+
+def _file_of(root: Root, batch: Batch) -> RequestFile | None:
+    with root.ledger.read() as tx:
+        return files.by_id(tx, batch.file_id) if batch.file_id is not None else None
 
 
 def _has_files(root: Root, batch: Batch, file: RequestFile) -> bool:
@@ -51,10 +56,10 @@ def _has_files(root: Root, batch: Batch, file: RequestFile) -> bool:
 
 def _without_files(root: Root, batch: Batch) -> bool:
     """Give up a batch that was deleted and neither of whose files is left. Return whether that is so."""
+    file = _file_of(root, batch)
+    if file is None or _has_files(root, batch, file):
+        return False
     with root.ledger.write() as tx:
-        file = files.by_id(tx, batch.file_id) if batch.file_id is not None else None
-        if file is None or _has_files(root, batch, file):
-            return False
         batches.end_unseen(tx, batch.id, _REASON)
         lost_answers.note(tx, file.id, _LOST)
         return lost_answers.give_up(tx, batch.id, _LOST)
