@@ -101,7 +101,8 @@ def look_for(root: Root, batch_ids: list[str]) -> list[str]:
     """
     with root.ledger.read() as tx:
         known = batches.known_ids(tx)
-        own = [batch for id_ in batch_ids if (batch := batches.by_id(tx, id_)) is not None and _is_ours(batch)]
+        collected = {batch.id: batch for batch in batches.by_ids(tx, batch_ids)}
+    own = [collected[id_] for id_ in batch_ids if id_ in collected and _is_ours(collected[id_])]
     by_count: dict[int, list[Batch]] = defaultdict(list)
     for batch in own:
         by_count[batch.requests].append(batch)

@@ -39,8 +39,8 @@ class KnownTable:
 
 def note_examined(tx: Transaction, pipeline: str, partition: str, numbers: dict[str, Any]) -> None:
     """Record what an examination of a partition's table found. The next join forgets it."""
-    is_newest = sa.and_(submission.c.partition == partition, submission.c.seq.in_(_tables(pipeline)))
-    tx.execute(sa.update(submission).where(is_newest).values(examined=json.dumps(numbers)))
+    has_table = submission.c.seq.in_(_tables(pipeline, partition))
+    tx.execute(sa.update(submission).where(has_table).values(examined=json.dumps(numbers)))
 
 
 def last_join(tx: Transaction, submission_id: str) -> str | None:
@@ -79,8 +79,8 @@ def known_tables(tx: Transaction, pipeline: str, partitions: Collection[str]) ->
     ]
 
 
-def _tables(pipeline: str) -> sa.Select[tuple[int]]:
-    """Select the `seq` of the submission whose table each partition has.
+def _tables(pipeline: str, partition: str | None = None) -> sa.Select[tuple[int]]:
+    """Select the `seq` of the submission whose table each partition has, or one of them.
 
     A refresh that is not complete has not replaced the table yet.
     """
@@ -88,8 +88,9 @@ def _tables(pipeline: str) -> sa.Select[tuple[int]]:
     is_written = sa.and_(
         joined.c.counts.is_not(None), sa.or_(joined.c.fresh_after.is_(None), joined.c.final_at.is_not(None))
     )
-    return (
+    newest = (
         sa.select(sa.func.max(joined.c.seq))
         .where(joined.c.pipeline == pipeline, is_written)
         .group_by(joined.c.partition)
     )
+    return newest if partition is None else newest.where(joined.c.partition == partition)

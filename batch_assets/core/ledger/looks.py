@@ -13,7 +13,7 @@ from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.observations import observe_all
-from batch_assets.core.ledger.records import Batch, to_records
+from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.ledger.tables import batch
 
@@ -39,10 +39,7 @@ def record(tx: Transaction, looks: Sequence[Look]) -> list[Batch]:
     Returns:
         Those whose state or counts changed.
     """
-    current: dict[str, Batch] = {}
-    for chunk in id_chunks([look.before.id for look in looks]):
-        rows = tx.execute(sa.select(batch).where(batch.c.id.in_(chunk)))
-        current |= {known.id: known for known in to_records(Batch, rows)}
+    current = {known.id: known for known in batches.by_ids(tx, [look.before.id for look in looks])}
     others: list[tuple[BatchObject, float]] = []
     unchanged: dict[float, list[str]] = defaultdict(list)
     for look in looks:

@@ -138,18 +138,24 @@ def left_behind_of(
     if len(selected) <= _FEW:
         chosen, other = submission.alias(), submission.alias()
         same = sa.and_(chosen.c.pipeline == other.c.pipeline, chosen.c.partition == other.c.partition)
-        own_ids = [one.id for one in selected]
+        own_ids = [record.id for record in selected]
         of_partitions = sa.select(other.c.id).join(chosen, same).where(chosen.c.id.in_(own_ids))
         statement = statement.where(request_file.c.submission_id.in_(of_partitions))
     uncollected: dict[PipelinePartition, list[str]] = {}
     for row in tx.execute(statement):
         uncollected.setdefault((row.pipeline, row.partition), []).append(row.id)
-    ids_of = {
-        one.id: set(uncollected.get((one.pipeline, one.partition), ())) - {known.id for known in waited_on[one.id]}
-        for one in selected
-    }
-    records = batches.by_ids(tx, sorted(set().union(*ids_of.values())))
-    return {id_: [record for record in records if record.id in left] for id_, left in ids_of.items() if left}
+    owners: dict[str, list[str]] = {}
+    left_behind: dict[str, list[Batch]] = {}
+    for record in selected:
+        of_partition = set(uncollected.get((record.pipeline, record.partition), ()))
+        if ids := of_partition - {known.id for known in waited_on[record.id]}:
+            left_behind[record.id] = []
+            for id_ in ids:
+                owners.setdefault(id_, []).append(record.id)
+    for uncollected_batch in batches.by_ids(tx, sorted(owners)):
+        for submission_id in owners[uncollected_batch.id]:
+            left_behind[submission_id].append(uncollected_batch)
+    return left_behind
 
 
 def watched_partitions(tx: Transaction) -> set[PipelinePartition]:

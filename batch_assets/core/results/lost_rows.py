@@ -41,7 +41,7 @@ class LostRows:
     @cached_property
     def _others(self) -> RequestsInFlight:
         # The requests of a lost file are known from the index only, which has those of other files too.
-        others = [file for file in self._files_in_flight if file not in self._lost_files]
+        others = [file for file in self._files_in_flight if not lost_answers.is_lost(file)]
         return RequestsInFlight(self._root, others, may_be_unknown=True)
 
     @property
@@ -60,8 +60,7 @@ class LostRows:
         if not self._lost_files or not is_lost.any():
             return np.zeros(len(is_waiting), dtype=bool)
         waiting = digest_array(digests.filter(pa.array(is_lost)))
-        is_elsewhere = self._others.contains(waiting)
-        found = ~is_elsewhere
-        found[found] = self._lost.contains(waiting[found])
-        is_lost[is_lost] = found
+        is_in_lost_only = ~self._others.contains(waiting)
+        is_in_lost_only[is_in_lost_only] = self._lost.contains(waiting[is_in_lost_only])
+        is_lost[is_lost] = is_in_lost_only
         return is_lost

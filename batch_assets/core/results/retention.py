@@ -240,11 +240,11 @@ def _files_to_ask_again_from(root: Root, pipeline: str, candidates: list[Request
     answers = open_answers(root, pipeline, sum(file.requests for file in candidates))
     outcomes, passing = PipelineOutcomes(answers, refreshes), [np.empty(0, np.int64)]
     for file in candidates:
-        found = outcomes.for_digests(known_digests(root.storage, file).digests)
-        passing.append(found.row[found.is_known & (found.kind == PASSING)])
+        of_file = outcomes.for_digests(known_digests(root.storage, file).digests)
+        passing.append(of_file.row[of_file.is_known & (of_file.kind == PASSING)])
     rows = np.sort(np.concatenate(passing))
     names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(rows)]
     batch_ids = [name.batch_id for name in names if name.batch_id is not None]
     with root.ledger.read() as tx:
-        retried = [batches.by_id(tx, batch_id) for batch_id in batch_ids]
-    return {batch.file_id for batch in retried if batch is not None and batch.file_id is not None}
+        retried = batches.by_ids(tx, batch_ids)
+    return {batch.file_id for batch in retried if batch.file_id is not None}

@@ -138,7 +138,7 @@ def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> lis
     if not repeated_ids:
         return []
     with root.ledger.read() as tx:
-        return [batch for id_ in repeated_ids if (batch := batches.by_id(tx, id_)) is not None]
+        return batches.by_ids(tx, repeated_ids)
 
 
 def _collect(
