@@ -48,9 +48,9 @@ def by_id(tx: Transaction, batch_id: str) -> Batch | None:
 
 def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Batch]:
     """Return those of some batches that the ledger knows, earliest first."""
-    chunks = (sa.select(batch).where(batch.c.id.in_(chunk)) for chunk in id_chunks(ids))
-    found = [record for known in chunks for record in to_records(Batch, tx.execute(known))]
-    return sorted(found, key=lambda record: (record.created_at is not None, record.created_at or 0.0, record.id))
+    statements = (sa.select(batch).where(batch.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    known = [record for statement in statements for record in to_records(Batch, tx.execute(statement))]
+    return sorted(known, key=lambda record: (record.created_at is not None, record.created_at or 0.0, record.id))
 
 
 def known_ids(tx: Transaction) -> set[str]:

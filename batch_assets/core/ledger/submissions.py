@@ -58,9 +58,9 @@ def by_id(tx: Transaction, submission_id: str) -> Submission:
 
 def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Submission]:
     """Return some submissions, in order of creation."""
-    chunks = (sa.select(submission).where(submission.c.id.in_(chunk)) for chunk in id_chunks(ids))
-    found = [record for known in chunks for record in to_records(Submission, tx.execute(known))]
-    return sorted(found, key=lambda record: record.seq)
+    statements = (sa.select(submission).where(submission.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    known = [record for statement in statements for record in to_records(Submission, tx.execute(statement))]
+    return sorted(known, key=lambda record: record.seq)
 
 
 def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
@@ -277,9 +277,9 @@ def begin_all(tx: Transaction, pipeline: str, partitions: Collection[str]) -> in
     """
     chosen = set(partitions)
     registered = [
-        one.id
-        for one in all_newest(tx, pipeline)
-        if one.partition in chosen and one.requests and one.state is SubmissionState.REGISTERED
+        newest.id
+        for newest in all_newest(tx, pipeline)
+        if newest.partition in chosen and newest.requests and newest.state is SubmissionState.REGISTERED
     ]
     move_all(tx, SubmissionMove.BEGIN, [Moving(id_, "a run of batches has begun") for id_ in registered])
     return len(registered)

@@ -180,8 +180,8 @@ def _is_same(file: IndexedFile, version: str | None) -> bool:
     """Whether the index has the content that a file has now."""
     if version is None:
         return False
-    size, _, what = file.version.partition(":")
-    return file.version == version or (what == _UNSEEN and version.startswith(f"{size}:"))
+    size, _, written_at = file.version.partition(":")
+    return file.version == version or (written_at == _UNSEEN and version.startswith(f"{size}:"))
 
 
 def _record_versions(root: Root, usable: dict[str, IndexedFile], listed: dict[str, str]) -> None:

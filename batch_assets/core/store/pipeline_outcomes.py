@@ -124,13 +124,13 @@ def responses_to(answers: PipelineAnswers, parts: Iterable[Digests]) -> Response
     """
     if isinstance(answers, AllAnswers):
         return answers.responses
-    before, found = DigestSet(), list[Responses]()
+    before, responses = DigestSet(), list[Responses]()
     for part in parts:
         digests = np.unique(part)
         digests = digests[~before.contains(digests)]
         before.add(digests)
-        found.append(answers.responses_to(digests))
-    return merge(found)
+        responses.append(answers.responses_to(digests))
+    return merge(responses)
 
 
 def digests_of_rows(rows: pa.RecordBatch) -> Digests:
