@@ -64,7 +64,10 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
 
 def _complete(snapshot: Snapshot, since: float) -> str:
     canceled = snapshot.submission.is_canceled
-    state = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
+    is_complete = f"{'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
+    if snapshot.lost_answers:
+        return f"you: {_remedy(snapshot, remedies(snapshot)[0])}. The table is {is_complete}"
+    state = f"nothing: {is_complete}"
     # These batches belong to an ended refresh: no row waits for them, but they are paid for.
     still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
     if canceled or not still:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from batch_assets.cli.status import status
+from batch_assets.cli.what_next import waits_for
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import BatchAssetsError, ErrorType, PairingError
 from batch_assets.core.ledger import submissions
@@ -19,8 +22,10 @@ from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import NeedsUser
 from batch_assets.core.remedies import GiveUpAnswers
 from batch_assets.core.requests.report import RequestsReport
+from batch_assets.core.results.examine import examine
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
+from batch_assets.dagster.sensors.situation import situation
 from batch_assets.emulator import Emulator
 
 from .support import World, environment, texts
@@ -271,15 +276,37 @@ def test_answers_are_downloaded_again_without_the_request_file(stages: Stages, t
     world.root.close()
 
 
-def test_the_index_of_lost_answers_is_lost_too(stages: Stages, tmp_path: Path) -> None:
-    """Then nothing says what was answered: nothing is built, and the error says what to do."""
+@pytest.mark.parametrize("way", ["gone", "damaged"])
+@pytest.mark.parametrize("first", ["build", "collect"])
+def test_the_index_of_lost_answers_is_lost_too(
+    stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, first: str
+) -> None:
+    """Then nothing says what was answered. Nothing is built, and every stage and `status` say the same."""
     world, batch_id = stages.copy(_without_both, tmp_path / "output")
-    for kind in ("response", "index"):
-        _remove(tmp_path / "output", kind, batch_id)
-    pipeline = _pipeline(world)
-    with pytest.raises(BatchAssetsError) as refused:
-        world.build(pipeline)
-    assert refused.value.remedy == GiveUpAnswers(batch_id, "asked")
+    _remove(tmp_path / "output", "response", batch_id)
+    index = next(world.path("asked", "requests").iterdir()) / "index.parquet"
+    index.unlink() if way == "gone" else index.write_bytes(index.read_bytes()[:100])
+    world.query("update submission set announced_at = final_at")
+    pipeline, remedy = _pipeline(world), GiveUpAnswers(batch_id, "asked")
+    steps = [world.build, world.collect] if first == "build" else [world.collect, world.build]
+    for step in (*steps, lambda pipeline: examine(world.root, pipeline)):
+        with pytest.raises(BatchAssetsError) as refused:
+            step(pipeline)
+        assert refused.value.remedy == remedy
+        assert str(index) in str(refused.value) or "or the index.parquet beside it" in str(refused.value)
+        world.query("update batch set next_download_at = next_download_at + 3600")
+        with world.root.ledger.read() as tx:
+            submission = submissions.newest(tx, "asked", "")
+            assert submission is not None and submission.final_at is not None
+            snapshot = Snapshot.of(tx, submission)
+        assert next_step(snapshot) == NeedsUser(remedy)
+        assert waits_for(snapshot).startswith(f"you: restore the files of {batch_id}, or give its answers up")
+        (sentence,) = situation([snapshot], {})
+        assert sentence.startswith(f"the answers of {batch_id} are lost")
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", world.root.settings.root)
+    shown = CliRunner().invoke(status, ["asked"]).output
+    assert f"`batch-assets cancel {batch_id}` gives them up" in shown
+    assert "Newer answers" not in shown
     cancel(world.root, batch_id)
     assert world.build(pipeline).written == 2
     world.root.close()

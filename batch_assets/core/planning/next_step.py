@@ -44,7 +44,8 @@ def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step
         return collect if not snapshot.is_collecting else Wait(None, Waiting.COLLECTING)
     watch = snapshot.is_watched and snapshot.is_unattended
     if snapshot.submission.final_at is not None:
-        return Done(watch)
+        lost = next(_lost_answers(snapshot), None)
+        return NeedsUser(lost, watch) if lost is not None else Done(watch)
     if (consent := _consent(snapshot)) is not None:
         return NeedsUser(consent, watch)
     if (wait := _to_wait_for(snapshot)) is not None:
@@ -70,6 +71,8 @@ def remedies(snapshot: Snapshot) -> list[SubmissionRemedy]:
     if submission.final_at is None:
         fallback = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
         needed = list(_of_rows(snapshot)) or [fallback]
+    else:  # its table is complete, but no other one can be built or written without these answers
+        needed = list(_lost_answers(snapshot))
     # No row waits on the other unreachable batches: only their answers would be lost. Refused results are
     # downloaded again, which helps unless the batch was deleted.
     maybe_deleted = [*snapshot.unreachable, *(batch for batch in snapshot.failing if batch.results_refused)]
@@ -157,11 +160,15 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
     for batch in snapshot.unreachable:
         if batch.id in waited_for:
             yield _cancel(batch)
-    yield from (GiveUpAnswers(batch_id, submission.pipeline) for batch_id in snapshot.lost_answers)
+    yield from _lost_answers(snapshot)
     if snapshot.standstill is not None and snapshot.next_try is not None:
         yield RestoreFile(snapshot.standstill.why, snapshot.standstill.last, snapshot.next_try)
     if submission.left_out and not submission.is_canceled:
         yield AskTheRest(submission.left_out, snapshot.needs_refresh)
+
+
+def _lost_answers(snapshot: Snapshot) -> Iterator[GiveUpAnswers]:
+    return (GiveUpAnswers(batch_id, snapshot.submission.pipeline) for batch_id in snapshot.lost_answers)
 
 
 def _cancel(batch: Batch) -> CancelBatch:

@@ -226,7 +226,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class NeedsUser:
-    """Rows have no answer, and nothing is under way that could bring one: a user has to act.
+    """A user has to act: rows have no answer, or have lost theirs, and nothing is under way that could bring one.
 
     Attributes:
         remedy: The first of `next_step.remedies`.

@@ -20,6 +20,7 @@ from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.results.lost_rows import open_index
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import OWN, RequestIndex
@@ -89,7 +90,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         schema = table.schema_arrow
         submission_id = _submission(root, schema, pipeline.name, partition)
         location = pipeline.name, partition, submission_id
-        index, manifest = RequestIndex(root.storage, *location), Manifest.read(root.storage, *location)
+        index, manifest = open_index(root, *location), Manifest.read(root.storage, *location)
         examination.columns = _column_differences(schema, _expected(index, pipeline))
         examination.expected_rows = index.rows
         _count(examination, table)

@@ -20,7 +20,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
 from batch_assets.core.results.lost_rows import MESSAGE as LOST
-from batch_assets.core.results.lost_rows import LostRows
+from batch_assets.core.results.lost_rows import LostRows, open_index
 from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.survey import SharedKeys, Survey, positions_of, response_rows, survey
 from batch_assets.core.root import Root
@@ -29,7 +29,7 @@ from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried, in_force
 from batch_assets.core.store.pipeline_outcomes import digests_of_rows, open_answers, responses_to
-from batch_assets.core.store.request_index import DIGEST, MESSAGE, OWN, REASON, RequestIndex
+from batch_assets.core.store.request_index import DIGEST, MESSAGE, OWN, REASON
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import results_metadata
@@ -83,7 +83,7 @@ class ResultsJoin:
         self._requests_in_flight: RequestsInFlight | None = None
         self._lost_rows = LostRows(root, files_in_flight)
         location = (submission.pipeline, submission.partition, submission.id)
-        self._index = RequestIndex(root.storage, *location)
+        self._index = open_index(root, *location)
         self._manifest = Manifest.read(root.storage, *location)
         self._answers = answers or self._manifest.answers
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.ledger import lost_answers
+from batch_assets.core.errors import DamagedFileError, MissingFileError
+from batch_assets.core.ledger import lost_answers, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.in_flight import RequestsInFlight
+from batch_assets.core.store.request_index import RequestIndex
 from batch_assets.core.store.responses import digest_array
 
 MESSAGE = (
@@ -20,6 +22,25 @@ MESSAGE = (
     "backup, or give the batch up: its id is in the problems of the last run"
 )
 """The error message of such a row."""
+
+
+def open_index(root: Root, pipeline: str, partition: str, submission_id: str) -> RequestIndex:
+    """Open the index of a submission.
+
+    Raises:
+        MissingFileError: When it is gone, or it is damaged and answers are lost. Lost answers are named too, with
+            their remedy: without both, no build can tell what was answered.
+        DamagedFileError: When it is damaged.
+    """
+    try:
+        return RequestIndex(root.storage, pipeline, partition, submission_id)
+    except (MissingFileError, DamagedFileError) as error:
+        with root.ledger.read() as tx:
+            lost = lost_answers.among(submissions.waited_on(tx, submission_id))
+        if not lost:
+            raise
+        problems = ". ".join([str(error), *(file.error or "" for file in lost)])
+        raise MissingFileError(problems, remedy=lost_answers.remedy(lost[0])) from None
 
 
 class LostRows:

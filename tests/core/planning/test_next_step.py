@@ -39,7 +39,7 @@ from batch_assets.core.planning.steps import (
     Waiting,
 )
 from batch_assets.core.planning.texts import reason
-from batch_assets.core.remedies import CancelBatch
+from batch_assets.core.remedies import CancelBatch, GiveUpAnswers
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.situation import what_next as what_next_in_dagster
 
@@ -157,6 +157,14 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     "complete, and a batch may turn up": (
         Done(watch=True),
         snapshot(submission=FINAL | {"announced_at": 950.0}, **LATE),
+    ),
+    "complete, and answers are lost": (
+        NeedsUser(GiveUpAnswers("b", "asked")),
+        snapshot(
+            submission=FINAL | {"announced_at": 950.0},
+            files=[file("submitted", batch_id="b", error="the answers of b are lost")],
+            batches=[batch("ended")],
+        ),
     ),
     # The user's consent, before any wait
     "no one agreed to send": (
