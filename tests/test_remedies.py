@@ -119,6 +119,24 @@ def test_the_command_names_the_partition(partition: str) -> None:
     assert run.make_context("run", words[2:]).params["partition"] == partition
 
 
+def test_batches_that_are_given_up_share_a_command() -> None:
+    ids = [f"msgbatch_{number}" for number in range(21)]
+    deleted, lost = [CancelBatch(id_, "asked") for id_ in ids], [GiveUpAnswers(id_, "asked") for id_ in ids]
+    assert cli.as_texts([deleted[0], PairRoot(), lost[0]]) == [
+        cli.as_text(PairRoot()),
+        cli.as_text(deleted[0]),
+        cli.as_text(lost[0]),
+    ]
+    assert cli.as_texts([*deleted[:2], *lost[:2]]) == [
+        "If these 2 batches were deleted at the API: `batch-assets cancel msgbatch_0 msgbatch_1` gives their "
+        "requests up",
+        "If no backup has them: `batch-assets cancel msgbatch_0 msgbatch_1` gives them up, and the next run asks "
+        "again",
+    ]
+    (many,) = cli.as_texts(lost)
+    assert many.startswith("If no backup has them: `batch-assets cancel` with all their ids gives them up")
+
+
 def test_the_job_that_cancels_has_this_name(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,text\n1,hello\n")
     params = {

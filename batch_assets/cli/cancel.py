@@ -1,4 +1,4 @@
-"""`batch-assets cancel` cancels a pipeline's batches, or one batch."""
+"""`batch-assets cancel` cancels a pipeline's batches, or single batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
-from batch_assets.cli.remedies import as_text
+from batch_assets.cli.remedies import as_texts
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="NAME|BATCH_ID")
+@click.argument("targets", metavar="NAME|BATCH_ID...", nargs=-1, required=True)
 @click.option("--partition", metavar="KEY", help="Cancel only this partition of a pipeline.")
 @resource_option
-def cancel(target: str, partition: str | None, resource: str | None) -> None:
-    """Cancel the pipeline NAME, or one batch.
+def cancel(targets: tuple[str, ...], partition: str | None, resource: str | None) -> None:
+    """Cancel the pipeline NAME, or one or more batches.
 
     For a pipeline, the command cancels its batches at the API and sends no more of its request files. Answers
     that arrived are kept. All other rows become `canceled`, and the next run of the pipeline sends only those
@@ -41,6 +41,7 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
       batch-assets cancel review_triage
       batch-assets cancel review_triage --partition 2026-11-20
       batch-assets cancel msgbatch_013Zva2CMHLNnXjNJJKqJ2EF
+      batch-assets cancel msgbatch_013Zva2CMHLNnXjNJJKqJ2EF msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d
 
     \b
     Exit code:
@@ -48,21 +49,27 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
       1    the API refused it, or there is no such pipeline or batch; the reason is on standard error
     """
     from batch_assets.cli.ledger_view import no_ledger
-    from batch_assets.core.cancel import UnknownTargetError, cancel
+    from batch_assets.core.cancel import BATCH_ID_START, UnknownTargetError, cancel, cancel_by_ids
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 
+    if len(targets) > 1:
+        if partition is not None:
+            raise click.UsageError("--partition needs one pipeline, not several batch ids")
+        if names := [target for target in targets if not target.startswith(BATCH_ID_START)]:
+            raise click.UsageError(f"{names[0]} is not a batch id: cancel pipelines with one command each")
     settings = settings_of(resource)
     if not has_ledger(settings):
         raise click.ClickException(no_ledger(settings))
     with open_root(settings) as root:
         try:
-            report = cancel(root, target, partition)
+            is_one = len(targets) == 1
+            report = cancel(root, targets[0], partition) if is_one else cancel_by_ids(root, targets)
         except UnknownTargetError as error:
             raise UnknownTargetError(f"{error}{text.resource_hint(resource)}", remedy=error.remedy) from None
     for line in cancel_lines(report):
         click.echo(line)
-    for problem in [*report.problems, *map(as_text, report.remedies)]:
+    for problem in [*report.problems, *as_texts(report.remedies)]:
         click.echo(f"problem: {printable(problem)}", err=True)
     sys.exit(1 if report.problems else 0)
 

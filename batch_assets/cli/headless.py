@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from batch_assets.cli.remedies import as_text, error_as_text
+from batch_assets.cli.remedies import as_texts, error_as_text
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
@@ -191,7 +191,7 @@ class _Run:
         """
         if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
             polled = poll(self._root, now=now)
-            self._note("poll", [*polled.problems, *map(as_text, polled.remedies)])
+            self._note("poll", [*polled.problems, *as_texts(polled.remedies)])
             self._watcher.polled(self._snapshot())
 
     def is_final(self) -> bool:
@@ -237,7 +237,7 @@ class _Run:
         except (BusyError, LeaseLostError) as error:
             self._note("collect", [error_as_text(error)])
             return
-        self._note("collect", [*report.problems, *map(as_text, report.remedies)])
+        self._note("collect", [*report.problems, *as_texts(report.remedies)])
         elapsed = time.monotonic() - started
         self._next_join = started + elapsed + min(elapsed * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
         snapshot = self._snapshot()

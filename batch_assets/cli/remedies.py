@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from batch_assets.cli import text
@@ -22,6 +23,9 @@ from batch_assets.core.remedies import (
     StartEmulator,
 )
 
+# Batches that one command is shown for. A longer one would not be read.
+_IN_A_COMMAND = 20
+
 
 def as_text(remedy: Remedy) -> str:
     """Return a remedy as one sentence without a period, so that a command at its end can be copied."""
@@ -29,13 +33,9 @@ def as_text(remedy: Remedy) -> str:
         case RunStage():
             return f"To {remedy.stage.purpose}: {run_command(remedy.pipeline, remedy.partition)}"
         case CancelBatch(batch_id):
-            cancel = f"batch-assets cancel {shell_quoted(batch_id)}"
-            return f"If {batch_id} was deleted at the API: `{cancel}` gives its requests up"
+            return _give_up_requests([batch_id])
         case GiveUpAnswers(batch_id):
-            return (
-                f"If no backup has them: `batch-assets cancel {shell_quoted(batch_id)}` gives them up, and the "
-                "next run asks again"
-            )
+            return _give_up_answers([batch_id])
         case ListBatches():
             return "`batch-assets list` shows the workspace's batches and which of them belong to this root"
         case StartEmulator():
@@ -54,6 +54,33 @@ def as_text(remedy: Remedy) -> str:
             return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:
             assert_never(remedy)
+
+
+def as_texts(remedies: Sequence[Remedy]) -> list[str]:
+    """Return remedies as sentences, see `as_text`: one for all batches that are given up for the same reason."""
+    texts = [as_text(remedy) for remedy in remedies if not isinstance(remedy, CancelBatch | GiveUpAnswers)]
+    if deleted := [remedy.batch_id for remedy in remedies if isinstance(remedy, CancelBatch)]:
+        texts.append(_give_up_requests(deleted))
+    if lost := [remedy.batch_id for remedy in remedies if isinstance(remedy, GiveUpAnswers)]:
+        texts.append(_give_up_answers(lost))
+    return texts
+
+
+def _give_up_requests(ids: Sequence[str]) -> str:
+    were = f"{ids[0]} was" if len(ids) == 1 else f"these {len(ids)} batches were"
+    requests = "its requests" if len(ids) == 1 else "their requests"
+    return f"If {were} deleted at the API: {cancel_command(ids)} gives {requests} up"
+
+
+def _give_up_answers(ids: Sequence[str]) -> str:
+    return f"If no backup has them: {cancel_command(ids)} gives them up, and the next run asks again"
+
+
+def cancel_command(ids: Sequence[str]) -> str:
+    """Return the command that cancels batches or gives them up. If there are very many, it names none."""
+    if len(ids) > _IN_A_COMMAND:
+        return "`batch-assets cancel` with all their ids"
+    return f"`batch-assets cancel {' '.join(map(shell_quoted, ids))}`"
 
 
 def run_command(pipeline: str, partition: str) -> str:

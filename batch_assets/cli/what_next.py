@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from batch_assets.cli.remedies import run_command, with_remedy
+from batch_assets.cli.remedies import cancel_command, run_command, with_remedy
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, remedies
@@ -114,9 +114,9 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case MaterializeRequests():
             return f"no request file has the requests that rows wait for; {run} builds them again"
         case CancelBatch():
-            return f"the API does not know {remedy.batch_id}, see the errors"
+            return _deleted(_alike(snapshot, CancelBatch))
         case GiveUpAnswers():
-            return f"restore the files of {remedy.batch_id}, or give its answers up, see the errors"
+            return _lost(_alike(snapshot, GiveUpAnswers))
         case RestoreFile():
             return f"restore the request file, see the errors; then: {run}"
         case AskTheRest():
@@ -124,6 +124,27 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
             return f"{count(remedy.requests, 'request')} left out by a limit; {rest}"
         case _:
             assert_never(remedy)
+
+
+def _alike(snapshot: Snapshot, kind: type[CancelBatch | GiveUpAnswers]) -> list[str]:
+    return [remedy.batch_id for remedy in remedies(snapshot) if isinstance(remedy, kind)]
+
+
+def _deleted(ids: list[str]) -> str:
+    if len(ids) == 1:
+        return f"the API does not know {ids[0]}, see the errors"
+    return (
+        f"the API does not know {len(ids)} batches, see the errors. If they were deleted there: "
+        f"{cancel_command(ids)} gives them up"
+    )
+
+
+def _lost(ids: list[str]) -> str:
+    if len(ids) == 1:
+        return f"restore the files of {ids[0]}, or give its answers up, see the errors"
+    return (
+        f"restore the files of {len(ids)} batches, or give their answers up, see the errors: {cancel_command(ids)}"
+    )
 
 
 def _run(snapshot: Snapshot) -> str:

@@ -6,21 +6,21 @@ cancel what the calls do not reach: the API was unavailable, or an upload was ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.cancel import CancelReport, cancel_batches, finish
 from batch_assets.core.errors import BatchAssetsError, MoveRefusedError, ResultsError
-from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
 
-# Every batch id of the API begins with this.
-_BATCH_ID = "msgbatch_"
+BATCH_ID_START = "msgbatch_"
+"""Every batch id of the API begins with this."""
 
 
 class UnknownTargetError(BatchAssetsError):
@@ -31,10 +31,7 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
     """Cancel a pipeline or one batch. Repeating it changes nothing.
 
     Answers that arrived before are kept. Requests that the API cancels, and those that were never sent, are
-    `canceled` in the table, and only the next submission sends them again. The same holds for the requests of a
-    batch that is given by its id and was deleted at the API before it was collected, once the key is proved to
-    belong to its workspace. If a batch's answers were stored and are lost, the next submission sends its requests
-    again too.
+    `canceled` in the table, and only the next submission sends them again.
 
     Args:
         root: The root.
@@ -47,38 +44,73 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
         EndpointMismatchError: When the root belongs to another API. Nothing was changed.
     """
     with root.ledger.read() as tx:
-        batch = batches.by_id(tx, target)
+        is_batch = bool(_ours(tx, [target]))
         known = {submission.pipeline for submission in submissions.all_newest(tx)}
-    if batch is not None and batch.state is not BatchState.FOREIGN:
+    if is_batch:
         if partition is not None:
             raise UnknownTargetError(f"{target} is a single batch: leave the partition out")
-        root.check_endpoint()
-        if batch.pipeline is not None:
-            root.catch_up(batch.pipeline)  # its answers may be stored already
-            with root.ledger.read() as tx:
-                batch = batches.by_id(tx, target) or batch
-        report = CancelReport()
-        if give_up.give_up_answers(root, batch):
-            report.answers_given_up.append(batch.id)
-            return report
-        if not (give_up.may_be_lost(batch) and _is_given_up(root, batch, report)):
-            cancel_batches(root, [batch], report)
-        return report
+        return cancel_by_ids(root, [target])
     if target not in known:
         raise _unknown(root, target, known)
     return _cancel_pipeline(root, target, partition)
 
 
+def cancel_by_ids(root: Root, batch_ids: Sequence[str]) -> CancelReport:
+    """Cancel batches, or give them up. Repeating it changes nothing.
+
+    The requests of a batch that was deleted at the API before it was collected are `canceled` in the table, once
+    the key is proved to belong to its workspace, and only the next submission sends them again. If a batch's
+    answers were stored and are lost, the next submission sends its requests again too.
+
+    Args:
+        root: The root.
+        batch_ids: The ids of the batches.
+
+    Raises:
+        UnknownTargetError: When one of them is no batch of this root. Nothing was changed.
+        SettingsError: When the settings name no API. Nothing was changed.
+        EndpointMismatchError: When the root belongs to another API. Nothing was changed.
+    """
+    with root.ledger.read() as tx:
+        ours = _ours(tx, batch_ids)
+    if unknown := [id_ for id_ in batch_ids if id_ not in ours]:
+        raise _no_batch(root, unknown)
+    root.check_endpoint()
+    for pipeline in sorted({batch.pipeline for batch in ours.values() if batch.pipeline is not None}):
+        root.catch_up(pipeline)  # their answers may be stored already
+    with root.ledger.read() as tx:
+        ours |= _ours(tx, batch_ids)
+    report = CancelReport()
+    to_cancel: list[Batch] = []
+    for batch in ours.values():
+        if give_up.give_up_answers(root, batch):
+            report.answers_given_up.append(batch.id)
+        elif not (give_up.may_be_lost(batch) and _is_given_up(root, batch, report)):
+            to_cancel.append(batch)
+    cancel_batches(root, to_cancel, report)
+    return report
+
+
+def _ours(tx: Transaction, ids: Sequence[str]) -> dict[str, Batch]:
+    """Return those of some ids that are batches of this root, in the given order, each once."""
+    known = {batch.id: batch for batch in batches.by_ids(tx, ids) if batch.state is not BatchState.FOREIGN}
+    return {id_: known[id_] for id_ in ids if id_ in known}
+
+
 def _unknown(root: Root, target: str, known: Iterable[str]) -> UnknownTargetError:
-    if target.startswith(_BATCH_ID):
-        return UnknownTargetError(
-            f"the ledger of {root.storage.url} has no batch {target}. If it belongs to another root, "
-            "cancel it there. Cancel any other batch where it was submitted, or in the Console",
-            remedy=ListBatches(),
-        )
+    if target.startswith(BATCH_ID_START):
+        return _no_batch(root, [target])
     names = ", ".join(sorted(known)) or "none"
     return UnknownTargetError(
         f"nothing was submitted for a pipeline {target!r} in {root.storage.url}; pipelines there: {names}"
+    )
+
+
+def _no_batch(root: Root, ids: Sequence[str]) -> UnknownTargetError:
+    return UnknownTargetError(
+        f"the ledger of {root.storage.url} has no batch {', '.join(ids)}. If it belongs to another root, "
+        "cancel it there. Cancel any other batch where it was submitted, or in the Console",
+        remedy=ListBatches(),
     )
 
 

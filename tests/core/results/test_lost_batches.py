@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from click.testing import CliRunner
 
+from batch_assets.cli.cancel import cancel as cancel_in_terminal
+from batch_assets.cli.what_next import waits_for
 from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import PollReport, poll
-from batch_assets.core.cancel import cancel
+from batch_assets.core.cancel import UnknownTargetError, cancel
+from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.core.results.run import CollectedResults
 
 from ..batches.test_reconcile import LOST, ours, submit_as_someone_else
-from ..support import BATCHES, LIST, World, texts
+from ..support import BATCHES, LIST, World, environment, texts
 from .test_long_waits import batch_states, delete_in_the_console, later, without_ledger
 
 # What a key of another workspace gets: 404, and a list without the batch.
@@ -132,6 +137,41 @@ def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool
     assert cancel(world.root, second).given_up == [second]
     world.emulator.reset_faults()
     world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 4 + ["succeeded"] * 2
+
+
+def test_several_batches_are_given_up_with_one_command(world: World) -> None:
+    submit_as_someone_else(world, 1)
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
+    first, second, third = world.send(pipeline).submitted
+    for batch_id in (first, second):
+        deleted(world, batch_id)
+    is_unreachable(world)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    world.collect(pipeline)
+    with world.root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline.name, "")
+        assert submission is not None
+        shown = waits_for(Snapshot.of(tx, submission))
+    assert "the API does not know 2 batches" in shown
+    command = f"batch-assets cancel {first} {second}"
+    assert command in shown or f"batch-assets cancel {second} {first}" in shown
+
+    env = environment(world.emulator.url, world.root.settings.root)
+    unknown = CliRunner().invoke(cancel_in_terminal, [first, "msgbatch_elsewhere"], env=env)
+    assert isinstance(unknown.exception, UnknownTargetError)
+    assert str(unknown.exception).count("msgbatch_") == 1
+    assert batch_states(world).count("unreachable") == 2, "nothing was given up"
+    mixed = CliRunner().invoke(cancel_in_terminal, [first, pipeline.name], env=env)
+    assert mixed.exit_code == 2 and f"{pipeline.name} is not a batch id" in mixed.output
+    both = CliRunner().invoke(cancel_in_terminal, [first, second, third, first], env=env)
+    assert both.exit_code == 0
+    assert f"{first}: it was deleted at the API" in both.output
+    assert f"{second}: it was deleted at the API" in both.output
+    assert f"{third}: it had already ended" in both.output
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 4 + ["succeeded"] * 2
 
