@@ -6,7 +6,7 @@ from batch_assets.cli import text
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState
-from batch_assets.core.text import count, counts, day, size
+from batch_assets.core.text import count, counts, day, duration, size
 
 
 def describe_file(file: RequestFile) -> str:
@@ -23,6 +23,9 @@ def describe_batch(batch: Batch, now: float) -> str:
         return f"unreachable: the API answers 404{until}"
     finished = {outcome: number for outcome, number in batch.count_map.items() if outcome != "processing"}
     outcomes = f", {counts(finished)}" if any(finished.values()) else ""
+    if batch.state is BatchState.OPEN and batch.missing_since is not None:
+        since = duration(now - batch.missing_since)
+        return f"the API answers 404 for {since}, sent {text.ago(now, batch.submitted_at)}{until}"
     if batch.state is BatchState.OPEN:
         return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{outcomes}{until}"
     return f"ended{outcomes}{until}"

@@ -91,7 +91,8 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
     left = duration(step.until - snapshot.now) if step.until is not None else ""
     match step.why:
         case Waiting.BATCHES:
-            return f"{'it was canceled: ' if snapshot.submission.is_canceled else ''}{texts.waits_for(step.why)}"
+            canceled = "it was canceled: " if snapshot.submission.is_canceled else ""
+            return canceled + texts.waits_for_batches(snapshot)
         case Waiting.RATE_LIMIT:
             return f"the API, which asked to send no more for {left}"
         case Waiting.DOWNLOAD:

@@ -93,6 +93,11 @@ class Snapshot:
         return [batch for batch in self._all_batches if batch.state is BatchState.OPEN]
 
     @property
+    def not_shown(self) -> list[Batch]:
+        """Running batches that the API answered 404 for when it was last asked."""
+        return [batch for batch in self.running if batch.missing_since is not None]
+
+    @property
     def failing(self) -> list[Batch]:
         """Ended batches whose last download failed. It is tried again automatically."""
         return [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.batches.workspace import results_refused, unreachable
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, SendReason, Waiting
-from batch_assets.core.text import count
+from batch_assets.core.text import count, duration
 
 
 def reason(step: Round) -> str:
@@ -60,6 +61,23 @@ def maybe_deleted(snapshot: Snapshot, batch_id: str) -> str:
 def lost_answers(snapshot: Snapshot, batch_id: str) -> str:
     """Return the problem with a batch that `GiveUpAnswers` gives up."""
     return next(file.error or "" for file in snapshot.files if file.batch_id == batch_id)
+
+
+def waits_for_batches(snapshot: Snapshot) -> str:
+    """Return what a submission with running batches waits for, as text that continues "it waits for"."""
+    not_shown = snapshot.not_shown
+    if not not_shown:
+        return waits_for(Waiting.BATCHES)
+    since = duration(snapshot.now - min(batch.missing_since or snapshot.now for batch in not_shown))
+    is_one = len(not_shown) == 1
+    which, they, them = (
+        (not_shown[0].id, "it was", "it") if is_one else (f"{len(not_shown)} batches", "they were", "them")
+    )
+    others = "end its batches and to " if len(not_shown) < len(snapshot.running) else ""
+    return (
+        f"the API to {others}show {which}: it has answered 404 for {since}, as it may for a new batch. If {they} "
+        f"deleted there, you can give {them} up after {duration(UNREACHABLE_AFTER_SECONDS)} of this answer"
+    )
 
 
 def waits_for(why: Waiting) -> str:

@@ -22,7 +22,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
-from batch_assets.core.planning.texts import lost_answers, maybe_deleted, reason, waits_for
+from batch_assets.core.planning.texts import lost_answers, maybe_deleted, reason, waits_for, waits_for_batches
 from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Stage
 from batch_assets.core.text import count, duration
@@ -64,6 +64,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         if in_doubt:
             sentences.append(f"{in_doubt} being sent or unresolved")
         sentences += _waits(pipeline, of_pipeline)
+        sentences += _not_shown(of_pipeline)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
 
 
@@ -79,7 +80,8 @@ def what_next(snapshot: Snapshot) -> str:
             when = (
                 f"in {duration(max(1.0, step.until - snapshot.now))}" if is_timed and step.until else "after that"
             )
-            return f"It waits for {waits_for(step.why)}. The sensor continues {when}."
+            for_what = waits_for_batches(snapshot) if step.why is Waiting.BATCHES else waits_for(step.why)
+            return f"It waits for {for_what}. The sensor continues {when}."
         case Done():
             return "Nothing is left to do."
         case _:
@@ -87,15 +89,17 @@ def what_next(snapshot: Snapshot) -> str:
 
 
 def _running(snapshots: Collection[Snapshot]) -> list[str]:
-    """Report the progress of submissions that have an open batch; an empty list if no batch is open."""
+    """Report the progress of submissions that have a running batch that the API shows; an empty list otherwise."""
     batches_by_id = {
         batch.id: batch for snapshot in snapshots for batch in (*snapshot.batches, *snapshot.left_behind)
     }
     batches = batches_by_id.values()
-    running = list({batch.file_id: batch for batch in batches if batch.state is BatchState.OPEN}.values())
+    not_shown = {batch.id for snapshot in snapshots for batch in snapshot.not_shown}
+    shown = (batch for batch in batches if batch.state is BatchState.OPEN and batch.id not in not_shown)
+    running = list({batch.file_id: batch for batch in shown}.values())
     if not running:
         return []
-    lost = [batch for batch in batches if batch.state is BatchState.UNREACHABLE]
+    lost = [batch for batch in batches if batch.state is BatchState.UNREACHABLE or batch.id in not_shown]
     open_files = {batch.file_id for batch in running}
     moving = (snapshot for snapshot in snapshots if any(file.id in open_files for file in snapshot.files))
     files = {file.id: file for snapshot in moving for file in snapshot.files}
@@ -165,6 +169,16 @@ def _waits(pipeline: str, snapshots: list[Snapshot]) -> list[str]:
         f"{_who_waits(pipeline, keys)} for {waits_for(why)}"
         + (f", the next try is in {duration(max(1.0, seconds[why]))}" if why in seconds else "")
         for why, keys in partitions.items()
+    ]
+
+
+def _not_shown(snapshots: list[Snapshot]) -> list[str]:
+    """Report submissions with running batches that the API does not show."""
+    return [
+        f"{_who_waits(snapshot.submission.pipeline, {snapshot.submission.partition})} for "
+        f"{waits_for_batches(snapshot)}"
+        for snapshot in snapshots
+        if snapshot.not_shown
     ]
 
 

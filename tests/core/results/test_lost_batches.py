@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from batch_assets.cli.cancel import cancel as cancel_in_terminal
+from batch_assets.cli.status import status
 from batch_assets.cli.what_next import waits_for
 from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import PollReport, poll
@@ -17,6 +18,8 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.core.results.run import CollectedResults
+from batch_assets.dagster.sensors.situation import situation
+from batch_assets.dagster.sensors.situation import what_next as what_next_in_dagster
 
 from ..batches.test_reconcile import LOST, ours, submit_as_someone_else
 from ..support import BATCHES, LIST, World, environment, texts
@@ -47,6 +50,13 @@ def is_unreachable(world: World) -> PollReport:
 def deleted(world: World, batch_id: str) -> None:
     world.emulator.end_batches(batch_id)
     delete_in_the_console(world, batch_id)
+
+
+def newest(world: World, pipeline: Pipeline) -> Snapshot:
+    with world.root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline.name, "")
+        assert submission is not None
+        return Snapshot.of(tx, submission)
 
 
 def ask_again(world: World, pipeline: Pipeline) -> None:
@@ -141,6 +151,40 @@ def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool
     assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 4 + ["succeeded"] * 2
 
 
+def test_a_running_batch_that_the_api_no_longer_shows_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it counts as unreachable too: it may be a new batch, and it may have been deleted."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    first, second = world.send(pipeline).submitted
+    world.collect(pipeline)
+    deleted(world, first)
+    poll(world.root, now=True)
+    world.query("update batch set missing_since = missing_since - 20 where missing_since is not null")
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", world.root.settings.root)
+    hint = "as it may for a new batch. If it was deleted there, you can give it up after 5 min of this answer"
+    shown = CliRunner().invoke(status, [pipeline.name]).output
+    assert f"waits for   the API to end its batches and to show {first}: it has answered 404 for 2" in shown
+    assert hint in shown
+    assert f"{first}  2 requests, the API answers 404 for 2" in shown
+    assert f"{second}  2 requests, in_progress, sent " in shown
+    progress, waiting = situation([newest(world, pipeline)], {})
+    assert progress.startswith("1 of 2 batches in progress") and hint in waiting
+
+    deleted(world, second)
+    poll(world.root, now=True)
+    shown = CliRunner().invoke(status, [pipeline.name]).output
+    assert "waits for   the API to show 2 batches: it has answered 404 for 2" in shown
+    (waiting,) = situation([newest(world, pipeline)], {})
+    assert waiting.startswith(f"{pipeline.name} waits for the API to show 2 batches")
+    assert what_next_in_dagster(newest(world, pipeline)).startswith("It waits for the API to show 2 batches")
+    is_unreachable(world)
+    assert not newest(world, pipeline).not_shown
+    shown = CliRunner().invoke(status, [pipeline.name]).output
+    assert "waits for   you: the API does not know 2 batches, see the errors" in shown
+
+
 def test_several_batches_are_given_up_with_one_command(world: World) -> None:
     submit_as_someone_else(world, 1)
     world.emulator.settings(latency=3600)
@@ -152,10 +196,7 @@ def test_several_batches_are_given_up_with_one_command(world: World) -> None:
     world.emulator.end_batches()
     poll(world.root, now=True)
     world.collect(pipeline)
-    with world.root.ledger.read() as tx:
-        submission = submissions.newest(tx, pipeline.name, "")
-        assert submission is not None
-        shown = waits_for(Snapshot.of(tx, submission))
+    shown = waits_for(newest(world, pipeline))
     assert "the API does not know 2 batches" in shown
     command = f"batch-assets cancel {first} {second}"
     assert command in shown or f"batch-assets cancel {second} {first}" in shown
