@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from batch_assets.core.io.storage import PARTITION_FOLDER, Storage
-from batch_assets.core.ledger import Transaction, known_files
+from batch_assets.core.ledger import Ledger, known_files
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.store.manifest import was_finished
 
@@ -17,13 +17,14 @@ from batch_assets.core.store.manifest import was_finished
 _NEWEST = 20
 
 
-def unknown_folders(tx: Transaction, storage: Storage, pipeline: str) -> list[tuple[str, str]]:
+def unknown_folders(ledger: Ledger, storage: Storage, pipeline: str) -> list[tuple[str, str]]:
     """Return (partition key, submission id) of submissions that the ledger does not know.
 
-    Partitions that the ledger knows are left out, because each would take a listing of its own.
+    Partitions that the ledger knows are left out, because each would take a listing of its own. No transaction is
+    open during a listing.
 
     Args:
-        tx: The transaction.
+        ledger: The ledger.
         storage: The root.
         pipeline: The name of the pipeline.
     """
@@ -33,11 +34,13 @@ def unknown_folders(tx: Transaction, storage: Storage, pipeline: str) -> list[tu
         unquote(name.removeprefix(PARTITION_FOLDER)) for name in names if name.startswith(PARTITION_FOLDER)
     }
     if partitions:
-        partitions -= known_files.partitions_of(tx, pipeline)
+        with ledger.read() as tx:
+            partitions -= known_files.partitions_of(tx, pipeline)
     folders = [("", id_) for id_ in ids]
     for partition in sorted(partitions)[-_NEWEST:]:
         folders += submission_folders(storage, pipeline, partition)
-    known = known_files.by_ids(tx, [id_ for _, id_ in folders])
+    with ledger.read() as tx:
+        known = known_files.by_ids(tx, [id_ for _, id_ in folders])
     return [
         (partition, id_)
         for partition, id_ in folders

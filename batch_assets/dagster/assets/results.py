@@ -65,12 +65,15 @@ def materialize_results(
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
             _poll(context, root)
         news: set[str] = set()
+        unchanged: set[str] = set()
         tables, failure = each_partition(
-            context, lambda key: _table(context, root, pipeline, key, news), rounds.may_go_on(context)
+            context, lambda key: _table(context, root, pipeline, key, news, unchanged), rounds.may_go_on(context)
         )
         complete = {partition: table for partition, table in tables.items() if table is not None}
         if failure is not None or len(complete) < len(partitions_of(context)):
             _leave_to_the_sensor(context, root, complete)
+            if unchanged:
+                settle_checks(context, root, pipeline, context.asset_key)
         else:
             yield materialized(context, {partition: table.metadata for partition, table in complete.items()})
             # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
@@ -82,7 +85,12 @@ def materialize_results(
 
 
 def _table(
-    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str, news: set[str]
+    context: dg.AssetExecutionContext,
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    news: set[str],
+    unchanged: set[str],
 ) -> _Complete | None:
     """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason.
 
@@ -92,6 +100,8 @@ def _table(
         pipeline: The pipeline.
         partition: The partition key.
         news: The ids of the batches that the run has collected for whatever partition. They are added to it.
+        unchanged: The partitions whose tables stay as they are, so that the checks have to be settled. The key
+            may be added to it.
     """
     with explained():
         unattended = rounds.is_unattended(context.run.tags)
@@ -121,13 +131,13 @@ def _table(
                 context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
             if report.held_back:
                 context.log.info("The table does not change until the refresh is complete.")
-                settle_checks(context, root, pipeline, context.asset_key)
+                unchanged.add(partition)
             _observe(context, partition, metadata)
             return None
         is_old = unattended and not news and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
             # Another run materialized it while this one was queued, so nothing downstream has to run again.
-            settle_checks(context, root, pipeline, context.asset_key)
+            unchanged.add(partition)
             context.log.info("Nothing is new: these results are already materialized.")
             return None
         metadata |= _samples(root, pipeline, partition, report)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Transaction
 from batch_assets.core.recovery.unknown_folders import unknown_folders
 from batch_assets.core.remedies import Stage
+from batch_assets.core.root import Root
 from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.remedies import materialize
 
@@ -15,24 +14,24 @@ from batch_assets.dagster.remedies import materialize
 PAUSE_SECONDS = 600.0
 
 
-def describe(tx: Transaction, storage: Storage, pipelines: Iterable[str], cursor: SensorCursor) -> list[str]:
+def describe(root: Root, pipelines: Iterable[str], cursor: SensorCursor, now: float) -> list[str]:
     """Return sentences that name such submissions. Most ticks read nothing for it.
 
     A build writes a folder shortly before it registers the submission. So only what two ticks in a row did not
     know is named.
 
     Args:
-        tx: The transaction.
-        storage: The root.
+        root: The root.
         pipelines: The names of the pipelines.
         cursor: The state of the last tick. It is changed.
+        now: The time of the tick, by the ledger's clock.
     """
-    if not cursor.unknown and 0.0 <= tx.now - cursor.compared_at < PAUSE_SECONDS:
+    if not cursor.unknown and 0.0 <= now - cursor.compared_at < PAUSE_SECONDS:
         return []
-    before, cursor.unknown, cursor.compared_at = set(cursor.unknown), [], tx.now
+    before, cursor.unknown, cursor.compared_at = set(cursor.unknown), [], now
     sentences = []
     for pipeline in pipelines:
-        for partition, submission_id in unknown_folders(tx, storage, pipeline):
+        for partition, submission_id in unknown_folders(root.ledger, root.storage, pipeline):
             cursor.unknown.append(submission_id)
             if submission_id in before:
                 sentences.append(

@@ -95,8 +95,8 @@ class _Tick:
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
             reasons += removed.describe(tx, gone)
-            reasons += lost_submissions.describe(tx, self._root.storage, self._pipelines, cursor)
             now = tx.now
+        reasons += lost_submissions.describe(self._root, self._pipelines, cursor, now)
         removed.collect(self._root.settings, removed.due(gone))
         launch = Launch(self._context, self._root, self._pipelines, end)
         requests = launch.run(due, now)
@@ -115,10 +115,13 @@ class _Tick:
     def _overview(self, tx: Transaction) -> tuple[list[Snapshot], list[Snapshot]]:
         """Read what may have something left to do: of the sensor's pipelines, and of removed ones."""
         moving = in_motion(tx, tx.now - RECENT_SECONDS)
-        in_force = [one for one in moving if one.pipeline in self._pipelines]
-        gone = [one for one in moving if self._is_removed(one.pipeline)]
+        in_force = [submission for submission in moving if submission.pipeline in self._pipelines]
+        gone = [submission for submission in moving if self._is_removed(submission.pipeline)]
         snapshots = read_snapshots(tx, [*in_force, *gone])
-        return [snapshots[one.id] for one in in_force], [snapshots[one.id] for one in gone]
+        return (
+            [snapshots[submission.id] for submission in in_force],
+            [snapshots[submission.id] for submission in gone],
+        )
 
     def _is_removed(self, pipeline: str) -> bool:
         """Whether the code location has no pipeline of this name, of whatever resource."""

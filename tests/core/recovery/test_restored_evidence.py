@@ -167,8 +167,8 @@ def test_unknown_folders_are_found_with_one_listing(world: World) -> None:
     later, other = "29991231T000000-abcdef01", "29991231T000000-abcdef02"
     for folder in (later, f"partition=a%2Fb/{other}"):
         world.path("asked", "requests", folder).mkdir(parents=True)
-    with world.root.ledger.read() as tx:
-        assert unknown_folders(tx, world.root.storage, "asked") == []  # their builds are not finished
-        for folder in (later, f"partition=a%2Fb/{other}"):
-            world.path("asked", "requests", folder, "manifest.json").touch()
-        assert unknown_folders(tx, world.root.storage, "asked") == [("", later), ("a/b", other)]
+    ledger, storage = world.root.ledger, world.root.storage
+    assert unknown_folders(ledger, storage, "asked") == []  # their builds are not finished
+    for folder in (later, f"partition=a%2Fb/{other}"):
+        world.path("asked", "requests", folder, "manifest.json").touch()
+    assert unknown_folders(ledger, storage, "asked") == [("", later), ("a/b", other)]
