@@ -78,14 +78,14 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
             snapshots = read_snapshots(tx, [newest] if newest is not None else [])
         else:
             snapshots = read_snapshots(tx, submissions.all_newest(tx, name))
-        _show(tx, list(snapshots.values()), root, everything=everything, is_one=name is not None)
+        _show(tx, list(snapshots.values()), root, everything=everything, is_named=name is not None)
     if not snapshots:
         hint = text.resource_hint(resource)
         of = text.partition_name(name, partition or "") if name else ""
         click.echo(f"No run of {of} is recorded{hint}." if name else "No run is recorded.")
 
 
-def _show(tx: Transaction, snapshots: list[Snapshot], root: Root, *, everything: bool, is_one: bool) -> None:
+def _show(tx: Transaction, snapshots: list[Snapshot], root: Root, *, everything: bool, is_named: bool) -> None:
     """Print pipelines with many partitions as a summary, then each partition of the others.
 
     Args:
@@ -93,7 +93,7 @@ def _show(tx: Transaction, snapshots: list[Snapshot], root: Root, *, everything:
         snapshots: The submissions.
         root: The root.
         everything: Print each partition of all pipelines.
-        is_one: The user named the pipeline.
+        is_named: The user named the pipeline.
     """
     from batch_assets.cli.status_summary import heading, summary_lines
 
@@ -106,7 +106,7 @@ def _show(tx: Transaction, snapshots: list[Snapshot], root: Root, *, everything:
             click.echo("\n" + "\n".join([heading(of_pipeline), *lines]))
     for snapshot in snapshots:
         if everything or len(by_pipeline[snapshot.submission.pipeline]) <= _EACH:
-            with_cost = is_one or len(snapshots) <= _WITH_COST
+            with_cost = is_named or len(snapshots) <= _WITH_COST
             click.echo("\n" + "\n".join(_lines(tx, snapshot, root if with_cost else None)))
 
 

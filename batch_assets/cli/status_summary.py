@@ -11,12 +11,12 @@ from batch_assets.cli.what_next import waits_for
 from batch_assets.core.answers.result_types import final_rows
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.planning import texts
-from batch_assets.core.planning.next_step import next_step, remedies
+from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import NeedsUser, Wait
 from batch_assets.core.quoting import printable, shell_quoted
-from batch_assets.core.text import count, counts, duration
+from batch_assets.core.text import count, counts, duration, listed
 
 # Partitions that are named for each problem.
 _NAMED = 5
@@ -35,7 +35,10 @@ def summary_lines(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
     more = f", {rejected:,} rejected" if rejected else ""
     yield "partitions", counts(Counter(_state(snapshot) for snapshot in snapshots))
     yield "rows", f"{count(rows, 'row')}{more}; {count(requests, 'distinct request')}"
-    done = sum(final_rows(one.count_map) if one.count_map else one.rejected for one in submissions)
+    done = sum(
+        final_rows(submission.count_map) if submission.count_map else submission.rejected
+        for submission in submissions
+    )
     yield "done", progress_of(done, rows, "row")
     files = {file.id: file for snapshot in snapshots for file in snapshot.files}
     batches = {batch.id: batch for snapshot in snapshots for batch in snapshot.batches}
@@ -54,8 +57,7 @@ def summary_lines(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
         yield "oldest", oldest
     yield from _needed(snapshots)
     yield from _failing(snapshots)
-    name = shell_quoted(submissions[0].pipeline)
-    yield "more", f"batch-assets status {name} --partition KEY, or --all"
+    yield "more", f"{_details(snapshots[0])}, or --all"
 
 
 def _state(snapshot: Snapshot) -> str:
@@ -82,11 +84,12 @@ def _oldest(snapshots: Sequence[Snapshot]) -> str | None:
 
 
 def _needed(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
-    """Yield what the user has to do, once for all partitions that need the same."""
+    """Yield what the user has to do, for one of the partitions that need the same kind of remedy."""
     needing: dict[type, list[Snapshot]] = {}
     for snapshot in snapshots:
-        if isinstance(next_step(snapshot), NeedsUser):
-            needing.setdefault(type(remedies(snapshot)[0]), []).append(snapshot)
+        step = next_step(snapshot)
+        if isinstance(step, NeedsUser):
+            needing.setdefault(type(step.remedy), []).append(snapshot)
     for alike in needing.values():
         yield "waits for", f"{waits_for(alike[0])}{_and_others(alike)}"
 
@@ -98,23 +101,32 @@ def _failing(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
         "request files were refused": refused,
         "results could not be downloaded": [snapshot for snapshot in snapshots if snapshot.failing],
         "the API does not know a batch": [snapshot for snapshot in snapshots if snapshot.unreachable],
+        "stored answers are lost": [snapshot for snapshot in snapshots if snapshot.lost_answers],
+        "failed requests cannot be sent again": [
+            snapshot for snapshot in snapshots if snapshot.standstill is not None
+        ],
         "a batch is paid twice": [
             snapshot for snapshot in snapshots if any(batch.paid_twice for batch in snapshot.batches)
         ],
     }
     for problem, having in problems.items():
         if having:
-            named = ", ".join(printable(snapshot.submission.partition) for snapshot in having[:_NAMED])
-            more = f" and {len(having) - _NAMED:,} more" if len(having) > _NAMED else ""
-            yield "error", f"{problem}: {named}{more}"
+            yield "error", f"{problem}: {listed(_names(having), _NAMED)}"
 
 
 def _and_others(alike: Sequence[Snapshot]) -> str:
     if len(alike) == 1:
         return ""
-    others = ", ".join(printable(snapshot.submission.partition) for snapshot in alike[1:_NAMED])
-    more = f" and {len(alike) - _NAMED:,} more" if len(alike) > _NAMED else ""
-    return f"; the same for {others}{more}"
+    return f"; others alike: {listed(_names(alike[1:]), _NAMED - 1)}. Details: {_details(alike[0])}"
+
+
+def _names(snapshots: Sequence[Snapshot]) -> list[str]:
+    return [printable(snapshot.submission.partition) for snapshot in snapshots]
+
+
+def _details(snapshot: Snapshot) -> str:
+    """Return the command that shows one partition of the pipeline."""
+    return f"batch-assets status {shell_quoted(snapshot.submission.pipeline)} --partition KEY"
 
 
 def heading(snapshots: Sequence[Snapshot]) -> str:

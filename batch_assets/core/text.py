@@ -1,8 +1,8 @@
-"""Numbers as text for users: durations, times, counts, sizes and amounts of money."""
+"""Numbers and lists as text for users: durations, times, counts, sizes, amounts of money, and names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 # USD. A smaller amount would be shown as $0.0000.
@@ -58,6 +58,17 @@ def counts(values: Mapping[str, int], nothing: str = "none") -> str:
         nothing: The text if all are left out.
     """
     return ", ".join(f"{value:,} {name}" for name, value in values.items() if value) or nothing
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first names and the number of the others: "a, b and 1,234 more".
+
+    Args:
+        names: The names.
+        most: At most this many are shown.
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def size(number: float) -> str:

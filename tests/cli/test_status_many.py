@@ -44,7 +44,7 @@ def test_a_pipeline_with_many_partitions_is_summed_up() -> None:
     assert re.fullmatch(r"r0000, for \d+ min; it waits for the API to end its batches", values["oldest"])
     assert values["waits for"] == (
         "you: materialize reviews/batches, or: batch-assets run reviews --partition u0000; "
-        "the same for u0001, u0002, u0003, u0004 and 3 more"
+        "others alike: u0001, u0002, u0003, u0004 and 3 more. Details: batch-assets status reviews --partition KEY"
     )
     assert values["more"] == "batch-assets status reviews --partition KEY, or --all"
     assert [block.splitlines()[0] for block in each] == ["few [r0000]", "few [r0001]"]
@@ -65,14 +65,21 @@ def test_problems_name_the_first_partitions_that_have_them() -> None:
     fill("reviews", running=60)
     from sqlalchemy import text
 
+    from batch_assets.core.ledger import standstills
     from batch_assets.core.open_root import open_root
 
     with open_root() as root, root.ledger.write() as tx:
         tx.execute(text("update request_file set state = 'refused' where partition < 'r0007'"))
         tx.execute(text("update batch set paid_twice = 1 where id like '%r0059'"))
+        tx.execute(text("update request_file set error = 'gone' where partition = 'r0058'"))
+        tx.execute(text("update submission set ask_again = 1 where partition = 'r0057'"))
+        submission_id = tx.execute(text("select id from submission where partition = 'r0057'")).scalar_one()
+        standstills.note(tx, submission_id, "a file is lost")
     errors = [line[14:] for line in status().splitlines() if line.startswith("  error")]
     assert errors == [
         "request files were refused: r0000, r0001, r0002, r0003, r0004 and 2 more",
+        "stored answers are lost: r0058",
+        "failed requests cannot be sent again: r0057",
         "a batch is paid twice: r0059",
     ]
 

@@ -11,6 +11,7 @@ from batch_assets.core.dataset.changes import fingerprints
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.partitions import key_problem
+from batch_assets.core.text import listed
 from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.remedies import error_as_text
@@ -123,5 +124,4 @@ def _of_no_partition(keys: list[str]) -> str:
 
 
 def _listed(keys: list[str], location: str) -> str:
-    more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
-    return ", ".join(key or location for key in keys[:_SHOWN]) + more
+    return listed([key or location for key in keys], _SHOWN)

@@ -12,7 +12,7 @@ from batch_assets.core.dataset.partition_keys import partition_keys_of
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.text import count
+from batch_assets.core.text import count, listed
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.dagster.remedies import error_as_text
 
@@ -87,6 +87,5 @@ def requests_to_add(
 def _reason(column: str, values: int, new: list[str], unusable: list[str]) -> str:
     reason = f"The column {column} has {count(values, 'value')}"
     if new:
-        more = f" and {len(new) - _SHOWN:,} more" if len(new) > _SHOWN else ""
-        reason += f"; new partitions: {', '.join(new[:_SHOWN])}{more}"
+        reason += f"; new partitions: {listed(new, _SHOWN)}"
     return ". ".join([reason, *(f"Left out: {problem}" for problem in unusable)])
