@@ -55,9 +55,10 @@ WORDS: list[tuple[Remedy, str, str]] = [
     ),
     (
         GiveUpAnswers("msgbatch_1", "asked"),
-        "If no backup has them: `batch-assets cancel msgbatch_1` gives them up, and the next run asks again",
+        "If no backup has them: `batch-assets cancel msgbatch_1` gives them up, and the next run sends its "
+        "requests again, which costs again",
         "If no backup has them: the job asked_cancel with `batch_id: msgbatch_1` in its config gives them up, "
-        "and the next run of asked/requests asks again",
+        "and the next run of asked/requests sends its requests again, which costs again",
     ),
     (
         ListBatches(),

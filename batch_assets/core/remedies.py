@@ -62,7 +62,7 @@ class CancelBatch:
 
 @dataclass(frozen=True)
 class GiveUpAnswers:
-    """Give up the answers of a batch that are lost, so that the next run asks its requests again.
+    """Give up the answers of a batch that are lost, so that the next run sends its requests again.
 
     Attributes:
         batch_id: The id of the batch.

@@ -36,7 +36,8 @@ def as_text(remedy: Remedy) -> str:
         case GiveUpAnswers(batch_id, pipeline):
             return (
                 f"If no backup has them: the job {pipeline}_cancel with `batch_id: {batch_id}` in its config "
-                f"gives them up, and the next run of {pipeline}/requests asks again"
+                f"gives them up, and the next run of {pipeline}/requests sends its requests again, which costs "
+                "again"
             )
         case ListBatches():
             return (

@@ -242,7 +242,7 @@ def test_no_run_is_requested_while_many_wait(
     (third,) = location.tick()
     assert ends(third)[0] == "p2"
     assert location.tick() == []
-    assert "3 runs wait for their turn, so no more are requested now" in location.message
+    assert "3 runs are already queued in Dagster; more are requested when some have begun" in location.message
     assert location.run(third).success
     assert [ends(request)[0] for request in location.tick()] == ["p3"]
 

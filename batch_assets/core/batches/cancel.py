@@ -55,9 +55,12 @@ class CancelReport:
         for batch_id in self.ended:
             yield f"{batch_id}: it had already ended; its answers are kept"
         for batch_id in self.given_up:
-            yield f"{batch_id}: it was deleted at the API; its requests are given up, and the next run sends them"
+            yield (
+                f"{batch_id}: it was deleted at the API; its requests are given up, and the next run sends them "
+                "again"
+            )
         for batch_id in self.answers_given_up:
-            yield f"{batch_id}: its answers are given up, and the next run asks its requests again"
+            yield f"{batch_id}: its answers are given up, and the next run sends its requests again"
         for file_id in self.unsent:
             yield f"{file_id}: it will not be sent"
         for submission_id in self.submissions:

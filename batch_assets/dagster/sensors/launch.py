@@ -19,7 +19,7 @@ from batch_assets.core.planning.snapshot import read_snapshots
 from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.remedies import Stage
 from batch_assets.core.root import Root
-from batch_assets.core.text import count, duration
+from batch_assets.core.text import count, duration, listed
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.rounds import name_of, tags_for
@@ -75,9 +75,11 @@ class Launch:
         opened = [entry.last for entry in due if entry.last.is_open]
         runs = OpenRuns.read(self._context.instance, opened)
         candidates = self._candidates(due, runs, now)
-        room = min(_RUNS_AT_ONCE, max(0, _RUNS_WAITING - runs.waiting(opened, now)))
+        waiting = runs.waiting(opened, now)
+        room = min(_RUNS_AT_ONCE, max(0, _RUNS_WAITING - waiting))
         if candidates and not room:
-            self.reasons.append(f"{_RUNS_WAITING} runs wait for their turn, so no more are requested now")
+            queued = count(waiting, "run is", "runs are")
+            self.reasons.append(f"{queued} already queued in Dagster; more are requested when some have begun")
         requests: list[dg.RunRequest] = []
         at_once = _RUNS_AT_ONCE * self._root.settings.partitions_per_run
         for start in range(0, len(candidates), at_once):
@@ -177,8 +179,7 @@ class Launch:
     def _unknown_as_text(self, name: str, partitions: list[str]) -> str:
         if "" in partitions:
             return f"{name}: batches were sent before it had partitions: remove `partitions` to collect them"
-        shown = ", ".join(map(repr, partitions[:_SHOWN]))
-        shown += f" and {len(partitions) - _SHOWN:,} more" if len(partitions) > _SHOWN else ""
+        shown = listed([*map(repr, partitions)], _SHOWN)
         sent = f"{shown} was sent as a partition" if len(partitions) == 1 else f"{shown} were sent as partitions"
         if self._definition(name) is None:
             return f"{name}: {sent}, but the pipeline has no partitions now"
