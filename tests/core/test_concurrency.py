@@ -108,16 +108,17 @@ def like_sensor(env: dict[str, str], names: list[str]) -> int:
 
 def _round(root: Root, submission: Any, work: Round) -> bool:
     with root.ledger.write() as tx:
-        number = rounds.open_next(tx, submission.id, reason(work))
-    if number is None:
-        return False
+        last = rounds.current_of(tx, [submission.id])
+        if submission.id in last and last[submission.id].is_open:
+            return False
+        (opened,) = rounds.open_runs(tx, [[rounds.RoundEntry(submission.id, reason(work))]], last)
     if isinstance(work, Send):
         submit_batches(root, submission.pipeline, submission.partition, unattended=True)
     done = collect_results(root, submission.pipeline, submission.partition).results
     with root.ledger.write() as tx:
         if done is not None and done.final:
             submissions.announced(tx, done.submission_id)
-        rounds.close(tx, submission.id, number)
+        rounds.close_all(tx, [(submission.id, opened.number)])
     return True
 
 

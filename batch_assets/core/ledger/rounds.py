@@ -17,7 +17,7 @@ from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.states import EntityKind, RoundState
 from batch_assets.core.ledger.tables import round_
 
-# A round stays open for this long unless it is closed before. A run may take an hour, which is shorter.
+# A run of a round is over after this long, whether it closed the round or not: a run may take an hour.
 ROUND_SECONDS = 3900.0
 _OVER = "its run is over"
 
@@ -55,18 +55,13 @@ class RoundEntry(NamedTuple):
     reason: str
 
 
-def current(tx: Transaction, submission_id: str) -> LastRound:
-    """Return the newest round of a submission."""
-    return current_of(tx, [submission_id]).get(submission_id) or no_round(submission_id)
-
-
 def no_round(submission_id: str) -> LastRound:
     """Return the last round of a submission that has had none."""
     return LastRound(0, False, 0.0, submission_id, 0)
 
 
 def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, LastRound]:
-    """Return `current` of several submissions, by submission id. Submissions without any round are left out."""
+    """Return the newest rounds of submissions, by submission id. Submissions without any round are left out."""
     newest: dict[str, LastRound] = {}
     for chunk in id_chunks(ids):
         last = (
@@ -92,15 +87,6 @@ def opened_at(tx: Transaction, submission_id: str, number: int) -> float | None:
     """Return when a round was opened, seconds since 1970; `None` if there is no such round."""
     is_round = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number)
     return tx.execute(sa.select(round_.c.opened_at).where(is_round)).scalar()
-
-
-def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
-    """Open the next round and return its number; `None` while a round is open and has not expired."""
-    last = current(tx, submission_id)
-    is_open = sa.and_(round_.c.submission_id == submission_id, round_.c.state == RoundState.OPEN)
-    if tx.execute(sa.select(round_.c.number).where(is_open, round_.c.until >= tx.now)).first() is not None:
-        return None
-    return open_runs(tx, [[RoundEntry(submission_id, reason)]], {submission_id: last})[0].number
 
 
 def open_runs(
@@ -143,11 +129,6 @@ def open_runs(
         ]
         record_all(tx, EntityKind.ROUND, lines)
     return leaders
-
-
-def close(tx: Transaction, submission_id: str, number: int) -> None:
-    """Close a round, because its run is over, successful or not."""
-    close_all(tx, [(submission_id, number)])
 
 
 def close_all(tx: Transaction, numbered: Collection[tuple[str, int]]) -> None:

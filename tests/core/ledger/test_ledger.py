@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.errors import BatchAssetsError, BusyError, EndpointMismatchError, LeaseLostError
-from batch_assets.core.ledger import Ledger, leases, rounds, tables
+from batch_assets.core.ledger import Ledger, Transaction, leases, rounds, tables
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.states import EntityKind
 
@@ -138,16 +138,21 @@ def _submission(ledger: Ledger) -> str:
     return "s"
 
 
+def _open_next(tx: Transaction, submission: str) -> int:
+    last = rounds.current_of(tx, [submission])
+    return rounds.open_runs(tx, [[rounds.RoundEntry(submission, "why")]], last)[0].number
+
+
 def test_one_round_is_open_and_the_next_has_the_next_number(ledger: Ledger) -> None:
     submission = _submission(ledger)
     with ledger.write() as tx:
-        assert rounds.current(tx, submission) == rounds.no_round(submission)
-        assert rounds.open_next(tx, submission, "why") == 1
-        assert rounds.open_next(tx, submission, "why") is None
-        rounds.close(tx, submission, 1)
-        rounds.close(tx, submission, 1)
-        assert rounds.current(tx, submission)[:2] == (1, False)
-        assert rounds.open_next(tx, submission, "why") == 2
+        assert rounds.current_of(tx, [submission]) == {}
+        assert _open_next(tx, submission) == 1
+        assert rounds.current_of(tx, [submission])[submission][:2] == (1, True)
+        rounds.close_all(tx, [(submission, 1)])
+        rounds.close_all(tx, [(submission, 1)])
+        assert rounds.current_of(tx, [submission])[submission][:2] == (1, False)
+        assert _open_next(tx, submission) == 2
     with ledger.read() as tx:
         history = tx.execute(sa.select(tables.history.c.entity, tables.history.c.to_state)).all()
     assert [tuple(row) for row in history] == [("s:1", "open"), ("s:1", "closed"), ("s:2", "open")]
@@ -156,10 +161,12 @@ def test_one_round_is_open_and_the_next_has_the_next_number(ledger: Ledger) -> N
 def test_a_round_whose_run_never_reports_back_is_given_up(ledger: Ledger) -> None:
     submission = _submission(ledger)
     with ledger.write() as tx:
-        rounds.open_next(tx, submission, "why")
+        _open_next(tx, submission)
     with ledger.write() as tx:
         tx.execute(sa.update(tables.round_).values(until=tx.now - 1))
-        assert rounds.open_next(tx, submission, "why") == 2
+        assert rounds.current_of(tx, [submission])[submission][:2] == (1, True), "only the caller knows its run"
+        rounds.close_all(tx, [(submission, 1)])
+        assert _open_next(tx, submission) == 2
 
 
 def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
