@@ -34,10 +34,15 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(text))
 
-    def load(self, pipeline: str | None = None) -> dg.Definitions:
-        """Args: pipeline: the text of its pipeline file from now on; None: as it is."""
+    def load(self, pipeline: str | None = None, *, file_name: str = "defs.yaml") -> dg.Definitions:
+        """Load the definitions.
+
+        Args:
+            pipeline: The text of its pipeline file from now on; None: as it is.
+            file_name: The name of the pipeline file.
+        """
         if pipeline is not None:
-            self.write("defs/greetings/defs.yaml", pipeline)
+            self.write(f"defs/greetings/{file_name}", pipeline)
         return dg.load_from_defs_folder(path_within_project=self.folder / self.package)
 
 

@@ -43,7 +43,8 @@ from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watc
 from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
 from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
 
-_YAML_FILES = ("defs.yaml", "component.yaml")
+# Names of a pipeline file, in the order in which Dagster takes the first.
+_PIPELINE_FILES = ("defs.yaml", "defs.yml", "component.yaml", "component.py")
 
 
 def _described(name: str) -> str | None:
@@ -254,8 +255,8 @@ def _check_keys(context: dg.ComponentLoadContext) -> None:
     Raises:
         ConfigError: When a map has one. The error names the file and the line.
     """
-    path = next((path for name in _YAML_FILES if (path := _folder(context) / name).is_file()), None)
-    if path is None:
+    path = _pipeline_path(context)
+    if path.suffix == ".py" or not path.is_file():
         return
     try:
         check_yaml(path.read_bytes())
@@ -266,9 +267,13 @@ def _check_keys(context: dg.ComponentLoadContext) -> None:
         pass  # Dagster has read it
 
 
+def _pipeline_path(context: dg.ComponentLoadContext) -> Path:
+    folder = _folder(context)
+    name = next((name for name in _PIPELINE_FILES if (folder / name).is_file()), _PIPELINE_FILES[0])
+    return folder / name
+
+
 def _pipeline_file(context: dg.ComponentLoadContext) -> str:
     """Return the path of the pipeline file, relative to the project's folder if it is inside."""
-    folder, project = _folder(context), context.project_root
-    names = ("defs.yaml", "defs.yml", "component.py")
-    path = folder / next((name for name in names if (folder / name).is_file()), names[0])
+    path, project = _pipeline_path(context), context.project_root
     return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)

@@ -59,6 +59,13 @@ def test_a_key_that_is_twice_in_a_map_is_an_error(project: Project, added: str, 
     assert re.search(rf"defs\.yaml: line {line}: the key '\w+' is twice in one map", whole_text(caught.value))
 
 
+@pytest.mark.parametrize("name", ["defs.yml", "component.yaml"])
+def test_the_file_with_the_mistake_is_named(project: Project, name: str) -> None:
+    with pytest.raises(Exception) as caught:
+        project.load(PIPELINE.strip() + "\n    max_tokens: 60\n", file_name=name)
+    assert f"{name}: line 9: the key 'max_tokens' is twice in one map" in whole_text(caught.value)
+
+
 def test_betas_are_templates_over_the_row(project: Project) -> None:
     beta = "{{ 'output-300k-2026-03-24' if text | length > 100000 else none }}"
     loaded = project.load(PIPELINE + f'  betas: [one, "{beta}"]\n')
