@@ -12,17 +12,11 @@ not have exactly one run. `--batches 10000` is the largest number that the proje
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 import sys
-import tempfile
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 import sqlalchemy as sa
@@ -32,8 +26,8 @@ from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster import keys
 from batch_assets.emulator import Emulator
-from benchmarks.ticks import Location, copy_files, copy_rows, counting, make_assets
-from benchmarks.workload import MAX_TOKENS, MODEL
+from benchmarks.ticks import Location, copied_location, copy_files, counting
+from benchmarks.workload import create_batch
 
 CPU_SECONDS_AT_MOST = 5.0
 STATEMENTS_AT_MOST = 150
@@ -67,7 +61,7 @@ def reopen(emulator: Emulator | None) -> None:
     with open_root() as root:
         with root.ledger.read() as tx:
             ids = list(tx.execute(sa.select(tables.batch.c.id)).scalars())
-        new_ids = {} if emulator is None else dict(zip(ids, _submit(emulator.url, len(ids)), strict=True))
+        new_ids = {} if emulator is None else _resubmitted(emulator.url, ids)
         with root.ledger.write() as tx:
             waiting = {"final_at": None, "announced_at": None, "joined_seq": None, "counts": None}
             tx.execute(sa.update(tables.submission).values(waiting))
@@ -84,17 +78,9 @@ def reopen(emulator: Emulator | None) -> None:
                     )
 
 
-def _submit(url: str, batches: int) -> Iterator[str]:
-    """Create batches at the emulator and yield their ids. Each has a request of its own."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for number in range(batches):
-        messages = [{"role": "user", "content": f"number {number}"}]
-        params = {"model": MODEL, "max_tokens": MAX_TOKENS, "messages": messages}
-        body = json.dumps({"requests": [{"custom_id": f"bench-{number}", "params": params}]}).encode()
-        headers = {"content-type": "application/json", "x-api-key": "bench", "anthropic-version": "2023-06-01"}
-        request = urllib.request.Request(f"{url}/v1/messages/batches", body, headers)
-        with opener.open(request) as response:
-            yield str(json.load(response)["id"])
+def _resubmitted(url: str, ids: list[str]) -> dict[str, str]:
+    """Create a batch at the emulator for each id, with a request of its own. Return the new id of each."""
+    return {id_: create_batch(url, f"bench-{number}", f"number {number}")["id"] for number, id_ in enumerate(ids)}
 
 
 def tick_until_done(location: Location, instance: dg.DagsterInstance, most: int) -> Ticks:
@@ -142,18 +128,12 @@ def _succeed(request: dg.RunRequest, location: Location, instance: dg.DagsterIns
 
 def measure(batches: int) -> Ticks:
     """Let many batches end at once, and tick until all have had their run."""
-    with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
-        os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
-        os.environ.pop("BATCH_ASSETS_LEDGER", None)
-        with dg.DagsterInstance.local_temp(folder) as instance:
-            location = Location(make_assets(Path(folder)), instance)
-            location.finish()
-            copy_rows(batches)
-            copy_files(batches)
-            instance.add_dynamic_partitions("bench", [f"key-{number}" for number in range(1, batches)])
-            reopen(emulator)
-            emulator.end_batches()
-            return tick_until_done(location, instance, 20 + batches // 50)
+    with copied_location(batches) as (location, emulator):
+        copy_files(batches)
+        location.instance.add_dynamic_partitions("bench", [f"key-{number}" for number in range(1, batches)])
+        reopen(emulator)
+        emulator.end_batches()
+        return tick_until_done(location, location.instance, 20 + batches // 50)
 
 
 def missed(ticks: Ticks, batches: int) -> list[str]:

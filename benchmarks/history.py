@@ -45,6 +45,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.core.store.answer_index import AnswerIndex
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA
 from batch_assets.emulator import Emulator
+from benchmarks.ticks import counting
 from benchmarks.workload import MAX_TOKENS, MODEL, USER_TEMPLATE
 
 RATIO_AT_MOST, CALLS_AT_MOST = 1.5, 30
@@ -85,18 +86,14 @@ def measured() -> Iterator[Cost]:
 
         return call
 
-    def note(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        cost.statements.append(statement)
-
     for name, original in originals.items():
         setattr(Storage, name, counted(name, original))
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
     began = time.process_time()
     try:
-        yield cost
+        with counting() as cost.statements:
+            yield cost
     finally:
         cost.cpu = time.process_time() - began
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
         for name, original in originals.items():
             setattr(Storage, name, original)
 

@@ -8,11 +8,9 @@ batches run, when none is due, after some have ended, and when all have ended.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -28,7 +26,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 from benchmarks.ticks import counting
-from benchmarks.workload import MAX_TOKENS, MODEL, USER_TEMPLATE
+from benchmarks.workload import MAX_TOKENS, MODEL, USER_TEMPLATE, create_batch
 
 _BUDGET_SECONDS = 30.0
 _ROWS_AT_ONCE = 5000
@@ -37,16 +35,7 @@ _AGE_SECONDS = 7200.0
 
 def create(emulator: Emulator, count: int) -> list[BatchObject]:
     """Create batches of one request."""
-    params = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
-    body = json.dumps({"requests": [{"custom_id": "a", "params": params}]}).encode()
-    headers = {"content-type": "application/json", "x-api-key": "any", "anthropic-version": "2023-06-01"}
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    created = []
-    for _ in range(count):
-        call = urllib.request.Request(f"{emulator.url}/v1/messages/batches", body, headers)
-        with opener.open(call) as reply:
-            created.append(BatchObject.parse(json.load(reply)))
-    return created
+    return [BatchObject.parse(create_batch(emulator.url, "a", "Hello", max_tokens=5)) for _ in range(count)]
 
 
 def prepare(root: Root, folder: Path, created: list[BatchObject]) -> None:

@@ -59,21 +59,21 @@ class Location:
     """A code location whose sensor ticks on demand."""
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
-        self.assets, self._instance = assets, instance
+        self.assets, self.instance = assets, instance
         self._sensor = build_message_batch_sensor()
         definitions = dg.Definitions(assets=assets, sensors=[self._sensor])
         self._repository = definitions.get_repository_def()
         self._cursor: str | None = None
 
     def materialize(self, **more: Any) -> None:
-        dg.materialize(self.assets, instance=self._instance, partition_key=_FIRST, **more)
+        dg.materialize(self.assets, instance=self.instance, partition_key=_FIRST, **more)
 
     def tick(self) -> tuple[list[dg.RunRequest], str]:
         """Run a tick; return the runs that it asks for, and its message in the UI."""
         with (
-            dg.partition_loading_context(dynamic_partitions_store=self._instance),  # as the daemon does
+            dg.partition_loading_context(dynamic_partitions_store=self.instance),  # as the daemon does
             dg.build_sensor_context(
-                instance=self._instance, repository_def=self._repository, cursor=self._cursor
+                instance=self.instance, repository_def=self._repository, cursor=self._cursor
             ) as context,
         ):
             data = self._sensor.evaluate_tick(context)
@@ -82,7 +82,7 @@ class Location:
 
     def succeeded(self, request: dg.RunRequest) -> None:
         """Tell Dagster of a run that was requested and succeeded."""
-        self._instance.create_run_for_job(
+        self.instance.create_run_for_job(
             dg.Definitions(assets=self.assets).resolve_implicit_global_asset_job_def(),
             status=dg.DagsterRunStatus.SUCCESS,
             tags=dict(request.tags),
@@ -90,7 +90,7 @@ class Location:
 
     def finish(self) -> None:
         """Run the first partition until its results are complete and announced."""
-        self._instance.add_dynamic_partitions(_PIPELINE, [_FIRST])
+        self.instance.add_dynamic_partitions(_PIPELINE, [_FIRST])
         self.materialize()
         while self.tick()[1] != "No batch is open.":
             time.sleep(POLL_SECONDS)
@@ -155,6 +155,19 @@ def counting() -> Iterator[list[str]]:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
+@contextmanager
+def copied_location(partitions: int) -> Iterator[tuple[Location, Emulator]]:
+    """Open a code location whose ledger has this many finished partitions, and the emulator that it uses."""
+    with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
+        os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
+        os.environ.pop("BATCH_ASSETS_LEDGER", None)
+        with dg.DagsterInstance.local_temp(folder) as instance:
+            location = Location(make_assets(Path(folder)), instance)
+            location.finish()
+            copy_rows(partitions)
+            yield location, emulator
+
+
 def main() -> None:
     """Build the root, and print what its ticks cost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ticks", description=__doc__)
@@ -163,21 +176,15 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable()  # Dagster's messages about the runs
     for partitions in options.partitions:
-        with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
-            os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
-            os.environ.pop("BATCH_ASSETS_LEDGER", None)
-            with dg.DagsterInstance.local_temp(folder) as instance:
-                location = Location(make_assets(Path(folder)), instance)
-                location.finish()
-                copy_rows(partitions)
-                seconds, used = [], []
-                for _ in range(options.rounds):
-                    began, cpu = time.perf_counter(), time.process_time()
-                    with counting() as statements:
-                        outcome = location.tick()
-                    seconds.append(time.perf_counter() - began)
-                    used.append(time.process_time() - cpu)
-                    assert outcome == ([], "No batch is open."), outcome
+        with copied_location(partitions) as (location, _emulator):
+            seconds, used = [], []
+            for _ in range(options.rounds):
+                began, cpu = time.perf_counter(), time.process_time()
+                with counting() as statements:
+                    outcome = location.tick()
+                seconds.append(time.perf_counter() - began)
+                used.append(time.process_time() - cpu)
+                assert outcome == ([], "No batch is open."), outcome
         spent = f"{statistics.median(seconds):.3f} s, {min(used):.3f} s CPU time"
         print(
             f"{partitions:,} finished partitions: a tick takes {spent}, {len(statements)} statements", flush=True
