@@ -148,7 +148,6 @@ class _Run:
     def __init__(self, root: Root, pipeline: Pipeline, partition: str, watcher: Watcher) -> None:
         self._root, self._pipeline_partition, self._watcher = root, (pipeline.name, partition), watcher
         self._pipeline = pipeline
-        self._retention, self._own_answers = pipeline.config.retention, pipeline.own_answers
         self.results: ResultsReport | None = None
         self._in_table: set[str] | None = None
         self._next_join = 0.0
@@ -230,9 +229,9 @@ class _Run:
                 *self._pipeline_partition,
                 pipeline=self._pipeline,
                 on_batch=self._watcher.downloaded,
-                retention=self._retention,
+                retention=self._pipeline.config.retention,
                 due_only=self.results is not None,  # the first time all, because the user waits
-                answers=self._own_answers,
+                answers=self._pipeline.own_answers,
             )
         except (BusyError, LeaseLostError) as error:
             self._note("collect", [error_as_text(error)])

@@ -24,7 +24,8 @@ NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cach
 _TEXT, _NUMBER = (str, NoneType), (int, NoneType)
 MOST_TOKENS = 2**53
 """The most tokens of an answer: more than any has, and exact in every column."""
-_ID_CHARACTERS = 64
+ID_CHARACTERS = 64
+"""The most characters of a custom_id."""
 
 
 class OddLineError(ValueError):
@@ -70,7 +71,7 @@ def parse_line(line: bytes, prices: Prices) -> ParsedLine:
         kind = result["type"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a result line: {error!r}") from None
-    if type(custom_id) is not str or len(custom_id) > _ID_CHARACTERS:
+    if type(custom_id) is not str or len(custom_id) > ID_CHARACTERS:
         custom_id = None  # it is completed from the request file
     if kind == _SUCCEEDED:
         try:

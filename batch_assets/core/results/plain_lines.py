@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.prices import Prices
-from batch_assets.core.results.message_line import AFTER_ID, BEFORE_ID, MOST_TOKENS, NUMBERS, ParsedLine
+from batch_assets.core.results.message_line import (
+    AFTER_ID,
+    BEFORE_ID,
+    ID_CHARACTERS,
+    MOST_TOKENS,
+    NUMBERS,
+    ParsedLine,
+)
 from batch_assets.core.results.ordered_lines import LONG_LINES, LineGroup
 
 # The message is the last value of a line as the API sends it, so its bytes are a part of the line.
 _END = b"}}}\n"
-_MOST_CHARACTERS = 64
 _IS_ID = np.zeros(256, dtype=bool)
 _IS_ID[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")] = True
 # orjson reads 1,024 levels. A line with as many has at least twice as many bytes.
@@ -98,13 +104,13 @@ def _usual(lines: LineGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the lines in the usual form: their positions, and the offset of the quote after each custom_id."""
     if b"\r" in lines.chunk:  # Arrow takes it for a line end
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    size, window = len(BEFORE_ID), len(BEFORE_ID) + _MOST_CHARACTERS + 1
+    size, window = len(BEFORE_ID), len(BEFORE_ID) + ID_CHARACTERS + 1
     padded = np.frombuffer(lines.chunk + bytes(window + len(AFTER_ID)), dtype=np.uint8)
     heads = np.lib.stride_tricks.sliding_window_view(padded, window)[np.maximum(lines.starts, 0)]
     is_usual = (lines.starts >= 0) & (heads[:, :size] == np.frombuffer(BEFORE_ID, np.uint8)).all(axis=1)
     quotes = heads[:, size:] == ord('"')
     quote = quotes.argmax(axis=1)
-    is_id = _IS_ID[heads[:, size:]] | (np.arange(_MOST_CHARACTERS + 1) >= quote[:, None])
+    is_id = _IS_ID[heads[:, size:]] | (np.arange(ID_CHARACTERS + 1) >= quote[:, None])
     is_usual &= (quote > 0) & is_id.all(axis=1)
     id_end = np.maximum(lines.starts, 0) + size + quote
     after = np.lib.stride_tricks.sliding_window_view(padded, len(AFTER_ID))[id_end]

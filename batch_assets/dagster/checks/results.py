@@ -250,9 +250,9 @@ def _examine(
                 if table is not None:
                     examined[name] = table
         with root.ledger.write() as tx:
-            for name, found in examined.items():
-                if isinstance(found, Examination):
-                    note(tx, pipeline.name, name, found)
+            for name, table_or_error in examined.items():
+                if isinstance(table_or_error, Examination):
+                    note(tx, pipeline.name, name, table_or_error)
             return examined | others(tx, pipeline.name, set(present) - set(own))
 
 

@@ -10,6 +10,7 @@ from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.recovery.unknown_folders import unknown_folders
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.results.run import collect_results
@@ -22,6 +23,17 @@ from .test_restored_ledger import end, forgotten, receipts
 def damage_receipt(world: World) -> None:
     (receipt,) = receipts(world)
     receipt.write_text("{garbage")
+
+
+def sent_with_damaged_receipt(world: World) -> Pipeline:
+    """Send a file of three rows that the ledger forgets, and damage its receipt. The batch runs."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    with forgotten(world):
+        world.submit(pipeline)
+    damage_receipt(world)
+    return pipeline
 
 
 def lose_at_the_api(world: World) -> None:
@@ -42,12 +54,7 @@ def only_batch(world: World) -> Batch:
 def test_a_damaged_receipt_of_a_ready_file_shows_that_it_was_sent(
     world: World, caplog: pytest.LogCaptureFixture, stage: str
 ) -> None:
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(3))
-    world.build(pipeline)
-    with forgotten(world):
-        world.submit(pipeline)
-    damage_receipt(world)
+    pipeline = sent_with_damaged_receipt(world)
     if stage == "build":
         world.build(pipeline)
         assert world.states(pipeline) == ["unresolved"]
@@ -65,12 +72,7 @@ def test_a_damaged_receipt_that_no_catching_up_saw_stops_the_upload(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file may be one of another partition, which the run does not look through."""
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(3))
-    world.build(pipeline)
-    with forgotten(world):
-        world.submit(pipeline)
-    damage_receipt(world)
+    pipeline = sent_with_damaged_receipt(world)
     monkeypatch.setattr(type(world.root), "catch_up", lambda *_, **__: None)
     world.submit(pipeline)
     assert world.states(pipeline) == ["submitted"]
