@@ -26,7 +26,7 @@ from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster import keys
 from batch_assets.emulator import Emulator
-from benchmarks.ticks import Location, copied_location, copy_files, counting
+from benchmarks.ticks import Location, copied_location, counting
 from benchmarks.workload import create_batch
 
 CPU_SECONDS_AT_MOST = 5.0
@@ -129,7 +129,6 @@ def _succeed(request: dg.RunRequest, location: Location, instance: dg.DagsterIns
 def measure(batches: int) -> Ticks:
     """Let many batches end at once, and tick until all have had their run."""
     with copied_location(batches) as (location, emulator):
-        copy_files(batches)
         location.instance.add_dynamic_partitions("bench", [f"key-{number}" for number in range(1, batches)])
         reopen(emulator)
         emulator.end_batches()

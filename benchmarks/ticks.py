@@ -1,8 +1,8 @@
 """`python -m benchmarks.ticks --partitions 400`: the cost of a tick of the sensor when there is nothing to do.
 
-One partition is really run, against the emulator. Its rows in the ledger are then copied under other keys, until
-there are enough partitions, all complete and announced for an hour. Prints the seconds of a tick, as the median of
-the wall time and the least CPU time, and how many statements it has the ledger execute.
+One partition is really run, against the emulator. Its files and its rows in the ledger are then copied under other
+keys, until there are enough partitions, all complete and announced for an hour. Prints the seconds of a tick, as
+the median of the wall time and the least CPU time, and how many statements it has the ledger execute.
 """
 
 from __future__ import annotations
@@ -165,6 +165,7 @@ def copied_location(partitions: int) -> Iterator[tuple[Location, Emulator]]:
             location = Location(make_assets(Path(folder)), instance)
             location.finish()
             copy_rows(partitions)
+            copy_files(partitions)
             yield location, emulator
 
 
