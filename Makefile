@@ -122,6 +122,7 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.structured
 	$(BIN)/python -m benchmarks.templates
 	$(BIN)/python -m benchmarks.loading
+	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.ended
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.changes

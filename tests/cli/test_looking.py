@@ -42,20 +42,36 @@ def forget_first_cost(folder: Path) -> None:
     pq.write_table(table.set_column(column, "cost_usd", pa.array(costs, pa.float64())), path)
 
 
-def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
+def run_without(project: Project, packages: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a new interpreter. It fails and names them if some of the packages were imported."""
     code = (
-        "import sys; from batch_assets.cli import main; main(['status'], standalone_mode=False); "
-        "sys.exit(' '.join({'dagster', 'anthropic', 'pandas'} & set(sys.modules)) or 0)"
+        f"import sys; from batch_assets.cli import main; main({list(arguments)}, standalone_mode=False); "
+        f"sys.exit(' '.join({packages} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=bare_project.folder, env=bare_project.env, capture_output=True, text=True
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=project.folder, env=project.env, capture_output=True, text=True
     )
+
+
+def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
+    done = run_without(bare_project, {"dagster", "anthropic", "pandas"}, "status")
     assert (done.returncode, done.stderr) == (0, "")
     assert (
         done.stdout
         == "Nothing has run yet: there is no ledger (root data/output, ledger data/output/ledger.db).\n"
     )
     assert not (bare_project.folder / "data").exists()
+
+
+def test_short_commands_import_only_what_they_need(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two"])
+    assert project.run("run", "asked").returncode == 0
+    done = run_without(project, {"dagster", "anthropic", "pandas"}, "status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cost " in done.stdout  # it is read from the table
+    again = run_without(project, {"anthropic"}, "run", "asked")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "0 to send" in again.stdout
 
 
 def test_status_and_list_after_a_run(project: Project) -> None:

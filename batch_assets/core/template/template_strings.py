@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jinja2
@@ -81,8 +81,15 @@ class StringCompiler:
         self._files, self._rendering = files, rendering
         self.row_files = RowFiles(read_file)
         self._shapes, self._columns = shapes, columns
-        self._environment = self._make_environment()
-        self._finder = NameFinder(self._environment)
+
+    @cached_property
+    def _environment(self) -> LimitedEnvironment:
+        # Most pipelines have no betas, and wrapping all filters takes as long as compiling a prompt.
+        return self._make_environment()
+
+    @cached_property
+    def _finder(self) -> NameFinder:
+        return NameFinder(self._environment)
 
     @property
     def files(self) -> dict[str, str]:

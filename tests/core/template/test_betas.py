@@ -17,6 +17,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.store.digests import custom_ids, digester, pack
 from batch_assets.core.template.betas import Betas
+from batch_assets.core.template.template_limits import LimitedEnvironment
 from batch_assets.core.template.values import RowRejectedError
 from tests.forked import ForkServer
 
@@ -307,3 +308,20 @@ def test_a_column_that_only_betas_read_must_exist(world: World) -> None:
         world.build(world.pipeline(ROWS, betas=["a", "{{ lang }}"]))
     (world.folder / "rows.jsonl").write_text("")
     assert world.build(world.pipeline(betas=["a", "{{ lang }}"])).rows == 0
+
+
+def test_only_templates_make_an_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    make = LimitedEnvironment.__init__
+
+    def count(self: LimitedEnvironment, **options: Any) -> None:
+        made.append(self)
+        make(self, **options)
+
+    monkeypatch.setattr(LimitedEnvironment, "__init__", count)
+    without = world.pipeline(ROWS)
+    assert (without.template.columns, without.betas.columns) == ({"text"}, set())
+    assert len(made) == 1
+    with_betas = make_pipeline(world)
+    assert (with_betas.template.columns, with_betas.betas.columns) == ({"text"}, {"text"})
+    assert len(made) == 3
