@@ -131,8 +131,8 @@ def test_batches_that_are_given_up_share_a_command() -> None:
     assert cli.as_texts([*deleted[:2], *lost[:2]]) == [
         "If these 2 batches were deleted at the API: `batch-assets cancel msgbatch_0 msgbatch_1` gives their "
         "requests up",
-        "If no backup has them: `batch-assets cancel msgbatch_0 msgbatch_1` gives them up, and the next run asks "
-        "again",
+        "If no backup has them: `batch-assets cancel msgbatch_0 msgbatch_1` gives them up, and the next run sends "
+        "their requests again, which costs again",
     ]
     (many,) = cli.as_texts(lost)
     assert many.startswith("If no backup has them: `batch-assets cancel` with all their ids gives them up")

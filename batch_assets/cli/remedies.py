@@ -73,7 +73,11 @@ def _give_up_requests(ids: Sequence[str]) -> str:
 
 
 def _give_up_answers(ids: Sequence[str]) -> str:
-    return f"If no backup has them: {cancel_command(ids)} gives them up, and the next run asks again"
+    requests = "its requests" if len(ids) == 1 else "their requests"
+    return (
+        f"If no backup has them: {cancel_command(ids)} gives them up, and the next run sends {requests} "
+        "again, which costs again"
+    )
 
 
 def cancel_command(ids: Sequence[str]) -> str:
