@@ -1,9 +1,9 @@
 """`python -m benchmarks.commands`: what short commands cost, imports included: modules and CPU seconds.
 
-The commands are a `run` on the emulator, `status`, and a second `run` that has nothing to send, each in a process of
-its own. The SDK is most of what a command can import. Only the first command calls the API, so only it may import the
-SDK. The CPU time of the fastest round and the number of modules are compared with limits. Exits with 1 if one is
-exceeded.
+The commands are a `run` on the emulator, `status`, and a second `run` that has nothing to send, each in a process
+of its own. The SDK is most of what a command can import. Only the first calls the API, so only the first may
+import it. The CPU time of the fastest round and the number of modules are compared with limits; the exit code is 1
+if one is exceeded.
 """
 
 from __future__ import annotations
