@@ -58,6 +58,10 @@ def test_a_whole_expression_keeps_the_type_of_its_value(source: str, value: Any,
     assert render(source, {"v": value}) == rendered
 
 
+def test_a_decimal_becomes_a_number_by_a_filter() -> None:
+    assert render("{{ v | float }}", {"v": Decimal("1.50")}) == 1.5
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [
