@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.dataset.csv_types import fitting
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import FinalError
@@ -66,11 +70,15 @@ def check_rendering(
     before = _rendering_of(newest)
     if before >= CURRENT:
         return
+    earlier = RowRenderer(
+        pipeline, dataset, row_templates(pipeline, dataset, Rendering(before)), Rendering(before)
+    )
     change = _Change(
-        RowRenderer(pipeline, dataset, row_templates(pipeline, dataset, Rendering(before)), Rendering(before)),
+        earlier,
         RowRenderer(pipeline, dataset, templates),
         Selection(root, pipeline, partition, newest, NOTHING_AGAIN),
         ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names),
+        {mixed.column: mixed.type for mixed in dataset.mixed_columns if mixed.column in earlier.reads},
     )
     change.read(dataset)
     release_memory()
@@ -96,6 +104,8 @@ class _Change:
         now: Renders rows as they are rendered now.
         selection: What is answered and in flight.
         erased: Hides the erased rows.
+        mixed: The columns that are text because of a few values, with the types that they have without these. The
+            newest submission may have been built before these values came, and has no kinds on record.
         rows: The number of rows that are answered or in flight as they were rendered before, and not as now.
         requests: The number of distinct requests that they would become.
         examples: The row keys of the first of these rows.
@@ -105,6 +115,7 @@ class _Change:
     now: RowRenderer
     selection: Selection
     erased: ErasedRows
+    mixed: dict[str, pa.DataType]
     rows: int = 0
     requests: int = 0
     examples: list[Any] = field(default_factory=list)
@@ -119,11 +130,28 @@ class _Change:
             self._add(rows, rows.stored_values(dataset.key))
 
     def _add(self, rows: Rows, keys: list[Any]) -> None:
-        old = {position: digest for position, digest, _, _ in self.before.render(rows, {})}
         new = {position: digest for position, digest, _, _ in self.now.render(rows, {})}
-        changed = [position for position, digest in old.items() if new.get(position) != digest]
-        if not changed:
-            return
+        lost: set[int] = set()
+        for rows_then in [rows, _without_odd_values(rows, self.mixed)] if self.mixed else [rows]:
+            old = {position: digest for position, digest, _, _ in self.before.render(rows_then, {})}
+            changed = [at for at, digest in old.items() if new.get(at) != digest and at not in lost]
+            if changed:
+                lost |= self._count(changed, old, new, keys)
+
+    def _count(
+        self, changed: list[int], old: dict[int, bytes], new: dict[int, bytes], keys: list[Any]
+    ) -> set[int]:
+        """Count the changed rows whose answers would be lost.
+
+        Args:
+            changed: The positions of rows that render differently.
+            old: The digest of each row that was rendered before, by position.
+            new: The digest of each row that is rendered now, by position.
+            keys: The row keys.
+
+        Returns:
+            The positions of the rows that were counted.
+        """
         old_digests = pack([old[position] for position in changed])
         lost = self._is_paid(old_digests)
         renders = np.array([position in new for position in changed])
@@ -133,6 +161,7 @@ class _Change:
         wanted = np.flatnonzero(lost)
         self.examples += [keys[changed[at]] for at in wanted[: _SHOWN - len(self.examples)].tolist()]
         self._add_requests(old_digests[lost & renders], new_digests[lost & renders])
+        return {changed[at] for at in wanted.tolist()}
 
     def _is_paid(self, digests: Digests) -> NDArray[np.bool_]:
         """Whether each request is answered or in flight: bool, shape (n,)."""
@@ -154,9 +183,15 @@ class _Change:
         examples = ", ".join(map(repr, self.examples)) + (" and so on" if self.rows > _SHOWN else "")
         return (
             f"{count(self.rows, 'row that is', 'rows that are')} answered or in flight would render differently, "
-            f"because this version prints some values in another way: {examples}. That would be "
+            f"because this version prints some values in another way{self._columns()}: {examples}. That would be "
             f"{self._consequence()}. Nothing was sent"
         )
+
+    def _columns(self) -> str:
+        if not self.mixed:
+            return ""
+        names = ", ".join(map(repr, self.mixed))
+        return f" or because a few new values make text of a column ({names}; see dataset.types)"
 
     def _consequence(self) -> str:
         if not self.requests:
@@ -166,3 +201,21 @@ class _Change:
         if costs.priced:  # requests without a price, or not answered yet, cost as much as the others
             cost = about_dollars(costs.cost_usd * self.requests / costs.priced)
         return f"{count(self.requests, 'request')}, {cost}"
+
+
+def _without_odd_values(rows: Rows, columns: Mapping[str, pa.DataType]) -> Rows:
+    """Return rows as they were read when the columns did not yet have values that make text of them.
+
+    Args:
+        rows: The rows.
+        columns: The types of the columns without these values.
+    """
+    table = rows.table
+    for name, type_ in columns.items():
+        texts = table.column(name)
+        if pa.types.is_string(texts.type):
+            fits = pc.fill_null(fitting(texts, type_), False)
+            typed = pc.if_else(fits, texts, None).cast(type_)
+            table = table.set_column(table.schema.get_field_index(name), pa.field(name, type_), typed)
+    own = {name: values for name, values in rows.own.items() if name not in columns}
+    return replace(rows, table=table, own=own, rejects=dict(rows.rejects))

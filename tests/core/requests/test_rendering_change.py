@@ -111,6 +111,55 @@ def test_rows_that_the_second_version_printed_otherwise_are_counted(
     assert (report.in_flight, report.written) == (5 - changed, changed)
 
 
+@pytest.mark.parametrize("rendering", [1, 2])
+@pytest.mark.parametrize(
+    ("cells", "late", "content", "then"),
+    [
+        (["1", "20"], "n/a", "= {{ v > 2 if v is number }}", ["= False", "= True"]),
+        (["1.5", "2.5"], "2.50", "= {{ v * 2 if v is number }}", ["= 3.0", "= 5.0"]),
+        (["2024-02-29", "1999-12-31"], "soon", "= {{ v.year }}", ["= 2024", "= 1999"]),
+        (["True", "False"], "true", "{{ id }} {{ 'yes' if v else 'no' }}", ["a yes", "b no"]),
+    ],
+)
+def test_rows_that_a_new_value_changes_with_the_upgrade_are_counted(
+    world: World, cells: list[str], late: str, content: str, then: list[str], rendering: int
+) -> None:
+    """The earlier version recorded no kinds of columns."""
+    pipeline = world.pipeline(dict(zip("ab", then, strict=True)))
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    path = world.submission_folder(pipeline, report) / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"rendering": rendering}
+    manifest.pop("column_kinds", None)
+    path.write_text(json.dumps(manifest))
+    rows = [f"{key},{cell}\n" for key, cell in zip("ab", cells, strict=True)]
+    (world.folder / "rows.csv").write_text("id,v\n" + "".join(rows) + f"c,{late}\n")
+    pipeline = world.pipeline("rows.csv", params=params(content))
+    before = sorted(world.path("asked").rglob("*"))
+    problem = r"rows? .* in flight would render .* or because a few new values make text of a column \('v'; see"
+    with pytest.raises(RenderingChangedError, match=problem):
+        world.build(pipeline)
+    assert sorted(world.path("asked").rglob("*")) == before
+    (world.folder / "rows.csv").write_text("id,v\n" + "".join(rows))
+    report = world.build(pipeline)
+    assert (report.in_flight, report.written) == (2, 0)
+    (world.folder / "rows.csv").write_text("id,v\n" + "".join(rows) + f"c,{late}\n")
+    assert world.build(pipeline).in_flight >= 2  # from now on the kind is on record
+
+
+def test_a_column_that_was_text_before_the_upgrade_changes_nothing(world: World) -> None:
+    pipeline = world.pipeline({"a": "1 True", "b": "20 True", "c": "n/a True"})
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    path = world.submission_folder(pipeline, report) / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"rendering": 1}
+    manifest.pop("column_kinds", None)
+    path.write_text(json.dumps(manifest))
+    (world.folder / "rows.csv").write_text("id,v\na,1\nb,20\nc,n/a\n")
+    report = world.build(world.pipeline("rows.csv", params=params("{{ v }} {{ v is string }}")))
+    assert (report.in_flight, report.written) == (3, 0)
+
+
 def test_rows_that_are_new_or_asked_another_prompt_are_sent_without_a_word(world: World) -> None:
     old_root(world, FIRST["= {{ meta }}"])
     write(world.folder / "rows.jsonl", [{"id": key, "meta": [meta]} for key, meta in META.items()])
