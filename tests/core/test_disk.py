@@ -68,6 +68,15 @@ from batch_assets.core.root import Root
 from batch_assets.cli import main
 main(sys.argv[1:])
 """
+_COLLECTING = _UNPRIVILEGED.replace(
+    "main(sys.argv[1:])",
+    """
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.settings import Settings
+with open_root(Settings.from_env()) as root:
+    collect_results(root, "asked")
+""",
+)
 
 
 def run_limited(world: World, limit: int, python: ForkServer) -> str:
@@ -153,6 +162,23 @@ def test_a_root_that_became_read_only_is_reported_in_a_sentence(world: World, py
     assert str(world.path()) in done.stderr
 
 
+def test_a_file_that_may_not_be_read_is_named_and_not_set_aside(world: World, python: ForkServer) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.run(pipeline)
+    (stored,) = world.path("asked", "responses").iterdir()
+    world.root.close()
+    before = stored.stat().st_mode
+    stored.chmod(0)
+    try:
+        settings = world.root.settings
+        env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
+        done = python.python("-c", _COLLECTING, env=env, timeout=120)
+    finally:
+        stored.chmod(before)
+    assert f"StorageError: {stored} cannot be read: Permission denied. Make it readable" in done.stderr
+    assert [path.name for path in stored.parent.iterdir()] == [stored.name]
+
+
 def test_leftovers_are_ignored_and_removed_by_the_next_run(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.emulator.settings(latency=3600)
@@ -187,14 +213,23 @@ def test_a_failed_write_in_the_writers_thread_is_raised(tmp_path: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
 
 
-@pytest.mark.parametrize("folder", ["responses", "results"])
-def test_a_table_that_cannot_be_put_in_place_is_written_by_the_next_run(world: World, folder: str) -> None:
+def test_a_folder_in_the_place_of_a_response_file_is_set_aside(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     (batch_id,) = world.send(pipeline).submitted
-    name = f"{batch_id}.parquet" if folder == "responses" else "results.parquet"
-    blocked = world.path("asked", folder, name)
+    stored = world.path("asked", "responses", f"{batch_id}.parquet")
+    (stored / "in the way").mkdir(parents=True)
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert stored.is_file()
+    assert (stored.with_name(f"{stored.name}.damaged") / "in the way").is_dir()
+
+
+def test_a_table_that_cannot_be_put_in_place_is_written_by_the_next_run(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    blocked = world.path("asked", "results", "results.parquet")
     (blocked / "in the way").mkdir(parents=True)
-    with pytest.raises(StorageError, match=f"{name} cannot be written: .* run again"):
+    with pytest.raises(StorageError, match=r"results\.parquet cannot be written: .* run again"):
         world.collect(pipeline)
     (blocked / "in the way").rmdir()
     blocked.rmdir()

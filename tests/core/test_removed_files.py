@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from batch_assets.cli.status import status
 from batch_assets.cli.what_next import waits_for
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import BatchAssetsError, ErrorType, PairingError
 from batch_assets.core.ledger import submissions
@@ -25,6 +26,7 @@ from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.examine import examine
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
+from batch_assets.core.store import answer_index
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.emulator import Emulator
 
@@ -156,6 +158,79 @@ def test_nothing_is_paid_again_without_a_word(
     world.root.close()
     assert set(written) <= {0}
     assert written or all("index" in text for text in texts_)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "in the way").touch()
+
+
+def _dangling_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def _link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+_NAMES = {
+    "request": "part-00000.jsonl",
+    "index": "index.parquet",
+    "manifest": "manifest.json",
+    "receipt": "part-00000.batch.json",
+    "digests": "part-00000.digests",
+}
+
+
+@pytest.mark.parametrize("is_indexed", [False, True], ids=["whole", "indexed"])
+@pytest.mark.parametrize("replace", [_folder, _dangling_link, _link_to_itself])
+@pytest.mark.parametrize(
+    ("stage", "kind"),
+    [(_collected, "response"), (_without_batches, "response"), *((_sent, kind) for kind in _NAMES)],
+)
+def test_what_is_no_file_counts_as_a_lost_one(
+    stages: Stages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stage: Callable[[World, Pipeline], None],
+    kind: str,
+    replace: Callable[[Path], None],
+    is_indexed: bool,
+) -> None:
+    """It is named, the rest goes on, and nothing is paid again."""
+    if is_indexed:
+        monkeypatch.setattr(answer_index, "_FEW_FILES", 0)
+        monkeypatch.setattr(answer_index, "_MORE_FILES", 0)
+    world, batch_id = stages.copy(stage, tmp_path / "output")
+    folder = next(world.path("asked", "requests").iterdir())
+    path = folder / _NAMES[kind] if kind in _NAMES else world.path("asked", "responses", f"{batch_id}.parquet")
+    path.unlink()
+    replace(path)
+    if kind in ("index", "manifest"):
+        with pytest.raises(BatchAssetsError, match=rf"{path} is (gone|damaged)"):
+            world.collect(_pipeline(world))
+    pipeline = _pipeline(world, ROWS + 1)
+    assert world.build(pipeline).written == 1
+    if kind == "response":
+        assert f"{path} is no file" in caplog.text
+    if kind == "request":
+        world.query("update request_file set checksum = null")  # the digests beside it do not count then
+        assert world.build(pipeline).written == 1
+        assert f"it is gone ({path})" in caplog.text
+    world.submit(pipeline)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    done = world.collect(pipeline)
+    assert done.results is not None
+    is_kept_at_api = stage is not _without_batches
+    rows = {"succeeded": ROWS + 1} if is_kept_at_api else {"succeeded": ROWS + 1 - ROWS // FILES, "pending": 2}
+    assert dict(done.results.counts) == rows
+    assert len(world.accepted_custom_ids()) == 1
+    if kind == "response" and is_kept_at_api:
+        assert path.is_file()
+        assert path.with_name(f"{path.name}.damaged").is_dir() is (replace is _folder)
+    world.root.close()
 
 
 @pytest.mark.parametrize("way", ["gone", "damaged"])

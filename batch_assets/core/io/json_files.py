@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.io.storage import Storage
+from batch_assets.core.io.storage import Storage, why_no_file
 
 _Document = TypeVar("_Document", bound=BaseModel)
 # A manifest holds the pipeline's params and schema, a receipt a few lines.
@@ -28,10 +28,16 @@ def read_document(storage: Storage, parts: tuple[str, ...], model: type[_Documen
 
     Raises:
         FileNotFoundError: When there is no such file.
-        DamagedFileError: When it is too large, not a JSON object, or a field is missing or has another type.
+        DamagedFileError: When it is no file, too large, not a JSON object, or a field is missing or has another
+            type.
     """
-    content = storage.read_bytes(*parts, most=_MOST_BYTES + 1)
     name = storage.uri(*parts)
+    try:
+        content = storage.read_bytes(*parts, most=_MOST_BYTES + 1)
+    except OSError as error:
+        if (why := why_no_file(error)) is None:
+            raise
+        raise damaged(name, why) from None
     if len(content) > _MOST_BYTES:
         raise damaged(name, f"it has more than {_MOST_BYTES >> 20} MiB")
     try:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.slices import cut
+from batch_assets.core.io.storage import why_no_file
 
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 GROUP_ROWS = 8192
@@ -143,14 +144,16 @@ def reading_parquet(uri: str, remedy: str) -> Iterator[None]:
         remedy: What to do, as a sentence without its period.
 
     Raises:
-        DamagedFileError: In place of Arrow's errors. Errors of the disk are raised unchanged.
+        DamagedFileError: In place of Arrow's errors, and if it is no file. Other errors of the disk are raised
+            unchanged.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        why = why_no_file(error) if isinstance(error, OSError) else None
+        if why is None and isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk; Arrow's errors about damaged content have no errno
-        raise DamagedFileError(f"{uri} is damaged: {error}. {remedy}") from None
+        raise DamagedFileError(f"{uri} is damaged: {why or error}. {remedy}") from None
 
 
 def check_columns(found: pa.Schema, expected: pa.Schema, needed: Collection[str]) -> None:

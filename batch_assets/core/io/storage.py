@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -42,7 +42,30 @@ _REMEDIES = {
 _VERSIONS = (
     *("ETag", "etag", "generation", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created"),
 )
+# What is in the place of a file, by the reason why it cannot be read.
+_NO_FILE = {
+    errno.EISDIR: "a folder is in its place",
+    errno.ELOOP: "it is a link that leads to itself",
+    errno.ENOTDIR: "a file is in the place of its folder",
+}
 _WHILE_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def why_no_file(error: OSError) -> str | None:
+    """Return what is in the place of a file that could not be read, as a clause; `None` for any other error."""
+    return _NO_FILE.get(error.errno or 0)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Replace the error of a file that may not be read by one that names it and says what to do."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StorageError(
+            f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable for the user that runs this, "
+            "and run again; nothing is lost"
+        ) from error
 
 
 @contextmanager
@@ -192,26 +215,40 @@ class Storage:
 
         Raises:
             FileNotFoundError: When the file does not exist.
+            StorageError: When it may not be read.
         """
-        return cast(bytes, self._fs.cat_file(self.path(*parts), end=most))
+        with _reading(self.uri(*parts)):
+            return cast(bytes, self._fs.cat_file(self.path(*parts), end=most))
 
     def open(self, *parts: str) -> BinaryIO:
         """Open a file for reading. The file is seekable.
 
         Raises:
             FileNotFoundError: When the file does not exist.
+            StorageError: When it may not be read.
         """
-        return cast(BinaryIO, self._fs.open(self.path(*parts), "rb"))
+        with _reading(self.uri(*parts)):
+            return cast(BinaryIO, self._fs.open(self.path(*parts), "rb"))
 
     def exists(self, *parts: str) -> bool:
         return bool(self._fs.exists(self.path(*parts)))
 
+    def is_file(self, *parts: str) -> bool:
+        """Whether there is a file: no folder, and no link that leads nowhere."""
+        return bool(self._fs.isfile(self.path(*parts)))
+
     def size(self, *parts: str) -> int | None:
-        """Return the size of a file in bytes; `None` if it does not exist."""
+        """Return the size of a file in bytes; `None` if there is no file."""
+        path = self.path(*parts)
         try:
-            return int(self._fs.size(self.path(*parts)))
-        except FileNotFoundError:
-            return None
+            if self.is_local:
+                stat = Path(path).stat()
+                return stat.st_size if S_ISREG(stat.st_mode) else None
+            return int(self._fs.size(path))
+        except OSError as error:
+            if _is_absent(error):
+                return None
+            raise
 
     def names(self, *parts: str) -> list[str]:
         """List the names of the files and folders in a folder, sorted, without scratch files."""
@@ -231,16 +268,15 @@ class Storage:
     def versions(self, *parts: str) -> dict[str, str]:
         """List the files in a folder, without scratch files, each with its version. One listing says all of it.
 
+        Folders, and links that lead nowhere, are left out.
+
         A version begins with the size and a colon. What follows differs for any other content: the ETag of an
         object store, or the time of the change and the number of the inode of a local file.
         """
         folder = self.path(*parts)
         if self.is_local:
             with suppress(FileNotFoundError), os.scandir(folder) as entries:
-                stats = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
-                return {
-                    name: _local_version(stat) for name, stat in sorted(stats.items()) if S_ISREG(stat.st_mode)
-                }
+                return dict(sorted(_versions_of(entry for entry in entries if not entry.name.startswith("."))))
             return {}
         self._fs.invalidate_cache(folder)
         try:
@@ -260,8 +296,10 @@ class Storage:
             if self.is_local:
                 return _local_version(Path(path).stat())
             return _version_of(self._fs.info(path))
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            if _is_absent(error):
+                return None
+            raise
 
     def remove_leftovers(self, *folder: str, name: str = "") -> None:
         """Remove the scratch files that killed processes left in a folder.
@@ -306,6 +344,24 @@ class Storage:
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)
         elif self._fs.exists(path):
             self._fs.rm(path, recursive=True)
+
+
+def _versions_of(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        try:
+            stat = entry.stat()
+        except OSError as error:
+            if not _is_absent(
+                error
+            ):  # otherwise a link that leads nowhere, or another process has just renamed it
+                raise
+        else:
+            if S_ISREG(stat.st_mode):
+                yield entry.name, _local_version(stat)
+
+
+def _is_absent(error: OSError) -> bool:
+    return isinstance(error, FileNotFoundError) or why_no_file(error) is not None
 
 
 def _local_version(stat: os.stat_result) -> str:

@@ -280,7 +280,7 @@ def responses_of(storage: Storage, pipeline: str) -> tuple[dict[ResponseName, Fo
         The response files by name, and the texts about damaged ones, which are downloaded again.
     """
     responses, problems = {}, []
-    for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
+    for name in filter(None, map(ResponseName.parse, storage.versions(pipeline, "responses"))):
         try:
             responses[name] = read_responses(storage, pipeline, name)
         except DamagedFileError as error:

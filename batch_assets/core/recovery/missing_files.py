@@ -165,8 +165,8 @@ def _missing_answers(storage: Storage, answers: Sequence[KnownAnswers]) -> list[
         known
         for known in answers
         if not known.is_at_api
-        and not storage.exists(*response_parts(known.submission.pipeline, known.batch_id))
-        and not storage.exists(*_folder(known.submission), known.file_name)
+        and not storage.is_file(*response_parts(known.submission.pipeline, known.batch_id))
+        and not storage.is_file(*_folder(known.submission), known.file_name)
     ]
 
 
@@ -177,7 +177,7 @@ def _are_elsewhere(storage: Storage, newest: Sequence[KnownSubmission]) -> bool:
 
 
 def _missing(storage: Storage, files: Sequence[Parts]) -> list[Parts]:
-    return [parts for parts in files if not storage.exists(*parts)]
+    return [parts for parts in files if not storage.is_file(*parts)]
 
 
 def _manifest(submission: KnownSubmission) -> Parts:

@@ -40,10 +40,10 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
     if not matched:
         return
     if partition is None:
-        names = set(root.storage.names(pipeline, "responses"))
+        names = root.storage.versions(pipeline, "responses")
         stored = [batch for batch in matched if str(ResponseName.of_batch(batch.id)) in names]
     else:
-        stored = [batch for batch in matched if root.storage.exists(*response_parts(pipeline, batch.id))]
+        stored = [batch for batch in matched if root.storage.is_file(*response_parts(pipeline, batch.id))]
     if collected := sum(_record(root, pipeline, batch) for batch in stored):
         _log.warning(
             f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "
@@ -85,7 +85,7 @@ def _responses(root: Root, pipeline: str, batch: Batch) -> FoundResponses | None
     """Return the batch's response file; `None` if it is damaged, so that it shows nothing."""
     try:
         return read_responses(root.storage, pipeline, ResponseName.of_batch(batch.id))
-    except (DamagedFileError, IsADirectoryError, FileNotFoundError):
+    except (DamagedFileError, FileNotFoundError):
         return None
 
 

@@ -26,7 +26,7 @@ def stored_file(leased: LeasedBatch) -> StoredRequestFile:
 
 def has_request_file(leased: LeasedBatch) -> bool:
     """Whether the request file of a batch is there."""
-    return leased.root.storage.exists(*stored_file(leased).parts)
+    return stored_file(leased).is_there()
 
 
 def requests_of(leased: LeasedBatch) -> Scan:

@@ -33,6 +33,7 @@ from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING,
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import WrittenAnswers
+from batch_assets.core.store.missing_responses import SET_ASIDE
 from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
@@ -147,12 +148,12 @@ def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBat
 def _is_stored(leased: LeasedBatch) -> bool:
     """Whether the answers are in the response store, for example restored from a backup: they are not replaced."""
     storage, pipeline, name = leased.root.storage, leased.file.pipeline, ResponseName.of_batch(leased.batch.id)
-    if not storage.exists(*response_parts(pipeline, leased.batch.id)):
+    if not storage.is_file(*response_parts(pipeline, leased.batch.id)):
         return False
     try:
         with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
             rows = sum(map(len, slices_of(file)))
-    except (DamagedFileError, IsADirectoryError):  # writing reports a folder in the way, with a remedy
+    except DamagedFileError:
         return False
     return rows == leased.file.requests
 
@@ -169,10 +170,17 @@ def _was_collected(leased: LeasedBatch) -> bool:
 
 
 def _target(leased: LeasedBatch) -> str:
-    """Return the path of the batch's response file. Removes what a killed process left next to it."""
+    """Return the path of the batch's response file.
+
+    What a killed process left beside it is removed, and what is in its place but no file, such as a folder, is
+    renamed.
+    """
     *folder, name = parts = response_parts(leased.file.pipeline, leased.batch.id)
-    leased.root.storage.remove_leftovers(*folder, name=name)
-    return leased.root.storage.path(*parts)
+    storage = leased.root.storage
+    storage.remove_leftovers(*folder, name=name)
+    if storage.exists(*parts) and not storage.is_file(*parts):
+        storage.rename(parts, (*folder, name + SET_ASIDE))
+    return storage.path(*parts)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         DamagedFileError: When the table, the index or the manifest is damaged.
     """
     parts = results_parts(pipeline.name, partition)
-    if not root.storage.exists(*parts):
+    if not root.storage.is_file(*parts):
         return None
     examination = Examination()
     try:

@@ -51,7 +51,7 @@ def _file_of(root: Root, batch: Batch) -> RequestFile | None:
 def _has_files(root: Root, batch: Batch, file: RequestFile) -> bool:
     """Whether the request file or the response file of a batch is there."""
     paths = StoredRequestFile.of(root.storage, file).parts, response_parts(file.pipeline, batch.id)
-    return any(root.storage.exists(*parts) for parts in paths)
+    return any(root.storage.is_file(*parts) for parts in paths)
 
 
 def _without_files(root: Root, batch: Batch) -> bool:

@@ -179,7 +179,7 @@ def _record(
 def _is_complete(root: Root, submission: Submission) -> bool:
     """Whether there is a table without pending rows."""
     parts = results_parts(submission.pipeline, submission.partition)
-    if not root.storage.exists(*parts):
+    if not root.storage.is_file(*parts):
         return False
     try:
         with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as table:

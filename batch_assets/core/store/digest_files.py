@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from batch_assets.core.errors import StorageError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
@@ -37,7 +38,10 @@ def write_digests(
     """
     content = np.ascontiguousarray(digests).tobytes()
     head = _MARK + bytes.fromhex(checksum) + _checksum(content)
-    storage.write_bytes(head + content, *folder, name.digests)
+    parts = (*folder, name.digests)
+    if storage.exists(*parts) and not storage.is_file(*parts):
+        storage.rename(parts, (*folder, f"{name.digests}.damaged"))
+    storage.write_bytes(head + content, *parts)
 
 
 def read_digests(storage: Storage, file: RequestFile) -> Digests | None:
@@ -51,7 +55,7 @@ def read_digests(storage: Storage, file: RequestFile) -> Digests | None:
         return None
     try:
         content = storage.read_bytes(*_parts(file))
-    except OSError:  # the request file has them too
+    except (OSError, StorageError):  # the request file has them too
         return None
     head, digests = content[:_HEAD_BYTES], content[_HEAD_BYTES:]
     if head != _MARK + bytes.fromhex(file.checksum) + _checksum(digests):

@@ -40,6 +40,7 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
     lost = [batch for batch in stored if str(ResponseName.of_batch(batch.id)) not in names]
     if not lost:
         return []
+    others = set(root.storage.names(pipeline, "responses")) - names
     problems: list[str] = []
     is_checked, refusal = False, None
     for batch in lost:
@@ -52,7 +53,8 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
             if refusal is not None:
                 problems.append(refusal)
                 continue
-        problems.append(_reopen(root, pipeline, batch, "gone", is_matchable))
+        fault = "no file" if str(ResponseName.of_batch(batch.id)) in others else "gone"
+        problems.append(_reopen(root, pipeline, batch, fault, is_matchable))
     return problems
 
 
@@ -75,12 +77,12 @@ def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], set[str]]:
         indexed = answer_index.indexed_names(tx, pipeline)
         stored = answer_index.without_answers(tx, pipeline) if indexed[0] else []
     if indexed[0]:
-        names = set(root.storage.names(pipeline, "responses"))
+        names = set(root.storage.versions(pipeline, "responses"))
         if answer_index.names_hash(response_names(names)) == indexed:
             return stored, names
     with root.ledger.read() as tx:
         stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
-    return stored, set(root.storage.names(pipeline, "responses"))
+    return stored, set(root.storage.versions(pipeline, "responses"))
 
 
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:
@@ -123,7 +125,7 @@ def _set_aside(root: Root, error: DamagedResponsesError) -> str:
 def _has_request_file(root: Root, batch: Batch) -> bool:
     with root.ledger.read() as tx:
         owner = files.by_id(tx, batch.file_id or "")
-    return root.storage.exists(*StoredRequestFile.of(root.storage, owner).parts)
+    return StoredRequestFile.of(root.storage, owner).is_there()
 
 
 def _may_be_missed(root: Root, batch: Batch) -> bool:

@@ -151,7 +151,7 @@ def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Resp
     """
     facts: list[ResponseFacts] = []
     parts: dict[ResponseName, Responses] = {}
-    for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
+    for name in filter(None, map(ResponseName.parse, storage.versions(pipeline, "responses"))):
         with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
             facts.append(ResponseFacts.of(name, file))
             parts[name] = packed_responses(file.read(columns=RESPONSE_COLUMNS, use_threads=False))

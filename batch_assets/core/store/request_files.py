@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
-from batch_assets.core.io.storage import Storage
+from batch_assets.core.io.storage import Storage, why_no_file
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester, tail_of
 from batch_assets.core.store.manifest import Receipt
@@ -54,9 +55,26 @@ class StoredRequestFile:
         folder = submission_parts(file.pipeline, file.partition, file.submission_id)
         return cls(storage, (*folder, file.name))
 
+    def is_there(self) -> bool:
+        """Whether there is a file, whatever it holds."""
+        return self.storage.is_file(*self.parts)
+
+    def _opened(self) -> BinaryIO:
+        """Open the file for reading.
+
+        Raises:
+            FileNotFoundError: When it does not exist, or something else is in its place.
+        """
+        try:
+            return self.storage.open(*self.parts)
+        except OSError as error:
+            if (why := why_no_file(error)) is None:
+                raise
+            raise FileNotFoundError(errno.ENOENT, why, self.storage.path(*self.parts)) from None
+
     def lines(self) -> Iterator[bytes]:
         """Yield the lines in order, each with its newline."""
-        with self.storage.open(*self.parts) as file:
+        with self._opened() as file:
             yield from file
 
     def digests(self) -> Digests:
@@ -65,12 +83,12 @@ class StoredRequestFile:
 
     def scan(self) -> Scan:
         """Find the lines and the last 22 characters of the custom_ids, by which results are matched."""
-        with self.storage.open(*self.parts) as file:
+        with self._opened() as file:
             return scan(file, own_tail)
 
     def scan_with_checksum(self) -> tuple[Scan, str]:
         """Return `scan`, and the SHA-256 of the file in hexadecimal."""
-        with self.storage.open(*self.parts) as file:
+        with self._opened() as file:
             hashing = _Hashing(file)
             return scan(hashing, own_tail), hashing.hash.hexdigest()
 
@@ -103,7 +121,7 @@ class StoredRequestFile:
 
     def custom_ids_at(self, starts: Iterable[int]) -> Iterator[str | None]:
         """Yield the custom_ids of the lines at these offsets; `None` for a damaged line."""
-        with self.storage.open(*self.parts) as file:
+        with self._opened() as file:
             for start in starts:
                 file.seek(start)
                 yield custom_id_of(file.read(WINDOW))
@@ -143,7 +161,7 @@ class StoredRequestFile:
         hash_, room = hashlib.sha256(), size - len(HEAD) - len(TAIL)
         before_chunk(0)
         yield HEAD
-        with self.storage.open(*self.parts) as file:
+        with self._opened() as file:
             chunk = file.read(_BODY_CHUNK)
             while chunk:
                 next_chunk = file.read(_BODY_CHUNK)
@@ -192,17 +210,14 @@ class StoredRequestFile:
         return receipt
 
     def receipt(self) -> Receipt | None:
-        """Read the receipt; `None` if there is none.
+        """Read the receipt; `None` if there is none, or a folder, which writing the receipt will report.
 
         Raises:
             DamagedFileError: When it is not a receipt.
         """
-        if not self.storage.exists(*self.receipt_parts()):
+        if not self.storage.is_file(*self.receipt_parts()):
             return None
-        try:
-            return read_document(self.storage, self.receipt_parts(), Receipt)
-        except IsADirectoryError:  # someone's folder, which writing the receipt will report
-            return None
+        return read_document(self.storage, self.receipt_parts(), Receipt)
 
 
 class _Hashing:

@@ -170,7 +170,8 @@ class RequestIndex:
     def _open(self) -> Iterator[pq.ParquetFile]:
         uri, pipeline = self._storage.uri(*self._parts), self._parts[0]
         try:
-            source = self._storage.open(*self._parts)
+            with reading_parquet(uri, "Restore it from a backup"):
+                source = self._storage.open(*self._parts)
         except FileNotFoundError:
             remedy = RunStage(Stage.REQUESTS, pipeline)
             raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None

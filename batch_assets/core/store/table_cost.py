@@ -43,7 +43,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
         DamagedFileError: When the table cannot be read.
     """
     parts = results_parts(submission.pipeline, submission.partition)
-    if not root.storage.exists(*parts):
+    if not root.storage.is_file(*parts):
         return None
     try:
         with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:

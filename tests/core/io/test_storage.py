@@ -63,6 +63,22 @@ def test_a_missing_file_is_reported_as_missing(storage: Storage) -> None:
             read("a", "b")
 
 
+def test_what_is_no_file_hides_no_file(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_bytes(b"it", "a", "file")
+    listed = storage.versions("a")
+    (tmp_path / "a" / "folder").mkdir()
+    (tmp_path / "a" / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "a" / "itself").symlink_to("itself")
+    (tmp_path / "a" / "link").symlink_to("file")
+    assert listed.items() <= storage.versions("a").items()
+    assert [*storage.versions("a")] == ["file", "link"]
+    for name in ("folder", "nowhere", "itself"):
+        assert storage.size("a", name) is None
+        assert not storage.is_file("a", name)
+    assert storage.size("a", "link") == 2 and storage.is_file("a", "link")
+
+
 def test_folders_are_removed_with_their_content(storage: Storage) -> None:
     for name in ("b/c", "b/d/e", "f"):
         storage.write_bytes(b"x", "a", name)
