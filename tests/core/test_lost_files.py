@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.errors import MissingFileError
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.run import collect_results
@@ -91,6 +92,120 @@ def test_answers_to_a_damaged_request_file_are_stored_and_nothing_is_paid_again(
     report = world.build(pipeline)
     assert (report.written, report.reused) == (0, 12)
     assert len(world.accepted_custom_ids()) == 12
+
+
+def beside(path: Path) -> Path:
+    return path.with_suffix(".digests")
+
+
+def content_of_the_other_part(path: Path) -> None:
+    (other,) = set(path.parent.glob("part-*.jsonl")) - {path}
+    path.write_bytes(other.read_bytes())
+
+
+def content_of_the_other_part_without_digests(path: Path) -> None:
+    content_of_the_other_part(path)
+    beside(path).unlink()
+
+
+def garble_the_first_line_and_the_digests(path: Path) -> None:
+    garble_a_line(path, 0)
+    beside(path).write_bytes(b"no digests")
+
+
+def in_flight(world: World, harm: Callable[[Path], None], *, is_found: bool) -> tuple[Pipeline, Path]:
+    """Send the first of two files, whose reply may be lost, and damage it while its batch runs."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 3})
+    world.build(pipeline)
+    if is_found:
+        world.emulator.faults([LOST_REPLY])
+    world.submit(pipeline)
+    world.emulator.reset_faults()
+    path = part(world, pipeline)
+    harm(path)
+    return pipeline, path
+
+
+def look(world: World, pipeline: Pipeline) -> list[str]:
+    """Poll and collect, and return the problems."""
+    world.query("update batch set next_poll_at = 0, next_download_at = 0")
+    return world.collect(pipeline).problems
+
+
+@pytest.mark.parametrize("is_found", [True, False], ids=["found in the list", "with a receipt"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        garble_a_line,
+        cut,
+        content_of_the_other_part,
+        content_of_the_other_part_without_digests,
+        garble_the_first_line_and_the_digests,
+    ],
+    ids=lambda harm: harm.__name__,
+)
+def test_a_damaged_request_file_is_named_and_its_answers_are_stored(
+    world: World, harm: Callable[[Path], None], is_found: bool
+) -> None:
+    """The digests beside it or the index name its requests, also before its batch is proved to be ours."""
+    pipeline, path = in_flight(world, harm, is_found=is_found)
+    world.emulator.end_batches()
+    problems = look(world, pipeline)
+    world.emulator.settings(latency=0)
+    world.submit(pipeline)
+    done = world.finish(pipeline)
+    assert [text for text in problems if f"{path} is damaged" in text] == problems[:1]
+    assert done.results is not None and dict(done.results.counts) == {"succeeded": 6}
+    assert len(world.accepted_custom_ids()) == 6
+    assert world.query("select distinct state, provisional from batch") == [("collected", 0)]
+
+
+def test_a_readable_line_proves_a_batch_when_nothing_else_names_its_requests(world: World) -> None:
+    pipeline, path = in_flight(world, garble_a_line, is_found=True)
+    beside(path).unlink()
+    index = path.parent / "index.parquet"
+    content = index.read_bytes()
+    index.unlink()
+    world.emulator.end_batches()
+    with pytest.raises(MissingFileError):
+        look(world, pipeline)
+    index.write_bytes(content)
+    assert world.query("select state, provisional from batch where provisional = 0") == [("collected", 0)]
+
+
+@pytest.mark.parametrize("is_found", [True, False], ids=["found in the list", "with a receipt"])
+@pytest.mark.parametrize("harm", [garble_a_line, content_of_the_other_part], ids=lambda harm: harm.__name__)
+def test_all_requests_of_a_damaged_file_are_archived_with_its_batch(
+    world: World, harm: Callable[[Path], None], is_found: bool
+) -> None:
+    pipeline, _ = in_flight(world, harm, is_found=is_found)
+    world.emulator.end_batches()
+    world.emulator.archive_batches(world.accepted()[0]["id"])
+    look(world, pipeline)
+    assert list(world.table(pipeline)["error_type"][:3]) == ["results_archived"] * 3
+    world.submit(pipeline)
+    world.build(pipeline)
+    world.submit(pipeline)
+    assert len(world.accepted_custom_ids()) == 6
+
+
+def test_an_archived_batch_waits_while_nothing_names_the_requests_of_its_damaged_file(world: World) -> None:
+    """The request of the damaged line would be bought again unnoticed."""
+    pipeline, path = in_flight(world, garble_a_line, is_found=False)
+    first, second = [batch["id"] for batch in world.accepted()]
+    world.emulator.end_batches(second)
+    look(world, pipeline)  # the index now names three requests more than the files in flight have
+    world.emulator.end_batches()
+    content = beside(path).read_bytes()
+    beside(path).unlink()
+    world.emulator.archive_batches(first)
+    (text,) = look(world, pipeline)
+    assert f"the request file {path} is damaged: it has 2 of its 3 lines" in text
+    assert world.build(pipeline).written == 0
+    beside(path).write_bytes(content)
+    look(world, pipeline)
+    assert list(world.table(pipeline)["error_type"][:3]) == ["results_archived"] * 3
 
 
 @pytest.mark.parametrize("harm", [garble_a_line, cut, remove])

@@ -6,16 +6,9 @@ from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DIGEST_CHARACTERS
 
 # A first line longer than this proves nothing: no answer is that long.
 _FIRST_LINE_BYTES = 64 << 20
-
-
-def first_tail(root: Root, batch: BatchObject) -> str | None:
-    """Return the last 22 characters of the first custom_id in an ended batch's results; `None` as below."""
-    custom_id = first_custom_id(root, batch)
-    return custom_id[-DIGEST_CHARACTERS:] if custom_id is not None else None
 
 
 def first_custom_id(root: Root, batch: BatchObject) -> str | None:

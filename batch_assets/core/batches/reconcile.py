@@ -24,8 +24,9 @@ from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, Digests, has_mark, tail_of
-from batch_assets.core.store.in_flight import digests_of, digests_of_submission
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, has_mark, tails_of
+from batch_assets.core.store.in_flight import digests_of_submission, known_digests
+from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import duration
 
@@ -83,11 +84,6 @@ def _earliest(intent: Intent) -> float:
 def _is_answered_by_refusal(intent: Intent, file: RequestFile) -> bool:
     """Whether a refusal, and no other file, answered the only request of a file."""
     return intent.outcome is IntentOutcome.REFUSED and file.requests == 1
-
-
-def _tail(digest: bytes) -> str:
-    """Return the end of the custom_id of a request, from its digest in an array, which drops zeros at the end."""
-    return tail_of(digest.ljust(DIGEST_BYTES, b"\0")).decode()
 
 
 class _Reconciler:
@@ -239,21 +235,23 @@ class _Reconciler:
             return False
         if is_lost:
             return has_mark(custom_id, self._root.mark)
-        stored = StoredRequestFile.of(self._root.storage, file)
-        return stored.has(custom_id, stored.scan())
+        return KnownRequests.read(self._root.storage, file).proves(custom_id, self._root.mark)
 
     def _tails_of(self, file: RequestFile) -> set[str] | None:
         """Return the ends of a file's custom_ids; `None` if they are unknown.
 
-        Of a file that is gone or damaged, they are among those of its submission's index.
+        Of a file that is gone or damaged, as are the digests beside it, they are among those of its submission's
+        index.
         """
         if file.id not in self._tails:
-            stored = digests_of(self._root.storage, file)
+            stored = known_digests(self._root.storage, file)
             digests: Digests | None = stored.digests
             if stored.problem is not None:
                 self._lost.add(file.id)
                 digests = digests_of_submission(self._root.storage, file)
-            self._tails[file.id] = None if digests is None else set(map(_tail, digests.tolist()))
+            self._tails[file.id] = (
+                None if digests is None else {tail.decode() for tail in tails_of(digests).tolist()}
+            )
         return self._tails[file.id]
 
     def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:

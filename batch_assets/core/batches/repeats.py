@@ -16,8 +16,7 @@ from batch_assets.core.ledger import Transaction, batches, files
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.records import Batch, Intent, RequestFile
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DIGEST_CHARACTERS
-from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.known_requests import KnownRequests
 
 # A repeated POST is accepted at most this long before or after ours: a create may take ten minutes.
 NEAR_SECONDS = 900.0
@@ -175,18 +174,11 @@ def _may_repeat(root: Root, ours: Batch, reported: BatchObject) -> bool:
 
 def _owner(root: Root, near: list[Batch], custom_id: str) -> RequestFile | None:
     """Return the file that has a request with this custom_id."""
-    tail = custom_id[-DIGEST_CHARACTERS:].encode()
     for batch in near:
         with root.ledger.read() as tx:
             file = files.by_id(tx, batch.file_id or "")
-        stored = StoredRequestFile.of(root.storage, file)
-        try:
-            scan = stored.scan()
-            starts = scan.starts[scan.tails == tail].tolist()
-            if custom_id in stored.custom_ids_at(starts):
-                return file
-        except FileNotFoundError:
-            continue
+        if KnownRequests.read(root.storage, file).proves(custom_id, root.mark):
+            return file
     return None
 
 

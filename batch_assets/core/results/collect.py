@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.receipts import note_other, write_receipt
 from batch_assets.core.errors import DamagedFileError, ResultsError
-from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
@@ -21,10 +21,10 @@ from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results.batch_requests import (
-    answers_lost,
+    all_requests_of,
     check_matchable,
-    has_request_file,
-    is_own_custom_id,
+    damage,
+    find_lines,
     requests_of,
     stored_file,
 )
@@ -33,8 +33,8 @@ from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING,
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import WrittenAnswers
+from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.missing_responses import SET_ASIDE
-from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
@@ -121,9 +121,8 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
                 f"results of {batch.id}: {root.storage.uri(*parts)} is damaged or incomplete, and is not replaced "
                 "by canceled rows. Restore it from a backup, or remove it if its answers are lost"
             )
-        if not has_request_file(leased):
-            raise answers_lost(leased, why)
-        _publish(leased, _target(leased), _no_rows(leased, requests_of(leased), why, CANCELED), why)
+        requests = all_requests_of(leased, why)
+        _publish(leased, _target(leased), _no_rows(leased, requests, why, CANCELED), why)
         return True
 
 
@@ -209,52 +208,40 @@ class Downloaded:
             ResultsError: When they are incomplete. A later run tries again.
         """
         leased, batch = self.leased, self.leased.batch
-        requests = requests_of(leased)
         if self.download.gone is not None:
-            if not has_request_file(leased):
-                raise answers_lost(leased, self.download.gone)
+            requests = all_requests_of(leased, self.download.gone)
             rows = _no_rows(leased, requests, self.download.gone, ARCHIVED)
             return _publish(leased, self.target, rows, _archived(leased, requests, self.download.gone))
-        fill = not (batch.provisional and has_request_file(leased))
-        lines = ResultLines.find(self.raw, requests.tails, fill=fill)
-        if lines.named and batch.provisional and not self._is_ours(requests, lines):
+        requests = requests_of(leased)
+        lines = find_lines(leased, self.raw, requests)
+        if lines is None:
             leased.disprove("its results carry none of our custom_ids")
             return None
         if not lines.ours:
             raise _no_results(leased, lines)
         if batch.provisional:
             _write_receipt(leased)
-        problem = None
+        problem = damage(leased, requests)
         if not lines.is_whole or lines.missing or lines.count != leased.file.requests:
             details = (
                 f"{lines.count} lines for {leased.file.requests} requests, {lines.missing} of ours missing, "
                 f"{lines.foreign} not ours, {lines.duplicates} twice"
             )
-            problem = _incomplete(leased, details, is_lost=lines.missing > 0)
-        rows = ResponseRows(batch, leased.file.attempt, MISSING, stored_file(leased), requests, lines, self.raw)
+            incomplete = _incomplete(leased, details, is_lost=lines.missing > 0)
+            problem = incomplete if problem is None else f"{incomplete}. {problem}"
+        rows = ResponseRows(batch, leased.file.attempt, MISSING, requests, lines, self.raw)
         return _publish(leased, self.target, rows, problem, self.download.bytes)
 
-    def _is_ours(self, requests: Scan, lines: ResultLines) -> bool:
-        """Whether a result has the custom_id of our request. Another root may have sent the same question."""
-        number = int((lines.start >= 0).argmax())
-        start, end = int(lines.start[number]), int(lines.end[number])
-        if start < 0:
-            return False
-        with self.raw.open("rb") as file:
-            file.seek(start)
-            custom_id = str(load_line(file.read(end - start))["custom_id"])
-        return is_own_custom_id(self.leased, custom_id, requests)
 
-
-def _no_rows(leased: LeasedBatch, requests: Scan, why: str, absent: Absent) -> ResponseRows:
+def _no_rows(leased: LeasedBatch, requests: KnownRequests, why: str, absent: Absent) -> ResponseRows:
     """Make responses that state for every request why it has no answer."""
     lines = ResultLines.none(requests.tails, why)
-    return ResponseRows(leased.batch, leased.file.attempt, absent, stored_file(leased), requests, lines)
+    return ResponseRows(leased.batch, leased.file.attempt, absent, requests, lines)
 
 
-def _archived(leased: LeasedBatch, requests: Scan, reason: str) -> str:
+def _archived(leased: LeasedBatch, requests: KnownRequests, reason: str) -> str:
     """Describe the requests whose results are lost, the first ones by custom_id."""
-    custom_ids = [*filter(None, stored_file(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))]
+    custom_ids = [*filter(None, requests.custom_ids(np.arange(min(_NAMED, leased.file.requests))))]
     more = leased.file.requests - len(custom_ids)
     return (
         f"{reason}. These requests are errored with results_archived and are not retried automatically: "

@@ -21,8 +21,7 @@ from batch_assets.core.results.ordered_lines import LineGroup, OrderedLines
 from batch_assets.core.results.plain_lines import parse_plain
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
-from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.request_lines import Scan
+from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 
@@ -53,8 +52,7 @@ class ResponseRows:
         batch: The batch of the responses.
         attempt: The ordinal of the batch's attempt, from 1.
         absent: The response to store for a request whose line is missing or cannot be read.
-        stored: The request file.
-        requests: Its lines.
+        requests: The requests of its file.
         lines: Where the requests' lines are in the download.
         raw: The path of the download; `None` without one.
 
@@ -70,15 +68,14 @@ class ResponseRows:
         batch: Batch,
         attempt: int,
         absent: Absent,
-        stored: StoredRequestFile,
-        requests: Scan,
+        requests: KnownRequests,
         lines: ResultLines,
         raw: Path | None = None,
     ) -> None:
         self.lines, self.raw = lines, raw
         self.unreadable = self.odd = 0
         self._batch_id, self._absent, self._prices = batch.id, absent, default_prices()
-        self._stored, self._requests = stored, requests
+        self._requests = requests
         self._shared = {
             "batch_id": batch.id,
             "attempts": attempt,
@@ -151,10 +148,8 @@ class ResponseRows:
         custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
         # Nothing is known about a request whose line is damaged as well.
-        absent = [position for position in absent if self.lines.tails[requests[position]]]
-        if absent:
-            starts = self._requests.starts[requests[absent]].tolist()
-            for position, custom_id in zip(absent, self._stored.custom_ids_at(starts), strict=True):
+        for position, custom_id in zip(absent, self._requests.custom_ids(requests[absent]), strict=True):
+            if custom_id is not None and custom_id.encode().endswith(self.lines.tails[requests[position]]):
                 custom_ids[position] = custom_id
         return custom_ids
 

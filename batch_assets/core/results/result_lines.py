@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.io.json_text import load_line
-from batch_assets.core.store.digests import DIGEST_CHARACTERS, decode_tails, position_in
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, position_in
 from batch_assets.core.store.request_lines import NO_TAIL, scan
 
 # Marks a custom_id that is shorter than the end of ours. It has a character that no custom_id has.
@@ -64,15 +64,26 @@ class ResultLines:
         return cls(nowhere, nowhere, tails, gone=gone)
 
     @classmethod
-    def find(cls, raw: Path, tails: NDArray[np.bytes_], *, fill: bool = False) -> ResultLines:
+    def find(
+        cls,
+        raw: Path,
+        tails: NDArray[np.bytes_],
+        *,
+        fill: bool = False,
+        possible: Digests | None = None,
+        are_certain: bool = True,
+    ) -> ResultLines:
         """Find the requests' lines in a download.
 
         Args:
             raw: The path of the download.
             tails: The last 22 characters of the requests' custom_ids in the order of the request file, zeros for
                 a line of it that was damaged; S22, shape (requests,).
-            fill: Assign lines of no known request to the damaged ones, in the order of the download. The batch
-                must be proved to be that of the request file.
+            fill: Assign lines of no known request to the damaged ones, in the order of the download.
+            possible: The digests that these lines may have: S16, shape (n,); `None` for any. Then the batch must
+                be proved to be that of the request file.
+            are_certain: The known tails are those of the request file. Otherwise a request without a line may be
+                another file's, and counts as damaged if there are more lines than damaged requests.
         """
         with raw.open("rb", buffering=0) as file:
             scanned = scan(cast(BinaryIO, file), _tail)
@@ -92,8 +103,12 @@ class ResultLines:
         start[request[first]] = starts[is_ours][first]
         end[request[first]] = ends[is_ours][first]
         filled = np.empty(0, dtype=np.int64)
-        if fill and len(blank := np.flatnonzero(~decode_tails(tails)[1])):
-            filled = _answers_to_damaged(line_tails, is_ours, len(blank))
+        blank = np.flatnonzero(~decode_tails(tails)[1])
+        if fill and (len(blank) or not are_certain):
+            filled = _answers_to_damaged(line_tails, is_ours, possible)
+            if len(filled) > len(blank) and not are_certain:
+                blank = np.flatnonzero(start < 0)
+            filled = filled if len(filled) <= len(blank) else filled[:0]
             blank = blank[: len(filled)]
             start[blank], end[blank] = starts[filled], ends[filled]
             tails = tails.copy()
@@ -112,15 +127,16 @@ class ResultLines:
 
 
 def _answers_to_damaged(
-    line_tails: NDArray[np.bytes_], is_ours: NDArray[np.bool_], blanks: int
+    line_tails: NDArray[np.bytes_], is_ours: NDArray[np.bool_], possible: Digests | None
 ) -> NDArray[np.int64]:
-    """Return the numbers of the lines that answer the damaged requests: int64, shape (m,), m at most `blanks`.
+    """Return the numbers of the lines that may answer the damaged requests, one for each tail: int64, shape (m,).
 
-    If there are more such lines than damaged requests, some belong to no request of ours, and none is assigned.
+    If there are more such lines than damaged requests, some belong to no request of ours.
     """
-    spare = np.flatnonzero(~is_ours & decode_tails(line_tails)[1])
+    digests, is_digest = decode_tails(line_tails)
+    spare = np.flatnonzero(~is_ours & is_digest & (True if possible is None else np.isin(digests, possible)))
     _, first = np.unique(line_tails[spare], return_index=True)
-    return np.sort(spare[first]) if len(first) <= blanks else np.empty(0, dtype=np.int64)
+    return np.sort(spare[first])
 
 
 def _is_json(line: bytes) -> bool:

@@ -84,12 +84,16 @@ def custom_ids(row_keys: Iterable[Any], digests: Digests, mark: str) -> list[byt
         digests: S16, shape (n,).
         mark: The mark of the root, which shows in results that the root sent the request.
     """
+    middle = f"-{mark}-".encode()
+    return [b"%b%b%b" % (_slug(key), middle, tail) for key, tail in zip(row_keys, _encoded(digests), strict=True)]
+
+
+def _encoded(digests: Digests) -> list[bytes]:
+    """Return each digest as 22 characters of base64url."""
     padded = np.zeros((len(digests), 18), dtype=np.uint8)
     padded[:, :DIGEST_BYTES] = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, DIGEST_BYTES)
     encoded = binascii.b2a_base64(padded.tobytes(), newline=False).translate(_TO_URL_SAFE)
-    tails = [encoded[start : start + DIGEST_CHARACTERS] for start in range(0, len(encoded), 24)]
-    middle = f"-{mark}-".encode()
-    return [b"%b%b%b" % (_slug(key), middle, tail) for key, tail in zip(row_keys, tails, strict=True)]
+    return [encoded[start : start + DIGEST_CHARACTERS] for start in range(0, len(encoded), 24)]
 
 
 def with_mark(custom_id: str, mark: str) -> str:
@@ -109,6 +113,15 @@ def has_mark(custom_id: str, mark: str) -> bool:
 def tail_of(digest: bytes) -> bytes:
     """Return a digest as the 22 characters of base64url at the end of a custom_id."""
     return binascii.b2a_base64(digest, newline=False).translate(_TO_URL_SAFE)[:DIGEST_CHARACTERS]
+
+
+def tails_of(digests: Digests) -> NDArray[np.bytes_]:
+    """Return digests as the ends of custom_ids: S22, shape (n,).
+
+    Args:
+        digests: S16, shape (n,). Their zeros at the end count.
+    """
+    return np.array(_encoded(digests), f"S{DIGEST_CHARACTERS}")
 
 
 def pack(digests: Iterable[bytes]) -> Digests:

@@ -57,19 +57,18 @@ def digests_of(storage: Storage, file: RequestFile, *, repair: bool = False) -> 
         file: The request file.
         repair: Write the digests beside the file. The caller must hold the lease on the pipeline's requests.
     """
-    stored, checksum = StoredRequestFile.of(storage, file), None
+    stored = StoredRequestFile.of(storage, file)
     try:
-        if repair:
-            scan, checksum = stored.scan_with_checksum()
-        else:
-            scan = stored.scan()
+        scan, checksum = stored.scan_with_checksum()
     except FileNotFoundError:
         return FileDigests(pack([]), "it is gone")
     digests, are_ours = decode_tails(scan.tails)
     readable = digests[are_ours]
     if scan.remainder or len(readable) != file.requests:
         return FileDigests(readable, f"it is damaged: {len(readable):,} of {file.requests:,} lines can be read")
-    if checksum is not None and checksum == file.checksum:
+    if file.checksum not in (None, checksum):
+        return FileDigests(readable, "it is damaged: it is not what was written")
+    if repair and checksum == file.checksum:
         write_digests(storage, stored.parts[:-1], PartName.parse(file.name), readable, checksum)
     return FileDigests(readable)
 

@@ -17,7 +17,7 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage, why_no_file
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester, tail_of
+from batch_assets.core.store.digests import Digests, decode_tails, digester, tail_of
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_lines import (
     HEAD,
@@ -125,19 +125,6 @@ class StoredRequestFile:
             for start in starts:
                 file.seek(start)
                 yield custom_id_of(file.read(WINDOW))
-
-    def has(self, custom_id: str, scan: Scan) -> bool:
-        """Whether a request of the file has exactly this custom_id.
-
-        The mark in it shows that this root sent the request. Files of earlier versions have no marks.
-
-        Args:
-            custom_id: The custom_id.
-            scan: The lines of the file.
-        """
-        tail = custom_id[-DIGEST_CHARACTERS:].encode()
-        starts = scan.starts[scan.tails == np.array(tail, scan.tails.dtype)]
-        return custom_id in self.custom_ids_at(starts.tolist())
 
     def body(
         self,
