@@ -12,7 +12,7 @@ import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import PARTITION_FOLDER
-from batch_assets.core.pipeline.partitions import KEY_FORMATS, PartitionsConfig, Window
+from batch_assets.core.pipeline.partitions import KEY_FORMATS, KEYS, PartitionsConfig, Window
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
@@ -24,6 +24,8 @@ _TIME_DEFINITIONS: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] =
     "weekly": dg.WeeklyPartitionsDefinition,
     "monthly": dg.MonthlyPartitionsDefinition,
 }
+# The schedules of time windows that a pipeline file can have too.
+_DIVISIONS = {"0 * * * *": "hourly", "0 0 * * *": "daily", "0 0 * * 0": "weekly", "0 0 1 * *": "monthly"}
 T = TypeVar("T")
 Event = dg.MaterializeResult[Any] | dg.AssetMaterialization
 
@@ -43,6 +45,14 @@ class GivenPartitions:
 
     def __init__(self, definition: dg.PartitionsDefinition[Any]) -> None:
         self.definition = definition
+
+    @property
+    def division(self) -> str:
+        """See `Partitions`."""
+        definition = self.definition
+        if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+            return KEYS
+        return _DIVISIONS.get(definition.cron_schedule, definition.cron_schedule)
 
     @property
     def is_time(self) -> bool:

@@ -20,7 +20,7 @@ from batch_assets.core.errors import ConfigError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.requests.build import build_requests
-from batch_assets.dagster.partitions import PartitionError, check_partition, partitions_definition
+from batch_assets.dagster.partitions import GivenPartitions, PartitionError, check_partition, partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
 
@@ -136,6 +136,18 @@ def test_every_kind_has_its_definition(make_assets: MakeAssets, partitions: Any,
     by_value = partitions == {"column": "id"}
     assets = make_assets(dataset={"path": "rows.csv" if by_value else "{partition}.csv"}, partitions=partitions)
     assert [asset.partitions_def for asset in assets] == [expected] * 3
+
+
+@pytest.mark.parametrize("kind", ["hourly", "daily", "weekly", "monthly", "static"])
+def test_a_definition_of_dagsters_divides_like_the_same_one_of_a_pipeline_file(
+    make_assets: MakeAssets, kind: str
+) -> None:
+    """So replacing one by the other moves no table."""
+    start = "2026-03-01"  # a Sunday
+    config = PartitionsConfig.model_validate({kind: ["a"] if kind == "static" else {"start": start}})
+    (asset, *_) = make_assets(dataset={"path": "{partition}.csv"}, partitions=config)
+    assert asset.partitions_def is not None
+    assert GivenPartitions(asset.partitions_def).division == config.division
 
 
 def test_a_definition_of_dagsters_needs_a_dataset_that_differs(make_assets: MakeAssets) -> None:

@@ -19,6 +19,8 @@ PLACEHOLDER = "{partition}"
 TIME_KINDS = ("hourly", "daily", "weekly", "monthly")
 KINDS = (*TIME_KINDS, "static", "dynamic")
 """The fields that can define the partitions. At most one of them is set."""
+KEYS = "keys"
+"""The division into partitions whose keys are no time windows."""
 # The key formats of Dagster's time partitions. If an hour occurs twice, the key of the second ends in its offset.
 KEY_FORMATS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d", "weekly": "%Y-%m-%d", "monthly": "%Y-%m-%d"}
 _EXAMPLES = {"hourly": "2026-01-31-13:00", "daily": "2026-01-31", "weekly": "2026-02-01", "monthly": "2026-02-01"}
@@ -49,12 +51,15 @@ class Partitions(Protocol):
     """The partitions of a pipeline, as far as the core needs to know them.
 
     Attributes:
+        division: hourly, daily, weekly or monthly, or the schedule of other time windows; KEYS for other keys.
         column: The column of the dataset that says which partition a row belongs to; `None` if files, a query or
             an asset do.
         is_time: Whether keys are time windows.
         timezone: The time zone of these windows, and of dates without one.
     """
 
+    @property
+    def division(self) -> str: ...
     @property
     def column(self) -> str | None: ...
     @property
@@ -179,6 +184,11 @@ class PartitionsConfig(ConfigBlock):
     def kind(self) -> str:
         """The field that defines the partitions; `dynamic` for a column alone."""
         return next((name for name in KINDS if getattr(self, name)), "dynamic")
+
+    @property
+    def division(self) -> str:
+        """See `Partitions`. Lists, added keys and values of a column do not differ: each row has the same key."""
+        return self.kind if self.is_time else KEYS
 
     @property
     def by_value(self) -> bool:

@@ -21,7 +21,7 @@ from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
-from batch_assets.core.store.manifest import Fingerprint, Manifest
+from batch_assets.core.store.manifest import Division, Fingerprint, Manifest
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
@@ -157,6 +157,7 @@ class NewSubmission:
         manifest = Manifest(
             pipeline=pipeline.name,
             partition=self._partition,
+            division=_division(pipeline),
             submission=report.submission_id,
             created_at=selection.created_at,
             dataset=self._dataset.location,
@@ -216,6 +217,11 @@ class NewSubmission:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             return submissions.register(tx, entry, files, selection.waited_on, selection.set_aside)
+
+
+def _division(pipeline: Pipeline) -> Division | None:
+    partitions = pipeline.partitions
+    return Division(kind=partitions.division, column=partitions.column) if partitions is not None else None
 
 
 def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:

@@ -99,12 +99,37 @@ class Fingerprint(_Document):
     without_partition: int
 
 
+class Division(_Document):
+    """How the rows of a pipeline are divided into partitions.
+
+    Attributes:
+        kind: See `Partitions.division`.
+        column: The column that determines a row's partition; `None` if files, a query or an asset do.
+    """
+
+    omitted_if_none = frozenset({"column"})
+
+    kind: str
+    column: str | None = None
+
+    @property
+    def as_text(self) -> str:
+        """A short description, for texts."""
+        return f"{self.kind}, by the column {self.column}" if self.column is not None else self.kind
+
+    def differs_from(self, other: Division) -> bool:
+        """Whether a row has different keys in the two. A file or a query may follow the same column."""
+        columns = {self.column, other.column} - {None}
+        return self.kind != other.kind or len(columns) > 1
+
+
 class Manifest(_Document):
     """The inputs of a submission. Fields without a default are in the manifests of every version.
 
     Attributes:
         pipeline: The name of the pipeline.
         partition: The partition key; "" without partitions.
+        division: How the partitions are made; `None` in early manifests, and without partitions.
         submission: The id of the submission.
         created_at: When it was built, in seconds since 1970 by the ledger's clock.
         dataset: Where the rows came from, for texts.
@@ -137,6 +162,7 @@ class Manifest(_Document):
 
     omitted_if_none = frozenset(
         {
+            "division",
             "betas",
             "header_sets",
             "render_request",
@@ -152,6 +178,7 @@ class Manifest(_Document):
 
     pipeline: str
     partition: str
+    division: Division | None = None
     submission: str
     created_at: float | None = None
     dataset: str | None = None

@@ -32,6 +32,7 @@ FIRST: dict[str, Any] = {
 EVERYTHING: dict[str, Any] = {
     "pipeline": "p",
     "partition": "de",
+    "division": {"kind": "daily", "column": "day"},
     "submission": "s",
     "created_at": 1795858200.25,
     "dataset": "data/ä.csv",
@@ -84,7 +85,7 @@ def test_a_manifest_is_written_as_in_earlier_versions(tmp_path: Path, more: dict
 
 def test_fields_of_unused_features_are_left_out(tmp_path: Path) -> None:
     unused = {"betas", "header_sets", "render_request", "rendering", "bounded_schema", "fresh_after"}
-    unused |= {"waits", "left_out"}
+    unused |= {"waits", "left_out", "division"}
     plain = {name: value for name, value in EVERYTHING.items() if name not in unused}
     assert written(tmp_path, read(tmp_path, plain)) == json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
