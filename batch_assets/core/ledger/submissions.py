@@ -52,6 +52,13 @@ def newest(tx: Transaction, pipeline: str, partition: str) -> Submission | None:
     return to_record(Submission, row) if row is not None else None
 
 
+def last(tx: Transaction, pipeline: str) -> Submission | None:
+    """Return the last submission of a pipeline, of whatever partition; `None` if nothing was ever registered."""
+    statement = sa.select(submission).where(submission.c.pipeline == pipeline)
+    row = tx.execute(statement.order_by(submission.c.seq.desc()).limit(1)).first()
+    return to_record(Submission, row) if row is not None else None
+
+
 def by_id(tx: Transaction, submission_id: str) -> Submission:
     return to_record(Submission, tx.execute(sa.select(submission).where(submission.c.id == submission_id)).one())
 

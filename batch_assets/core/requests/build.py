@@ -81,7 +81,7 @@ def build_requests(
     if pipeline.config.notify:
         note_targets(root, [pipeline])
     with preparing_build(root, pipeline, partition) as before:
-        unchanged = unchanged_submission(root.storage, before.newest, before.digest, again)
+        unchanged = unchanged_submission(root, before.newest, before.digest, again)
         if unchanged is not None:
             return unchanged
         with reading_inputs(root, pipeline, partition, table, before) as inputs:

@@ -19,14 +19,17 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.partition_rows import filled
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DamagedFileError, DatasetError, MissingFileError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord
-from batch_assets.core.store.manifest import Fingerprint
+from batch_assets.core.store.manifest import Fingerprint, Manifest
 from batch_assets.core.template.rendering import CURRENT
 
 # File systems note times in steps of up to 2 seconds (FAT).
@@ -117,12 +120,12 @@ def fingerprint_of(
 
 
 def unchanged_submission(
-    storage: Storage, newest: NewestSubmission | None, inputs: str | None, again: AskAgain
+    root: Root, newest: NewestSubmission | None, inputs: str | None, again: AskAgain
 ) -> RequestsReport | None:
     """Return a report of the newest submission if a build would have the same rows and nothing to send.
 
     Args:
-        storage: The storage of the root.
+        root: The root.
         newest: The newest submission of the partition, and its manifest.
         inputs: See `inputs_digest`.
         again: What is sent again, and the limit.
@@ -144,7 +147,9 @@ def unchanged_submission(
         or not record.count_map.keys() <= _SETTLED_TYPES
     ):
         return None
-    if _own_files(storage, record.pipeline, record.partition, record.id) != fingerprint.files:
+    if _own_files(root.storage, record.pipeline, record.partition, record.id) != fingerprint.files:
+        return None
+    if not _has_present_shape(root, record, newest.manifest):
         return None
     return RequestsReport(
         record.id,
@@ -155,6 +160,22 @@ def unchanged_submission(
         without_partition=fingerprint.without_partition,
         is_unchanged=True,
     )
+
+
+def _has_present_shape(root: Root, record: Submission, manifest: Manifest) -> bool:
+    """Whether the last submission of the pipeline is divided into partitions in the same way.
+
+    Otherwise tables of this submission have been moved away, and a new submission makes its shape the present one.
+    """
+    with root.ledger.read() as tx:
+        last = submissions.last(tx, record.pipeline)
+    if last is None or last.id == record.id:
+        return True
+    try:
+        division = Manifest.read(root.storage, last.pipeline, last.partition, last.id).division
+    except (MissingFileError, DamagedFileError):
+        return False
+    return bool(last.partition) == bool(record.partition) and division == manifest.division
 
 
 def _own_files(storage: Storage, pipeline: str, partition: str, submission_id: str) -> list[str]:

@@ -277,6 +277,22 @@ def test_rows_without_a_partition_are_still_counted(world: World) -> None:
     assert again.without_partition == 1
 
 
+def test_partitions_that_are_divided_as_before_again_have_a_submission_of_their_own(world: World) -> None:
+    """Otherwise the other division would remain the present one, and this one's tables the former ones."""
+    rows = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"], "part": ["one", "one"], "other": ["two", "two"]})
+    rows.to_csv(world.folder / "rows.csv", index=False)
+    by_part = world.pipeline("rows.csv", partitions={"column": "part", "static": ["one"]})
+    by_other = world.pipeline("rows.csv", partitions={"column": "other", "static": ["two"]})
+    settled(world, by_part, "one")
+    settled(world, by_other, "two")
+
+    report = settled(world, by_part, "one")
+
+    assert not report.is_unchanged
+    assert list(world.table(by_part)["id"]) == ["a", "b"]
+    assert world.build(by_part, "one").is_unchanged
+
+
 def test_objects_are_compared_by_their_etag(world: World) -> None:
     files = MemoryFileSystem()
     files.pipe("/unchanged/rows.jsonl", write_rows(world.folder / "rows.jsonl", texts(2)).read_bytes())
