@@ -1,37 +1,68 @@
 """Rename a pipeline: what was submitted, answered and is still at the API goes on under the new name.
 
-Every step may be killed and repeated: the folder is moved first, then the manifests in it are rewritten, and the
-ledger follows in one transaction.
+Every step may be killed and repeated: an unsent build under the new name is dropped first, then the folder is
+moved, the manifests in it are rewritten, and the ledger follows in one transaction. What was stored under the old
+name in between is moved after it.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from batch_assets.core.errors import BatchAssetsError, BusyError
+from batch_assets.core.errors import BatchAssetsError, BusyError, DamagedFileError
 from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
-from batch_assets.core.ledger.states import EntityKind
+from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger.states import EntityKind, FileState
 from batch_assets.core.ledger.tables import (
     batch,
     indexed_file,
+    intent,
     lease,
     notice,
     notice_target,
     request_file,
+    round_,
     submission,
+    wait,
 )
+from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.manifest import MANIFEST, Manifest
+from batch_assets.core.text import count
 
+_log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 _RENAMED = (submission, request_file, batch, notice, indexed_file)
+_TABLES = "results"
+# The states of request files of which nothing was ever sent, unless they have an intent.
+_UNSENT = [FileState.READY, FileState.SUPERSEDED, FileState.CANCELED]
 
 
 class RenameError(BatchAssetsError):
     """A pipeline cannot be renamed. Nothing was changed."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a renaming has to do.
+
+    Attributes:
+        renamed: The submissions whose folders get the new name.
+        unsent: The submissions under the new name of which nothing was sent. They are dropped.
+        has_begun: The folders of submissions have the new name already: an earlier renaming was interrupted, or
+            someone moved the folder.
+    """
+
+    renamed: list[Submission]
+    unsent: list[Submission]
+    has_begun: bool
 
 
 def rename(root: Root, old: str, new: str) -> int:
@@ -57,46 +88,135 @@ def rename(root: Root, old: str, new: str) -> int:
         leases.hold(root.ledger, "reconcile", work="the files in doubt") as third,
     ):
         with root.ledger.read() as tx:
-            _check(root, tx, old, new)
-            places = [(s.partition, s.id) for s in submissions.of_pipeline(tx, old)]
-        root.storage.rename((old,), (new,))
-        for partition, submission_id in places:
-            _rewrite_manifest(root, new, partition, submission_id)
+            plan = _plan(root, tx, old, new)
+            for name in (old, new):
+                _check_idle(tx, name)
+        held = first, second, third
+        if plan.unsent:
+            with root.ledger.write() as tx:  # before its files, which the ledger would miss
+                for lease_ in held:
+                    lease_.confirm(tx)
+                _drop(tx, plan.unsent, f"nothing of it was sent, and {old} was renamed to {new}")
+        _move_files(root.storage, old, new, plan)
+        for moved in plan.renamed:
+            _rewrite_manifest(root, new, moved.partition, moved.id)
         with root.ledger.write() as tx:
-            for held in (first, second, third):
-                held.confirm(tx)
+            for lease_ in held:
+                lease_.confirm(tx)
             _move(tx, old, new)
-    return len(places)
+    return len(plan.renamed)
 
 
-def _check(root: Root, tx: Transaction, old: str, new: str) -> None:
-    if not submissions.known_ids(tx, old):
-        raise RenameError(f"nothing was submitted for a pipeline {old!r} in {root.storage.url}")
-    if submissions.known_ids(tx, new):
+def _plan(root: Root, tx: Transaction, old: str, new: str) -> _Plan:
+    storage = root.storage
+    of_old, of_new = submissions.of_pipeline(tx, old), submissions.of_pipeline(tx, new)
+    if not of_old:
+        if not (of_new and _are_only_under(storage, of_new, old, new)):
+            raise RenameError(f"nothing was submitted for a pipeline {old!r} in {storage.url}")
+        # The files are older than the ledger: they were restored from before a renaming.
+        return _Plan(of_new, [], has_begun=True)
+    if of_new and not _is_unsent(tx, new):
         raise RenameError(
-            f"{new!r} has submissions of its own in {root.storage.url}, and two histories cannot become one. "
+            f"{new!r} has submissions of its own in {storage.url}, and two histories cannot become one. "
             f"Choose another name, or go on with {old!r}"
         )
-    if root.storage.names(old) and root.storage.names(new):
+    has_begun = _are_only_under(storage, of_old, new, old)
+    kept = [parts for parts in _files(storage, new) if not _is_dropped(parts, new, of_new)]
+    if kept and not has_begun and _files(storage, old):
         raise RenameError(
-            f"{root.storage.uri(old)} and {root.storage.uri(new)} both have files: move those of {new!r} away"
+            f"{storage.uri(old)} and {storage.uri(new)} both have files, such as {storage.uri(*kept[0])}. The "
+            f"ledger knows those of {old!r} only: move those of {new!r} away"
         )
-    file_ids = sa.select(request_file.c.id).where(request_file.c.pipeline == old)
-    batch_ids = sa.select(batch.c.id).where(batch.c.pipeline == old)
+    return _Plan(of_old, of_new, has_begun)
+
+
+def _are_only_under(storage: Storage, known: Sequence[Submission], name: str, other: str) -> bool:
+    """Whether folders of submissions are under a name and not under another. Under both, one is a copy."""
+    ids = {each.id for each in known}
+    return bool(ids & _folder_ids(storage, name) - _folder_ids(storage, other))
+
+
+def _folder_ids(storage: Storage, name: str) -> set[str]:
+    return {id_ for _, id_ in submission_folders(storage, name)}
+
+
+def _files(storage: Storage, name: str) -> list[tuple[str, ...]]:
+    return [parts for parts in storage.all_files(name) if not parts[-1].startswith(".")]
+
+
+def _is_dropped(parts: tuple[str, ...], new: str, unsent: Sequence[Submission]) -> bool:
+    """Whether a file belongs to a submission that is dropped, or is a table of one."""
+    folders = [tuple(filter(None, submission_parts(new, each.partition, each.id))) for each in unsent]
+    is_table = bool(unsent) and parts[:2] == (new, _TABLES)
+    return is_table or any(parts[: len(folder)] == folder for folder in folders)
+
+
+def _is_unsent(tx: Transaction, pipeline: str) -> bool:
+    """Whether nothing of a pipeline was ever sent: there is nothing but builds."""
+    of_pipeline = request_file.c.pipeline == pipeline
+    sent = (
+        sa.select(request_file.c.id).where(of_pipeline, request_file.c.state.not_in(_UNSENT)).limit(1),
+        sa.select(intent.c.id)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(of_pipeline)
+        .limit(1),
+        sa.select(batch.c.id).where(batch.c.pipeline == pipeline).limit(1),
+    )
+    return all(tx.execute(statement).first() is None for statement in sent)
+
+
+def _check_idle(tx: Transaction, name: str) -> None:
+    file_ids = sa.select(request_file.c.id).where(request_file.c.pipeline == name)
+    batch_ids = sa.select(batch.c.id).where(batch.c.pipeline == name)
     working = {files.lease_name(id_) for id_ in tx.execute(file_ids).scalars()}
     working |= {batches.lease_name(id_) for id_ in tx.execute(batch_ids).scalars()}
     held = set(tx.execute(sa.select(lease.c.name).where(lease.c.until >= tx.now)).scalars())
-    writing = {name for name in held if name.startswith((f"results:{old}:", f"collecting:{old}"))}
+    writing = {each for each in held if each.startswith((f"results:{name}:", f"collecting:{name}"))}
     if busy := (working & held) | writing:
         raise BusyError(f"another run is busy with {min(busy)}; repeat this one when that is done")
 
 
+def _move_files(storage: Storage, old: str, new: str, plan: _Plan) -> None:
+    for unsent in plan.unsent:
+        storage.remove(*submission_parts(new, unsent.partition, unsent.id))
+    if not plan.has_begun:
+        if _files(storage, old):  # otherwise there is nothing to move, and what is under the new name stays
+            storage.remove(new)
+            storage.rename((old,), (new,))
+        return
+    # A later run or an earlier version stored answers, receipts or a table under the old name meanwhile.
+    for parts in _files(storage, old):
+        target = (new, *parts[1:])
+        if parts[1] == _TABLES or not storage.exists(*target):
+            storage.rename(parts, target)
+    if not _files(storage, old):
+        storage.remove(old)
+
+
 def _rewrite_manifest(root: Root, new: str, partition: str, submission_id: str) -> None:
-    if not root.storage.exists(*submission_parts(new, partition, submission_id), "manifest.json"):
-        return  # it was lost before
-    manifest = Manifest.read(root.storage, new, partition, submission_id)
+    """Write the new name into a manifest. One that is lost or damaged stays so, and holds back no other."""
+    if not root.storage.exists(*submission_parts(new, partition, submission_id), MANIFEST):
+        return
+    try:
+        manifest = Manifest.read(root.storage, new, partition, submission_id)
+    except DamagedFileError as error:
+        _log.warning(f"{error}. It stays as it is, and the rest of the pipeline is renamed.")
+        return
     if manifest.pipeline != new:
         manifest.model_copy(update={"pipeline": new}).write(root.storage)
+
+
+def _drop(tx: Transaction, unsent: Sequence[Submission], why: str) -> None:
+    """Remove submissions of which nothing was sent from the ledger."""
+    ids = [each.id for each in unsent]
+    file_ids = [*tx.execute(sa.select(request_file.c.id).where(request_file.c.submission_id.in_(ids))).scalars()]
+    for each in unsent:
+        tx.record(EntityKind.SUBMISSION, each.id, each.state, "dropped", why)
+    tx.execute(sa.delete(wait).where(sa.or_(wait.c.submission_id.in_(ids), wait.c.file_id.in_(file_ids))))
+    for table in (notice, round_, request_file):
+        tx.execute(sa.delete(table).where(table.c.submission_id.in_(ids)))
+    tx.execute(sa.delete(submission).where(submission.c.id.in_(ids)))
+    _log.warning(f"{count(len(unsent), 'submission')} under the new name is dropped: nothing of it was sent.")
 
 
 def _move(tx: Transaction, old: str, new: str) -> None:

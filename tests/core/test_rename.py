@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from batch_assets.core import rename as rename_module
-from batch_assets.core.errors import BusyError, UnfinishedRenamingError
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.errors import BusyError, MissingFileError, UnfinishedRenamingError
 from batch_assets.core.ledger import leases
 from batch_assets.core.open_root import open_root
+from batch_assets.core.recovery import catch_up
 from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.rename import RenameError, rename
+from batch_assets.core.results.run import collect_results
 
 from .support import World, texts
 
@@ -126,3 +130,146 @@ def test_a_copy_of_a_pipelines_folder_is_no_renaming(world: World) -> None:
     new = world.pipeline(texts(3), name="new")
     assert list(world.run(new)["result_type"]) == ["succeeded"] * 3
     assert len(world.accepted()) == 1
+
+
+def interrupt(world: World, monkeypatch: pytest.MonkeyPatch, step: str = "_move") -> None:
+    """Kill a renaming from `old` to `new` before a step."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rename_module, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            rename(world.root, "old", "new")
+    world.reopened()
+
+
+@pytest.mark.parametrize("step", ["_rewrite_manifest", "_move"])
+def test_nothing_is_collected_under_the_old_name_while_its_renaming_is_not_finished(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    world.emulator.settings(latency=3600)
+    world.send(world.pipeline(texts(3), name="old"))
+    interrupt(world, monkeypatch, step)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    with pytest.raises(UnfinishedRenamingError) as refused:
+        collect_results(world.root, "old")
+    assert refused.value.remedy == FinishRenaming("old", "new")
+    assert not world.path("old").exists()
+    rename(world.root, "old", "new")
+    new = world.pipeline(name="new")
+    world.finish(new)
+    assert list(world.table(new)["result_type"]) == ["succeeded"] * 3
+
+
+def test_what_was_stored_under_the_old_name_meanwhile_is_moved_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version collected under it, although the folder had the new name already."""
+    world.emulator.settings(latency=3600)
+    world.send(world.pipeline(texts(3), name="old"))
+    interrupt(world, monkeypatch)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(catch_up, "check_renaming", lambda *_: None)
+        with suppress(MissingFileError):
+            collect_results(world.root, "old")
+    (stored,) = world.path("old").rglob("msgbatch_*.parquet")
+    content = stored.read_bytes()
+    rename(world.root, "old", "new")
+    assert [path.read_bytes() for path in world.path("new").rglob("msgbatch_*.parquet")] == [content]
+    assert not world.path("old").exists()
+    new = world.pipeline(texts(3), name="new")
+    world.run(new)
+    assert list(world.table(new)["result_type"]) == ["succeeded"] * 3
+    assert len(world.accepted_custom_ids()) == 3
+
+
+@pytest.mark.parametrize("renamed", [("old", "new"), ("new", "old")])
+def test_files_that_were_restored_from_before_a_renaming_get_either_name(
+    world: World, renamed: tuple[str, str]
+) -> None:
+    world.emulator.settings(latency=3600)
+    world.send(world.pipeline(texts(3), name="old"))
+    shutil.copytree(world.path("old"), world.folder / "backup")
+    rename(world.root, "old", "new")
+    shutil.rmtree(world.path("new"))
+    shutil.copytree(world.folder / "backup", world.path("old"))
+    world.reopened()
+    with pytest.raises(UnfinishedRenamingError):
+        world.build(world.pipeline(texts(3), name="new"))
+    assert rename(world.root, *renamed) == 1
+    pipeline = world.pipeline(texts(3), name=renamed[1])
+    assert world.build(pipeline).written == 0
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("damage", ["{", "gone"])
+def test_a_damaged_manifest_of_a_replaced_submission_holds_back_nothing(
+    world: World, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.run(world.pipeline(texts(2), name="old"))
+    world.emulator.settings(latency=3600)
+    world.send(world.pipeline(texts(4), name="old"))
+    first = min(world.path("old").rglob("manifest.json"))
+    first.write_text(damage)
+    if damage == "gone":
+        first.unlink()
+    assert rename(world.root, "old", "new") == 2
+    assert ("manifest.json" in caplog.text) is (damage != "gone")
+    new = world.pipeline(texts(4), name="new")
+    assert world.build(new).written == 0
+    world.emulator.end_batches()
+    world.finish(new)
+    assert list(world.table(new)["result_type"]) == ["succeeded"] * 4
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_unsent_build_under_the_new_name_is_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    world.emulator.settings(latency=3600)
+    world.send(world.pipeline(texts(3), name="old"))
+    world.build(world.pipeline(texts(5), name="new"))
+    collect_results(world.root, "new")
+    if is_killed:
+        interrupt(world, monkeypatch)
+    assert rename(world.root, "old", "new") == 1
+    assert len([*world.path("new").rglob("manifest.json")]) == 1
+    new = world.pipeline(texts(3), name="new")
+    assert world.build(new).written == 0
+    world.emulator.end_batches()
+    world.finish(new)
+    assert list(world.table(new)["result_type"]) == ["succeeded"] * 3
+    assert len(world.accepted_custom_ids()) == 3
+
+
+def test_a_build_in_a_folder_with_other_files_is_not_dropped(world: World) -> None:
+    world.run(world.pipeline(texts(3), name="old"))
+    world.build(world.pipeline(texts(5), name="new"))
+    (world.path("new") / "notes.txt").write_text("mine")
+    with pytest.raises(RenameError, match=r"both have files, such as .*notes\.txt"):
+        rename(world.root, "old", "new")
+    assert len([*world.path("new").rglob("manifest.json")]) == 1
+
+
+def test_an_empty_folder_under_the_new_name_is_no_obstacle(world: World) -> None:
+    world.run(world.pipeline(texts(3), name="old"))
+    (world.path("new") / "results").mkdir(parents=True)
+    assert rename(world.root, "old", "new") == 1
+    assert world.build(world.pipeline(texts(3), name="new")).written == 0
+
+
+def test_files_under_the_new_name_are_kept_when_the_old_name_has_none(world: World) -> None:
+    world.run(world.pipeline(texts(2), name="old"))
+    shutil.rmtree(world.path("old"))
+    world.path("old/requests").mkdir(parents=True)
+    world.path("new").mkdir()
+    (world.path("new") / "notes.txt").write_text("mine")
+    rename(world.root, "old", "new")
+    assert (world.path("new") / "notes.txt").read_text() == "mine"

@@ -314,10 +314,11 @@ class Storage:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
                 scratch.unlink(missing_ok=True)
 
-    def all_files(self) -> list[tuple[str, ...]]:
-        """List the paths of all files under the root, in parts, with scratch files."""
-        self._fs.invalidate_cache(self._base)
-        paths = self._fs.find(self._base) if self._fs.isdir(self._base) else []
+    def all_files(self, *folder: str) -> list[tuple[str, ...]]:
+        """List the paths of all files under the root or a folder, in parts from the root, with scratch files."""
+        top = self.path(*folder)
+        self._fs.invalidate_cache(top)
+        paths = self._fs.find(top) if self._fs.isdir(top) else []
         return sorted(tuple(path.removeprefix(self._base).strip("/").split("/")) for path in paths)
 
     def leftovers(self, *folder: str) -> list[str]:

@@ -29,6 +29,7 @@ from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
+from batch_assets.core.recovery.missing_files import check_renaming
 from batch_assets.core.recovery.rebuild import Known, write_pipeline
 from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.root import Root
@@ -51,8 +52,10 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         lease: The lease on the pipeline's requests, if the caller holds it.
 
     Raises:
-        UnfinishedRenamingError: When the files belong to a pipeline that was being renamed to this one.
+        UnfinishedRenamingError: When this pipeline was being renamed, or another one was being renamed to it.
     """
+    with root.ledger.read() as tx:
+        check_renaming(tx, root.storage, pipeline)
     _add_from_files(root, pipeline, partition, lease)
     stored_answers.record(root, pipeline, partition)
 

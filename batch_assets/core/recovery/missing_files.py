@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batch_assets.core.errors import UnfinishedRenamingError
 from batch_assets.core.io.layout import response_parts, submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, known_files
 from batch_assets.core.ledger.known_files import KnownAnswers, KnownSubmission
 from batch_assets.core.recovery.found_files import pipelines_of, submission_folders
+from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.store.manifest import MANIFEST
 from batch_assets.core.text import count
 
@@ -125,14 +127,26 @@ def lost_files_of(tx: Transaction, storage: Storage, since: float, pipeline: str
     return lost_most_files(tx, storage, since, pipeline) or _lost_answers(tx, storage, since, pipeline)
 
 
-def moved_to(tx: Transaction, storage: Storage, pipeline: str) -> str | None:
-    """Return under which name most of a pipeline's newest submissions are, if its renaming is not finished.
+def check_renaming(tx: Transaction, storage: Storage, pipeline: str) -> None:
+    """Refuse a pipeline whose renaming is not finished. Nothing is sent, and nothing is stored under the old name.
 
     Args:
         tx: The transaction.
         storage: The root.
-        pipeline: The name of the pipeline.
+        pipeline: The name of the pipeline in the ledger.
+
+    Raises:
+        UnfinishedRenamingError: When most of its newest submissions are under another name.
     """
+    if (new := _moved_to(tx, storage, pipeline)) is not None:
+        raise UnfinishedRenamingError(
+            f"the files of {pipeline!r} are under {storage.uri(new)}: it was being renamed. Nothing is sent or "
+            "collected before that is finished",
+            remedy=FinishRenaming(pipeline, new),
+        )
+
+
+def _moved_to(tx: Transaction, storage: Storage, pipeline: str) -> str | None:
     newest = known_files.newest_submissions(tx, _SAMPLE, pipeline=pipeline)
     if 2 * len(_missing(storage, [*map(_manifest, newest)])) <= len(newest):
         return None

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from batch_assets.core.errors import DamagedFileError, UnfinishedRenamingError
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Ledger, Transaction
 from batch_assets.core.ledger import pairing as pairings
@@ -18,15 +18,14 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.recovery.missing_files import (
     agreement,
+    check_renaming,
     lost_files_of,
     lost_most_files,
     lost_pipelines,
-    moved_to,
 )
 from batch_assets.core.recovery.pairing_texts import Refusals
 from batch_assets.core.recovery.rebuild import find_lost
 from batch_assets.core.recovery.root_file import DAMAGED_ROOT_FILE, RootFile, location_of
-from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.settings import Settings
 
 _log = logging.getLogger("batch_assets")
@@ -174,12 +173,7 @@ def check_files(settings: Settings, storage: Storage, tx: Transaction, pipeline:
         PairingError: When the files are missing, and no user has accepted it.
         UnfinishedRenamingError: When the files are under another name.
     """
-    if (new := moved_to(tx, storage, pipeline)) is not None:
-        raise UnfinishedRenamingError(
-            f"the files of {pipeline!r} are under {storage.uri(new)}: it was being renamed. Nothing is sent "
-            "before that is finished",
-            remedy=FinishRenaming(pipeline, new),
-        )
+    check_renaming(tx, storage, pipeline)
     lost = lost_files_of(tx, storage, pairings.files_from(tx), pipeline)
     if lost is not None:
         raise Refusals(settings.ledger_url, storage).lost_pipeline(pipeline, lost)
