@@ -24,9 +24,8 @@ from .support import World, environment, texts
 _STAGES = """
 import resource, sys, threading, time
 from pathlib import Path
-import sqlalchemy as sa
 from batch_assets.core.results.run import collect_results
-from batch_assets.core.errors import StorageError
+from batch_assets.core.errors import LedgerUnavailableError, StorageError
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.open_root import open_root
@@ -51,8 +50,8 @@ try:
                 break
 except StorageError as error:
     print(stage, "StorageError", error)
-except sa.exc.OperationalError as error:
-    print(stage, "ledger", error.orig)
+except LedgerUnavailableError as error:
+    print(stage, "ledger", error)
 else:
     print(stage, "no error")
 print([thread.name for thread in threading.enumerate() if thread.name.startswith("parquet")])

@@ -49,6 +49,11 @@ def as_text(url: sa.URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
+def as_text_with_parameters(url: sa.URL) -> str:
+    """Format the URL without its password. Parameters, which may select a schema, are shown if none is secret."""
+    return as_text(url) if holds_secret(url.set(password=None)) else url.render_as_string(hide_password=True)
+
+
 def holds_secret(url: sa.URL) -> bool:
     """Whether the URL has a password or a parameter that looks like one."""
     parameters = [(name, value) for name, values in url.normalized_query.items() for value in values]

@@ -19,15 +19,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from batch_assets.core.errors import (
-    DamagedFileError,
     EndpointMismatchError,
     LedgerUnavailableError,
     SettingsError,
 )
-from batch_assets.core.io.database import as_text, error_text
+from batch_assets.core.io.database import as_text
 from batch_assets.core.io.permissions import create_file, make_folders
 from batch_assets.core.io.storage import writing
-from batch_assets.core.ledger import migrations, tables
+from batch_assets.core.ledger import database_errors, migrations, tables
 from batch_assets.core.ledger.clock import LedgerClock
 from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.remedies import GiveLedgerUrl
@@ -55,8 +54,6 @@ _LIBPQ = {
     "tcp_user_timeout": 60_000,
 }
 _LOCKED = ("55P03", "57014")  # lock_timeout, statement_timeout
-# The primary result codes of SQLite. They are the low byte of its extended codes.
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _touching = threading.Lock()
 
 
@@ -140,6 +137,8 @@ class Ledger:
         try:
             with engine.connect() as connection:
                 return migrations.version_of(connection) is not None
+        except sa.exc.DBAPIError as error:
+            raise database_errors.explained(error, engine.url) or error from None
         finally:
             engine.dispose()
 
@@ -218,31 +217,21 @@ class Ledger:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Raise an error that says what to do if the database is damaged, locked or out of reach."""
+        """Raise an error that says what to do if the database is damaged, locked, refused or out of reach."""
         url = self._engine.url
         try:
             yield
         except sa.exc.DBAPIError as error:
             code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-            if code in _DAMAGED:
-                raise DamagedFileError(
-                    f"the ledger {url.database} is damaged: {error.orig}. It is best to move it away "
-                    "together with the files next to it that end in -wal and -shm: it is then rebuilt from the "
-                    "files under the root, which know more than a backup. Restore a backup only if they are "
-                    "lost too"
-                ) from None
-            if code == sqlite3.SQLITE_BUSY or getattr(error.orig, "pgcode", None) in _LOCKED:
+            if code == sqlite3.SQLITE_BUSY or database_errors.code_of(error) in _LOCKED:
                 raise LedgerUnavailableError(
                     f"the ledger {as_text(url)} is locked: another process has been in the middle of a write for "
                     f"{duration(_BUSY_SECONDS if self._is_sqlite else _LOCK_SECONDS)}. A later run continues"
                 ) from None
-            is_cut = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
-            if is_cut and not self._is_sqlite:
-                problem = error_text(error, url).rstrip(".?")
-                raise LedgerUnavailableError(
-                    f"the ledger {as_text(url)} cannot be reached: {problem}. What was not committed did not "
-                    "happen; a later run continues"
-                ) from None
+            if database_errors.code_of(error) == database_errors.READ_ONLY:
+                self._engine.dispose()  # a connection may stay read-only when the server is not any more
+            if (explained := database_errors.explained(error, url)) is not None:
+                raise explained from None
             raise
 
 
@@ -312,6 +301,11 @@ def _open_postgresql(url: sa.URL, options: dict[str, Any]) -> Engine:
 
 def _open_sqlite(url: sa.URL, shared: bool) -> Engine:
     path = Path(url.database or "")
+    if path.is_dir():
+        raise SettingsError(
+            f"the URL of the ledger names the folder {path}: give the path of a file in it",
+            remedy=GiveLedgerUrl(),
+        )
     with writing(path):
         make_folders(path.parent, shared=shared)
         _touch(path, shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_assets.core.errors import DamagedFileError, PairingError
-from batch_assets.core.io.database import as_text
+from batch_assets.core.io.database import as_text_with_parameters
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
@@ -20,13 +20,14 @@ class Refusals:
         storage: The root.
 
     Attributes:
-        ledger: The ledger, without its password.
+        ledger: The ledger, without its password. Its parameters may name a schema.
         root: The root.
     """
 
     def __init__(self, ledger_url: str, storage: Storage) -> None:
         url = parse_url(ledger_url)
-        self.ledger = (url.database or "") if url.get_backend_name() == "sqlite" else as_text(url)
+        is_file = url.get_backend_name() == "sqlite"
+        self.ledger = (url.database or "") if is_file else as_text_with_parameters(url)
         self.root = storage.uri()
         self._storage = storage
 
