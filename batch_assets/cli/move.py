@@ -20,6 +20,9 @@ def move(yes: bool, resource: str | None) -> None:
     restored from a backup, or if files are gone for good. It first shows what it would change. A new ledger is
     filled from the submissions under the root.
 
+    A root that was copied keeps its identity. Do not send from both: in one workspace, each may take batches of
+    the other for its own.
+
     It moves no file. If only the path or the URL of the root or the ledger has changed, nothing has to be done.
 
     \b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batch_assets.core.recovery.catch_up import catch_up
 from batch_assets.core.recovery.pairing import check_files, open_ledger
+from batch_assets.core.recovery.root_file import note_key
 from batch_assets.core.root import Recovery, Root
 from batch_assets.core.settings import Settings
 
@@ -17,4 +18,4 @@ def open_root(settings: Settings | None = None) -> Root:
     Raises:
         SettingsError: When the settings are incomplete or contradict each other.
     """
-    return Root(settings or Settings.from_env(), Recovery(open_ledger, catch_up, check_files))
+    return Root(settings or Settings.from_env(), Recovery(open_ledger, catch_up, check_files, note_key))

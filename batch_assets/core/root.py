@@ -23,11 +23,13 @@ class Recovery:
         catch_up: Adds what a pipeline's files show and an older ledger does not know. Takes the arguments of
             `Root.catch_up`, after the root.
         check_files: Refuses a pipeline that has lost its files.
+        note_key: Records the hash of the API key beside the files, for a ledger that is lost.
     """
 
     open_ledger: Callable[[Settings, Storage], tuple[Ledger, Pairing]]
     catch_up: Callable[[Root, str, str | None, Lease | None], None]
     check_files: Callable[[Settings, Storage, Transaction, str], None]
+    note_key: Callable[[Storage, Ledger, str | None], None]
 
 
 class Root:
@@ -70,8 +72,17 @@ class Root:
 
     @property
     def salt(self) -> str:
-        """A random text of this root, for hashes of secrets."""
-        return self._paired()[1].ledger_id
+        """A random text of this root, for hashes of secrets. It stays the same if the ledger is rebuilt."""
+        return self._paired()[1].root_id
+
+    @property
+    def key_hash(self) -> str | None:
+        """A salted hash of the API key; `None` if the key is unknown, for example with tokens."""
+        return self.api.key_hash(self.salt)
+
+    def note_key(self) -> None:
+        """Record beside the files, before something is sent, with which API key."""
+        self._recovery.note_key(self.storage, self.ledger, self.key_hash)
 
     def _paired(self) -> tuple[Ledger, Pairing]:
         with self._opening:

@@ -138,15 +138,16 @@ class Upload:
             if self._has_to_wait(tx):
                 return None
         try:
+            if not workspace.shows_refused(self._root, self._file.id):
+                self._ask_for_key(f"an earlier upload may have been accepted: {workspace.question(self._root)}")
+                return None
             if (candidate := repeats.of_earlier_intent(self._root, self._file)) is not None:
                 self._doubt_earlier(lease, candidate)
                 return None
             listed = self._root.api.page().batches
             if (other := workspace.other_in_doubt(self._root, {batch.id for batch in listed})) is not None:
                 text = f"waiting for {other.file_id}, whose outcome is unknown: {workspace.question(self._root)}"
-                self._report.waiting[self._file.id] = text
-                confirm = ConfirmWorkspace(self._submission.pipeline, self._submission.partition)
-                self._report.remedies.append(confirm)
+                self._ask_for_key(text)
                 return None
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
@@ -155,13 +156,18 @@ class Upload:
             raise self._stop(lease, None, error) from None
         except (NotSentError, UnknownOutcomeError) as error:
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
+        self._root.note_key()
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
             if self._has_to_wait(tx):
                 return None
-            key_hash = self._root.api.key_hash(self._root.salt)
-            return files.intend(tx, files.by_id(tx, self._file.id), listed, key_hash)
+            return files.intend(tx, files.by_id(tx, self._file.id), listed, self._root.key_hash)
+
+    def _ask_for_key(self, text: str) -> None:
+        """Report that the file waits until the right key is back, or a user confirms this one."""
+        self._report.waiting[self._file.id] = text
+        self._report.remedies.append(ConfirmWorkspace(self._submission.pipeline, self._submission.partition))
 
     def _has_to_wait(self, tx: Transaction) -> bool:
         file = files.by_id(tx, self._file.id)
@@ -283,22 +289,29 @@ class Upload:
             )
             move(tx, FileMove.DOUBT, self._file.id, text, error=text)
 
-    def _was_accepted_too(self, intent_id: int) -> BatchObject | None:
-        """Return a batch that the refused file may have become all the same; `None` if the list shows none."""
+    def _was_accepted_too(self, intent_id: int) -> str | None:
+        """Return why the refused file may have been accepted all the same; `None` if the list shows no such batch.
+
+        Raises:
+            ApiError: When the list cannot be read now.
+        """
         with self._root.ledger.read() as tx:
             intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
-        try:
-            candidate = repeats.of_earlier_intent(self._root, self._file)
-            repeats.limit_refused(self._root, intent_id, intent.started_at)
-            return candidate
-        except ApiError:  # it is looked for again before the file is sent again
-            return None
+        candidate = repeats.of_earlier_intent(self._root, self._file)
+        repeats.limit_refused(self._root, intent_id, intent.started_at)
+        return repeats.text_about(candidate) if candidate is not None else None
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
-        if (candidate := self._was_accepted_too(intent_id)) is not None:
-            self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}")
+        try:
+            doubt = self._was_accepted_too(intent_id)
+        except ApiError:
+            # A file that waits or is stopped is kept, and looked for before it is sent again.
+            is_kept = error.stop or error.status == RATE_LIMITED
+            doubt = None if is_kept else "The list of batches, which could confirm that, cannot be read now"
+        if doubt is not None:
+            self._in_doubt(lease, intent_id, f"{text}. {doubt}")
             return False
         if error.stop:
             raise self._stop(lease, intent_id, error)

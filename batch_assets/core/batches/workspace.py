@@ -67,13 +67,26 @@ def other_in_doubt(root: Root, listed: Container[str]) -> Intent | None:
         ApiError: When the API cannot be asked now.
     """
     with root.ledger.read() as tx:
-        doubtful = files.unproved_keys(tx, root.api.key_hash(root.salt))
+        doubtful = files.unproved_keys(tx, root.key_hash)
     unproved = (each for each in doubtful if each.anchor_id not in listed and not is_ours(root, each))
     return next(unproved, None)
 
 
+def shows_refused(root: Root, file_id: str) -> bool:
+    """Whether the API would show the batch that a refused upload of a file may have become all the same.
+
+    The list is read after a refusal. If it could not be read then, the key may be one of another workspace by now.
+
+    Raises:
+        ApiError: When the API cannot be asked now.
+    """
+    with root.ledger.read() as tx:
+        unseen = [intent for intent in files.of_file(tx, file_id) if intent.is_unseen]
+    return all(_is_key_of(root, intent) or is_ours(root, intent) for intent in unseen)
+
+
 def _is_key_of(root: Root, intent: Intent) -> bool:
-    return intent.key_hash is not None and intent.key_hash == root.api.key_hash(root.salt)
+    return intent.key_hash is not None and intent.key_hash == root.key_hash
 
 
 def _evidence(root: Root, intent: Intent) -> list[str]:
@@ -103,7 +116,7 @@ def _submitted_since(tx: Transaction, started_at: float) -> list[str]:
 def accept_key(root: Root) -> None:
     """Record that the current key belongs to the workspace of the uploads in doubt, because a user says so."""
     with root.ledger.write() as tx:
-        files.accept_key(tx, root.api.key_hash(root.salt))
+        files.accept_key(tx, root.key_hash)
 
 
 def is_proved(root: Root, batch_id: str) -> bool:

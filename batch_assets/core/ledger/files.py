@@ -16,6 +16,7 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import (
     CLOCK_MARGIN_SECONDS,
     INTENTS_IN_DOUBT,
+    INTENTS_REFUSED,
     INTENTS_WATCHED,
     IntentOutcome,
 )
@@ -182,11 +183,16 @@ def limit_creation(tx: Transaction, intent_id: int, latest_created_at: float) ->
 
 
 def accept_key(tx: Transaction, key_hash: str | None) -> None:
-    """Record that uploads in doubt were made with a key of the same workspace as the current one.
+    """Record that uploads in doubt, or refused unseen, were made with a key of the current one's workspace.
 
     An anchor that the API does not show would contradict that, so it no longer counts. Its time still does.
     """
-    doubtful = sa.update(intent).where(intent.c.outcome.in_(INTENTS_IN_DOUBT))
+    is_unseen = sa.and_(
+        intent.c.outcome.in_(INTENTS_REFUSED),
+        intent.c.body_complete.is_(True),
+        intent.c.latest_created_at.is_(None),
+    )
+    doubtful = sa.update(intent).where(sa.or_(intent.c.outcome.in_(INTENTS_IN_DOUBT), is_unseen))
     if key_hash is not None:
         doubtful = doubtful.where(sa.or_(intent.c.key_hash.is_(None), intent.c.key_hash != key_hash))
     tx.execute(doubtful.values(key_hash=key_hash, anchor_id=None))

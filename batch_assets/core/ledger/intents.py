@@ -36,6 +36,8 @@ class IntentOutcome(StrEnum):
 
 # For SQL statements, which take values and not properties.
 INTENTS_IN_DOUBT = [outcome for outcome in IntentOutcome if outcome.in_doubt]
+# Refused ones that may be sent again, and ones whose file the API asked to wait with.
+INTENTS_REFUSED = [IntentOutcome.REFUSED, IntentOutcome.GARBLED, IntentOutcome.NOT_SENT]
 # Another batch of these may turn up, as long as `watch_until` says. It is not set for most refusals.
 INTENTS_WATCHED = [
     IntentOutcome.RESENT,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
-from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.intents import INTENTS_REFUSED, IntentOutcome
 from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, SubmissionState
 
 _MARK_CHARACTERS = 6
@@ -203,6 +203,12 @@ class Intent:
     latest_created_at: float | None
     body_complete: bool | None
     key_hash: str | None
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it was refused, and the list of batches was not read since."""
+        is_complete = self.body_complete is True and self.latest_created_at is None
+        return is_complete and self.outcome in INTENTS_REFUSED
 
     @property
     def excluded(self) -> frozenset[str]:

@@ -79,6 +79,17 @@ def mistrust(tx: Transaction, file: RequestFile, why: str) -> None:
     _add_intent(tx, file.id, file.requests, file.bytes)
 
 
+def sent_with(tx: Transaction, key_hash: str | None) -> None:
+    """Record the API key with which the files may have been sent that this transaction has put in doubt.
+
+    Args:
+        tx: The transaction.
+        key_hash: The salted hash of the key; `None` if it is unknown.
+    """
+    just_added = sa.update(intent).where(intent.c.started_at == tx.now, intent.c.key_hash.is_(None))
+    tx.execute(just_added.where(intent.c.outcome == IntentOutcome.UNRESOLVED).values(key_hash=key_hash))
+
+
 def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> None:
     tx.execute(
         sa.insert(intent).values(

@@ -31,6 +31,7 @@ from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.recovery.missing_files import check_renaming
 from batch_assets.core.recovery.rebuild import Known, write_pipeline
+from batch_assets.core.recovery.root_file import readable
 from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import was_finished
@@ -136,7 +137,7 @@ def _has_unknown_receipts(root: Root, pipeline: str, partition: str, submission_
 
 def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
     _, copies = _unknown(root, pipeline, None)
-    lost = find_pipeline(root.storage, pipeline, copies)
+    lost, root_file = find_pipeline(root.storage, pipeline, copies), readable(root.storage)
     with root.ledger.write() as tx:
         lease.confirm(tx)
         known = Known(
@@ -156,6 +157,7 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         is_certain |= any(by_id[file.id].part.was_sent for file in unsent)
         for unsent_file in unsent:
             _settle(tx, unsent_file, by_id[unsent_file.id], known, is_certain=is_certain)
+        restore.sent_with(tx, root_file.key_hash if root_file is not None else None)
         settled = sum(files.by_id(tx, file.id).state is not file.state for file in unsent)
     if not (added or settled):
         return

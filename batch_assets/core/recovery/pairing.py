@@ -12,7 +12,7 @@ from pathlib import Path
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Ledger, Transaction
+from batch_assets.core.ledger import Ledger, Transaction, restore
 from batch_assets.core.ledger import pairing as pairings
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
@@ -85,7 +85,12 @@ class _Opening:
             if root_file is None or not root_file.agrees(pairing):
                 if self._damage is not None:
                     _log.warning(f"{self._damage}. It is written again, and this one is now {DAMAGED_ROOT_FILE}.")
-                mine = RootFile(id=pairing.root_id, ledger=pairing.ledger_id, ledger_location=self._location)
+                mine = RootFile(
+                    id=pairing.root_id,
+                    ledger=pairing.ledger_id,
+                    ledger_location=self._location,
+                    key_hash=root_file.key_hash if root_file is not None else None,
+                )
                 mine.write(self._storage)
         root_file = self._root_file()
         if root_file is None or not root_file.agrees(pairing):  # another new ledger was faster
@@ -119,6 +124,7 @@ class _Opening:
             self._new_pairing(tx, root_file)
             if write_lost is not None:
                 write_lost(tx)
+                restore.sent_with(tx, root_file.key_hash if root_file is not None else None)
 
         return write
 

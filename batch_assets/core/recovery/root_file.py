@@ -12,7 +12,7 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.database import holds_secret
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.connection import Ledger, parse_url
 from batch_assets.core.ledger.records import Pairing
 
 ROOT_FILE = "root.json"
@@ -27,6 +27,8 @@ class RootFile(BaseModel):
         ledger: The id of its ledger.
         ledger_location: Where the ledger was when they were paired: a path under the root, a path, or a URL
             without user and password.
+        key_hash: A salted hash of the API key that was last used to send something; `None` if it is unknown. A
+            ledger that is rebuilt knows by it which key the files in doubt may have been sent with.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -34,6 +36,7 @@ class RootFile(BaseModel):
     id: str
     ledger: str
     ledger_location: str
+    key_hash: str | None = None
 
     @classmethod
     def read(cls, storage: Storage) -> RootFile | None:
@@ -51,7 +54,7 @@ class RootFile(BaseModel):
             RootFile.read(storage)
         except DamagedFileError:
             storage.rename((ROOT_FILE,), (DAMAGED_ROOT_FILE,))
-        storage.write_bytes(json.dumps(self.model_dump(), indent=2).encode() + b"\n", ROOT_FILE)
+        storage.write_bytes(json.dumps(self.model_dump(exclude_none=True), indent=2).encode() + b"\n", ROOT_FILE)
 
     def agrees(self, pairing: Pairing) -> bool:
         """Whether the ledger with this pairing is the root's, and the root is the ledger's."""
@@ -62,6 +65,35 @@ class RootFile(BaseModel):
         location = self.ledger_location
         is_inside = "://" not in location and not Path(location).is_absolute()
         return storage.path(location) if is_inside else location
+
+
+def note_key(storage: Storage, ledger: Ledger, key_hash: str | None) -> None:
+    """Record the API key that is about to be used to send something, unless it is the one that was used last.
+
+    Args:
+        storage: The root.
+        ledger: Its ledger.
+        key_hash: The salted hash of the key; `None` if it is unknown.
+    """
+    if _with_other_key(storage, key_hash) is None:
+        return
+    with ledger.write():  # its lock keeps other processes from writing the file
+        if (root_file := _with_other_key(storage, key_hash)) is not None:
+            root_file.model_copy(update={"key_hash": key_hash}).write(storage)
+
+
+def _with_other_key(storage: Storage, key_hash: str | None) -> RootFile | None:
+    """Return root.json if it has another key. One that is gone or damaged is written when the root is opened."""
+    root_file = readable(storage)
+    return root_file if root_file is not None and root_file.key_hash != key_hash else None
+
+
+def readable(storage: Storage) -> RootFile | None:
+    """Read root.json; `None` if the root has none, or a damaged one."""
+    try:
+        return RootFile.read(storage)
+    except DamagedFileError:
+        return None
 
 
 def location_of(url_text: str, storage: Storage) -> str:

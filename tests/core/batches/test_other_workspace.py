@@ -15,7 +15,9 @@ from batch_assets.core.remedies import ConfirmWorkspace
 from batch_assets.core.settings import Overrides, Settings
 from batch_assets.emulator import Emulator
 
-from ..support import BATCHES, LIST, World, texts, write_rows
+from ..gateway import Gateway, accepted_but
+from ..support import BATCHES, CREATE, LIST, World, texts, write_rows
+from .test_gateways import LIMITED
 from .test_reconcile import LOST, NEVER_ARRIVED
 
 KEYS = {"key-of-a-workspace": "one", "key-of-another": "two", "a-newer-key": "one"}
@@ -27,10 +29,10 @@ def with_key(tmp_path: Path) -> Iterator[Callable[[str], World]]:
     opened: list[World] = []
     with Emulator(state=tmp_path / "emulator", workspaces=KEYS) as emulator:
 
-        def open_with(key: str) -> World:
+        def open_with(key: str, base_url: str | None = None) -> World:
             for world in opened:
                 world.root.close()
-            given = Overrides(root=str(tmp_path / "output"), api_key=key, base_url=emulator.url)
+            given = Overrides(root=str(tmp_path / "output"), api_key=key, base_url=base_url or emulator.url)
             settings = Settings.from_env({"BATCH_ASSETS_RECONCILE_GRACE": "0"}, overrides=given)
             world = World(emulator, tmp_path, open_root(settings))
             world.accepted = emulator.log  # type: ignore[method-assign]
@@ -168,3 +170,87 @@ def test_a_user_confirms_the_key_although_the_anchor_is_gone(
     newer.query("update batch set state = 'deleted'")
     newer.submit(pipeline, unattended=True)
     assert newer.states(pipeline) == ["submitted"]
+
+
+def test_a_rebuilt_ledger_knows_with_which_key_a_file_may_have_been_sent(
+    with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
+) -> None:
+    world = in_doubt(LOST)
+    pipeline = world.pipeline()
+    world.root.close()
+    for path in world.path().glob("ledger.db*"):
+        path.unlink()
+    other = with_key("key-of-another")
+    for _ in range(2):
+        report = other.submit(pipeline)
+        assert report.remedies == [ConfirmWorkspace(pipeline.name)]
+    assert send_other(other).submitted == []
+    assert len(other.accepted()) == 1
+    same = with_key("key-of-a-workspace")
+    same.submit(pipeline)
+    same.finish(pipeline)
+    assert len(same.accepted()) == 1
+
+
+def test_a_user_confirms_the_key_of_a_rebuilt_ledger(
+    with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
+) -> None:
+    world = in_doubt(NEVER_ARRIVED)
+    pipeline = world.pipeline()
+    world.root.close()
+    for path in world.path().glob("ledger.db*"):
+        path.unlink()
+    newer = with_key("a-newer-key")
+    assert newer.submit(pipeline).submitted == []
+    accept_key(newer.root)
+    newer.submit(pipeline)
+    assert len(newer.accepted()) == 1
+
+
+@pytest.mark.parametrize("status", [429, 413])
+@pytest.mark.parametrize("anchored", [False, True])
+def test_a_refusal_is_not_believed_with_another_key_before_the_list_was_read(
+    with_key: Callable[..., World], status: int, anchored: bool
+) -> None:
+    """The upload was accepted, a gateway shows a refusal of its retry, and the list cannot be read just then."""
+    with Gateway(with_key("key-of-a-workspace").emulator.url) as gateway:
+        world = with_key("key-of-a-workspace", gateway.url)
+        if anchored:
+            write_rows(world.folder / "first.jsonl", texts(1, "first"))
+            world.send(world.pipeline("first.jsonl", name="first"))
+        pipeline = world.pipeline(texts(4))
+        world.build(pipeline)
+        gateway.on("POST", BATCHES, accepted_but(status, LIMITED))
+        world.emulator.faults([{"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+        world.submit(pipeline)
+        world.emulator.reset_faults()
+        world.query("update request_file set not_before = 0")
+        before = len(world.accepted())
+        other = with_key("key-of-another", gateway.url)
+        for _ in range(2):
+            report = other.submit(pipeline)
+            assert report.submitted == []
+            if status == 429:  # otherwise the file was in doubt, and its batch is found already
+                (question,) = report.waiting.values()
+                assert "Does the API key belong to the workspace" in question
+                assert report.remedies == [ConfirmWorkspace(pipeline.name)]
+        assert len(other.accepted()) == before
+        same = with_key("key-of-a-workspace", gateway.url)
+        same.submit(pipeline)
+        same.finish(pipeline)
+        assert len(same.accepted()) == before
+
+
+def test_a_user_confirms_a_newer_key_after_a_refusal(with_key: Callable[..., World]) -> None:
+    world = with_key("key-of-a-workspace")
+    pipeline = world.pipeline(texts(4))
+    world.build(pipeline)
+    limited = {"match": {**CREATE, "times": 1}, "action": {"status": 429}}
+    world.emulator.faults([limited, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    world.submit(pipeline)
+    world.emulator.reset_faults()
+    world.query("update request_file set not_before = 0")
+    newer = with_key("a-newer-key")
+    assert newer.submit(pipeline).submitted == []
+    accept_key(newer.root)
+    assert len(newer.submit(pipeline).submitted) == 1
