@@ -19,10 +19,15 @@ FLOATS_SKIP = 2**53
 _UNSIGNED = 2**64
 
 
+class NestedTooDeeplyError(ValueError):
+    """A line is nested more deeply than Python's JSON reader allows."""
+
+
 def load_line(line: bytes) -> Any:
     """Parses a line; lone surrogates, which orjson refuses, become U+FFFD.
 
     Raises:
+        NestedTooDeeplyError: The line has too many levels.
         ValueError: The line is not JSON.
     """
     try:
@@ -56,7 +61,7 @@ def _load_slowly(line: bytes) -> Any:
             json.loads(line, parse_constant=lambda _: None, parse_int=_integer, parse_float=_fraction)
         )
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise NestedTooDeeplyError("it is nested too deeply") from None
 
 
 def _integer(digits: str) -> int | None:

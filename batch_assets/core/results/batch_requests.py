@@ -21,6 +21,7 @@ from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.in_flight import known_digests
 from batch_assets.core.store.known_requests import GONE, KnownRequests
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import custom_id_of
 
 
 def stored_file(leased: LeasedBatch) -> StoredRequestFile:
@@ -143,9 +144,8 @@ def find_lines(leased: LeasedBatch, raw: Path, requests: KnownRequests) -> Resul
         if possible is None and not requests.are_complete:
             raise _unproved(leased)
         return None
-    if (
-        not fill and not requests.are_complete
-    ):  # a readable line has proved it, so the others are answers to its damaged ones
+    # A readable line has proved it, so the others are answers to its damaged ones.
+    if not fill and not requests.are_complete:
         lines = ResultLines.find(raw, requests.tails, fill=True, are_certain=certain)
     return lines
 
@@ -157,7 +157,8 @@ def _is_proved(leased: LeasedBatch, raw: Path, requests: KnownRequests, lines: R
         start, end = int(lines.start[number]), int(lines.end[number])
         with raw.open("rb") as file:
             file.seek(start)
-            custom_id = str(load_line(file.read(end - start))["custom_id"])
+            line = file.read(end - start)
+        custom_id = custom_id_of(line) or str(load_line(line)["custom_id"])
         if requests.proves(custom_id, leased.root.mark):
             return True
     return False

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.io.json_text import dump, load_exactly, load_line
+from batch_assets.core.io.json_text import NestedTooDeeplyError, dump, load_exactly, load_line
 from batch_assets.core.prices import Prices
 
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
@@ -18,6 +18,7 @@ BEFORE_ID, AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","messa
 """What is before and after the custom_id in a line with an answer, as the API sends it."""
 _SUCCEEDED = ResultType.SUCCEEDED.value
 _FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
+_UNKNOWN_ERROR = "unknown_error"
 _TEXTS = ("stop_reason", "response_model", "message_id")
 NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 """The columns of tokens, named as in the message's usage."""
@@ -59,18 +60,18 @@ def parse_line(line: bytes, prices: Prices) -> ParsedLine:
         prices: The prices that give an answer's cost.
 
     Raises:
-        OddLineError: When the request succeeded, and its message is not one.
-        ValueError: When the line is not a result line.
+        OddLineError: When it is JSON without a result of the API, or with a message that is not one.
+        ValueError: When it is not JSON, so it was cut or damaged.
     """
     try:
         entry = orjson.loads(line)  # without the call of `load_line`, for speed
     except orjson.JSONDecodeError:
-        entry = load_line(line)
+        entry = _load(line)
     try:
         custom_id, result = entry["custom_id"], entry["result"]
         kind = result["type"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a result line: {error!r}") from None
+        raise OddLineError(f"it has no result of the API: {error!r}") from None
     if type(custom_id) is not str or len(custom_id) > ID_CHARACTERS:
         custom_id = None  # it is completed from the request file
     if kind == _SUCCEEDED:
@@ -81,7 +82,7 @@ def parse_line(line: bytes, prices: Prices) -> ParsedLine:
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             raise OddLineError(f"its message is not one of the API: {str(error)[:200]!r}") from None
     if kind not in _FAILURES:
-        problem = f"the API sent the result type {str(kind)[:200]!r}, which this version does not know"
+        problem = f"the API sent the result type {_as_text(kind)[:200]!r}, which this version does not know"
         return ParsedLine(
             custom_id,
             ResultType.ERRORED,
@@ -91,6 +92,14 @@ def parse_line(line: bytes, prices: Prices) -> ParsedLine:
         )
     error_type, message = _error(result) if kind == ResultType.ERRORED else (None, None)
     return ParsedLine(custom_id, kind, error_type=error_type, error_message=message)
+
+
+def _load(line: bytes) -> Any:
+    """Parse a line that orjson refuses."""
+    try:
+        return load_line(line)
+    except NestedTooDeeplyError as error:  # another download of it is no different
+        raise OddLineError(str(error)) from None
 
 
 def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Prices) -> ParsedLine:
@@ -150,7 +159,15 @@ def raw_line(line: bytes) -> str:
 
 def _shown(value: Any) -> str:
     """Return the start of a value as the API sent it."""
-    return dump(value)[:100]
+    return _text_of(value)[:100]
+
+
+def _text_of(value: Any) -> str:
+    """Return a value as JSON."""
+    try:
+        return dump(value)
+    except RecursionError:
+        return "a value that is nested too deeply"
 
 
 def _raw_message(line: bytes, entry: Any, result: Any) -> str:
@@ -173,9 +190,23 @@ def _raw_message(line: bytes, entry: Any, result: Any) -> str:
 
 
 def _error(result: Any) -> tuple[str, str | None]:
-    """Return (type, message) of an errored line, from `result.error.error` as documented, or `result.error`."""
+    """Return (type, message) of an errored line.
+
+    They are in `result.error.error` as documented, or in `result.error`. A text or a list in their place is the
+    message of an error of an unknown type.
+    """
     error = result.get("error") or {}
-    nested = error.get("error")
-    inner = nested if isinstance(nested, dict) else error
+    if not isinstance(error, dict):
+        return _UNKNOWN_ERROR, _as_text(error)
+    nested, inner = error.get("error"), error
+    if isinstance(nested, dict):
+        inner = nested
+    elif nested and "message" not in error:
+        return _UNKNOWN_ERROR, _as_text(nested)
     message = inner.get("message")
-    return str(inner.get("type") or "unknown_error"), message if message is None else str(message)
+    return _as_text(inner.get("type") or _UNKNOWN_ERROR), None if message is None else _as_text(message)
+
+
+def _as_text(value: Any) -> str:
+    """Return a text as it is, and any other value as JSON."""
+    return value if isinstance(value, str) else _text_of(value)

@@ -31,8 +31,9 @@ DESCRIPTIONS = {
     "error_type": (
         "The API's error type; why a row was rejected, such as `unreadable_row` (`dataset.bad_rows`), "
         "`invalid_media` (an image or PDF that the API does not accept) or `erased` (`batch-assets erase`); "
-        "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has a "
-        "value that no column can hold, such as a negative number of tokens: `response_json` then has the line; "
+        "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has "
+        "no result, or a value that no column can hold, such as a negative number of tokens: `response_json` then "
+        "has the line; "
         "`answer_lost` if the answer was stored and is lost: the row is `pending`."
     ),
     "error_message": "What was wrong, as text.",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.api.errors import UnknownOutcomeError
@@ -14,6 +18,9 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.prices import default_prices
+from batch_assets.core.results.message_line import OddLineError, parse_line
+from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.manifest import Receipt
 
 from ..support import BATCHES, CREATE, LIST, World, texts
@@ -28,6 +35,13 @@ def served(world: World, batch_id: str, lines: list[bytes]) -> None:
     path = f"{BATCHES}/{batch_id}/results"
     match = {"method": "GET", "path": path}
     world.emulator.faults([{"match": match, "action": {"status": 200, "body": b"".join(lines).decode()}}])
+
+
+def stored(world: World) -> list[dict[str, Any]]:
+    """Return the stored responses."""
+    (path,) = world.path().glob("*/responses/*.parquet")
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
 
 
 USAGE = ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]
@@ -103,6 +117,156 @@ def test_a_message_that_is_none_makes_an_unreadable_row(world: World, message: o
     served(world, batch_id, raw)
     world.finish(pipeline)
     check(world, world.table(pipeline), raw[2], "message")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, "succeeded", 5, [], {}, {"message": {}}, ...],
+    ids=str,
+)
+def test_a_line_without_a_result_makes_an_unreadable_row(world: World, result: object) -> None:
+    pipeline = world.pipeline(texts(3))
+    (batch_id,) = world.send(pipeline).submitted
+    lines = lines_of(world, batch_id)
+    lines[1]["result"] = result
+    if result is ...:
+        del lines[1]["result"]
+    raw = [orjson.dumps(line) + b"\n" for line in lines]
+    served(world, batch_id, raw)
+    world.finish(pipeline)
+    check(world, world.table(pipeline), raw[1], "no result of the API")
+
+
+@pytest.mark.parametrize("before", [b'"model":', b'"result":'], ids=["message", "line"])
+def test_a_line_that_is_too_deep_makes_an_unreadable_row(world: World, before: bytes) -> None:
+    pipeline = world.pipeline(texts(3))
+    (batch_id,) = world.send(pipeline).submitted
+    raw = [orjson.dumps(line) + b"\n" for line in lines_of(world, batch_id)]
+    raw[0] = raw[0].replace(before, b'"deep":' + b"[" * 3000 + b"]" * 3000 + b"," + before)
+    served(world, batch_id, raw)
+    world.finish(pipeline)
+    check(world, world.table(pipeline), raw[0], "nested too deeply")
+
+
+@pytest.mark.parametrize(
+    ("error", "type_", "message"),
+    [
+        ("overloaded", "unknown_error", "overloaded"),
+        ([1], "unknown_error", "[1]"),
+        (5, "unknown_error", "5"),
+        ({"type": "error", "error": "bad"}, "unknown_error", "bad"),
+        ({"type": "error", "error": {"type": {"a": 1}, "message": ["x"]}}, '{"a":1}', '["x"]'),
+    ],
+    ids=str,
+)
+def test_an_error_of_another_form_is_still_an_error(world: World, error: object, type_: str, message: str) -> None:
+    pipeline = world.pipeline(texts(3))
+    (batch_id,) = world.send(pipeline).submitted
+    lines = lines_of(world, batch_id)
+    lines[0]["result"] = {"type": "errored", "error": error}
+    served(world, batch_id, [orjson.dumps(line) + b"\n" for line in lines])
+    world.collect(pipeline)
+    (odd,) = [row for row in stored(world) if row["result_type"] != "succeeded"]
+    assert (odd["result_type"], odd["error_type"], odd["error_message"]) == ("errored", type_, message)
+
+
+VALUES = [b"null", b"true", b"1", b"1e30", b'"x"', b"[]", b"[1]", b"{}", b"[" * 600 + b"]" * 600,
+          b"[" * 3000 + b"]" * 3000, b'"\\ud800"', b"-1", b"1e400", b"9" * 5000]  # fmt: skip
+FAILED = {
+    "type": "errored",
+    "error": {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}},
+}
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the path of each value within a value, itself included."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+def replaced(line: dict[str, Any], path: tuple[str | int, ...], value: bytes) -> bytes:
+    """Return a line with another value at a path."""
+    mark, copied = "the value", orjson.loads(orjson.dumps(line))
+    within = copied
+    for key in path[:-1]:
+        within = within[key]
+    within[path[-1]] = mark
+    return orjson.dumps(copied).replace(orjson.dumps(mark), value) + b"\n"
+
+
+def test_any_value_anywhere_in_a_line_gives_one_row(world: World) -> None:
+    """Each result line has another value, of any kind, at another place."""
+    usage = dict.fromkeys(USAGE, 1) | {"cache_creation": {"ephemeral_1h_input_tokens": 0}, "inference_geo": "us"}
+    texts_ = {"model": "m", "id": "i", "type": "message", "role": "assistant", "stop_reason": "end_turn"}
+    message = {**texts_, "content": [{"type": "text", "text": "t"}], "stop_sequence": None, "usage": usage}
+    good = {"custom_id": "", "result": {"type": "succeeded", "message": message}}
+    failed = {"custom_id": "", "result": FAILED}
+    cases = [
+        (line, path, value)
+        for line in (good, failed)
+        for path in places(line)
+        if path not in ((), ("custom_id",))
+        for value in VALUES
+    ]
+    pipeline = world.pipeline(texts(len(cases)))
+    (batch_id,) = world.send(pipeline).submitted
+    custom_ids = world.accepted_custom_ids()
+    lines = [
+        replaced({**line, "custom_id": custom_id}, path, value)
+        for (line, path, value), custom_id in zip(cases, custom_ids, strict=True)
+    ]
+    served(world, batch_id, lines)
+    problems = world.collect(pipeline).problems
+    rows = {row["custom_id"]: row for row in stored(world)}
+    assert sorted(rows) == sorted(custom_ids)
+    assert all("cannot be stored in columns" in problem for problem in problems)
+    assert not [row for row in rows.values() if row["error_type"] == "missing_result"]
+    for custom_id, line in zip(custom_ids, lines, strict=True):
+        if rows[custom_id]["error_type"] == "unreadable_result":
+            assert rows[custom_id]["response_json"] == line.decode().rstrip()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda raw: b"\n\n" + b"\n".join(raw.splitlines(keepends=True)) + b"\n",
+        lambda raw: raw.replace(b"\n", b"\r\n"),
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: raw.rstrip(b"\n"),
+    ],
+    ids=["blank lines", "CRLF", "BOM", "no last line end"],
+)
+def test_what_is_around_lines_changes_no_row(world: World, around: Callable[[bytes], bytes]) -> None:
+    pipeline = world.pipeline(texts(3))
+    (batch_id,) = world.send(pipeline).submitted
+    raw = b"".join(orjson.dumps(line) + b"\n" for line in lines_of(world, batch_id))
+    served(world, batch_id, [around(raw)])
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [lambda line: line.replace(b'"text":"', b'"text":"\xff', 1), lambda line: line[:80] + b"}\n"],
+    ids=["not UTF-8", "cut"],
+)
+def test_a_damaged_line_is_found_and_not_believed(tmp_path: Path, damaged: Callable[[bytes], bytes]) -> None:
+    """It is downloaded again, unlike one that is JSON without a result."""
+    tails = [character * 22 for character in "abc"]
+    lines = [
+        orjson.dumps({"custom_id": f"row-{tail}", "result": {"type": "succeeded", "message": {"text": "fine"}}})
+        + b"\n"
+        for tail in tails
+    ]
+    lines[1] = damaged(lines[1])
+    download = tmp_path / "raw"
+    download.write_bytes(b"".join(lines))
+    found = ResultLines.find(download, np.array(tails, dtype="S22"))
+    assert (found.ours, found.missing, found.is_whole) == (3, 0, True)
+    with pytest.raises(ValueError) as raised:
+        parse_line(lines[1], default_prices())
+    assert not isinstance(raised.value, OddLineError)
 
 
 def test_the_run_names_the_batch_with_odd_answers(world: World) -> None:
