@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.erase.found_rows import IndexedSubmission
+from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import TableWriter, reading_parquet
 from batch_assets.core.io.storage import PARTITION_FOLDER
@@ -68,7 +69,7 @@ def _rewrite(root: Root, parts: tuple[str, ...], column: str, keys: Sequence[str
             with TableWriter(scratch, file.schema_arrow) as writer:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, use_threads=False)
-                    writer.write(table.filter(pa.array(~_are(table, column, keys))))
+                    writer.write(with_used_values(table.filter(pa.array(~_are(table, column, keys)))))
             lease.check()
 
 
@@ -145,7 +146,7 @@ def remove_from_results(root: Root, parts: tuple[str, ...], keys: Sequence[str])
         with TableWriter(scratch, file.schema_arrow) as writer:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, use_threads=False)
-                writer.write(_without_names(table, keys))
+                writer.write(with_used_values(_without_names(table, keys)))
         lease.check()
 
 

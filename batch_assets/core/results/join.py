@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ErrorType, ResultsError
+from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.remedies import RunStage, Stage
@@ -137,7 +138,7 @@ class ResultsJoin:
     def _decided(self, surveyed: Survey) -> Iterator[_Slice]:
         """Yield the index in slices, with the fate of each row."""
         start = 0
-        for rows in self._index.slices():
+        for rows in map(with_used_values, self._index.slices()):
             position = positions_of(self._in_force, rows.column(DIGEST))
             response_row, outcome, _ = self._in_force.at(position)
             counting_row, requests = self._requests(rows.column(DIGEST), position, surveyed.left_out)

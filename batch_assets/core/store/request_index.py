@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import conform
 from batch_assets.core.errors import MissingFileError
+from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import (
     COMPRESSION,
@@ -108,7 +109,7 @@ class IndexWriter:
 
     def _flush(self) -> None:
         if self._pending:
-            self._writer.write(pa.Table.from_batches(self._pending))
+            self._writer.write(with_used_values(pa.Table.from_batches(self._pending)))
             self._pending, self._size = [], 0
 
     def __enter__(self) -> IndexWriter:
@@ -131,7 +132,7 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
     """
     names = [schema.names[0], "reason", "message"]
     target = pa.schema([schema.field(0), ("reason", pa.string()), ("message", pa.string())])
-    table = pa.Table.from_batches([batch.rename_columns(names) for batch in rows], target)
+    table = with_used_values(pa.Table.from_batches([batch.rename_columns(names) for batch in rows], target))
     pq.write_table(table, path, **COMPRESSION)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -52,6 +53,57 @@ def test_an_erased_row_is_rejected_and_not_sent(world: World) -> None:
     assert pd.isna(row["text"])
     assert SECRET not in every_text(world.path())
     assert sorted(table["result_type"].unique()) == ["rejected", "succeeded"]
+
+
+def _in_struct(values: pa.Array) -> pa.Array:
+    return pa.StructArray.from_arrays([values], ["name"])
+
+
+ENCODED: dict[str, dict[str, Callable[[pa.Array], pa.Array]]] = {
+    "carried": {"name": pa.Array.dictionary_encode},
+    "prompt": {"text": pa.Array.dictionary_encode},
+    "row key": {"id": pa.Array.dictionary_encode},
+    "struct": {"name": lambda names: _in_struct(names.dictionary_encode())},
+    "list": {"name": lambda names: pa.ListArray.from_arrays([0, 1, 2, 3], names.dictionary_encode())},
+}
+
+
+@pytest.mark.parametrize("encoded", ENCODED.values(), ids=ENCODED)
+def test_nothing_is_left_in_dictionaries(world: World, encoded: dict[str, Callable[[pa.Array], pa.Array]]) -> None:
+    """Parquet stores a dictionary whole, also values that no row has any longer."""
+    names = {"id": ["one", GONE, "two"], "text": ["a text", SECRET, "b text"], "name": ["Ann", "Zaphod B.", "Bo"]}
+    columns = {name: encoded.get(name, pa.array)(pa.array(values)) for name, values in names.items()}
+    pq.write_table(pa.table(columns), world.folder / "rows.parquet")
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    types = pq.read_schema(world.folder / "rows.parquet")
+    world.run(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    everything = every_text(world.path())
+    assert not [text for text in (GONE, SECRET, "Zaphod B.") if text in everything]
+    world.run(pipeline)
+    everything = every_text(world.path())
+    assert not [text for text in (SECRET, "Zaphod B.") if text in everything]
+    (results,) = world.path().glob("*/results/*.parquet")
+    assert pq.read_schema(results).field("name").type == types.field("name").type
+
+
+@pytest.mark.parametrize("categories", [["Zaphod B.", "Bo"], ["Bo"]], ids=["with its category", "without"])
+def test_a_row_that_the_dataset_no_longer_has_leaves_no_category(world: World, categories: list[str]) -> None:
+    def write(ids: list[str], names: list[str], categories: list[str]) -> None:
+        name = pd.Categorical(names, categories=categories)
+        pd.DataFrame({"id": ids, "text": ids, "name": name}).to_parquet(world.folder / "rows.parquet")
+
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    write([GONE, "other"], ["Zaphod B.", "Bo"], ["Zaphod B.", "Bo"])
+    world.run(pipeline)
+    write(["other"], ["Bo"], categories)
+    table = world.run(pipeline)
+    assert list(table["name"].cat.categories) == ["Bo"]
+    (results,) = world.path().glob("*/results/*.parquet")
+    assert b"Zaphod B." not in results.read_bytes()
+    assert erased(world, pipeline).is_complete
+    assert "Zaphod B." not in every_text(world.path())
 
 
 def test_a_shared_answer_stays_for_the_other_rows(world: World) -> None:
