@@ -27,7 +27,7 @@ def text_after_quote(excerpt: bytes, before: bytes | bytearray, escape: bytes) -
     """Describe text after a closing quote.
 
     Args:
-        excerpt: The content around the quote.
+        excerpt: The content around the quote; b"" to show none.
         before: The byte before the closing quote.
         escape: The escape character; b"" if none is set.
     """
@@ -37,7 +37,7 @@ def text_after_quote(excerpt: bytes, before: bytes | bytearray, escape: bytes) -
             0 if before == b"\\" else 1, 'if a backslash escapes quotes, set dataset.csv: {escape: "\\\\"}'
         )
     return (
-        f"text follows the closing quote of a field: {_shown(excerpt)!r}. Write a quote within a quoted field "
+        f"text follows the closing quote of a field{_shown(excerpt)}. Write a quote within a quoted field "
         f"twice; {'; '.join(remedies)}"
     )
 
@@ -49,7 +49,7 @@ def wrong_count(fields: int, columns: int, has_header: bool, record: bytes, *, q
         fields: The number of its fields.
         columns: The number of columns.
         has_header: Whether the file names the columns, not the pipeline.
-        record: The beginning of the record.
+        record: The beginning of the record; b"" to show none.
         quotes: Whether quotes around a field have a meaning.
     """
     remedy = ""
@@ -59,7 +59,7 @@ def wrong_count(fields: int, columns: int, has_header: bool, record: bytes, *, q
         remedy = ". Is there a field that has the delimiter in it"
         remedy += " and no quotes around it?" if quotes else "?"
     where = "the header" if has_header else "dataset.csv.header"
-    return f"{fields} fields where {where} has {columns}: {_shown(record.rstrip(bytes([10, 13])))!r}{remedy}"
+    return f"{fields} fields where {where} has {columns}{_shown(record.rstrip(bytes([10, 13])))}{remedy}"
 
 
 def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str, *, can_reject: bool) -> str:
@@ -109,5 +109,8 @@ def _has_controls(content: bytes) -> bool:
 
 
 def _shown(content: bytes) -> str:
+    """Return a quotation of content, after a colon; "" for none."""
+    if not content:
+        return ""
     text = content.decode(errors="replace")
-    return text if len(text) < _SHOWN else text[: _SHOWN - 1] + "…"
+    return f": {text if len(text) < _SHOWN else text[: _SHOWN - 1] + '…'!r}"

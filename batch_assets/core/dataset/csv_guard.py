@@ -251,9 +251,8 @@ class CsvGuard(io.RawIOBase):
             raise _UnfinishedRowError
         if follower and follower not in b"\r\n" + dialect.delimiter:
             begin = self._line_start(end)
-            problem = text_after_quote(
-                bytes(buffer[max(begin, end - 40) : end + 40]), buffer[end - 2 : end - 1], dialect.escape
-            )
+            excerpt = self._excerpt(max(begin, end - 40), end + 40)
+            problem = text_after_quote(excerpt, buffer[end - 2 : end - 1], dialect.escape)
             raise _Fault(end, self._line_end(opening), problem)
         if not self._options.allows_rows_in_quotes:
             self._check_lines(opening, end)
@@ -350,7 +349,7 @@ class CsvGuard(io.RawIOBase):
         try:
             fields, end = self._parse(start)
             if fields != self.columns:
-                excerpt = bytes(self._buffer[start : min(end, start + 200)])
+                excerpt = self._excerpt(start, min(end, start + 200))
                 has_header, quotes = self._options.columns is None, bool(self.dialect.quote)
                 raise _Fault(start, end, wrong_count(fields, self.columns, has_header, excerpt, quotes=quotes))
             pieces += self._as_valid(bytes(self._buffer[start:end]), start)
@@ -362,6 +361,13 @@ class CsvGuard(io.RawIOBase):
             pieces.append(self.dialect.delimiter * (self.columns - 1) + b"\n")
             self._rows += 1
         return end
+
+    def _excerpt(self, start: int, end: int) -> bytes:
+        """Return content to quote in an error.
+
+        The text of a rejected row is stored and has none: a row without a key could not be found to erase it.
+        """
+        return bytes(self._buffer[start:end]) if not self._options.rejects else b""
 
     def _checked(self, start: int, end: int) -> list[bytes]:
         """Records that have the right number of fields, for rejects counted and without blank lines."""

@@ -106,6 +106,22 @@ def test_a_row_that_the_dataset_no_longer_has_leaves_no_category(world: World, c
     assert "Zaphod B." not in every_text(world.path())
 
 
+@pytest.mark.parametrize(
+    "line", [f"{GONE},{SECRET},too many", f'{GONE},"{SECRET}" and more', f'{GONE},"{SECRET}'], ids=str
+)
+def test_a_row_that_cannot_be_read_leaves_nothing(world: World, line: str) -> None:
+    """It has no row key by which it could be found."""
+    (world.folder / "rows.csv").write_text(f"id,text\none,a text\ntwo,b text\n{line}\n")
+    pipeline = world.pipeline(dataset={"path": "rows.csv", "key": "id", "bad_rows": "reject"})
+    table = world.run(pipeline)
+    assert list(table["error_type"])[2] == "unreadable_row"
+    assert "rows.csv, line 4: " in table["error_message"][2]
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    everything = every_text(world.path())
+    assert not [text for text in (GONE, SECRET) if text in everything]
+
+
 def test_a_shared_answer_stays_for_the_other_rows(world: World) -> None:
     pipeline = world.pipeline({GONE: SECRET, "other": SECRET, "third": "a third text"})
     before = world.run(pipeline)
