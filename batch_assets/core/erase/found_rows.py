@@ -134,6 +134,21 @@ def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, k
     return targets
 
 
+def key_types(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn) -> list[pa.DataType]:
+    """Return the types that the row keys have in the indexes.
+
+    Args:
+        storage: The storage of the root.
+        manifests: The manifests of all submissions.
+        key: The column by which the user names rows.
+    """
+    types: list[pa.DataType] = []
+    for submission in _indexed(storage, manifests, key, []):
+        type_ = submission.index.schema.field(submission.column).type
+        types += [type_] if type_ not in types else []
+    return types
+
+
 def keys_on_record(
     storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, record: ErasedRecord
 ) -> list[str]:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.core.erase import tables
-from batch_assets.core.erase.found_rows import FoundRows, KeyColumn, find_rows, manifests_of
+from batch_assets.core.erase.found_rows import FoundRows, KeyColumn, find_rows, key_types, manifests_of
 from batch_assets.core.erase.held_files import HeldFiles, find_files
+from batch_assets.core.erase.named_keys import NamedKeys
 from batch_assets.core.erase.provider import delete_batches
 from batch_assets.core.erase.replacement import ERASED, Replacements
 from batch_assets.core.erase.report import EraseReport
@@ -50,7 +51,7 @@ def erase(
     Args:
         root: The root.
         name: The name of the pipeline.
-        keys: The row keys, as texts.
+        keys: The row keys, as texts. A time or a number may be written in any form of its type.
         pipeline: The pipeline, for its sink and its own columns of answers; `None` if the project
             no longer has it.
         is_later: A run of the results stage finishes what had to wait. It does not wait for other processes, and
@@ -76,11 +77,14 @@ def erase(
                 f"the rows of {name} have no key of their own: a row number names another row as soon as the "
                 "dataset changes. Name the column that identifies a row in dataset.key, and try again"
             )
-        record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(keys, key.column)
+        named = NamedKeys.of(keys, key_types(root.storage, manifests, key))
+        record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(named.texts, key.column)
         record.write(root.storage, name)
         with leases.hold_requests(root.ledger, name, wait=patience) as lease:
-            erasure_ = _Erasure(root, name, keys, key, pipeline, record, lease, is_later)
+            erasure_ = _Erasure(root, name, named.texts, key, pipeline, record, lease, is_later)
             erasure_.run()
+        erasure_.report.unknown = named.unknown(erasure_.report.unknown)
+        erasure_.report.problems += named.problems(erasure_.report.unknown, name)
         return erasure_.report
 
 

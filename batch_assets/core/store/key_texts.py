@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
 def key_texts(keys: pa.Array) -> list[list[str | None]]:
-    """Return the texts by which a user may name each row key, in one list or two of the keys' length.
+    """Return the texts by which a user may name each row key, in one list or several of the keys' length.
 
-    The text of a string or an integer is unambiguous. A time or a decimal has two: the one that Python prints, and
-    the one in the column `shared_with`. A null key has no text, so the text "null" names only a row with that key.
+    The text of a string or an integer is unambiguous. A time or a number has more: the one that Python prints, the
+    one in JSON, and the one in the column `shared_with`. A null key has no text, so the text "null" names only a
+    row with that key.
 
     Args:
         keys: Row keys of any type, length n.
@@ -22,10 +25,36 @@ def key_texts(keys: pa.Array) -> list[list[str | None]]:
     printed = [None if key is None else str(key) for key in keys.to_pylist()]
     if _has_one_text(keys.type):
         return [printed]
+    in_json = [None if key is None else _in_json(key) for key in keys.to_pylist()]
     try:
-        return [printed, keys.cast(pa.string()).to_pylist()]
+        return [printed, in_json, keys.cast(pa.string()).to_pylist()]
     except pa.ArrowException:
-        return [printed]
+        return [printed, in_json]
+
+
+def _in_json(key: Any) -> str:
+    text = orjson.dumps(key, default=str).decode().strip('"')
+    return text.replace("e+", "e") if isinstance(key, float) else text
+
+
+def printed_as(text: str, type_: pa.DataType) -> str | None:
+    """Return what Python prints for the row key that a text means, which may be written otherwise.
+
+    Args:
+        text: What a user wrote.
+        type_: The type of row keys.
+
+    Returns:
+        `None` if no value of the type is written so. The text itself if that is unknown.
+    """
+    if pa.types.is_dictionary(type_):
+        return printed_as(text, type_.value_type)
+    try:
+        return str(pa.array([text], pa.string()).cast(type_)[0].as_py())
+    except pa.ArrowNotImplementedError:
+        return text
+    except (pa.ArrowException, ValueError, OverflowError):
+        return None
 
 
 def _has_one_text(type_: pa.DataType) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,61 @@ def test_keys_of_every_kind(world: World, key: str, rows: list[dict[str, object]
     world.build(pipeline)
     table = pq.read_table(next(world.path(pipeline.name, "requests").rglob("rejected.parquet")))
     assert table.column("reason").to_pylist() in ([], ["erased"])
+
+
+TIME, LARGE = pa.array([datetime(2024, 1, 5), datetime(2024, 1, 6)]), pa.array([1e22, 2.5])
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        (TIME, "2024-01-05T00:00:00"),
+        (TIME, "2024-01-05 00:00:00"),
+        (TIME, "2024-01-05"),
+        (TIME.cast(pa.timestamp("us", "UTC")), "2024-01-05T00:00:00Z"),
+        (TIME.cast(pa.timestamp("ns", "Europe/Berlin")), "2024-01-05T00:00:00+00:00"),
+        (LARGE, "1e22"),
+        (LARGE, "1e+22"),
+        (LARGE, "10000000000000000000000"),
+        (pa.array([Decimal("1.50"), Decimal("2.50")]), "1.5"),
+        (pa.array([7, 8]), "007"),
+        (pa.array([True, False]), "True"),
+        (pa.array([b"abcd1234", b"b"]), "abcd1234"),
+        (pa.array([b"abcd1234", b"b"]), "b'abcd1234'"),
+    ],
+    ids=str,
+)
+def test_a_key_in_another_form(world: World, keys: pa.Array, key: str) -> None:
+    pq.write_table(pa.table({"id": keys, "text": [SECRET, "another text"]}), world.folder / "rows.parquet")
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    world.run(pipeline)
+    report = erased(world, pipeline, key)
+    assert report.unknown == []
+    assert report.is_complete, list(report.open_ends())
+    assert SECRET not in every_text(world.path())
+    table = world.run(pipeline)
+    assert sorted(table["result_type"]) == ["rejected", "succeeded"]
+    assert len(world.accepted_custom_ids()) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"), [(TIME, "2024-01-05T00:00:00"), (LARGE, "1e22"), (LARGE, "1e+22")], ids=str
+)
+def test_a_key_as_json_before_the_first_submission(world: World, keys: pa.Array, key: str) -> None:
+    pq.write_table(pa.table({"id": keys, "text": [SECRET, "another text"]}), world.folder / "rows.parquet")
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    erased(world, pipeline, key)
+    assert sorted(world.run(pipeline)["result_type"]) == ["rejected", "succeeded"]
+
+
+def test_a_text_that_is_no_key_is_named(world: World) -> None:
+    pq.write_table(pa.table({"id": TIME, "text": [SECRET, "b"]}), world.folder / "rows.parquet")
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    world.run(pipeline)
+    report = erased(world, pipeline, "5 January 2024")
+    assert not report.is_complete
+    assert report.unknown == ["5 January 2024"]
+    assert "is no row key of asked, whose keys have the type timestamp[us]" in report.problems[0]
 
 
 def test_row_numbers_name_no_row_for_long(world: World) -> None:
