@@ -23,6 +23,12 @@ _FIRST_WORDS_OF_DUCKDB = {"from", "pivot", "unpivot", "describe", "summarize", "
 _REMEDY = "give one statement that only reads: SELECT, or WITH and SELECT"
 # A statement that changes data, at the beginning of parentheses or after the tables of a WITH.
 _CHANGES = re.compile(r"[()]\s*(insert|delete|merge|update)\s+[\w'\[]")
+# DuckDB's functions that may write a log to a file of any name, also within a text that another function runs.
+_GAP = r"(?:\s|/\*.*?\*/|--[^\n]*)*"
+_SWITCHES = re.compile(rf"\b((?:en|dis)able_(?:logging|profiling))\"?{_GAP}\(", re.IGNORECASE | re.DOTALL)
+# Its functions that run a text, which may be put together: with a quoted name, and without.
+_QUOTED_RUNS = re.compile(rf"\"(query|json_execute_serialized_sql)\"{_GAP}\(", re.IGNORECASE | re.DOTALL)
+_RUNS = re.compile(r"\b(query|json_execute_serialized_sql)\s*\(")
 # Databases with these quotes and no others. Elsewhere, a backslash may escape a quote, and $$ may be one.
 _STANDARD_QUOTES = ("postgresql", "sqlite", "duckdb", "mssql", "oracle")
 
@@ -38,6 +44,8 @@ def reading_engine(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options)
     if name == "sqlite":
         sa.event.listen(engine, "connect", _query_only)
+    elif name == "duckdb":
+        sa.event.listen(engine, "connect", _locked)
     elif name in _MYSQL:
         sa.event.listen(engine, "connect", _read_only_session)
     return engine
@@ -61,6 +69,16 @@ def _query_only(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA query_only=ON")
 
 
+def _locked(connection: Any, _record: Any) -> None:
+    """Lock the configuration: a function in a SELECT could otherwise log to a file of any name."""
+    cursor = connection.cursor()
+    # Another connection of this process to the database may have locked it.
+    cursor.execute("SELECT current_setting('lock_configuration')")
+    if not cursor.fetchone()[0]:
+        cursor.execute("SET lock_configuration = true")
+    cursor.close()
+
+
 def _read_only_session(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION READ ONLY")
@@ -80,6 +98,8 @@ def check_reads(query: str, database: str) -> None:
         DatasetError: When it is not one, or when that is uncertain.
     """
     code = _code(query, database).strip().rstrip(";").rstrip()
+    if database == "duckdb":
+        _check_functions(query, code)
     if ";" in code:
         raise DatasetError(f"the query has several statements: {_REMEDY}")
     words = re.findall(r"[a-z_]+", code)
@@ -91,6 +111,19 @@ def check_reads(query: str, database: str) -> None:
         raise DatasetError(f"the query has INTO, which writes: {_REMEDY}")
     if (change := _CHANGES.search(code)) is not None:
         raise DatasetError(f"the query has {change[1].upper()}, which changes data: {_REMEDY}")
+
+
+def _check_functions(query: str, code: str) -> None:
+    """Refuse functions of DuckDB that write files. Older versions allow them with a locked configuration.
+
+    Args:
+        query: The text of the query.
+        code: The text without comments and literals, in lower case.
+    """
+    if (switch := _SWITCHES.search(query)) is not None:
+        raise DatasetError(f"the query has {switch[1]}, which may write files: leave it out")
+    if (runs := _QUOTED_RUNS.search(query) or _RUNS.search(code)) is not None:
+        raise DatasetError(f"the query has {runs[1]}(), which runs another text: write that text as the query")
 
 
 def _code(query: str, database: str) -> str:

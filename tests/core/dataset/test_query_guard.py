@@ -55,6 +55,15 @@ _OF_DUCKDB = [
     "select $$'$$; drop table t --'",
     "select e'\\''; drop table t --'",
     "from t; copy t to 'out.csv'",
+    "select * from enable_logging(storage='file', storage_path='log')",
+    "from \"enable_logging\"('QueryLog', storage='file', storage_config={'path': 'log'})",
+    "select * from query('from enable_' || 'logging(storage=''file'', storage_path=''log'')')",
+    "select * from query /* a */ ('select 1')",
+    "from \"query\"('select 1')",
+    "from json_execute_serialized_sql(json_serialize_sql('from enable_' || 'profiling()'))",
+    "select * from Enable_Logging\n-- (\n(storage='file', storage_path='log')",
+    "select * from enable_profiling()",
+    "from disable_logging()",
 ]
 _OF_POSTGRES = [
     "with x as (delete from t returning *) select * from x",
@@ -232,8 +241,28 @@ def test_other_statements_of_duckdb_that_read(tmp_path: Path, monkeypatch: pytes
     assert read(tmp_path, _dataset(f"select v from read_csv('{tmp_path}/a.csv')"))["v"].to_pylist() == [1, 2]
     assert read(tmp_path, _dataset("unpivot t on v into name n value x"))["x"].to_pylist() == [1]
     assert read(tmp_path, _dataset("pivot t on k using sum(v)")).num_rows == 1
+    query = (
+        "with query as (select v as enable_logging from t) select enable_logging as query from query -- query (a)"
+    )
+    assert read(tmp_path, _dataset(query))["query"].to_pylist() == [1]
     monkeypatch.setenv("WAREHOUSE_URL", "duckdb:///:memory:")
     assert read(tmp_path, _dataset("select 5 as v"))["v"].to_pylist() == [5]
+
+
+def test_a_query_reads_what_another_connection_of_the_process_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"duckdb:///{tmp_path}/facts.duckdb"
+    writer = sa.create_engine(url)
+    with writer.begin() as connection:
+        connection.exec_driver_sql("create table t as select 1 as v")
+    writer.dispose()
+    monkeypatch.setenv("WAREHOUSE_URL", url)
+    reader = sa.create_engine(url, connect_args={"read_only": True})
+    with reader.connect():
+        for _ in range(2):
+            assert read(tmp_path, _dataset("from t"))["v"].to_pylist() == [1]
+    reader.dispose()
 
 
 def test_a_query_reads_while_another_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
