@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 SECRET_NAME = re.compile(
-    r"pass|pwd|secret|token|credential|signature|(api|access|private|account)[_-]?key", re.IGNORECASE
+    r"pass|pwd|secret|token|credential|signature|bearer|session_?id"
+    r"|(api|access|private|account|shared|subscription|functions)[_-]?key",
+    re.IGNORECASE,
 )
 """What the name of a parameter with a secret contains."""
 ELSEWHERE = (
@@ -20,14 +23,19 @@ HIDDEN = "***"
 """The text in place of a secret."""
 # Params with a secret, such as the token of an MCP server.
 _SECRET_PARAM = re.compile(r"authorization(_token)?|.*(password|secret|api_key|access_token|auth_token)")
-_URL = re.compile(r"\s*([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"\s*([a-z][a-z0-9+.-]*):([/\\]*)(.*)", re.IGNORECASE | re.DOTALL)
 # A user, perhaps with a password. A host and a port before a path with an @ are neither.
 _USER = re.compile(r"(?P<user>[^/?#@:]*)(?::(?!\d*[/?#])(?P<password>[^@]*))?@")
-_PARAMETER = re.compile(r"([\w.\[\]-]+)=[^&;#]")
+_PARAMETER = re.compile(r"\s*([\w.%\[\]-]+)\s*=[^&;#]")
 # Names of parameters with a secret that are not recognizable by a part.
-_SECRET_NAMES = {"sig", "key", "auth", "authorization", "sas"}
+_SECRET_NAMES = {
+    *("sig", "key", "auth", "authorization", "sas", "code", "jwt", "hmac", "otp", "sid", "session", "ticket"),
+    "tempauth",
+}
 # With these, a user without a password is a token. Elsewhere it is a user, a container or a project.
 _TOKEN_SCHEMES = {"http", "https", "webdav", "webdavs"}
+# Their addresses are paths, and have no host.
+_PATHS = {"file", "local", "memory"}
 # fsspec's git://repository:ref@path and github://org:repository@ref
 _WITHOUT_USERS = {"git", "github"}
 _URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
@@ -50,23 +58,28 @@ def _secret_in_one(url: str) -> str | None:
     match = _URL.match(url)
     if match is None:
         return None
-    scheme, address = match[1].lower(), match[2]
-    user = _USER.match(address)
+    scheme, slashes, address = match[1].lower(), match[2], match[3]
+    if not slashes.startswith("//") and scheme not in _TOKEN_SCHEMES:
+        return None  # a local path. With one of these schemes, slashes may be missing or wrong.
+    if scheme in _PATHS:
+        address = slashes[2:] + address
+    user = _USER.match(address.lstrip("@"))
     if user is not None and scheme not in _WITHOUT_USERS:
         if user["password"]:
             return "a password"
         if user["user"] and scheme in _TOKEN_SCHEMES:
             return "a user, which may be a token"
-    _, _, parameters = address.replace("#", "?").partition("?")
-    name = next(_secret_parameters(parameters), None)
+    parameters = re.split("[?#;]", address, maxsplit=1)
+    name = next(_secret_parameters(parameters[-1]), None) if len(parameters) > 1 else None
     return f"the parameter {name}" if name is not None else None
 
 
 def _secret_parameters(text: str) -> Iterator[str]:
     for parameter in re.split(r"[&;?]", text):
         match = _PARAMETER.match(parameter)
-        if match is not None and (SECRET_NAME.search(match[1]) or match[1].lower() in _SECRET_NAMES):
-            yield match[1]
+        name = unquote(match[1]) if match is not None else ""
+        if SECRET_NAME.search(name) or name.lower() in _SECRET_NAMES:
+            yield name
 
 
 def secret_in_query(query: str) -> str | None:

@@ -34,6 +34,13 @@ WITH_SECRET = [
     f"https://host/rows.csv?a=1;API-key={SECRET}",
     f"https://host/rows.csv#access_token={SECRET}",
     f"smb://host/rows.csv?password={SECRET}",
+    f"https://host/rows.csv?code={SECRET}",
+    f"https://host/rows.csv?a=1&%70assword={SECRET}",
+    f"https://host/rows.csv;password={SECRET}",
+    f"https://host;a=1;token={SECRET}/rows.csv",
+    f"https:///user:{SECRET}@host/rows.csv",
+    f"https://@user:{SECRET}@host/rows.csv",
+    f"s3:///AKIA:{SECRET}@bucket/rows",
 ]
 WITHOUT = [
     "/data/p:w@d/rows.csv",
@@ -49,6 +56,11 @@ WITHOUT = [
     "github://org:repo@main/rows.csv",
     "zip://rows.csv::s3://bucket/rows.zip",
     "memory://bucket/data",
+    "memory:///a:b@c/data",
+    "file:///a:b@c/rows.csv",
+    "data/a:b@c/rows.csv",
+    "s3:b@c/rows.csv",
+    "https://host/rows.csv?country_code=de&version=3;format=csv",
     "",
 ]
 
@@ -74,6 +86,18 @@ def test_a_secret_in_a_url_is_refused_everywhere_and_not_repeated(url: str, tmp_
         with pytest.raises(BatchAssetsError) as caught:
             refuse()
         assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+@pytest.mark.parametrize("slashes", ["", "/", "\\", "\\\\"])
+def test_a_secret_in_a_url_with_wrong_slashes_is_refused(slashes: str, tmp_path: Path) -> None:
+    url = f"https:{slashes}user:{SECRET}@host/rows.csv"
+    for refuse in (
+        lambda: make_pipeline(tmp_path, url),
+        lambda: Settings.from_env({"BATCH_ASSETS_ROOT": url}),
+    ):
+        with pytest.raises(BatchAssetsError) as caught:
+            refuse()
+        assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", WITHOUT)
