@@ -40,7 +40,9 @@ SIGNS = {
     "how the kind of a column is found, recorded and applied": (
         r"^def (updated|recorded_kinds|csv_kind|fitting|line_of|read_by)\b|^class ColumnType\b"
     ),
-    "what a build or a join compares to find that nothing has changed": r"\binputs_digest\(",
+    "what a build or a join compares to find that nothing has changed": (
+        r"\b(inputs_digest|join_inputs|JoinedTable)\("
+    ),
     "a field of the pipeline file": (
         r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
     ),

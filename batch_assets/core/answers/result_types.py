@@ -34,6 +34,10 @@ class ResultType(StrEnum):
 FAILED = [result_type for result_type in ResultType if result_type.failed]
 
 
+UNCHANGING = frozenset({ResultType.SUCCEEDED, ResultType.REJECTED})
+"""The types that stay as they are while dataset, pipeline and responses do: no batch in flight can change them."""
+
+
 def final_rows(counts: Mapping[str, int]) -> int:
     """Count the rows with a final type.
 

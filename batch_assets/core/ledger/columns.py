@@ -73,7 +73,8 @@ class SubmissionColumns(TypedDict, total=False):
     joined_at: float | None
     counts: str | None
     examined: str | None
-    last_join: str | None
+    joined_inputs: str | None
+    joined_table: str | None
     ask_again: int
     announced_at: float | None
     fresh_after: float | None

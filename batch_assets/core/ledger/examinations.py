@@ -43,13 +43,6 @@ def note_examined(tx: Transaction, pipeline: str, partition: str, numbers: dict[
     tx.execute(sa.update(submission).where(has_table).values(examined=json.dumps(numbers)))
 
 
-def last_join(tx: Transaction, submission_id: str) -> str | None:
-    """Return what is recorded about the join that wrote a submission's complete table, as JSON."""
-    statement = sa.select(submission.c.last_join).where(submission.c.id == submission_id)
-    text: str | None = tx.execute(statement).scalar_one()
-    return text
-
-
 def known_tables(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[KnownTable]:
     """Return what is known about the tables of some partitions of a pipeline, in order of creation.
 

@@ -69,6 +69,19 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class LastJoin:
+    """What is recorded about the join that wrote a complete table.
+
+    Attributes:
+        inputs: The digest of what the join read.
+        table: The version of the table's file, and the report, as JSON.
+    """
+
+    inputs: str
+    table: str
+
+
+@dataclass(frozen=True)
 class RequestFile:
     """The body of one batch, as the table `request_file` records it."""
 

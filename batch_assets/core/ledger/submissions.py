@@ -16,6 +16,7 @@ from batch_assets.core.ledger.files import in_place_of
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.moves import Moving, move, move_all
 from batch_assets.core.ledger.records import (
+    LastJoin,
     RequestFile,
     RequestFileEntry,
     Submission,
@@ -300,7 +301,7 @@ def joined(
     ask_again: int,
     waits: list[str],
     *,
-    last_join: str | None = None,
+    skippable: LastJoin | None = None,
 ) -> bool:
     """Record a join of results.
 
@@ -311,7 +312,7 @@ def joined(
         counts: Rows by result_type.
         ask_again: The number of requests that failed for a passing reason and that are not in flight.
         waits: Ids of request files in flight with other such requests, of any submission.
-        last_join: What a later join has to know to be skipped. It is recorded only if every row is final.
+        skippable: What a later join has to know to be skipped; `None` if it must not be.
 
     Returns:
         Whether every row has its final type.
@@ -324,7 +325,8 @@ def joined(
         "counts": counted,
         "examined": None,
         "ask_again": ask_again,
-        "last_join": last_join if final else None,
+        "joined_inputs": skippable.inputs if skippable is not None else None,
+        "joined_table": skippable.table if skippable is not None else None,
     }
     # The requests of files that were let go since the join began are retried too.
     if dropped := let_go(tx, waits):
@@ -340,6 +342,13 @@ def joined(
     else:
         _update(tx, submission_id, **values)
     return final
+
+
+def last_join(tx: Transaction, submission_id: str) -> LastJoin | None:
+    """Return the last join of a submission; `None` if a later join must not be skipped because of it."""
+    columns = submission.c.joined_inputs, submission.c.joined_table
+    row = tx.execute(sa.select(*columns).where(submission.c.id == submission_id)).one()
+    return LastJoin(row.joined_inputs, row.joined_table) if row.joined_inputs is not None else None
 
 
 def joined_as_before(tx: Transaction, final: Submission, seq: int) -> bool:
@@ -374,16 +383,16 @@ def join_again(tx: Transaction, submission_id: str) -> None:
     """Request another join of the table, whatever is recorded about earlier joins."""
     before = by_id(tx, submission_id)
     if before.final_at is not None:
-        _reopen(tx, before, "its table is written again", joined_seq=None, last_join=None)
+        _reopen(tx, before, "its table is written again", joined_seq=None, joined_inputs=None)
     else:
-        _update(tx, submission_id, joined_seq=None, last_join=None)
+        _update(tx, submission_id, joined_seq=None, joined_inputs=None)
 
 
 def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
     """Cancel a submission: nothing more of it is sent or retried, and its table is to be joined again."""
     if by_id(tx, submission_id).is_canceled:
         return
-    move(tx, SubmissionMove.CANCEL, submission_id, reason, ask_again=0, joined_seq=None, last_join=None)
+    move(tx, SubmissionMove.CANCEL, submission_id, reason, ask_again=0, joined_seq=None, joined_inputs=None)
 
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:

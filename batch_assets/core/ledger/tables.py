@@ -103,7 +103,8 @@ submission = Table(
     Column("joined_at", Float),
     Column("counts", Text),  # JSON: rows by result_type at the last join
     Column("examined", Text),  # JSON: what the checks counted in the table since the last join
-    Column("last_join", Text),  # JSON: inputs and report of the join that wrote the complete table, see `LastJoin`
+    Column("joined_inputs", String(64)),  # a digest of what the last join read, if the next one may be skipped
+    Column("joined_table", Text),  # JSON: the version of the table that it wrote, and its report
     Column("ask_again", Integer, nullable=False, default=0),  # failed requests that are to be retried
     Column("final_at", Float),  # every row has its final type
     Column("announced_at", Float),  # the materialization of results was logged

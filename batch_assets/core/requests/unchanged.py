@@ -16,7 +16,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.answers.result_types import UNCHANGING
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.partition_rows import filled
 from batch_assets.core.errors import DamagedFileError, DatasetError, MissingFileError
@@ -29,13 +29,14 @@ from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord
+from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.manifest import Fingerprint, Manifest
+from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.template.rendering import CURRENT
 
 # File systems note times in steps of up to 2 seconds (FAT).
 _SETTLED_SECONDS = 2.0
 _ETAGS = ("ETag", "etag")
-_SETTLED_TYPES = {ResultType.SUCCEEDED, ResultType.REJECTED}
 # Fields of a pipeline file that no request and no row depends on.
 _ELSEWHERE = {"max_failed", "max_invalid", "notify", "op", "resource_key", "retention", "schedule", "watch"}
 
@@ -140,16 +141,11 @@ def unchanged_submission(
     if fingerprint is None or fingerprint.inputs != inputs or again.asks_for_more:
         return None
     is_plain = record.fresh_after is None and not record.left_out and not record.is_canceled
-    if (
-        not is_plain
-        or record.final_at is None
-        or record.ask_again
-        or not record.count_map.keys() <= _SETTLED_TYPES
-    ):
+    if not is_plain or record.final_at is None or record.ask_again or not record.count_map.keys() <= UNCHANGING:
         return None
     if _own_files(root.storage, record.pipeline, record.partition, record.id) != fingerprint.files:
         return None
-    if not _has_present_shape(root, record, newest.manifest):
+    if not _has_present_shape(root, record, newest.manifest) or not _has_same_answers(root, record):
         return None
     return RequestsReport(
         record.id,
@@ -176,6 +172,14 @@ def _has_present_shape(root: Root, record: Submission, manifest: Manifest) -> bo
     except (MissingFileError, DamagedFileError):
         return False
     return bool(last.partition) == bool(record.partition) and division == manifest.division
+
+
+def _has_same_answers(root: Root, record: Submission) -> bool:
+    """Whether everything that the last join read is as it was."""
+    with root.ledger.read() as tx:
+        joined = submissions.last_join(tx, record.id)
+        refreshes, untried = refreshes_of(tx, record.pipeline), untried_of(tx, record)
+    return joined is not None and joined.inputs == join_inputs(root.storage, record, refreshes, untried)
 
 
 def _own_files(storage: Storage, pipeline: str, partition: str, submission_id: str) -> list[str]:

@@ -12,18 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.answers.result_types import UNCHANGING, ResultType
 from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import Lease, examinations, leases, submissions
-from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.ledger.records import LastJoin, Submission
 from batch_assets.core.results.former_tables import is_former, move_former
 from batch_assets.core.results.join import ResultsJoin
-from batch_assets.core.results.last_join import LastJoin, inputs_digest
+from batch_assets.core.results.joined_table import JoinedTable
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 
 # Freed memory is returned to the system after this many slices.
@@ -60,7 +61,7 @@ def write_results(
             seq = tx.last_seq()
         if submission is None:
             return None
-        inputs = inputs_digest(root.storage, submission, refreshes, untried)
+        inputs = join_inputs(root.storage, submission, refreshes, untried)
         is_comparable = answers is None and not former
         if is_comparable and (unchanged := _unchanged(root, lease, submission, seq, inputs, parts)) is not None:
             return unchanged
@@ -77,9 +78,12 @@ def write_results(
             if not report.held_back:
                 root.storage.publish(scratch, target)
                 report.problems += [] if former else move_former(root, pipeline, partition)
-        is_comparable = is_comparable and not report.held_back and not report.problems
+        is_settled = report.counts.keys() <= UNCHANGING and not report.problems
+        is_comparable = is_comparable and is_settled and not report.held_back
         table = root.storage.version(*parts) if is_comparable else None
-        last = LastJoin.of(inputs, table, report) if table is not None else None
+        last = None
+        if table is not None:
+            last = LastJoin(inputs, JoinedTable.of(table, report).model_dump_json())
         report.final = _record(root, lease, submission, seq, report, join.waits, last)
         return report
 
@@ -94,16 +98,16 @@ def _unchanged(
         lease: The lease on the table.
         submission: The submission.
         seq: The newest number in the history.
-        inputs: See `inputs_digest`.
+        inputs: See `join_inputs`.
         parts: The path of the table.
     """
     if submission.final_at is None:
         return None
     with root.ledger.read() as tx:
-        last = LastJoin.read(examinations.last_join(tx, submission.id))
-    if last is None or last.inputs != inputs:
+        last = submissions.last_join(tx, submission.id)
+    if last is None or last.inputs != inputs or (joined := JoinedTable.read(last.table)) is None:
         return None
-    report = last.report_of(submission, root.storage, parts)
+    report = joined.report_of(submission, root.storage, parts)
     if report is not None:
         with root.ledger.write() as tx:
             if not lease.is_ours(tx) or not submissions.joined_as_before(tx, submission, seq):
@@ -170,10 +174,8 @@ def _record(
             return False
         if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
             return False
-        text = last.model_dump_json() if last is not None else None
-        return submissions.joined(
-            tx, submission.id, seq, dict(report.counts), report.ask_again, waits, last_join=text
-        )
+        counts = dict(report.counts)
+        return submissions.joined(tx, submission.id, seq, counts, report.ask_again, waits, skippable=last)
 
 
 def _is_complete(root: Root, submission: Submission) -> bool:

@@ -221,6 +221,19 @@ def test_a_user_may_ask_for_more(world: World) -> None:
     assert world.build(pipeline, refresh=True).written == 3
 
 
+def test_a_damaged_response_file_is_found(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    settled(world, pipeline)
+    (path,) = world.path(pipeline.name, "responses").glob("*.parquet")
+
+    path.write_bytes(b"damaged")
+
+    report = world.build(pipeline)
+    assert not report.is_unchanged
+    assert report.in_flight == 3
+    assert world.finish(pipeline).results is not None
+
+
 @pytest.mark.parametrize("name", ["index.parquet", "rejected.parquet"])
 def test_damaged_files_of_the_submission_are_written_anew(world: World, name: str) -> None:
     pipeline = world.pipeline(texts(3))
@@ -257,6 +270,11 @@ def test_partitions_are_told_apart(world: World, reads: Reads) -> None:
     pipeline = world.pipeline(**attributes)
     for day in ("2026-01-01", "2026-01-02"):
         settled(world, pipeline, day)
+    assert not world.build(
+        pipeline, "2026-01-01"
+    ).is_unchanged  # there are new answers since its table was written
+    for day in ("2026-01-01", "2026-01-02"):
+        world.finish(pipeline, day)
 
     write_rows(world.folder / "2026-01-02.jsonl", texts(3, "2026-01-02"))
 
@@ -290,7 +308,6 @@ def test_partitions_that_are_divided_as_before_again_have_a_submission_of_their_
 
     assert not report.is_unchanged
     assert list(world.table(by_part)["id"]) == ["a", "b"]
-    assert world.build(by_part, "one").is_unchanged
 
 
 def test_objects_are_compared_by_their_etag(world: World) -> None:

@@ -10,4 +10,5 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    op.add_column("submission", sa.Column("last_join", sa.Text))
+    op.add_column("submission", sa.Column("joined_inputs", sa.String(64)))
+    op.add_column("submission", sa.Column("joined_table", sa.Text))

@@ -1,15 +1,11 @@
-"""The last join of a table, on record, so that a join that would write the same table is skipped.
+"""The table that the last join wrote, on record, so that a join that would write the same one is skipped.
 
-A table depends on its submission, the response files and what the ledger says about refreshes and cancellations.
-While these and the table's file are as they were, so is the table.
+While the inputs of the join and the table's file are as they were, so is the table.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter, defaultdict
-from importlib.metadata import version
 from typing import Any, Self
 
 import pyarrow as pa
@@ -19,55 +15,29 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.report import ResultsReport, Tally
-from batch_assets.core.store.outcomes import Refreshes, Untried
 
 
-def inputs_digest(storage: Storage, submission: Submission, refreshes: Refreshes, untried: Untried) -> str:
-    """Return a digest of all that a table depends on, if no code of the pipeline makes its columns.
-
-    Call it before the response files are read. A file that arrives in between then counts as new next time.
-
-    Args:
-        storage: The storage of the root.
-        submission: The submission.
-        refreshes: See `refreshes_of`.
-        untried: See `untried_of`.
-    """
-    inputs = [
-        version("batch-assets"),
-        submission.id,
-        submission.canceled_at,
-        sorted(storage.versions(submission.pipeline, "responses").items()),
-        sorted((str(name), fresh_after) for name, fresh_after in refreshes.items()),
-        sorted((str(name), attempts) for name, attempts in untried.items()),
-    ]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-
-
-class LastJoin(BaseModel):
-    """What the ledger records about the join that wrote a complete table.
+class JoinedTable(BaseModel):
+    """What the ledger records about the table that a join wrote.
 
     Attributes:
-        inputs: See `inputs_digest`.
-        table: The version of the table's file, see `Storage.versions`.
+        version: The version of its file, see `Storage.versions`.
         report: The counts of its report.
         tally: Its tally.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    inputs: str
-    table: str
+    version: str
     report: dict[str, Any]
     tally: dict[str, Any]
 
     @classmethod
-    def of(cls, inputs: str, table: str, report: ResultsReport) -> Self:
+    def of(cls, version: str, report: ResultsReport) -> Self:
         """Make the record of a join."""
         tally = report.tally
         return cls(
-            inputs=inputs,
-            table=table,
+            version=version,
             report={name: getattr(report, name) for name in _COUNTS} | {"counts": dict(report.counts)},
             tally={
                 "errors": [[*names, rows] for names, rows in tally.errors.items()],
@@ -82,10 +52,10 @@ class LastJoin(BaseModel):
         )
 
     @classmethod
-    def read(cls, text: str | None) -> Self | None:
-        """Read a record; `None` if there is none, or one of another version."""
+    def read(cls, text: str) -> Self | None:
+        """Read a record; `None` if another version made it."""
         try:
-            return cls.model_validate_json(text) if text is not None else None
+            return cls.model_validate_json(text)
         except ValidationError:
             return None
 
@@ -97,7 +67,7 @@ class LastJoin(BaseModel):
             storage: The storage of the root.
             parts: The path of the table.
         """
-        if storage.version(*parts) != self.table:
+        if storage.version(*parts) != self.version:
             return None
         try:
             with storage.open(*parts) as source:
