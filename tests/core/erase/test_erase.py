@@ -378,8 +378,7 @@ def test_a_row_key_with_another_name_in_results(world: World) -> None:
 def test_a_damaged_manifest_or_index_is_named(world: World) -> None:
     pipeline = world.pipeline(ROWS)
     world.run(pipeline)
-    first = world.build(pipeline)
-    second = world.build(pipeline)
+    first, second = (world.build(world.pipeline(ROWS)) for _ in range(2))
     (world.submission_folder(pipeline, first) / "manifest.json").write_text("{")
     (world.submission_folder(pipeline, second) / "index.parquet").unlink()
     report = erased(world, pipeline)

@@ -136,15 +136,15 @@ def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
     with world.root.ledger.read() as tx:
         submission, refreshes = in_force(world, pipeline), refreshes_of(tx, pipeline.name)
     hidden = arrived.rename(arrived.with_suffix(".later"))
-    list_names = Storage.names
+    list_versions = Storage.versions
 
-    def names(storage: Storage, *parts: str) -> list[str]:
-        found = list_names(storage, *parts)
+    def versions(storage: Storage, *parts: str) -> dict[str, str]:
+        listed = list_versions(storage, *parts)
         if parts[-1] == "responses" and hidden.exists():
             hidden.rename(arrived)
-        return found
+        return listed
 
-    monkeypatch.setattr(Storage, "names", names)
+    monkeypatch.setattr(Storage, "versions", versions)
     slices = list(ResultsJoin(world.root, submission, [], refreshes, {}, None).slices())
     assert [joined.table["result_type"].to_pylist() for joined in slices] == [["pending"]]
     slices = list(ResultsJoin(world.root, submission, [], refreshes, {}, None).slices())
