@@ -112,6 +112,9 @@ def _submit(
         submissions.began(tx, submission.id)
         if not unattended:
             files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
+        may_be_of_other_keys = files.unproved_keys(tx, root.key_hash)
+    if not may_be_of_other_keys:  # whatever a lost ledger would put in doubt from now on is sent with this key
+        root.note_key()
     try:
         report.planned_again, lost = plan_again(root, submission)
     except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
