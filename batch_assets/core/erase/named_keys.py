@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batch_assets.core.store.key_texts import printed_as
+from batch_assets.core.store.key_texts import key_texts, meant_by
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class NamedKeys:
     """Row keys as a user wrote them, and as they are compared.
 
     Attributes:
-        forms: The texts that each key is compared as: what the user wrote, and how Python prints that value.
+        forms: The texts that each key is compared as: what the user wrote, and each text of that value.
         types: The types of row keys.
         impossible: The keys that no value of any of the types is written as.
     """
@@ -32,9 +32,9 @@ class NamedKeys:
             keys: What the user wrote.
             types: The types that row keys have in the submissions; none if there is no submission.
         """
-        printed = {key: [text for type_ in types if (text := printed_as(key, type_)) is not None] for key in keys}
-        forms = {key: list(dict.fromkeys([key, *texts])) for key, texts in printed.items()}
-        impossible = frozenset(key for key, texts in printed.items() if types and not texts)
+        written = {key: [text for type_ in types for text in _forms(key, type_)] for key in keys}
+        forms = {key: list(dict.fromkeys([key, *texts])) for key, texts in written.items()}
+        impossible = frozenset(key for key, texts in written.items() if types and not texts)
         return cls(forms, types, impossible)
 
     @property
@@ -64,3 +64,12 @@ class NamedKeys:
                     f"{key!r} is no row key of {pipeline}, whose keys have the type {types}: write it as the "
                     "results show it"
                 )
+
+
+def _forms(text: str, type_: pa.DataType) -> list[str]:
+    """Return the texts of the row key that a text means; none if no value is written so."""
+    try:
+        value = meant_by(text, type_)
+    except pa.ArrowNotImplementedError:
+        return [text]
+    return [form for texts in key_texts(value) for form in texts if form is not None] if value is not None else []

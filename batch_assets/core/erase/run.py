@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from batch_assets.core.erase import tables
 from batch_assets.core.erase.found_rows import FoundRows, KeyColumn, find_rows, key_types, manifests_of
 from batch_assets.core.erase.held_files import HeldFiles, find_files
@@ -81,7 +83,7 @@ def erase(
         record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(named.texts, key.column)
         record.write(root.storage, name)
         with leases.hold_requests(root.ledger, name, wait=patience) as lease:
-            erasure_ = _Erasure(root, name, named.texts, key, pipeline, record, lease, is_later)
+            erasure_ = _Erasure(root, name, named.texts, named.types, key, pipeline, record, lease, is_later)
             erasure_.run()
         erasure_.report.unknown = named.unknown(erasure_.report.unknown)
         erasure_.report.problems += named.problems(erasure_.report.unknown, name)
@@ -104,6 +106,7 @@ class _Erasure:
         root: The root.
         name: The name of the pipeline.
         keys: The row keys, without those that are in flight.
+        types: The types of row keys.
         key: The column of the row key.
         pipeline: The pipeline; `None` if the project no longer has it.
         record: The record, which has the keys.
@@ -116,6 +119,7 @@ class _Erasure:
     root: Root
     name: str
     keys: list[str]
+    types: Sequence[pa.DataType]
     key: KeyColumn
     pipeline: Pipeline | None
     record: ErasedRecord
@@ -216,7 +220,9 @@ class _Erasure:
             return
         shared = {old: new for old, new in self.renamed.items() if new not in (old, ERASED)}
         try:
-            self.report.sink_rows += erase_from_sink(self.root, self.pipeline, self.key.name, self.keys, shared)
+            self.report.sink_rows += erase_from_sink(
+                self.root, self.pipeline, self.key.name, self.keys, shared, self.types
+            )
         except SinkError as error:
             if self.is_later:
                 raise

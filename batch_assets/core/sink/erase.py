@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.sink.table import folded
+from batch_assets.core.sink.table import existing_columns, folded
 from batch_assets.core.sink.target import Target
+from batch_assets.core.sink.types import LossError, as_kind, statement_type
 from batch_assets.core.sink.write import leased
+from batch_assets.core.store.key_texts import meant_by
 
 
 def erase_from_sink(
-    root: Root, pipeline: Pipeline, key: str, keys: Sequence[str], custom_ids: Mapping[str, str]
+    root: Root,
+    pipeline: Pipeline,
+    key: str,
+    keys: Sequence[str],
+    custom_ids: Mapping[str, str],
+    types: Sequence[pa.DataType],
 ) -> int:
     """Delete the rows of some keys, in all partitions, and what other rows have of them.
 
@@ -24,6 +32,8 @@ def erase_from_sink(
         key: The column of the row key.
         keys: The row keys, as texts.
         custom_ids: The new custom_id of each shared request whose custom_id began with such a key.
+        types: The types of row keys. A database prints a time or a number otherwise, so such keys are compared as
+            values, not as texts.
 
     Returns:
         The number of deleted rows; 0 if the pipeline has no sink, or the sink has no table yet.
@@ -50,10 +60,28 @@ def erase_from_sink(
                 connection.execute(sa.update(table).where(custom_id == old).values({custom_id.name: new}))
         if row_key is None:
             return 0
-        is_erased = sa.cast(row_key, sa.Text).in_(keys)
+        is_named = [values for type_ in types for values in _named(connection, target, key, keys, type_)]
+        is_erased = sa.or_(sa.cast(row_key, sa.Text).in_(keys), *is_named)
         count = connection.execute(sa.select(sa.func.count()).select_from(table).where(is_erased)).scalar_one()
         connection.execute(sa.delete(table).where(is_erased))
         return int(count)
+
+
+def _named(
+    connection: sa.Connection, target: Target, key: str, keys: Sequence[str], type_: pa.DataType
+) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield a condition that the row key is one of some values; none if the table holds no values of the type."""
+    dialect = connection.dialect.name
+    table = sa.Table(target.short, sa.MetaData(), schema=target.schema)
+    column = existing_columns(connection, table, pa.schema([(key, type_)]))[folded(key, dialect)]
+    try:
+        found = [value for text in keys if (value := meant_by(text, type_)) is not None]
+        values = pa.chunked_array(found, found[0].type) if found else None
+        if values is not None:
+            held = as_kind(values, column.kind, dialect, column.scale).to_pylist()
+            yield sa.column(column.name, statement_type(column.kind)).in_(held)
+    except (LossError, KeyError, pa.ArrowException):
+        return
 
 
 def _table(connection: sa.Connection, target: Target) -> sa.TableClause | None:

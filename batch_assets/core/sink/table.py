@@ -22,7 +22,7 @@ _Put = Callable[[pa.Table], None]
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """A column of the table.
 
     Attributes:
@@ -71,12 +71,11 @@ class SinkTable:
             # roots.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(target.name))))
         connection.execute(sa.schema.CreateTable(wanted, if_not_exists=True))
-        existing = _existing_columns(connection, wanted, schema)
+        existing = existing_columns(connection, wanted, schema)
         missing = [column for column in wanted.columns if folded(column.name, kind) not in existing]
         _add_columns(connection, wanted, missing)
         self._columns = [
-            existing.get(folded(field.name, kind))
-            or _Column(field.name, types.kind_of(field.type, kind), "", None)
+            existing.get(folded(field.name, kind)) or Column(field.name, types.kind_of(field.type, kind), "", None)
             for field in schema
         ]
         table = sa.Table(
@@ -100,7 +99,7 @@ class SinkTable:
         ]
         self._write(pa.table(columns, names=[column.name for column in self._columns]))
 
-    def _fitting(self, values: pa.ChunkedArray, field: pa.Field, column: _Column) -> pa.ChunkedArray:
+    def _fitting(self, values: pa.ChunkedArray, field: pa.Field, column: Column) -> pa.ChunkedArray:
         try:
             return types.as_kind(values, column.kind, self._dialect.name, column.scale)
         except types.LossError:
@@ -117,23 +116,29 @@ def folded(name: str, dialect: str) -> str:
     return name if dialect in _CASE_SENSITIVE else name.lower()
 
 
-def _existing_columns(connection: sa.Connection, wanted: sa.Table, schema: pa.Schema) -> dict[str, _Column]:
-    """The columns of the table in the database, by their folded names."""
+def existing_columns(connection: sa.Connection, wanted: sa.Table, schema: pa.Schema) -> dict[str, Column]:
+    """Return the columns of a table in the database, by their folded names.
+
+    Args:
+        connection: The connection.
+        wanted: The name of the table.
+        schema: The columns of the rows. A column without a type in SQLite keeps any value of theirs.
+    """
     dialect = connection.dialect
     columns = []
     if dialect.name == "duckdb":
         table = dialect.identifier_preparer.format_table(wanted)
         for name, type_, *_ in connection.exec_driver_sql(f"DESCRIBE {table}"):
-            columns.append(_Column(name, types.kind_of_duckdb(type_), type_, types.scale_of_column(type_)))
+            columns.append(Column(name, types.kind_of_duckdb(type_), type_, types.scale_of_column(type_)))
     else:
         kinds = {folded(field.name, dialect.name): types.kind_of(field.type, dialect.name) for field in schema}
         for column in sa.inspect(connection).get_columns(wanted.name, wanted.schema):
             name, type_ = column["name"], column["type"]
             if isinstance(type_, sa.types.NullType):  # a column without a type in SQLite, which keeps any value
-                columns.append(_Column(name, kinds.get(folded(name, dialect.name), ""), "", None))
+                columns.append(Column(name, kinds.get(folded(name, dialect.name), ""), "", None))
                 continue
             kind = types.kind_of_column(type_, dialect.name)
-            columns.append(_Column(name, kind, _type_name(type_, dialect), types.scale_of_column(type_)))
+            columns.append(Column(name, kind, _type_name(type_, dialect), types.scale_of_column(type_)))
     return {folded(column.name, dialect.name): column for column in columns}
 
 

@@ -37,22 +37,22 @@ def _in_json(key: Any) -> str:
     return text.replace("e+", "e") if isinstance(key, float) else text
 
 
-def printed_as(text: str, type_: pa.DataType) -> str | None:
-    """Return what Python prints for the row key that a text means, which may be written otherwise.
+def meant_by(text: str, type_: pa.DataType) -> pa.Array | None:
+    """Return the row key that a text means, as an array of length 1; `None` if no value is written so.
 
     Args:
-        text: What a user wrote.
+        text: What a user wrote, in any form of the type.
         type_: The type of row keys.
 
-    Returns:
-        `None` if no value of the type is written so. The text itself if that is unknown.
+    Raises:
+        pyarrow.ArrowNotImplementedError: When texts cannot be read as values of the type.
     """
     if pa.types.is_dictionary(type_):
-        return printed_as(text, type_.value_type)
+        return meant_by(text, type_.value_type)
     try:
-        return str(pa.array([text], pa.string()).cast(type_)[0].as_py())
+        return pa.array([text], pa.string()).cast(type_)
     except pa.ArrowNotImplementedError:
-        return text
+        raise
     except (pa.ArrowException, ValueError, OverflowError):
         return None
 

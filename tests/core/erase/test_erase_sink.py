@@ -1,0 +1,69 @@
+"""An erased row leaves the table of the sink, whatever the type of its key."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.core.ledger import submissions
+from batch_assets.core.sink.write import write_sink
+
+from ..support import World
+from .support import SECRET, erased
+
+TIME = pa.array([datetime(2024, 1, 5), datetime(2024, 1, 6), datetime(2024, 1, 7, 1, 2, 3, 4)])
+KEYS = {
+    "text": (pa.array(["a", "b", "c"]), "a"),
+    "categories": (pa.array(["a", "b", "c"]).dictionary_encode(), "a"),
+    "integer": (pa.array([7, 8, 9]), "7"),
+    "large integer": (pa.array([2**64 - 1, 8, 9], pa.uint64()), str(2**64 - 1)),
+    "time": (TIME, "2024-01-05 00:00:00"),
+    "time in JSON": (TIME, "2024-01-05T00:00:00"),
+    "time in UTC": (TIME.cast(pa.timestamp("us", "UTC")), "2024-01-05T00:00:00Z"),
+    "time in Berlin": (TIME.cast(pa.timestamp("ns", "Europe/Berlin")), "2024-01-05 01:00:00+01:00"),
+    "date": (pa.array([date(2024, 1, 5), date(2024, 1, 6), date(2024, 1, 7)]), "2024-01-05"),
+    "float": (pa.array([1e22, 2.5, 0.1]), "1e22"),
+    "single": (pa.array([0.1, 2.5, 3.5], pa.float32()), "0.1"),
+    "whole float": (pa.array([1.0, 2.5, 0.1]), "1"),
+    "decimal": (pa.array([Decimal("1.50"), Decimal("2.50"), Decimal("3.00")]), "1.5"),
+    "boolean": (pa.array([True, False]), "true"),
+    "bytes": (pa.array([b"abcd1234", b"b", b"c"]), "abcd1234"),
+}
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new database of each kind, which is also in the environment variable."""
+    if request.param == "postgresql":
+        new_url: str = request.getfixturevalue("postgres_server").new_database()
+    else:
+        new_url = f"{request.param}:///{tmp_path}/warehouse.db"
+    monkeypatch.setenv("WAREHOUSE_URL", new_url)
+    return new_url
+
+
+@pytest.mark.parametrize(("keys", "key"), KEYS.values(), ids=KEYS)
+def test_an_erased_row_leaves_the_sink(world: World, url: str, keys: pa.Array, key: str) -> None:
+    rows = {"id": keys, "text": [SECRET, "another text", SECRET][: len(keys)]}
+    pq.write_table(pa.table(rows), world.folder / "rows.parquet")
+    dataset = {"path": "rows.parquet", "key": "id"}
+    pipeline = world.pipeline(dataset=dataset, sink={"url_env": "WAREHOUSE_URL"})
+    world.run(pipeline)
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+    assert newest is not None
+    write_sink(world.root, pipeline, "", newest.id)
+    report = erased(world, pipeline, key)
+    assert report.is_complete, list(report.open_ends())
+    assert report.sink_rows == 1
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        left = connection.execute(sa.text("select text, shared_with from asked")).all()
+    engine.dispose()
+    assert sorted(left) == sorted([("another text", None), (SECRET, None)][: len(keys) - 1])
