@@ -62,6 +62,8 @@ def erase_from_sink(
             return 0
         is_named = [values for type_ in types for values in _named(connection, target, key, keys, type_)]
         is_erased = sa.or_(sa.cast(row_key, sa.Text).in_(keys), *is_named)
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")  # otherwise the file keeps what is deleted
         count = connection.execute(sa.select(sa.func.count()).select_from(table).where(is_erased)).scalar_one()
         connection.execute(sa.delete(table).where(is_erased))
         return int(count)

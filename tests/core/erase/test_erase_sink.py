@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.sink.write import write_sink
 
 from ..support import World
-from .support import SECRET, erased
+from .support import GONE, ROWS, SECRET, erased
 
 TIME = pa.array([datetime(2024, 1, 5), datetime(2024, 1, 6), datetime(2024, 1, 7, 1, 2, 3, 4)])
 KEYS = {
@@ -48,6 +49,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return new_url
 
 
+def copy_to_sink(world: World, pipeline: Pipeline) -> None:
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+    assert newest is not None
+    write_sink(world.root, pipeline, "", newest.id)
+
+
 @pytest.mark.parametrize(("keys", "key"), KEYS.values(), ids=KEYS)
 def test_an_erased_row_leaves_the_sink(world: World, url: str, keys: pa.Array, key: str) -> None:
     rows = {"id": keys, "text": [SECRET, "another text", SECRET][: len(keys)]}
@@ -55,10 +63,7 @@ def test_an_erased_row_leaves_the_sink(world: World, url: str, keys: pa.Array, k
     dataset = {"path": "rows.parquet", "key": "id"}
     pipeline = world.pipeline(dataset=dataset, sink={"url_env": "WAREHOUSE_URL"})
     world.run(pipeline)
-    with world.root.ledger.read() as tx:
-        newest = submissions.newest(tx, pipeline.name, "")
-    assert newest is not None
-    write_sink(world.root, pipeline, "", newest.id)
+    copy_to_sink(world, pipeline)
     report = erased(world, pipeline, key)
     assert report.is_complete, list(report.open_ends())
     assert report.sink_rows == 1
@@ -67,3 +72,14 @@ def test_an_erased_row_leaves_the_sink(world: World, url: str, keys: pa.Array, k
         left = connection.execute(sa.text("select text, shared_with from asked")).all()
     engine.dispose()
     assert sorted(left) == sorted([("another text", None), (SECRET, None)][: len(keys) - 1])
+
+
+def test_the_file_of_sqlite_keeps_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{tmp_path}/warehouse.db")
+    pipeline = world.pipeline(ROWS, sink={"url_env": "WAREHOUSE_URL"})
+    world.run(pipeline)
+    copy_to_sink(world, pipeline)
+    assert SECRET.encode() in (tmp_path / "warehouse.db").read_bytes()
+    assert erased(world, pipeline).is_complete
+    content = (tmp_path / "warehouse.db").read_bytes()
+    assert not [text for text in (SECRET, GONE) if text.encode() in content]
