@@ -6,6 +6,7 @@ or if its objects have too many different keys. Templates see the objects.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -34,7 +35,7 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
         The values, shape (n,), and whether values of other kinds than text became text.
 
     Raises:
-        DatasetError: When values are of several kinds, and not all of them have a JSON form.
+        DatasetError: When values are of several kinds and one has no JSON form, or a number is too long.
     """
     try:
         if not are_wide(values):
@@ -48,7 +49,13 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
             f"{subject} holds Python objects of the type {', '.join(sorted(kinds))}, for which or with "
             "whose other values there is no type of a column: make them all of one kind in the asset, such as text"
         )
-    return text_array([json_text(value) for value in plain]), True
+    try:
+        return text_array([json_text(value) for value in plain]), True
+    except ValueError:
+        digits = sys.get_int_max_str_digits()
+        raise DatasetError(
+            f"{subject} has a whole number of more than {digits} digits: make it text in the asset"
+        ) from None
 
 
 def _kinds_without_json(value: Any) -> set[str]:

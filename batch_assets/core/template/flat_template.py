@@ -111,7 +111,7 @@ class FlatTemplate:
                 else text_of(value)
                 for value in values
             ]
-        except TypeError:
+        except Exception:  # rendering the row alone says why
             without = [at for at, value in enumerate(values) if not self._has_text(value)]
         odd.update(without)
         kept = list(values)
@@ -122,7 +122,7 @@ class FlatTemplate:
     def _has_text(self, value: Any) -> bool:
         try:
             self.text(value)
-        except TypeError:
+        except Exception:
             return False
         return True
 

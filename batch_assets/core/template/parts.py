@@ -7,11 +7,9 @@ from typing import Any
 
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.template_strings import Row
-from batch_assets.core.template.values import RowRejectedError, as_text, dump
+from batch_assets.core.template.values import Check, RowRejectedError, as_text, dump, reason, sent
 
 Part = bytes | Callable[[Row], bytes]
-Check = Callable[[Any, str], Any]
-"""Takes (value, field), and returns the value as the API accepts it there or raises RowRejectedError."""
 Entry = list[Part] | tuple[Callable[[Row], Any], str, Check]
 """An entry of a list: its parts, or (an expression over the row, the field of the entry, its check)."""
 
@@ -28,7 +26,7 @@ class PlainText:
         pieces: (whether it is a column, text or name of the column).
         field: The field, for errors.
         check: The check of the rendered text.
-        text: Returns the text of a value that is neither text, bytes nor null. May raise TypeError.
+        text: Returns the text of a value that is neither text, bytes nor null. May raise anything.
 
     Attributes:
         pieces: The argument `pieces`.
@@ -62,9 +60,9 @@ class PlainText:
             elif value is not None:
                 try:
                     texts[position] = self.text(value)
-                except TypeError as error:
-                    raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{self._field}: {error}") from None
-        return dump(self._check("".join(texts), self._field), self._field)
+                except Exception as error:
+                    raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{self._field}: {reason(error)}") from None
+        return sent("".join(texts), self._field, self._check)
 
 
 class WholeColumn:
@@ -103,9 +101,9 @@ def items(value: Any, field: str, check: Check) -> list[bytes]:
     if value is None:
         return []
     if not isinstance(value, list | tuple):
-        return [dump(check(value, field), field)]
+        return [sent(value, field, check)]
     fields = [f"{field}[{position}]" for position in range(len(value))]
-    return [dump(check(item, item_field), item_field) for item, item_field in zip(value, fields, strict=True)]
+    return [sent(item, item_field, check) for item, item_field in zip(value, fields, strict=True)]
 
 
 def splicing_list(entries: list[Entry], field: str, may_be_empty: bool) -> Callable[[Row], bytes]:

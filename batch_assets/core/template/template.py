@@ -14,7 +14,6 @@ from batch_assets.core.template.flat_template import FlatTemplate
 from batch_assets.core.template.key_access import WholeRow
 from batch_assets.core.template.outline import Spliced, Unknown
 from batch_assets.core.template.parts import (
-    Check,
     Entry,
     Part,
     PlainText,
@@ -35,7 +34,17 @@ from batch_assets.core.template.template_strings import (
     StringCompiler,
     TemplateProblemError,
 )
-from batch_assets.core.template.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
+from batch_assets.core.template.values import (
+    DATA_KEYS,
+    TEXT_KEYS,
+    Check,
+    RowRejectedError,
+    as_text,
+    checked,
+    dump,
+    reason,
+    sent,
+)
 from batch_assets.core.template.written import text_of
 
 _SOURCE = b'"source"'
@@ -225,7 +234,10 @@ class Template:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(self._source, field, f"JSON has no {value}: write a finite number")
         if isinstance(value, int) and not isinstance(value, bool):
-            return [str(int(value)).encode()]  # orjson writes at most 64 bits
+            try:
+                return [str(int(value)).encode()]  # orjson writes at most 64 bits
+            except ValueError as error:
+                raise ConfigError(self._source, field, reason(error)) from None
         try:
             return [orjson.dumps(value)]
         except TypeError:
@@ -278,7 +290,7 @@ class Template:
         constant = self._constant(string, field)
         if constant is not None:
             try:
-                return dump(check(constant[0], field), field)
+                return sent(constant[0], field, check)
             except RowRejectedError as error:
                 raise self._refused(error) from None
         if string.plain is not None:
@@ -287,7 +299,7 @@ class Template:
         full_check = self._checked(check, field)
 
         def render(row: Row) -> bytes:
-            return dump(full_check(evaluate(row), field), field)
+            return sent(evaluate(row), field, full_check)
 
         row_check = self._checks.get(field)
         if string.column is not None and (row_check is None or row_check.accepts_text):

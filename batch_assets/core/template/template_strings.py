@@ -20,7 +20,7 @@ from batch_assets.core.template.row_files import NoDatasetError, ReadFile, RowFi
 from batch_assets.core.template.template_limits import LimitedEnvironment
 from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
 from batch_assets.core.template.text_environment import TextEnvironment
-from batch_assets.core.template.values import RowRejectedError, printed
+from batch_assets.core.template.values import RowRejectedError, printed, reason
 from batch_assets.core.template.written import finite
 
 Row = Mapping[str, Any]
@@ -223,6 +223,7 @@ class StringCompiler:
     def _compile_expression(self, inner: str, names: Names, field: str) -> CompiledString:
         expression = self._environment.compile_expression(inner, undefined_to_none=False)
         budget = self._environment.budget
+        is_written = self._rendering >= Rendering.WRITTEN
 
         def evaluate(row: Row) -> Any:
             value = expression(row)
@@ -230,16 +231,14 @@ class StringCompiler:
                 value = list(value)
             if type(value) is not str:
                 budget.read(value, 8)
+                if is_written:
+                    value = finite(value)
             return value
 
         guarded = _guarded(evaluate, field)
 
-        is_written = self._rendering >= Rendering.WRITTEN
-
         def defined(row: Row) -> Any:
             value = guarded(row)
-            if is_written and type(value) is not str:
-                value = finite(value)
             if isinstance(value, Absent):
                 return None
             if isinstance(value, jinja2.Undefined):
@@ -269,7 +268,7 @@ def describe(error: Exception) -> str:
         return not_beside(error.name)
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"{error.message} ({_location(error.name, error.lineno)})"
-    text = str(error) or type(error).__name__
+    text = reason(error)
     location = None
     trace = error.__traceback__
     while trace is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jinja2
@@ -16,6 +17,9 @@ from batch_assets.core.template.key_access import Absent
 TEXT_KEYS = frozenset({"content", "text", "system"})
 # The fields in which the API accepts any JSON. Names such as `text` have no special meaning within them.
 DATA_KEYS = frozenset({"input", "input_examples", "input_schema", "schema"})
+
+Check = Callable[[Any, str], Any]
+"""Takes (value, field), and returns the value as the API accepts it there or raises RowRejectedError."""
 
 
 class RowRejectedError(Exception):
@@ -53,8 +57,20 @@ def as_text(value: Any, field: str) -> Any:
         return checked(value, field)
     try:
         return str(printed(value))
-    except TypeError as error:
-        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {error}") from None
+    except Exception as error:  # the number may have too many digits, the undefined value its own error
+        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """Return why a value has no text or JSON form.
+
+    Args:
+        error: What its conversion raised.
+    """
+    text = str(error) or type(error).__name__
+    if "integer string conversion" in text:
+        return f"a whole number has more than {sys.get_int_max_str_digits()} digits, too many to print"
+    return text
 
 
 def checked(value: Any, field: str) -> Any:
@@ -98,11 +114,34 @@ def dump(value: Any, field: str) -> bytes:
     """
     try:
         return orjson.dumps(value, default=_json_form)
-    except TypeError as error:
+    except Exception as error:
         if "surrogates" in str(error):
             problem = "the text is not valid Unicode (a lone surrogate)"
             raise RowRejectedError(ErrorType.INVALID_UNICODE, f"{field}: {problem}") from None
-        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {error.__cause__ or error}") from None
+        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {_of_json(error)}") from None
+
+
+def _of_json(error: Exception) -> str:
+    return reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+
+
+def sent(value: Any, field: str, check: Check) -> bytes:
+    """Check a value, and return it as JSON.
+
+    Args:
+        value: The value.
+        field: The field, for errors.
+        check: Its check.
+
+    Raises:
+        RowRejectedError: When the check refuses the value, or the value has no text or JSON form.
+    """
+    try:
+        return dump(check(value, field), field)
+    except RowRejectedError:
+        raise
+    except Exception as error:  # whatever a value does, it is its row that cannot be sent
+        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {reason(error)}") from None
 
 
 def _json_form(value: Any) -> str | None:

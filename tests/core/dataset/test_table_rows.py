@@ -93,6 +93,7 @@ def test_list_views_are_lists(tmp_path: Path) -> None:
             "the asset raw/reviews: column 'a' holds Python objects .*such as text",
         ),
         (pa.table([["x"], ["y"]], names=["a", "a"]), "two columns 'a'"),
+        (pd.DataFrame({"a": [10**5000, 1]}), "raw/reviews: column 'a' has a whole number of more than .* digits"),
         (pl.DataFrame({"a": [object()]}), "raw/reviews: column 'a' holds Python objects .*such as String"),
         (pd.DataFrame({"other": [1]}), "has no column 'id'; its columns: other"),
     ],

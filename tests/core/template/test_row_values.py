@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.template.values import RowRejectedError
 
@@ -104,6 +106,45 @@ def test_bytes_can_be_decoded_to_text(tmp_path: Path) -> None:
 )
 def test_values_that_the_api_accepts_are_rendered(tmp_path: Path, body: dict[str, Any], value: Any) -> None:
     rendered(tmp_path, body, value)
+
+
+LONG = f"a whole number has more than {sys.get_int_max_str_digits()} digits, too many to print"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (content("{{ v * v }}"), CONTENT),
+        (content("{{ v * v }} items"), CONTENT),
+        (content("{{ v }}{{ v * v }}"), CONTENT),
+        (content("{{ (v * v) | string }}"), CONTENT),
+        (content(["{{ {'type': 'text', 'text': v * v} }}"]), f"{CONTENT}[0].text"),
+        (params(metadata={"user_id": "{{ v * v }}"}), "params.metadata.user_id"),
+        (params(max_tokens="{{ 0 - v * v }}"), "params.max_tokens"),
+    ],
+)
+def test_a_number_with_too_many_digits_to_print_rejects_its_row(
+    tmp_path: Path, body: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(RowRejectedError) as caught:
+        rendered(tmp_path, body, 10**4000)
+    assert caught.value.message.removesuffix(" (line 1)") == f"{field}: {LONG}"
+
+
+def test_a_column_with_a_number_that_cannot_be_printed_rejects_its_row(tmp_path: Path) -> None:
+    with pytest.raises(RowRejectedError, match=LONG):
+        rendered(tmp_path, content("= {{ v }}"), 10**5000)
+
+
+def test_an_undefined_value_within_an_object_rejects_its_row(tmp_path: Path) -> None:
+    with pytest.raises(RowRejectedError, match=r"content\[0\].text: 'dict object' has no attribute 'b'"):
+        rendered(tmp_path, content(["{{ {'type': 'text', 'text': v.b} }}"]), {"a": 1})
+
+
+@pytest.mark.parametrize("value", ["{{ 10**4500 }}", 10**4500], ids=["expression", "number"])
+def test_a_constant_with_too_many_digits_to_print_is_refused_by_name(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"messages\\[0\\].content: {LONG}"):
+        rendered(tmp_path, content(value), 1)
 
 
 def test_allow_unknown_params_accepts_new_words_but_no_other_kinds_of_values(tmp_path: Path) -> None:
