@@ -36,9 +36,11 @@ class ColumnType:
         present = values.drop_null()
         if len(present) > 0:
             self._has_values = True
-            head = present.slice(0, 100)  # the first values decide most columns
+            first, head = present[0].as_py(), present.slice(0, 100)  # the first values decide most columns
+            self._candidates = [candidate for candidate in self._candidates if PATTERNS[candidate[0]].match(first)]
             self._candidates = [candidate for candidate in self._candidates if candidate[1](head)]
-            self._candidates = [candidate for candidate in self._candidates if candidate[1](present)]
+            if len(present) > len(head):
+                self._candidates = [candidate for candidate in self._candidates if candidate[1](present)]
         self.almost.watch(values, present, {type_ for type_, _ in self._candidates})
 
     def join(self, other: ColumnType, file: str) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 import io
 import re
+from bisect import bisect_right
+from operator import itemgetter
 from typing import BinaryIO, NoReturn
 
 from batch_assets.core.dataset.bounds import COLUMNS, LINE_BYTES, long_line, too_many_columns
@@ -73,9 +75,9 @@ class CsvGuard(io.RawIOBase):
         self._buffer = bytearray()
         self._ended = False
         self._ready = memoryview(b"")
-        # The line at which the buffer starts, and the last counted position in the buffer with its line.
+        # The line at which the buffer starts, and the counted positions in the buffer with their lines, in order.
         self._line, self._ends_with_return = options.first_line, False
-        self._counted = (0, options.first_line)
+        self._counted = [(0, options.first_line)]
         self._rows = 0
         # How much of the buffer has no other quote than the one that opens a field in the first record.
         self._open: int | None = None
@@ -149,21 +151,23 @@ class CsvGuard(io.RawIOBase):
         """Remove content from the buffer."""
         self._line = self._line_at(end)
         self._ends_with_return = self._buffer[end - 1 : end] == b"\r" if end else self._ends_with_return
-        self._counted = (0, self._line)
+        self._counted = [(0, self._line)]
         del self._buffer[:end]
 
     def _line_at(self, position: int) -> int:
-        """The number of the line at a position in the buffer. Positions must not decrease."""
-        start, line = self._counted
-        if position < start:
-            start, line = 0, self._line
+        """The number of the line at a position in the buffer."""
+        # A text may name a later line before an earlier one.
+        before = bisect_right(self._counted, position, key=itemgetter(0))
+        start, line = self._counted[before - 1]
+        if start == position:
+            return line
         count = self._buffer.count
         line += count(b"\n", start, position)
         if returns := count(b"\r", start, position):
             line += returns - count(b"\r\n", max(0, start - 1), position)
         if start == 0 and position and self._ends_with_return and self._buffer.startswith(b"\n"):
             line -= 1
-        self._counted = (position, line)
+        self._counted.insert(before, (position, line))
         return line
 
     def _fail(self, position: int, problem: str) -> NoReturn:

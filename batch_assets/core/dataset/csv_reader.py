@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO, cast
 
@@ -22,12 +22,14 @@ from batch_assets.core.dataset.csv_types import with_timestamps
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.misfits import typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct, rows_at_once
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.slices import SLICE_BYTES
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 
 BLOCK_BYTES = 1 << 20  # pyarrow reads many blocks ahead
 _MAX_BLOCK_BYTES = 1 << 28  # as long as the longest row that is read
+_MANY_COLUMNS = 500
 _NAMES_REMEDY = ", or name the columns in dataset.csv.names"
 
 
@@ -244,15 +246,38 @@ class CsvReader:
 
 def _taken(rejected: dict[int, tuple[str, str]], start: int, count: int) -> dict[int, tuple[str, str]]:
     """Remove the rejects of some rows. Returns them by position from `start`."""
-    # A copy, because Arrow reads ahead in a thread of its own, and the guard adds rejects meanwhile.
-    numbers = [number for number in list(rejected) if start <= number < start + count]
-    return {number - start: rejected.pop(number) for number in numbers}
+    # Arrow reads ahead in a thread of its own, and the guard adds rejects meanwhile: so not all are looked at.
+    return {at: rejected.pop(start + at) for at in range(count) if start + at in rejected}
 
 
-def _slices(batches: Any) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
+def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in _joined(batches):
         for start in range(0, len(batch), ROWS_AT_ONCE):
             yield batch.slice(start, ROWS_AT_ONCE)
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join batches of many columns, which have few rows: every column of every batch takes time."""
+    some: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if batch.num_columns < _MANY_COLUMNS:
+            yield batch
+            continue
+        some.append(batch)
+        rows, size = rows + len(batch), size + batch.nbytes
+        if rows >= rows_at_once(batch.num_columns) or size >= SLICE_BYTES:
+            yield _as_one(some)
+            some, rows, size = [], 0, 0
+    if some:
+        yield _as_one(some)
+
+
+def _as_one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return batch
 
 
 def agree_on_types(readers: Sequence[Any], recorded: Kinds) -> dict[str, ColumnType]:

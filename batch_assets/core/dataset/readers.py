@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from hashlib import sha256
 from os import SEEK_END
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.bounds import COLUMNS, check_columns, too_many_columns
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
@@ -28,6 +28,8 @@ from batch_assets.core.dataset.rows import (
     may_hold_floats,
     own_columns,
     plain_type,
+    rows_at_once,
+    with_nulls,
 )
 from batch_assets.core.dataset.table_kinds import Read, kinds_of, read_by, readers
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
@@ -142,7 +144,7 @@ class JsonLinesReader:
         self._has_repeated_keys = True  # until the first pass has found none
         for lines in self._blocks():
             self.blank = False
-            schema = self._widen(schema, lines.objects)
+            schema = self._widen(schema, lines)
         self.schema: pa.Schema = pa.schema(
             [pa.field(f.name, f.type if self._has_a_type(f) else pa.string()) for f in schema]
         )
@@ -151,15 +153,13 @@ class JsonLinesReader:
     def _has_a_type(self, field: pa.Field) -> bool:
         return field.name not in self._text and unstorable(field.type) is None
 
-    def _widen(self, schema: pa.Schema, objects: list[dict[str, Any]]) -> pa.Schema:
-        names = dict.fromkeys(name for entry in objects for name in entry)
+    def _widen(self, schema: pa.Schema, lines: ParsedLines) -> pa.Schema:
+        """Return the columns and types that also fit some more lines."""
         fields = {field.name: field for field in schema}
-        check_columns(max(len(names), len(fields)), self.name)
-        for name in names:
+        for name, values in self._values_by_name(lines, fields).items():
             if name in self._declared:
                 fields.setdefault(name, pa.field(name, pa.string()))
                 continue
-            values = [entry.get(name) for entry in objects]
             if name in self._text:
                 self.object_keys.add_values(name, values)
                 continue
@@ -169,7 +169,10 @@ class JsonLinesReader:
                 inferred = pa.field(name, pa.array(values).type)
                 if pa.types.is_floating(inferred.type) and any(type(value) is bool for value in values):
                     raise pa.ArrowInvalid("true and false are not numbers, but Arrow reads them as such")
-                fields[name] = unified_field([fields.get(name, inferred), inferred])
+                if name not in fields:
+                    fields[name] = inferred
+                elif not fields[name].equals(inferred):
+                    fields[name] = unified_field([fields[name], inferred])
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 self._text.add(name)
                 if name in fields:
@@ -178,26 +181,44 @@ class JsonLinesReader:
                 fields[name] = pa.field(name, pa.string())
         return pa.schema(list(fields.values()))
 
-    def _blocks(self) -> Iterator[ParsedLines]:
+    def _values_by_name(self, lines: ParsedLines, known: Collection[str]) -> dict[str, list[Any]]:
+        """Return the values that the objects have for each key. A line may have keys that no other has."""
+        columns: dict[str, list[Any]] = {}
+        count = len(known)
+        for position, entry in enumerate(lines.objects):
+            for name, value in entry.items():
+                if name not in columns:
+                    columns[name] = []
+                    count += name not in known
+                columns[name].append(value)
+            if count > COLUMNS:
+                raise too_many_columns(count, lines.locations(self.name)(position))
+        return columns
+
+    def _blocks(self, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[ParsedLines]:
         parser = JsonLineParser(
             self.name, rejects=self._config.bad_rows == "reject", checks_keys=self._has_repeated_keys
         )
         with self._data.open() as file:
             for number, lines in line_blocks(file, self._data, BLOCK_BYTES):
-                for start in range(0, len(lines), ROWS_AT_ONCE):
-                    parsed = parser.parse(lines[start : start + ROWS_AT_ONCE], number + start)
+                for start in range(0, len(lines), rows_at_once):
+                    parsed = parser.parse(lines[start : start + rows_at_once], number + start)
                     if parsed.objects:
                         yield parsed
         self._has_repeated_keys = parser.has_repeated_keys
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         names = frozenset(self.schema.names)
-        for lines in self._blocks():
+        wanted = {field.name: field for field in target}
+        for lines in self._blocks(rows_at_once(len(wanted))):
             objects = lines.objects
+            # Where each line has keys of its own, most columns are null.
+            present = wanted.keys() & {name for entry in objects for name in entry}
+            some = [wanted[name] for name in wanted if name in present]
             arrays, fields = [], []
             own: dict[str, list[Any]] = {}
             unsure: set[int] = set()
-            for field in target:
+            for field in some:
                 values = [entry.get(field.name) for entry in objects]
                 type_ = self.schema.field(field.name).type if field.name in names else field.type
                 if pa.types.is_nested(type_) and pa.types.is_string(field.type):
@@ -208,7 +229,7 @@ class JsonLinesReader:
                 fields.append(pa.field(field.name, type_))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
             misfits = Misfits(self._config, lines.locations(self.name))
-            table = conform(batch, target, self.name, misfits)
+            table = with_nulls(conform(batch, pa.schema(some), self.name, misfits), target, len(objects))
             rejects = misfits.rejects | lines.broken
             rows = Rows(table, rejects, has_json_numbers=True, present=objects)
             written = {position: as_written(lines.line(position)) for position in unsure - lines.broken.keys()}

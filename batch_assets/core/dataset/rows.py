@@ -23,6 +23,12 @@ from batch_assets.core.io.parquet import unknown_zone, unstorable
 from batch_assets.core.io.slices import SLICE_ROWS
 
 ROWS_AT_ONCE = SLICE_ROWS
+_VALUES_AT_ONCE = 2_000_000
+
+
+def rows_at_once(columns: int) -> int:
+    """Return the most rows of a slice, such that many columns need no more memory than many rows."""
+    return max(1, min(ROWS_AT_ONCE, _VALUES_AT_ONCE // max(1, columns)))
 
 
 class OwnColumn(NamedTuple):
@@ -185,6 +191,27 @@ def conform(
                 raise DatasetError(problem) from None
             arrays.append(misfit(column, wanted))
     return pa.RecordBatch.from_arrays(arrays, schema=target)
+
+
+def with_nulls(batch: pa.RecordBatch, target: pa.Schema, rows: int) -> pa.RecordBatch:
+    """Return rows with the columns of `target`. Those that `batch` lacks are null.
+
+    Args:
+        batch: The rows, with columns of `target` in its order.
+        target: The columns.
+        rows: The number of rows.
+    """
+    if batch.num_columns == len(target):
+        return batch
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    nulls: dict[pa.DataType, pa.Array] = {}
+    for field_ in target:
+        if field_.name not in columns:
+            type_ = field_.type
+            if type_ not in nulls:
+                nulls[type_] = pa.nulls(rows, type_)
+            columns[field_.name] = nulls[type_]
+    return pa.RecordBatch.from_arrays([columns[name] for name in target.names], schema=target)
 
 
 def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> dict[str, list[Any] | OwnColumn]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +17,9 @@ import pytest
 
 from batch_assets.core.dataset import csv_opening, data_file, lines
 from batch_assets.core.dataset.bounds import COLUMNS
+from batch_assets.core.dataset.csv_checks import GuardOptions
+from batch_assets.core.dataset.csv_dialect import Dialect
+from batch_assets.core.dataset.csv_guard import CsvGuard
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
@@ -39,7 +44,8 @@ fields = {
 pipeline = load_pipeline(fields, folder=Path(sys.argv[1]), source="asked/defs.yaml")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    rows = sum(len(rows.table) for rows in Dataset(pipeline).rows(["k"]))
+    dataset = Dataset(pipeline)
+    rows = sum(len(rows.table) for rows in dataset.rows(sys.argv[3:] or dataset.schema.names))
     print(f"{rows} rows")
 except DatasetError as error:
     print(error)
@@ -70,12 +76,56 @@ def test_a_line_without_end_is_refused_in_seconds_and_bounded_memory(
 ) -> None:
     with (tmp_path / name).open("wb") as file:
         file.writelines(_long_line(head, megabytes, tail, compressed=name.endswith("gz")))
-    command = [sys.executable, "-c", _MEASURED, str(tmp_path), name]
+    text, peak = _measured(tmp_path, name, "k")
+    assert f"dataset.path: {tmp_path}/{name}, line {line}: the line is longer than 256 MB" in text
+    assert peak < 600
+
+
+def _measured(folder: Path, name: str, *columns: str) -> tuple[str, int]:
+    """Read a file in a process of its own. Returns what it prints, and the peak of its memory in MB."""
+    command = [sys.executable, "-c", _MEASURED, str(folder), name, *columns]
     text, peak = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=60
     ).stdout.splitlines()
-    assert f"dataset.path: {tmp_path}/{name}, line {line}: the line is longer than 256 MB" in text
-    assert int(peak) < 600
+    return text, int(peak)
+
+
+def test_lines_with_keys_of_their_own_take_seconds_and_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"k":1}\n' + "".join(f'{{"k{number}":1}}\n' for number in range(4000)))
+    text, peak = _measured(tmp_path, "a.jsonl")
+    assert text == "4001 rows"
+    assert peak < 120
+
+
+def test_the_line_with_one_column_too_many_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"k{number}":1}}\n' for number in range(COLUMNS + 2000)))
+    with pytest.raises(DatasetError, match=r"a\.jsonl, line 10001: 10,001 columns; a dataset may have 10,000"):
+        read(tmp_path, "a.jsonl")
+
+
+def _seconds(rows: int) -> float:
+    """Return the time to check a file in which every second line has a quote that swallows the next."""
+    content = io.BytesIO(b"id,t\n" + b'1,"a\n2,b"\n' * rows)
+    before = process_time()
+    guard = CsvGuard(content, Dialect(b",", b'"', b""), GuardOptions(name="a.csv", encoding="utf-8", rejects=True))
+    while guard.read(1 << 20):
+        pass
+    assert len(guard.rejected) == rows
+    assert guard.rejected[2 * rows - 2][1].startswith(f"a.csv, line {2 * rows}: the quoted field that opens here")
+    return process_time() - before
+
+
+def test_the_time_for_broken_quotes_grows_with_the_file() -> None:
+    assert _seconds(40_000) < 16 * _seconds(5_000)  # 8 times as many; with the square it was 30
+
+
+def test_rows_of_many_columns_are_joined_and_keep_their_order(tmp_path: Path) -> None:
+    names, values = ",".join(f"c{number}" for number in range(2000)), ",".join(["1"] * 1998)
+    rows = "".join(f"{number},{'x' if number == 900 else 2},{values}\n" for number in range(1000))
+    (tmp_path / "a.csv").write_text(f"{names}\n{rows}")
+    table = read(tmp_path, "a.csv")
+    assert table["c0"].to_pylist() == list(range(1000))
+    assert table["c1"].to_pylist() == ["x" if number == 900 else "2" for number in range(1000)]
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
@@ -108,7 +158,8 @@ def _wide(folder: Path, name: str, count: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "where"), [("a.csv", r"a\.csv, line 1"), ("a.jsonl", r"a\.jsonl"), ("a.parquet", r"a\.parquet")]
+    ("name", "where"),
+    [("a.csv", r"a\.csv, line 1"), ("a.jsonl", r"a\.jsonl, line 1"), ("a.parquet", r"a\.parquet")],
 )
 def test_too_many_columns_are_refused_and_the_most_are_read(tmp_path: Path, name: str, where: str) -> None:
     count = 100_000 if name != "a.parquet" else COLUMNS + 1
