@@ -13,6 +13,7 @@ from batch_assets.core.dataset.wide_encodings import wide_encoding
 from batch_assets.core.errors import DatasetError
 
 _HEAD_BYTES = 4096
+_SHORT = 4096
 
 
 def line_blocks(file: BinaryIO, data: DataFile, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -34,22 +35,34 @@ def line_blocks(file: BinaryIO, data: DataFile, block_bytes: int) -> Iterator[tu
     pieces: list[bytes] = []  # of the last line so far
     block = _first_block(file, data, block_bytes)
     while block:
+        # Blank lines are counted, not split: a small compressed file may have hundreds of millions.
+        if size < _SHORT and not b"".join(pieces).strip() and (blank := _blank_at_start(block)):
+            number += block.count(b"\n", 0, blank)
+            pieces, size, block = [], 0, block[blank:] or file.read(block_bytes)
+            continue
         if (end := block.find(b"\n")) < 0:
             pieces.append(block)
             size += len(block)
         else:
             pieces.append(block[:end])
-            lines = [b"".join(pieces), *block[end + 1 :].split(b"\n")]
             size += end
             if size <= LINE_BYTES:
-                pieces = [lines.pop()]
+                blank = block.find(b"\n", len(block.rstrip())) + 1 or len(block)
+                last = max(blank, block.rfind(b"\n") + 1)
+                lines = [b"".join(pieces), *block[end + 1 : blank].split(b"\n")]
+                pieces = [lines.pop() + block[last:]]
                 size = len(pieces[0])
                 yield number, lines
-                number += len(lines)
+                number += len(lines) + block.count(b"\n", blank, last)
         if size > LINE_BYTES:
             raise long_line(name, number, "One JSON object per line is expected")
         block = file.read(block_bytes)
     yield number, [b"".join(pieces)]
+
+
+def _blank_at_start(block: bytes) -> int:
+    """Return the size of the blank lines at the start of a block."""
+    return block.rfind(b"\n", 0, len(block) - len(block.lstrip())) + 1
 
 
 def _first_block(file: BinaryIO, data: DataFile, block_bytes: int) -> bytes:
