@@ -126,6 +126,17 @@ def _check_functions(query: str, code: str) -> None:
         raise DatasetError(f"the query has {runs[1]}(), which runs another text: write that text as the query")
 
 
+def without_end(query: str, database: str) -> str:
+    """Return a query that reads without the semicolon that may end it.
+
+    Args:
+        query: See `check_reads`, which accepts it.
+        database: See `check_reads`.
+    """
+    tokens = re.compile(f"{_tokens(database).pattern}|(?P<end>;)", re.DOTALL)
+    return tokens.sub(lambda match: "" if match.lastgroup == "end" else match[0], query)
+
+
 def _code(query: str, database: str) -> str:
     """Return a query in lower case, without comments and with `''` for each literal and quoted name."""
     if database in _MYSQL and re.search(r"/\*M?!", query):

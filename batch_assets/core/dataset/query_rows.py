@@ -16,6 +16,7 @@ from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
 from batch_assets.core.dataset.query_parameters import with_partition
+from batch_assets.core.dataset.query_values import DuckdbValues, refuse_on_connect
 from batch_assets.core.dataset.rows import Rows, own_columns
 from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import DatasetError
@@ -123,12 +124,10 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
         raise DatasetError(
             f"the environment variable {variable} cannot be used: {error_text(error, url)}"
         ) from None
+    refuse_on_connect(engine)
     try:
         with reading(engine) as connection:
-            streaming = connection.execution_options(stream_results=True)
-            if isinstance(query, sa.TextClause):
-                return _spooled(streaming.execute(query))
-            return _spooled(streaming.execution_options(no_parameters=True).exec_driver_sql(query))
+            return _fetched(connection, query)
     except sa.exc.SQLAlchemyError as error:
         raise DatasetError(f"the database of {variable} refused: {error_text(error, url)}") from None
     except (ValueError, OverflowError) as error:  # from the driver, for example for a date in the year 10000
@@ -138,9 +137,26 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
         engine.dispose()
 
 
-def _spooled(result: sa.CursorResult[Any]) -> Spool:
+def _fetched(connection: sa.Connection, query: str | sa.TextClause) -> Spool:
+    streaming = connection.execution_options(stream_results=True)
+    if isinstance(query, sa.TextClause):
+        result = streaming.execute(query)
+    else:
+        result = streaming.execution_options(no_parameters=True).exec_driver_sql(query)
     if not result.returns_rows:
         raise DatasetError("the statement returns no rows: give a query")
+    values = DuckdbValues(result) if connection.dialect.name == "duckdb" else None
+    spool = _spooled(result, values)
+    try:
+        if values is not None:
+            values.check(connection, query)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _spooled(result: sa.CursorResult[Any], values: DuckdbValues | None) -> Spool:
     names = list(result.keys())
     _check_names(names)
     spool = Spool(names)
@@ -148,6 +164,8 @@ def _spooled(result: sa.CursorResult[Any]) -> Spool:
         at_once = _FIRST_FETCH
         while rows := result.fetchmany(at_once):
             spool.add(rows)
+            if values is not None:
+                values.watch(rows)
             fitting = _BYTES_AT_ONCE * len(rows) // max(1, _size_of(rows))
             at_once = max(1, min(2 * at_once, _ROWS_AT_ONCE, fitting))
     except BaseException:

@@ -270,6 +270,87 @@ def test_a_value_that_python_cannot_represent_is_explained(tmp_path: Path, postg
         read(tmp_path, _query("select date '10000-01-01' as d"))
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("'infinity'::date", "infinity is an infinite date"),
+        ("'-infinity'::timestamp", "-infinity is an infinite date"),
+        ("'infinity'::timestamptz", "infinity is an infinite date"),
+        ("array['infinity'::date]", "infinity is an infinite date"),
+        ("'[2024-01-01,infinity)'::daterange", "infinity is an infinite date"),
+        ("interval '1 year 2 months'", "1 year 2 mons is an interval of months or years"),
+        ("'24:00'::time", "24:00:00 is the time 24:00"),
+    ],
+)
+def test_a_value_that_psycopg2_would_change_is_refused(
+    tmp_path: Path, postgres: str, value: str, problem: str
+) -> None:
+    with pytest.raises(DatasetError, match=f"Python cannot represent: {problem}.*; cast it to text in the query"):
+        read(tmp_path, _query(f"select {value} as v"))
+
+
+def test_other_values_of_these_types_arrive_from_postgresql(tmp_path: Path, postgres: str) -> None:
+    sql = "select '9999-12-31'::date as d, '23:59'::time as t, interval '40 days' as i, array['00:01'::time] as a"
+    assert read(tmp_path, _query(sql)).drop(["row_number"]).to_pylist() == [
+        {"d": dt.date(9999, 12, 31), "t": dt.time(23, 59), "i": "40 days, 0:00:00", "a": '["00:01:00"]'}
+    ]
+
+
+@pytest.fixture
+def duckdb_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty DuckDB file that WAREHOUSE_URL names."""
+    engine = sa.create_engine(f"duckdb:///{tmp_path}/facts.duckdb")
+    engine.connect().close()
+    engine.dispose()
+    monkeypatch.setenv("WAREHOUSE_URL", "duckdb:///facts.duckdb")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("'infinity'::date", "an infinite date"),
+        ("'-infinity'::timestamp", "an infinite date"),
+        ("'infinity'::timestamptz", "an infinite date"),
+        ("'-infinity'::timestamp_s", "an infinite date"),
+        ("'infinity'::timestamp_ns", "an infinite date"),
+        ("timestamp_ns '2024-01-01 00:00:00.000000001'", ".* a time with nanoseconds"),
+        ("'10:00:00.000000001'::time_ns", "a time with nanoseconds"),
+        ("interval '-1 month'", "an interval of months or years"),
+    ],
+)
+@pytest.mark.usefixtures("duckdb_file")
+def test_a_value_that_the_driver_of_duckdb_would_change_is_refused(
+    tmp_path: Path, value: str, problem: str
+) -> None:
+    query = f'from (select 1 as a, null as v union all select 2, {value}) select v as "the ""v" order by a; -- %'
+    with pytest.raises(DatasetError, match=f"column 'the \"v' of the query has {problem}.*; cast it to text"):
+        read(tmp_path, _query(query))
+
+
+@pytest.mark.usefixtures("duckdb_file")
+def test_other_values_of_these_types_arrive_from_duckdb(tmp_path: Path) -> None:
+    sql = """select '9999-12-31'::date as d, timestamp_ns '2024-01-01 00:00:00.000001' as t,
+        interval '40 days' as i, '9999-12-31 23:59:59.999999'::timestamp as e where strftime(d, '%Y') = '9999'"""
+    assert read(tmp_path, _query(sql)).drop(["row_number"]).to_pylist() == [
+        {
+            "d": dt.date(9999, 12, 31),
+            "t": dt.datetime(2024, 1, 1, 0, 0, 0, 1),
+            "i": "40 days, 0:00:00",
+            "e": dt.datetime.max,
+        }
+    ]
+
+
+@pytest.mark.usefixtures("duckdb_file")
+def test_an_infinite_date_of_a_partition_is_refused(tmp_path: Path) -> None:
+    sql = "select 'infinity'::date as d, 'a::b' as t where :partition = 'de' and 1::int = 1"
+    pipeline = make_pipeline(tmp_path, _query(sql), partitions={"static": ["de", "fr"]}, params=params("{{ d }}"))
+    with pytest.raises(DatasetError, match="column 'd' of the query has an infinite date"):
+        Dataset(pipeline, partition="de")
+    with Dataset(pipeline, partition="fr") as dataset:
+        assert not list(dataset.rows(["d"]))
+
+
 def test_an_error_names_the_unset_variable_or_missing_file_and_no_file_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
