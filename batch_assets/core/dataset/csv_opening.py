@@ -113,7 +113,7 @@ def _encoding(head: bytes, stated: str) -> str:
             f"line 1: the file {finding} {other.upper()}, but dataset.csv.encoding is {stated}; write "
             f"{other}{', or leave it out' if other == 'utf-8' else ''}"
         )
-    if is_utf8(head) and has_one_byte_a_character(stated):
+    if has_one_byte_a_character(stated) and is_utf8(head, stated):
         raise _OtherEncodingError(
             f"line 1: the file is UTF-8, but dataset.csv.encoding is {stated}, in which its text would be other "
             "characters; leave it out"

@@ -17,6 +17,13 @@ _MARKS = {
 }
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _LEAST_PROOFS = 2
+# UTF-8 that is no word in a Latin encoding: a capital or a symbol after a small letter (`ZoÃ«`) or a typographic
+# quote (`â€œ`), a capital and a symbol twice (`Å¡Å¥`), or a word like `Ã‰tat`.
+_NO_LATIN_WORD = re.compile(
+    rb"(?<=[a-z])[\xc2-\xc5][\x80-\xbf]|\xe2\x80[\x80-\xbf]|(?:[\xc3-\xc5][\x80-\xbf]){2}"
+    rb"|(?<![A-Za-z\x80-\xff])\xc3[\x80-\x9f](?=[a-z])"
+)
+_CAPITALS = ("Ã", "Ă")
 _LEAST_OF_UTF32 = 12
 # The characters that almost every table or JSON text has.
 _PUNCTUATION = b'\t\n\r ",;:'
@@ -57,9 +64,22 @@ def marked_encoding(head: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
 
 
-def is_utf8(head: bytes) -> bool:
-    """Whether the characters beyond ASCII prove that a text is UTF-8: in another encoding, few are valid UTF-8."""
-    return len(_BEYOND_ASCII.findall(head)) >= _LEAST_PROOFS and _decoded(head, "utf-8") is not None
+def is_utf8(head: bytes, stated: str) -> bool:
+    """Whether the characters beyond ASCII prove that a text is UTF-8: in another encoding, few are valid UTF-8.
+
+    Args:
+        head: The beginning of the text.
+        stated: The encoding that the pipeline file names.
+    """
+    if len(_BEYOND_ASCII.findall(head)) < _LEAST_PROOFS and not (
+        _is_latin(stated) and _NO_LATIN_WORD.search(head) is not None
+    ):
+        return False
+    return _decoded(head, "utf-8") is not None
+
+
+def _is_latin(encoding: str) -> bool:
+    return b"\xc3".decode(encoding, "replace") in _CAPITALS
 
 
 def has_one_byte_a_character(encoding: str) -> bool:

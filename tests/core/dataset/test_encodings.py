@@ -98,9 +98,18 @@ def test_utf_8_is_not_read_as_another_encoding(tmp_path: Path, stated: str) -> N
         read(tmp_path, {"path": "a.csv", "csv": {"encoding": stated}})
 
 
+@pytest.mark.parametrize("stated", ["cp1252", "latin-1", "iso8859-15", "cp1250"])
+@pytest.mark.parametrize("word", ["Zoë", "Straße", "Über", "Été", "a “quote", "1 – 2", "Kraków", "šťáva"])
+def test_one_word_proves_utf_8_if_it_is_none_in_a_latin_encoding(tmp_path: Path, stated: str, word: str) -> None:
+    (tmp_path / "a.csv").write_text(f"id,text\n1,{word}\n2,plain\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"a\.csv: line 1: the file is UTF-8, but dataset\.csv\.encoding is"):
+        read(tmp_path, {"path": "a.csv", "csv": {"encoding": stated}})
+
+
 @pytest.mark.parametrize(
     ("encoding", "text"),
     [
+        ("cp1252", "NESTLÉ®"), ("cp1252", "CAFÉ»"), ("cp1252", "AMANHÃ…"), ("latin-1", "naïve"), ("cp1252", "«à"),
         ("cp1252", "größe € naïve Ärger"), ("latin-1", "é"), ("cp1251", "русский текст и ещё"),
         ("cp874", "ภาษาไทย เขียน"), ("koi8-r", "русский текст"), ("cp866", "русский ТЕКСТ арбуз"),
         ("cp1253", "ελληνικά"), ("cp437", "naïve É"),
