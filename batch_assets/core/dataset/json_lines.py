@@ -197,7 +197,7 @@ def _problem(line: bytes, error: ValueError) -> str:
             f"the line ends within the object: it is cut off, or the object has several lines; {_ONE_OBJECT}, as "
             "jq -c . writes them"
         )
-    return f"not valid JSON: {error.msg} at column {error.colno}"
+    return f"not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
 
 
 def _no_number(name: str) -> NoReturn:

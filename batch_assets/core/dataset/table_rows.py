@@ -154,8 +154,19 @@ def _arrow(value: Any, origin: str) -> tuple[pa.Table, frozenset[str]]:
         if hasattr(value, "__arrow_c_stream__"):
             return pa.table(value), frozenset()
     except ARROW_ERRORS as error:
-        raise DatasetError(f"{origin} cannot be converted to a table: {error}") from None
+        subject = f"{origin}{_refused_column(value)}"
+        raise DatasetError(f"{subject} cannot be converted to a table: {error}") from None
     raise DatasetError(f"{origin} has a value of the type {type(value).__name__}: it must be {_SUPPORTED}")
+
+
+def _refused_column(value: Any) -> str:
+    """Name the first column of a polars DataFrame that Arrow refuses, as the end of a subject; "" if unknown."""
+    for name, type_ in value.schema.items() if hasattr(value, "collect_schema") else ():
+        try:
+            pa.table(value.select(name))
+        except ARROW_ERRORS:
+            return f": column {name!r} of the type {type_}"
+    return ""
 
 
 def _with_index(frame: Any) -> Any:

@@ -109,7 +109,8 @@ def _as_text(error: ErrorDetails) -> str:
         quotes = "" if isinstance(value, Mapping | list) or value is None else "; put it in quotes if it is one"
         return f"give a text, not {_shown(value)}{quotes}"
     if kind == "literal_error":
-        return f"give one of {error['ctx']['expected']}, not {_shown(value)}"
+        quoted = " in quotes; without quotes, it gives no value" if value == "null" else ""
+        return f"give one of {error['ctx']['expected']}, not {_shown(value)}{quoted}"
     return error["msg"].removeprefix("Value error, ")
 
 

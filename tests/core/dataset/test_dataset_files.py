@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import ConfigError, DatasetError
 
 from ..support import World, make_pipeline, params, read
 
@@ -222,3 +222,14 @@ def test_the_row_number_can_be_the_only_requested_column(tmp_path: Path) -> None
     (tmp_path / "b.jsonl").write_text('{"a":1}\n')
     pq.write_table(pa.table({"a": ["z"]}), tmp_path / "c.parquet")
     assert read(tmp_path, "[abc].*", ["row_number"])["row_number"].to_pylist() == [0, 1, 2, 3]
+
+
+def test_null_in_quotes_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing_columns: give one of 'refuse', not null in quotes"):
+        make_pipeline(tmp_path, {"path": "a.csv", "missing_columns": "null"})
+
+
+def test_a_control_character_in_json_has_one_place(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a":"\x01"}\n')
+    with pytest.raises(DatasetError, match=r"Invalid control character at column 7$"):
+        read(tmp_path, "a.jsonl")

@@ -101,6 +101,7 @@ def test_keys_are_counted_rightly_whatever_the_texts_hold() -> None:
         (b'{"a":1e999}', "the number 1e999 is too large for a double"),
         (b'{"a":' + b"9" * 5000 + b"}", "not valid JSON: a number has too many digits"),
         (b"{1:2}", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
+        (b'{"a":"\x01"}', "not valid JSON: Invalid control character at column 7"),
         (b'{"a":1,}', "not valid JSON: "),
         (b'{"a":[1,]}', "not valid JSON: "),
         (
