@@ -15,10 +15,11 @@ from typing import Any
 Kinds = dict[str, dict[str, Any]]
 """The kinds of columns by their name, for each group of rows that have their kinds in common: all CSV files (CSV),
 all Parquet files (PARQUET), one Parquet file that differs from the others, or a table in memory (TABLE). CONTENTS
-has no kinds: it has the digest of each such Parquet file by its group, so that a renamed file is found."""
+has no kinds: it has the digest of each such Parquet file by its group, so that a renamed file is found. Nor has
+FILES: it has the Parquet files that are on record, by digests of their names, if they have objects."""
 
 CSV, PARQUET, TABLE = "csv", "parquet", "table"
-CONTENTS = "parquet contents"
+CONTENTS, FILES = "parquet contents", "parquet files"
 
 
 def updated(recorded: Kinds, inferred: Kinds, declared: Collection[str]) -> Kinds:

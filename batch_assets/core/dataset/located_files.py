@@ -30,6 +30,7 @@ class LocatedFiles:
     Attributes:
         path: As given.
         fs: The fsspec file system.
+        is_file: Whether the path is a single file.
         is_folder: Whether the path is a folder. Its subfolders count too.
         folder: The folder itself, or the folder of the file, or the part of a glob before the first wildcard.
     """
@@ -42,14 +43,14 @@ class LocatedFiles:
         except (ImportError, ValueError, FileNotFoundError) as error:  # no driver, or no such protocol or archive
             raise DatasetError(f"{path} cannot be opened: {error}") from None
         self.fs.invalidate_cache()  # fsspec would return the listing from this process's first look
-        self._is_file = bool(self.fs.isfile(self._root))
-        self.is_folder = not self._is_file and bool(self.fs.isdir(self._root))
+        self.is_file = bool(self.fs.isfile(self._root))
+        self.is_folder = not self.is_file and bool(self.fs.isdir(self._root))
         self.folder: str = self._root.rstrip("/") if self.is_folder else self._fixed_folder()
 
     def _fixed_folder(self) -> str:
         parts = self._root.split("/")[:-1]
         fixed = next((at for at, part in enumerate(parts) if GLOB & set(part)), len(parts))
-        return "/".join(parts[: len(parts) if self._is_file else fixed])
+        return "/".join(parts[: len(parts) if self.is_file else fixed])
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file by its name, in path order, without hidden files.
@@ -65,7 +66,7 @@ class LocatedFiles:
         Raises:
             DatasetError: See `sizes`.
         """
-        if self._is_file:
+        if self.is_file:
             return {self._root: self.fs.info(self._root)}
         if self.is_folder:
             infos = self._find()

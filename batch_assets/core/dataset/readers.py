@@ -34,7 +34,7 @@ from batch_assets.core.dataset.rows import (
 from batch_assets.core.dataset.table_kinds import Read, kinds_of, read_by, readers
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.io.parquet import open_parquet, unstorable
+from batch_assets.core.io.parquet import beyond_int64, open_parquet, unstorable
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
@@ -68,7 +68,11 @@ class FileReader(Protocol):
 
 
 class ParquetReader:
-    """A Parquet file, read in small pieces so that a huge row group needs little memory."""
+    """A Parquet file, read in small pieces so that a huge row group needs little memory.
+
+    Attributes:
+        beyond_int64: The columns with whole numbers that may be too large for int64.
+    """
 
     blank = False
     has_fixed_columns = True
@@ -85,6 +89,7 @@ class ParquetReader:
             self._readers: dict[str, Read] = {}
             self.object_keys = ObjectKeys()
             self.object_keys.add_schema(self.schema)
+            self.beyond_int64 = beyond_int64(parquet)
 
     def content_digest(self) -> str:
         """Return a digest of what tells the file from others whatever its name is: its footer and its size."""

@@ -246,7 +246,25 @@ def cast_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_) and unstorable(column.type) is not None:
         values = shown_values(column, pa.field("", column.type))
         return pa.array([json_text(value) for value in values], type_)
-    return by_value(column, type_) if goes_by_value(column.type) else column.cast(type_)
+    if goes_by_value(column.type):
+        return by_value(column, type_)
+    try:
+        return column.cast(type_)
+    except pa.ArrowInvalid:
+        if (exact := _exact_floats(column, type_)) is None:
+            raise
+        return exact
+
+
+def _exact_floats(column: pa.Array, type_: pa.DataType) -> pa.Array | None:
+    """Return integers as floats; `None` if one would change. Arrow casts none beyond 2^53, also powers of two."""
+    if not (pa.types.is_integer(column.type) and pa.types.is_floating(type_)):
+        return None
+    floats = column.cast(type_, safe=False)
+    end = 2.0**64 if column.type == pa.uint64() else 2.0**63
+    are_in_range = pa.compute.less(floats.cast(pa.float64()), end)
+    is_exact = pa.compute.and_(are_in_range, pa.compute.equal(floats.cast(column.type, safe=False), column))
+    return floats if pa.compute.all(is_exact).as_py() is not False else None
 
 
 def _in_utc(type_: pa.DataType) -> pa.DataType:

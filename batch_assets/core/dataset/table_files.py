@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.dataset.column_kinds import CONTENTS, CSV, PARQUET, Kinds, is_same, of_group, usual_kinds
+from batch_assets.core.dataset.column_kinds import (
+    CONTENTS,
+    CSV,
+    FILES,
+    PARQUET,
+    Kinds,
+    is_same,
+    of_group,
+    usual_kinds,
+)
 from batch_assets.core.dataset.csv_cells import csv_kind
 from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.dataset.data_file import DataFile
@@ -18,6 +29,8 @@ from batch_assets.core.dataset.moved_files import named_as_now
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.readers import FileReader, ParquetReader, known_endings, reader_class
 from batch_assets.core.dataset.rows import Rows
+from batch_assets.core.dataset.table_kinds import has_keys, with_own_keys
+from batch_assets.core.dataset.unified_types import holding_all
 from batch_assets.core.dataset.wide_objects import unified_field
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.parquet import has_many_leaves
@@ -62,9 +75,11 @@ class TableFiles:
             _check_related(self._readers)
         digests = {self._group(reader): reader.content_digest for reader in self._parquet_readers}
         self.recorded = named_as_now(recorded, digests)
+        self._of_new_files: dict[str, dict[str, Any]] = {}
         self._read_as_recorded()
         self._csv_types = agree_on_types(self._readers, recorded)
-        self.schema = _unified([reader.schema for reader in self._readers])
+        beyond = frozenset(name for reader in self._parquet_readers for name in reader.beyond_int64)
+        self.schema = _unified([reader.schema for reader in self._readers], beyond)
         self.object_keys = ObjectKeys()
         for reader in self._readers:
             self.object_keys.add(reader.object_keys)
@@ -73,8 +88,17 @@ class TableFiles:
     def _read_as_recorded(self) -> None:
         """Read each Parquet file by the kinds on record: its own, or those that most files have."""
         usual = of_group(self.recorded, PARQUET, self._declared)
+        known = self.recorded.get(FILES)
         for reader in self._parquet_readers:
-            own = of_group(self.recorded, self._group(reader), self._declared)
+            group = self._group(reader)
+            if known is not None and _digest(group) not in known and group not in self.recorded:
+                self._of_new_files[group] = {
+                    name: kind
+                    for name in usual.keys() & reader.kinds.keys()
+                    if has_keys(usual[name])
+                    and not is_same(kind := with_own_keys(usual[name], reader.kinds[name]), usual[name])
+                }
+            own = of_group(self.recorded, group, self._declared) | self._of_new_files.get(group, {})
             reader.adopt(usual | own)
 
     @property
@@ -97,8 +121,10 @@ class TableFiles:
                 name: kind
                 for name, kind in columns.items()
                 if name not in recorded and not is_same(kind, usual[name])
-            }
-        own = {group for group, columns in kinds.items() if columns} | self.recorded.keys()
+            } | self._of_new_files.get(group, {})
+        if not self._located.is_file and any(map(has_keys, usual.values())):
+            kinds[FILES] = {_digest(group): True for group, _ in files}
+        own = {group for group, columns in kinds.items() if columns and group != FILES} | self.recorded.keys()
         kinds[CONTENTS] = {
             group: reader.content_digest()
             for reader in self._parquet_readers
@@ -157,6 +183,10 @@ class TableFiles:
         """Do nothing: there are no temporary files."""
 
 
+def _digest(group: str) -> str:
+    return sha256(group.encode()).hexdigest()[:12]
+
+
 def _reader(file: DataFile, config: DatasetConfig) -> FileReader:
     make_reader = reader_class(file)
     if make_reader is None:
@@ -203,13 +233,14 @@ def _check_related(readers: Sequence[FileReader]) -> None:
             )
 
 
-def _unified(schemas: list[pa.Schema]) -> pa.Schema:
+def _unified(schemas: list[pa.Schema], beyond_int64: Collection[str]) -> pa.Schema:
     try:
         unified = pa.unify_schemas(schemas, promote_options="permissive")
+        unified = holding_all(unified, schemas, beyond_int64)
         if len(schemas) > 1 and any(has_many_leaves(field.type) for field in unified):
             raise pa.ArrowInvalid("the objects of a column have too many different fields")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        unified = pa.schema(_as_text_where_mixed(schemas))
+        unified = pa.schema(_as_text_where_mixed(schemas, beyond_int64))
     # A column without values is text.
     nulls = [position for position, field in enumerate(unified) if pa.types.is_null(field.type)]
     for position in nulls:
@@ -217,13 +248,14 @@ def _unified(schemas: list[pa.Schema]) -> pa.Schema:
     return unified.remove_metadata()
 
 
-def _as_text_where_mixed(schemas: list[pa.Schema]) -> list[pa.Field]:
+def _as_text_where_mixed(schemas: list[pa.Schema], beyond_int64: Collection[str]) -> list[pa.Field]:
     """The columns of all files. A column whose types in the files do not go together is text."""
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     fields = []
     for name in names:
         try:
-            fields.append(unified_field([schema.field(name) for schema in schemas if name in schema.names]))
+            field = unified_field([schema.field(name) for schema in schemas if name in schema.names])
+            fields.append(holding_all(pa.schema([field]), schemas, beyond_int64).field(0))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             fields.append(pa.field(name, pa.string()))
     return fields

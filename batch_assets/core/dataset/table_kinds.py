@@ -85,6 +85,28 @@ def kinds_of(schema: pa.Schema) -> dict[str, Any]:
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
+def has_keys(kind: Any) -> bool:
+    """Whether values of a kind are objects or lists of them, so that each file has keys of its own."""
+    return isinstance(kind, dict) or (isinstance(kind, list) and has_keys(kind[-1]))
+
+
+def with_own_keys(recorded: Any, now: Any) -> Any:
+    """Return the kind by which a new file is read: as on record, but objects have the keys of the file.
+
+    Args:
+        recorded: The kind on record.
+        now: The kind of the column in the file.
+    """
+    if isinstance(recorded, dict) and isinstance(now, dict):
+        return {
+            name: with_own_keys(recorded[name], inner) if name in recorded else inner
+            for name, inner in now.items()
+        }
+    if isinstance(recorded, list) and isinstance(now, list) and recorded[0] == now[0]:
+        return [now[0], with_own_keys(recorded[-1], now[-1])]
+    return recorded
+
+
 def kind_of_objects(values: Iterable[Any]) -> str | None:
     """Return the kind of the numbers in a column of Python objects; `None` if there are none."""
     kinds = {

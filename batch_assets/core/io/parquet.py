@@ -187,3 +187,21 @@ def with_columns(table: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Tab
         if name not in table.column_names:
             table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
     return table.select(names)
+
+
+def beyond_int64(file: pq.ParquetFile) -> frozenset[str]:
+    """Return the columns of uint64 with a number that int64 cannot hold, or whose largest number is not stored."""
+    columns = {field.name for field in file.schema_arrow if field.type == pa.uint64()}
+    beyond = set()
+    for position in range(file.metadata.num_columns) if columns else ():
+        name = file.metadata.schema.column(position).path
+        if name in columns and any(_is_beyond(file, group, position) for group in range(file.num_row_groups)):
+            beyond.add(name)
+    return frozenset(beyond)
+
+
+def _is_beyond(file: pq.ParquetFile, group: int, position: int) -> bool:
+    statistics = file.metadata.row_group(group).column(position).statistics
+    if statistics is None or not statistics.has_min_max:
+        return file.metadata.row_group(group).num_rows > 0 and (statistics is None or statistics.num_values > 0)
+    return bool(statistics.max > 2**63 - 1)

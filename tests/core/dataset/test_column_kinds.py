@@ -20,7 +20,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
 
-from ..support import World, make_pipeline, params
+from ..support import World, make_pipeline, params, read
 
 
 def prompts(pipeline: Pipeline, recorded: Kinds | None = None, table: Any = None) -> tuple[list[str], Kinds]:
@@ -367,3 +367,58 @@ def test_the_next_build_sends_only_the_new_row(world: World) -> None:
     path.write_text("id,stars\nc,n/a\na,1\n")
     report = world.build(pipeline)
     assert (report.in_flight, report.written) == (2, 0)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_objects_of_a_new_file_have_the_keys_of_that_file(tmp_path: Path, is_reversed: bool) -> None:
+    folder, pipeline = tmp_path / "days", make_pipeline(tmp_path, "days", params=params("{{ v | tojson }}"))
+    folder.mkdir()
+    files: list[tuple[Any, str]] = [
+        ([{"a": 1, "b": None}], '{"a": 1, "b": null}'),
+        ([{"a": 1, "c": 2}], '{"a": 1, "c": 2}'),
+        ([{"a": 1}], '{"a": 1}'),
+    ]
+    found, recorded = [], None
+    for day, (values, prompt) in enumerate(reversed(files) if is_reversed else files):
+        column = pa.array(values, pa.struct([(name, pa.int64()) for name in values[0]]))
+        lists = pa.array([[value] for value in values], pa.list_(column.type))
+        pq.write_table(pa.table({"v": column, "l": lists}), folder / f"{day}.parquet")
+        found.append(prompt)
+        for _ in range(2):  # also once it is on record
+            after, recorded = prompts(pipeline, recorded)
+            assert after == found
+    (folder / "0.parquet").rename(folder / "9.parquet")
+    assert prompts(pipeline, recorded)[0] == [*found[1:], found[0]]
+    # A file that is written again, with a key more in another row and without one that was null, prints as before.
+    more = pa.array([{"a": 1, "d": None}, {"a": 2, "d": 5}])
+    pq.write_table(pa.table({"v": more, "l": pa.array([None, None], pa.list_(more.type))}), folder / "1.parquet")
+    known = files[1][1].replace("2", "null")
+    assert prompts(pipeline, recorded)[0][:2] == [known, known.replace("1", "2").replace("}", ', "d": 5}')]
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        (pa.array([5]), pa.array([Decimal("7.125")], pa.decimal128(20, 3))),
+        (pa.array([2**64 - 1], pa.uint64()), pa.array([Decimal("1.50")], pa.decimal128(9, 2))),
+        (pa.array([1.5], pa.float16()), pa.array([Decimal("7.25")], pa.decimal128(9, 2))),
+        (pa.array([[5]]), pa.array([[Decimal("7.125")]], pa.list_(pa.decimal128(20, 3)))),
+        (pa.array([{"a": 5}]), pa.array([{"a": Decimal("7.125")}], pa.struct([("a", pa.decimal128(20, 3))]))),
+        (pa.array([5]), pa.array([Decimal("7.125")], pa.decimal256(60, 50))),
+        (pa.array([2**63 + 1], pa.uint64()), pa.array([-3])),
+        (pa.array([2**62]), pa.array([1.5])),
+    ],
+)
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_later_file_with_other_numbers_rejects_no_earlier_row(
+    tmp_path: Path, first: pa.Array, later: pa.Array, is_reversed: bool
+) -> None:
+    folder, pipeline = tmp_path / "days", make_pipeline(tmp_path, "days", params=params("= {{ v }}"))
+    folder.mkdir()
+    first, later = (later, first) if is_reversed else (first, later)
+    pq.write_table(pa.table({"v": first}), folder / "1.parquet")
+    before, recorded = prompts(pipeline)
+    pq.write_table(pa.table({"v": later}), folder / "2.parquet")
+    assert prompts(pipeline, recorded)[0][0] == before[0]
+    numbers = [value.as_py() for array in (first, later) for value in array]
+    assert read(tmp_path, "days")["v"].to_pylist() == numbers  # results hold them all
