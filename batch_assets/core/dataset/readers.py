@@ -31,7 +31,7 @@ from batch_assets.core.dataset.rows import (
     rows_at_once,
     with_nulls,
 )
-from batch_assets.core.dataset.table_kinds import Read, kinds_of, read_by, readers
+from batch_assets.core.dataset.table_kinds import Read, bytes_in, kinds_of, read_by, readers
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.parquet import beyond_int64, open_parquet, unstorable
@@ -101,7 +101,7 @@ class ParquetReader:
 
     def adopt(self, recorded: Mapping[str, Any]) -> None:
         """Read columns by their kinds on record."""
-        self._readers = readers(recorded, self.kinds)
+        self._readers = readers(recorded, self.kinds | bytes_in(self.schema))
 
     def _open(self) -> pq.ParquetFile:
         try:

@@ -38,6 +38,7 @@ _INTEGER, _FLOAT, _FLOAT32, _DECIMAL = "integer", "float", "float32", "decimal "
 _TEXT, _BOOLEAN, _DATE, _TIMESTAMP = "text", "boolean", "date", "timestamp"
 _ZONED, _TIME, _DURATION, _NANOSECONDS = "timestamp ", "time", "duration", "duration ns"
 _LIST, _MAP = "list", "map"
+_BYTES = "bytes"  # is not recorded, so that a column of bytes may become text
 MIXED = "mixed"
 """The kind of a column of Python objects that has integers and floats, or values of a kind on record. It is not
 recorded."""
@@ -83,6 +84,12 @@ def kinds_of(schema: pa.Schema) -> dict[str, Any]:
     """Return the kinds of columns, without those that have none."""
     kinds = {field.name: None if is_stored_otherwise(field) else kind_of(field.type) for field in schema}
     return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def bytes_in(schema: pa.Schema) -> dict[str, Any]:
+    """Return the columns of bytes, as kinds for `readers`: text on record is read from them."""
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return {field.name: _BYTES for field in schema if any(is_kind(field.type) for is_kind in kinds)}
 
 
 def has_keys(kind: Any) -> bool:
@@ -198,6 +205,11 @@ def _inner(read: Read | None, value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
     if isinstance(value, float) and value.is_integer() and abs(value) < FLOATS_SKIP:
         return str(int(value))  # it was written without a point, if it was text because of other values
     return str(value) if isinstance(value, bool | int | float | Decimal | date | time | timedelta) else value

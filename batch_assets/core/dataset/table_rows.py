@@ -30,6 +30,7 @@ from batch_assets.core.dataset.shown_values import is_stored_otherwise
 from batch_assets.core.dataset.table_kinds import (
     MIXED,
     applies_to_objects,
+    bytes_in,
     kind_of_objects,
     kinds_of,
     read_by,
@@ -80,7 +81,7 @@ class TableRows:
         self._dicts = value if isinstance(value, list) else None
         columns_now = self._kinds_now(value, recorded or {})
         self.kinds: Kinds = {TABLE: {name: kind for name, kind in columns_now.items() if kind != MIXED}}
-        self._readers = readers(recorded or {}, columns_now)
+        self._readers = readers(recorded or {}, columns_now | bytes_in(self.schema))
 
     def _kinds_now(self, value: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
         kinds = kinds_of(self.schema)

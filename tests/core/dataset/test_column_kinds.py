@@ -182,6 +182,9 @@ TABLES: list[tuple[str, list[Any], pa.DataType | None, list[Any], pa.DataType | 
     ("text, then times of day", list(map(str, CLOCK)), None, CLOCK, pa.time64("ns")),
     ("large numbers, then text", BIG, pa.uint64(), [*map(str, BIG), "n/a"], None),
     ("large numbers as decimals", BIG, pa.int64(), list(map(Decimal, BIG)), pa.decimal128(22, 2)),
+    ("text, then bytes", ["é", "x"], None, ["é".encode(), b"x", b"\xff"], None),
+    ("text, then large bytes", ["é"], pa.large_string(), ["é".encode()], pa.large_binary()),
+    ("text, then bytes of a size", ["ab"], None, [b"ab"], pa.binary(2)),
     ("a new key", [{"a": 1}], None, [{"a": 1}, {"a": 2, "b": 3}], None),
     ("a key less", [{"a": 1, "b": None}, {"a": 2, "b": 3}], None, [{"a": 1}], None),
     ("keys in another order", [{"a": 1, "b": 2}], None, [{"b": 2, "a": 1}], None),
@@ -234,6 +237,7 @@ FRAMES: list[tuple[list[Any], list[Any]]] = [
     ([1, 2], [1, 2, 2**63]),
     ([Decimal("1.50")], [Decimal("1.50"), Decimal("1.123")]),
     ([{"a": 1}], [{"a": 1}, {"b": 2.5}]),
+    (["é", "x"], ["é".encode(), b"x", b"\xff"]),
 ]
 
 
@@ -422,3 +426,10 @@ def test_a_later_file_with_other_numbers_rejects_no_earlier_row(
     assert prompts(pipeline, recorded)[0][0] == before[0]
     numbers = [value.as_py() for array in (first, later) for value in array]
     assert read(tmp_path, "days")["v"].to_pylist() == numbers  # results hold them all
+
+
+def test_a_column_of_bytes_may_become_text(tmp_path: Path) -> None:
+    pipeline = make_pipeline(tmp_path, {"asset": "raw"}, params=params("{{ v }}"))
+    before, recorded = prompts(pipeline, table=pd.DataFrame({"v": [b"a"]}))
+    assert before == ["template_error"]
+    assert prompts(pipeline, recorded, pd.DataFrame({"v": ["a"]}))[0] == ["a"]
