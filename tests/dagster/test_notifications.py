@@ -156,7 +156,7 @@ def test_a_failure_of_notices_does_not_stop_the_tick(
     ledger("drop table notice")
     skip_message = location.tick()
     assert "1 of 1 batch in progress" in skip_message
-    assert "notices could not be sent: OperationalError" in skip_message
+    assert "notices could not be sent: DamagedFileError: the ledger " in skip_message
 
 
 def test_without_the_package_slack_is_refused_at_load(

@@ -79,12 +79,12 @@ def test_a_batch_whose_files_and_index_are_gone_waits_for_one_of_them(world: Wor
     pipeline = adopted(world)
     lost, index = part(world, pipeline), part(world, pipeline).with_name("index.parquet")
     kept = index.read_bytes()
-    lost.unlink()
-    index.unlink()
+    for path in (lost, lost.with_suffix(".digests"), index):
+        path.unlink()
     with pytest.raises(MissingFileError):
         collect(world, pipeline)
     assert world.query("select state, provisional from batch") == [("ended", 1)]
-    assert "are gone, and without them" in str(world.query("select reason from history order by seq desc limit 1"))
+    assert "are gone or damaged, and without them" in str(world.query("select reason from history order by seq desc limit 1"))
     index.write_bytes(kept)
     assert collect(world, pipeline).problems == []
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
