@@ -93,7 +93,10 @@ def _file_versions(pipeline: Pipeline, partition: str) -> list[tuple[Any, ...]] 
 
 
 def _local(name: str) -> tuple[Any, ...] | None:
-    stat = Path(name).stat()
+    try:
+        stat = Path(name).stat()
+    except OSError:  # it was removed after the listing
+        return None
     if max(stat.st_mtime, stat.st_ctime) > time.time() - _SETTLED_SECONDS:
         return None
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino

@@ -84,7 +84,9 @@ def test_a_batch_whose_files_and_index_are_gone_waits_for_one_of_them(world: Wor
     with pytest.raises(MissingFileError):
         collect(world, pipeline)
     assert world.query("select state, provisional from batch") == [("ended", 1)]
-    assert "are gone or damaged, and without them" in str(world.query("select reason from history order by seq desc limit 1"))
+    assert "are gone or damaged, and without them" in str(
+        world.query("select reason from history order by seq desc limit 1")
+    )
     index.write_bytes(kept)
     assert collect(world, pipeline).problems == []
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
