@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,6 +13,8 @@ from tests.chaos.faults.case import Case, Tried
 _STAGES = ("batches", "collection", "results")
 _UNFINISHED = "UnfinishedRenamingError"
 _IN_RENAMING = (12, 24, 33, 42, 52)
+# What comes before a stage whose prepared root has batches that its trials share.
+_BEFORE = {"collection": ("requests", "batches"), "results": ("requests", "batches", "collection")}
 _IN_ERASING = (30, 91, 150, 211, 255)
 
 
@@ -45,8 +48,15 @@ def _renamed(bench: Bench, stage: str, at: int, *, back: bool) -> Tried:
 
 
 def _erased(bench: Bench, stage: str, at: int | None) -> Tried:
-    """The erasure is finished by running it again or, if no one does, by the run that stores the answers."""
-    with bench.trial(bench.prepared(stage)) as trial:
+    """The erasure is finished by running it again or, if no one does, by the run that stores the answers.
+
+    It deletes batches at the API. So they are batches of its own, not those that other trials collect, too.
+    """
+    before = _BEFORE.get(stage, ())
+    with bench.trial(bench.prepared("requests" if before else stage)) as trial:
+        for task in before:
+            trial.expect_success(trial.run(task))
+            time.sleep(bench.emulator.settings()["latency"])
         if at is None:
             trial.expect_success(trial.run("erase"))
         killed = at is not None and trial.run("erase", kill_at=at).killed
