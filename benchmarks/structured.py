@@ -27,7 +27,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from batch_assets.core.answers.output_schema import OutputSchema
-from batch_assets.core.store.request_index import SLICE_ROWS
+from batch_assets.core.io.slices import SLICE_ROWS
 from batch_assets.emulator.schema_instance import schema_instance
 from benchmarks.limits import ROWS, Verdicts
 
