@@ -323,7 +323,9 @@ def test_a_value_that_the_driver_of_duckdb_would_change_is_refused(
     tmp_path: Path, value: str, problem: str
 ) -> None:
     query = f'from (select 1 as a, null as v union all select 2, {value}) select v as "the ""v" order by a; -- %'
-    with pytest.raises(DatasetError, match=f"column 'the \"v' of the query has {problem}.*; cast it to text"):
+    refusal = f"column 'the \"v' of the query has {problem}.*; cast it to text"
+    unknown = 'Unsupported type: "TIME_NS"'  # DuckDB before 2.0 does not pass it on at all
+    with pytest.raises(DatasetError, match=f"{refusal}|{unknown}" if "time_ns" in value else refusal):
         read(tmp_path, _query(query))
 
 

@@ -93,7 +93,10 @@ def test_list_views_are_lists(tmp_path: Path) -> None:
             "the asset raw/reviews: column 'a' holds Python objects .*such as text",
         ),
         (pa.table([["x"], ["y"]], names=["a", "a"]), "two columns 'a'"),
-        (pd.DataFrame({"a": [10**5000, 1]}), "raw/reviews: column 'a' has a whole number of more than .* digits"),
+        (
+            pd.DataFrame({"a": pd.Series([10**5000, 1], dtype=object)}),
+            "raw/reviews: column 'a' has a whole number of more than .* digits",
+        ),
         (
             pl.DataFrame({"id": [1], "a": [2**100]}, schema_overrides={"a": pl.Int128}),
             "the asset raw/reviews: column 'a' of the type Int128 cannot be converted to a table",
