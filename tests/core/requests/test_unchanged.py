@@ -182,6 +182,13 @@ def test_own_code_is_always_asked(world: World) -> None:
     assert world.build(pipeline).written == 2
 
 
+def test_a_pipeline_with_notices_has_a_submission_for_each_run(world: World) -> None:
+    attributes = {"notify": [{"webhook": {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}}]}
+    first = settled(world, world.pipeline(texts(2), **attributes))
+
+    assert world.build(world.pipeline(**attributes)).submission_id != first.submission_id
+
+
 def test_a_file_that_has_just_changed_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unchanged, "_SETTLED_SECONDS", 3600.0)
     pipeline = world.pipeline(texts(3))
