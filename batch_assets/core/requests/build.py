@@ -25,7 +25,7 @@ from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer
 from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
-from batch_assets.core.requests.unchanged import unchanged_submission
+from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
@@ -81,10 +81,11 @@ def build_requests(
     if pipeline.config.notify:
         note_targets(root, [pipeline])
     with preparing_build(root, pipeline, partition) as before:
-        unchanged = unchanged_submission(root, before.newest, before.digest, again)
+        digest = inputs_digest(root.storage, pipeline, partition)
+        unchanged = unchanged_submission(root, before.newest, digest, again)
         if unchanged is not None:
             return unchanged
-        with reading_inputs(root, pipeline, partition, table, before) as inputs:
+        with reading_inputs(root, pipeline, partition, table, before, digest) as inputs:
             check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
             _readable(
                 root,
@@ -188,7 +189,7 @@ class _Build:
         on_requests: OnRequests | None = None,
     ) -> None:
         dataset, templates = inputs.dataset, inputs.templates
-        self._dataset, self._templates, self._before = dataset, templates, inputs.before
+        self._dataset, self._templates, self._inputs = dataset, templates, inputs
         self._files_known = dict(templates.files)
         self._again, self._on_requests = again, on_requests
         self._erased = ErasedRows(
@@ -231,7 +232,7 @@ class _Build:
     def _inputs_digest(self) -> str | None:
         """Return the digest of the inputs; `None` if the templates read files that it does not cover."""
         read_more = self._dataset.has_read_file or self._templates.files != self._files_known
-        return None if read_more else self._before.digest
+        return None if read_more else self._inputs.digest
 
     def count(self) -> RequestsReport:
         """Count what would be built, without writing anything."""
@@ -245,7 +246,7 @@ class _Build:
         keys = KeyCheck(self._dataset)
         names = list(dict.fromkeys([*self._erased.reads, *self._dataset.carried, *self._renderer.reads]))
         for rows in self._dataset.rows(names):
-            self._before.lease.check()
+            self._inputs.before.lease.check()
             self._erased.hide(rows)
             row_keys = rows.stored_values(self._dataset.key)
             keys.watch(row_keys, rows.rejects)

@@ -17,7 +17,6 @@ from batch_assets.core.requests.garbage import remove_garbage
 from batch_assets.core.requests.newest_submission import NewestSubmission, newest_submission
 from batch_assets.core.requests.recorded_kinds import recorded_kinds
 from batch_assets.core.requests.row_renderer import row_templates
-from batch_assets.core.requests.unchanged import inputs_digest
 from batch_assets.core.root import Root
 from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.row_templates import RowTemplates
@@ -32,12 +31,10 @@ class BeforeBuild:
     Attributes:
         lease: Ensures that no other process builds requests of the pipeline.
         newest: The partition's newest submission so far; `None` without one.
-        digest: See `inputs_digest`.
     """
 
     lease: Lease
     newest: NewestSubmission | None
-    digest: str | None
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,13 @@ class BuildInputs:
 
     Attributes:
         before: What was known before.
+        digest: See `inputs_digest`; `None` if nothing is written.
         dataset: The rows.
         templates: The templates that render them.
     """
 
     before: BeforeBuild
+    digest: str | None
     dataset: Dataset
     templates: RowTemplates
 
@@ -69,13 +68,12 @@ def preparing_build(root: Root, pipeline: Pipeline, partition: str) -> Iterator[
         remove_garbage(root, pipeline.name, partition)
         for problem in reopen_lost(root, pipeline.name):
             _log.warning(problem)
-        newest = newest_submission(root, pipeline, partition)
-        yield BeforeBuild(lease, newest, inputs_digest(root.storage, pipeline, partition))
+        yield BeforeBuild(lease, newest_submission(root, pipeline, partition))
 
 
 @contextmanager
 def reading_inputs(
-    root: Root, pipeline: Pipeline, partition: str, table: Any, before: BeforeBuild
+    root: Root, pipeline: Pipeline, partition: str, table: Any, before: BeforeBuild, digest: str | None = None
 ) -> Iterator[BuildInputs]:
     """Open what a build reads.
 
@@ -86,7 +84,7 @@ def reading_inputs(
     with Dataset(pipeline, table, partition, kinds) as dataset:
         templates = row_templates(pipeline, dataset)
         _check_against_dataset(pipeline, dataset, templates)
-        yield BuildInputs(before, dataset, templates)
+        yield BuildInputs(before, digest, dataset, templates)
 
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:

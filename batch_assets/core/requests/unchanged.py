@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_assets.core.answers.result_types import UNCHANGING
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.partition_rows import filled
-from batch_assets.core.errors import DamagedFileError, DatasetError, MissingFileError
+from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions
@@ -29,8 +29,9 @@ from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord
+from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
-from batch_assets.core.store.manifest import Fingerprint, Manifest
+from batch_assets.core.store.manifest import Fingerprint
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.template.rendering import CURRENT
 
@@ -151,7 +152,8 @@ def unchanged_submission(
         return None
     if _own_files(root.storage, record.pipeline, record.partition, record.id) != fingerprint.files:
         return None
-    if not _has_present_shape(root, record, newest.manifest) or not _has_same_answers(root, record):
+    # Tables of a former shape are moved away. A new submission makes its shape the present one.
+    if is_former(root, record.pipeline, record.partition) or not _has_same_answers(root, record):
         return None
     return RequestsReport(
         record.id,
@@ -162,22 +164,6 @@ def unchanged_submission(
         without_partition=fingerprint.without_partition,
         is_unchanged=True,
     )
-
-
-def _has_present_shape(root: Root, record: Submission, manifest: Manifest) -> bool:
-    """Whether the last submission of the pipeline is divided into partitions in the same way.
-
-    Otherwise tables of this submission have been moved away, and a new submission makes its shape the present one.
-    """
-    with root.ledger.read() as tx:
-        last = submissions.last(tx, record.pipeline)
-    if last is None or last.id == record.id:
-        return True
-    try:
-        division = Manifest.read(root.storage, last.pipeline, last.partition, last.id).division
-    except (MissingFileError, DamagedFileError):
-        return False
-    return bool(last.partition) == bool(record.partition) and division == manifest.division
 
 
 def _has_same_answers(root: Root, record: Submission) -> bool:

@@ -3,39 +3,24 @@
 `pd.read_parquet("<root>/<pipeline>/results")` reads everything in that folder. If a pipeline got partitions later,
 lost them, or is divided into other ones, tables of both shapes in it would double the rows.
 
-The manifest of the submission in force tells how the rows of a partition's table are divided. Early manifests do
-not tell, and their tables stay where they are.
+Early manifests do not tell how rows are divided, and their tables stay where they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
-from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.storage import PARTITION_FOLDER, partition_folder
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import Transaction, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import Division, Manifest
+from batch_assets.core.store.former_shapes import differ, division_of
 
 # Usually the first one tells. Only early manifests, which do not tell, and lost ones are passed over.
 _LOOKED_AT = 10
-
-
-def is_former(root: Root, pipeline: str, partition: str) -> bool:
-    """Whether a table is of a former shape, by the pipeline's newest submission: that is partitioned and the table
-    is not, or the other way round, or it is divided into other partitions.
-    """
-    with root.ledger.read() as tx:
-        in_force = submissions.all_newest(tx, pipeline)
-    if not in_force:
-        return False
-    if bool(in_force[-1].partition) != bool(partition):
-        return True
-    own = [submission for submission in in_force[:-1] if submission.partition == partition]
-    return bool(own) and _differ(_division(root, own[0]), _division(root, in_force[-1]))
 
 
 def move_former(root: Root, pipeline: str, partition: str) -> list[str]:
@@ -67,16 +52,24 @@ def _move_otherwise_divided(root: Root, pipeline: str, partition: str) -> list[s
     They are older than those of the present division. So the oldest one with a table tells whether there are any,
     and it is moved last: if this is interrupted, the next table moves the rest.
     """
-    with root.ledger.read() as tx:
-        in_force = submissions.all_newest(tx, pipeline)
     tables = set(root.storage.names(pipeline, "results"))
-    others = [one for one in in_force if partition_folder(one.partition) in tables and one.partition != partition]
-    current = next((_division(root, one) for one in in_force if one.partition == partition), None)
-    before = next(filter(None, (_division(root, one) for one in islice(others, _LOOKED_AT))), None)
-    if before is None or current is None or not _differ(before, current):
+
+    def others(tx: Transaction) -> Iterator[Submission]:
+        for other in submissions.each_newest(tx, pipeline):
+            if other.partition != partition and partition_folder(other.partition) in tables:
+                yield other
+
+    with root.ledger.read() as tx:
+        own = submissions.newest(tx, pipeline, partition)
+        oldest = list(islice(others(tx), _LOOKED_AT))
+    current = division_of(root, own) if own is not None else None
+    before = next(filter(None, (division_of(root, other) for other in oldest)), None)
+    if before is None or current is None or not before.differs_from(current):
         return []
-    former = [one for one in others if _differ(_division(root, one), current)]
-    folders = [partition_folder(one.partition) for one in reversed(former)]
+    with root.ledger.read() as tx:
+        with_table = list(others(tx))
+    former = [other for other in with_table if differ(division_of(root, other), current)]
+    folders = [partition_folder(other.partition) for other in reversed(former)]
     target = _move(root, pipeline, folders, partitioned=True)
     return [
         f"{pipeline} was divided into partitions in another way before ({before.as_text}) than now "
@@ -99,16 +92,3 @@ def _changed(root: Root, pipeline: str, target: str, before: str, after: str) ->
         f"{pipeline} was run {before} partitions before, and now it is {after}: reading all of "
         f"{root.storage.uri(pipeline, 'results')} would double its rows. The former table was moved to {target}"
     )
-
-
-def _division(root: Root, submission: Submission) -> Division | None:
-    """Return how a submission's partition was made; `None` if its manifest does not tell."""
-    try:
-        manifest = Manifest.read(root.storage, submission.pipeline, submission.partition, submission.id)
-    except (MissingFileError, DamagedFileError):
-        return None
-    return manifest.division
-
-
-def _differ(one: Division | None, other: Division | None) -> bool:
-    return one is not None and other is not None and one.differs_from(other)

@@ -19,11 +19,12 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import LastJoin, Submission
-from batch_assets.core.results.former_tables import is_former, move_former
+from batch_assets.core.results.former_tables import move_former
 from batch_assets.core.results.join import ResultsJoin
 from batch_assets.core.results.joined_table import JoinedTable
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 
