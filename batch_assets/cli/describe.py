@@ -25,7 +25,7 @@ def describe_batch(batch: Batch, now: float) -> str:
     outcomes = f", {counts(finished)}" if any(finished.values()) else ""
     if batch.state is BatchState.OPEN and batch.missing_since is not None:
         since = duration(now - batch.missing_since)
-        return f"the API answers 404 for {since}, sent {text.ago(now, batch.submitted_at)}{until}"
+        return f"the API has answered 404 for {since}, sent {text.ago(now, batch.submitted_at)}{until}"
     if batch.state is BatchState.OPEN:
         return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{outcomes}{until}"
     return f"ended{outcomes}{until}"

@@ -117,7 +117,7 @@ def _failing(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
 def _and_others(alike: Sequence[Snapshot]) -> str:
     if len(alike) == 1:
         return ""
-    return f"; others alike: {listed(_names(alike[1:]), _NAMED - 1)}. Details: {_details(alike[0])}"
+    return f"; likewise for {listed(_names(alike[1:]), _NAMED - 1)}. Details: {_details(alike[0])}"
 
 
 def _names(snapshots: Sequence[Snapshot]) -> list[str]:

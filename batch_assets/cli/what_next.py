@@ -143,9 +143,7 @@ def _deleted(ids: list[str]) -> str:
 def _lost(ids: list[str]) -> str:
     if len(ids) == 1:
         return f"restore the files of {ids[0]}, or give its answers up, see the errors"
-    return (
-        f"restore the files of {len(ids)} batches, or give their answers up, see the errors: {cancel_command(ids)}"
-    )
+    return f"restore the files of {len(ids)} batches (see the errors), or give their answers up: {cancel_command(ids)}"
 
 
 def _run(snapshot: Snapshot) -> str:

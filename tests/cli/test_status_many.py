@@ -44,7 +44,7 @@ def test_a_pipeline_with_many_partitions_is_summed_up() -> None:
     assert re.fullmatch(r"r0000, for \d+ min; it waits for the API to end its batches", values["oldest"])
     assert values["waits for"] == (
         "you: materialize reviews/batches, or: batch-assets run reviews --partition u0000; "
-        "others alike: u0001, u0002, u0003, u0004 and 3 more. Details: batch-assets status reviews --partition KEY"
+        "likewise for u0001, u0002, u0003, u0004 and 3 more. Details: batch-assets status reviews --partition KEY"
     )
     assert values["more"] == "batch-assets status reviews --partition KEY, or --all"
     assert [block.splitlines()[0] for block in each] == ["few [r0000]", "few [r0001]"]

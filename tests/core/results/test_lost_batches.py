@@ -167,7 +167,7 @@ def test_a_running_batch_that_the_api_no_longer_shows_is_named(
     shown = CliRunner().invoke(status, [pipeline.name]).output
     assert f"waits for   the API to end its batches and to show {first}: it has answered 404 for 2" in shown
     assert hint in shown
-    assert f"{first}  2 requests, the API answers 404 for 2" in shown
+    assert f"{first}  2 requests, the API has answered 404 for 2" in shown
     assert f"{second}  2 requests, in_progress, sent " in shown
     progress, waiting = situation([newest(world, pipeline)], {})
     assert progress.startswith("1 of 2 batches in progress") and hint in waiting
