@@ -143,7 +143,8 @@ def _deleted(ids: list[str]) -> str:
 def _lost(ids: list[str]) -> str:
     if len(ids) == 1:
         return f"restore the files of {ids[0]}, or give its answers up, see the errors"
-    return f"restore the files of {len(ids)} batches (see the errors), or give their answers up: {cancel_command(ids)}"
+    command = cancel_command(ids)
+    return f"restore the files of {len(ids)} batches (see the errors), or give their answers up: {command}"
 
 
 def _run(snapshot: Snapshot) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -41,6 +42,8 @@ _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 _RENAMED = (submission, request_file, batch, notice, indexed_file)
 _TABLES = "results"
+# The lengths of the paths that may be dropped: all tables, and folders of submissions without and with partitions.
+_FOLDERS = (2, 3, 4)
 # The states of request files of which nothing was ever sent, unless they have an intent.
 _UNSENT = [FileState.READY, FileState.SUPERSEDED, FileState.CANCELED]
 
@@ -88,40 +91,46 @@ def rename(root: Root, old: str, new: str) -> int:
         leases.hold(root.ledger, "reconcile", work="the files in doubt") as third,
     ):
         with root.ledger.read() as tx:
-            plan = _plan(root, tx, old, new)
-            for name in (old, new):
-                _check_idle(tx, name)
-        held = first, second, third
-        if plan.unsent:
-            with root.ledger.write() as tx:  # before its files, which the ledger would miss
-                for lease_ in held:
-                    lease_.confirm(tx)
-                _drop(tx, plan.unsent, f"nothing of it was sent, and {old} was renamed to {new}")
+            of_old, of_new = submissions.of_pipeline(tx, old), submissions.of_pipeline(tx, new)
+        plan = _plan(root, old, new, of_old, of_new)
+
+        @contextmanager
+        def writing() -> Iterator[Transaction]:
+            # What is sent needs no lease on a pipeline's requests, and listing the files may have taken minutes.
+            with root.ledger.write() as tx:
+                for held in (first, second, third):
+                    held.confirm(tx)
+                for name in (old, new):
+                    _check_idle(tx, name)
+                yield tx
+
+        with writing() as tx:  # before the files move, which the ledger would miss
+            if plan.unsent:
+                _check_unsent(root, tx, old, new)
+                _drop(tx, new, plan.unsent, f"nothing of it was sent, and {old} was renamed to {new}")
         _move_files(root.storage, old, new, plan)
         for moved in plan.renamed:
             _rewrite_manifest(root, new, moved.partition, moved.id)
-        with root.ledger.write() as tx:
-            for lease_ in held:
-                lease_.confirm(tx)
+        with writing() as tx:
             _move(tx, old, new)
     return len(plan.renamed)
 
 
-def _plan(root: Root, tx: Transaction, old: str, new: str) -> _Plan:
+def _plan(root: Root, old: str, new: str, of_old: list[Submission], of_new: list[Submission]) -> _Plan:
     storage = root.storage
-    of_old, of_new = submissions.of_pipeline(tx, old), submissions.of_pipeline(tx, new)
     if not of_old:
         if not (of_new and _are_only_under(storage, of_new, old, new)):
             raise RenameError(f"nothing was submitted for a pipeline {old!r} in {storage.url}")
         # The files are older than the ledger: they were restored from before a renaming.
         return _Plan(of_new, [], has_begun=True)
-    if of_new and not _is_unsent(tx, new):
-        raise RenameError(
-            f"{new!r} has submissions of its own in {storage.url}, and two histories cannot become one. "
-            f"Choose another name, or go on with {old!r}"
-        )
+    if of_new:
+        with root.ledger.read() as tx:
+            _check_unsent(root, tx, old, new)
     has_begun = _are_only_under(storage, of_old, new, old)
-    kept = [parts for parts in _files(storage, new) if not _is_dropped(parts, new, of_new)]
+    dropped = {tuple(filter(None, submission_parts(new, each.partition, each.id))) for each in of_new}
+    if of_new:
+        dropped.add((new, _TABLES))
+    kept = [parts for parts in _files(storage, new) if not any(parts[:end] in dropped for end in _FOLDERS)]
     if kept and not has_begun and _files(storage, old):
         raise RenameError(
             f"{storage.uri(old)} and {storage.uri(new)} both have files, such as {storage.uri(*kept[0])}. The "
@@ -144,11 +153,12 @@ def _files(storage: Storage, name: str) -> list[tuple[str, ...]]:
     return [parts for parts in storage.all_files(name) if not parts[-1].startswith(".")]
 
 
-def _is_dropped(parts: tuple[str, ...], new: str, unsent: Sequence[Submission]) -> bool:
-    """Whether a file belongs to a submission that is dropped, or is a table of one."""
-    folders = [tuple(filter(None, submission_parts(new, each.partition, each.id))) for each in unsent]
-    is_table = bool(unsent) and parts[:2] == (new, _TABLES)
-    return is_table or any(parts[: len(folder)] == folder for folder in folders)
+def _check_unsent(root: Root, tx: Transaction, old: str, new: str) -> None:
+    if not _is_unsent(tx, new):
+        raise RenameError(
+            f"{new!r} has submissions of its own in {root.storage.url}, and two histories cannot become one. "
+            f"Choose another name, or go on with {old!r}"
+        )
 
 
 def _is_unsent(tx: Transaction, pipeline: str) -> bool:
@@ -195,6 +205,7 @@ def _move_files(storage: Storage, old: str, new: str, plan: _Plan) -> None:
 
 def _rewrite_manifest(root: Root, new: str, partition: str, submission_id: str) -> None:
     """Write the new name into a manifest. One that is lost or damaged stays so, and holds back no other."""
+    root.storage.remove_leftovers(*submission_parts(new, partition, submission_id), name=MANIFEST)
     if not root.storage.exists(*submission_parts(new, partition, submission_id), MANIFEST):
         return
     try:
@@ -206,16 +217,16 @@ def _rewrite_manifest(root: Root, new: str, partition: str, submission_id: str) 
         manifest.model_copy(update={"pipeline": new}).write(root.storage)
 
 
-def _drop(tx: Transaction, unsent: Sequence[Submission], why: str) -> None:
-    """Remove submissions of which nothing was sent from the ledger."""
-    ids = [each.id for each in unsent]
-    file_ids = [*tx.execute(sa.select(request_file.c.id).where(request_file.c.submission_id.in_(ids))).scalars()]
+def _drop(tx: Transaction, pipeline: str, unsent: Sequence[Submission], why: str) -> None:
+    """Remove a pipeline from the ledger. Nothing of its submissions was sent."""
+    ids = sa.select(submission.c.id).where(submission.c.pipeline == pipeline)
+    file_ids = sa.select(request_file.c.id).where(request_file.c.submission_id.in_(ids))
     for each in unsent:
         tx.record(EntityKind.SUBMISSION, each.id, each.state, "dropped", why)
     tx.execute(sa.delete(wait).where(sa.or_(wait.c.submission_id.in_(ids), wait.c.file_id.in_(file_ids))))
     for table in (notice, round_, request_file):
         tx.execute(sa.delete(table).where(table.c.submission_id.in_(ids)))
-    tx.execute(sa.delete(submission).where(submission.c.id.in_(ids)))
+    tx.execute(sa.delete(submission).where(submission.c.pipeline == pipeline))
     _log.warning(f"{count(len(unsent), 'submission')} under the new name is dropped: nothing of it was sent.")
 
 
