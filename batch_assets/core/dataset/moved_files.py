@@ -23,7 +23,8 @@ def named_as_now(recorded: Kinds, files: Mapping[str, Callable[[], str]]) -> Kin
     }
     if not moved:
         return recorded
-    groups = {digest(): group for group, digest in files.items()}
+    candidates = {group: digest for group, digest in files.items() if group not in recorded or group in moved}
+    groups = {digest(): group for group, digest in candidates.items()}
     renamed = {group: groups[content] for group, content in moved.items() if content in groups}
     kept = {group: kinds for group, kinds in recorded.items() if group not in renamed}
     contents = {group: content for group, content in recorded[CONTENTS].items() if group not in renamed}

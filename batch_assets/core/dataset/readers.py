@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from hashlib import sha256
 from os import SEEK_END
 from typing import Any, Protocol
@@ -93,6 +94,10 @@ class ParquetReader:
 
     def content_digest(self) -> str:
         """Return a digest of what tells the file from others whatever its name is: its footer and its size."""
+        return self._content_digest
+
+    @cached_property
+    def _content_digest(self) -> str:
         with self._data.open() as file:
             size = file.seek(-_PARQUET_END, SEEK_END) + _PARQUET_END
             length = int.from_bytes(file.read(4), "little")

@@ -26,7 +26,8 @@ def holding_all(unified: pa.Schema, schemas: Sequence[pa.Schema], beyond_int64: 
         if pa.types.is_signed_integer(field.type) and field.name in beyond_int64:
             unified = unified.set(position, field.with_type(pa.decimal128(_DIGITS[64] + 1, 0)))
         if _may_lack_digits(field.type):
-            types = {schema.field(field.name).type for schema in schemas if field.name in schema.names}
+            places = [(schema, schema.get_field_index(field.name)) for schema in schemas]
+            types = {schema.field(at).type for schema, at in places if at >= 0}
             if len(types) > 1:
                 unified = unified.set(position, field.with_type(_holding(field.type, types)))
     return unified

@@ -222,8 +222,8 @@ class Ledger:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_BUSY or database_errors.code_of(error) in _LOCKED:
+            is_busy = database_errors.sqlite_code_of(error) == sqlite3.SQLITE_BUSY
+            if is_busy or database_errors.code_of(error) in _LOCKED:
                 raise LedgerUnavailableError(
                     f"the ledger {as_text(url)} is locked: another process has been in the middle of a write for "
                     f"{duration(_BUSY_SECONDS if self._is_sqlite else _LOCK_SECONDS)}. A later run continues"

@@ -67,7 +67,7 @@ def all_requests_of(leased: LeasedBatch, why: str) -> KnownRequests:
 def _in_other_files(leased: LeasedBatch) -> Digests:
     """Return the requests of the batch's submission that other files in flight have: S16, shape (n,)."""
     with leased.root.ledger.read() as tx:
-        in_flight = submissions.files_in_flight(tx, leased.file.pipeline)
+        in_flight = submissions.files_in_flight(tx, leased.file.pipeline, leased.file.partition)
     others = [
         known_digests(leased.root.storage, file).digests
         for file in in_flight

@@ -59,13 +59,15 @@ def write_results(
             files_in_flight = submissions.files_in_flight(tx, pipeline)
             refreshes = refreshes_of(tx, pipeline)
             untried = untried_of(tx, submission) if submission is not None else {}
+            waits_for = submissions.waited_on(tx, submission.id) if submission is not None else []
             seq = tx.last_seq()
         if submission is None:
             return None
-        inputs = join_inputs(root.storage, submission, refreshes, untried)
-        is_comparable = answers is None and not former
-        if is_comparable and (unchanged := _unchanged(root, lease, submission, seq, inputs, parts)) is not None:
-            return unchanged
+        inputs = None
+        if answers is None and not former and not any(file.state.in_flight for file in waits_for):
+            inputs = join_inputs(root.storage, submission, refreshes, untried)
+            if (unchanged := _unchanged(root, lease, submission, seq, inputs, parts)) is not None:
+                return unchanged
         target = root.storage.path(*parts)
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
@@ -79,12 +81,10 @@ def write_results(
             if not report.held_back:
                 root.storage.publish(scratch, target)
                 report.problems += [] if former else move_former(root, pipeline, partition)
-        is_settled = report.counts.keys() <= UNCHANGING and not report.problems
-        is_comparable = is_comparable and is_settled and not report.held_back
-        table = root.storage.version(*parts) if is_comparable else None
         last = None
-        if table is not None:
-            last = LastJoin(inputs, JoinedTable.of(table, report).model_dump_json())
+        is_settled = report.counts.keys() <= UNCHANGING and not report.problems and not report.held_back
+        if inputs is not None and is_settled and (version := root.storage.version(*parts)) is not None:
+            last = LastJoin(inputs, JoinedTable.of(version, report).model_dump_json())
         report.final = _record(root, lease, submission, seq, report, join.waits, last)
         return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,11 @@ def key_texts(keys: pa.Array) -> list[list[str | None]]:
     Args:
         keys: Row keys of any type, length n.
     """
-    printed = [None if key is None else str(key) for key in keys.to_pylist()]
+    values = keys.to_pylist()
+    printed = [None if key is None else str(key) for key in values]
     if _has_one_text(keys.type):
         return [printed]
-    in_json = [None if key is None else _in_json(key) for key in keys.to_pylist()]
+    in_json = [None if key is None else _in_json(key) for key in values]
     try:
         return [printed, in_json, keys.cast(pa.string()).to_pylist()]
     except pa.ArrowException:
@@ -33,6 +35,8 @@ def key_texts(keys: pa.Array) -> list[list[str | None]]:
 
 
 def _in_json(key: Any) -> str:
+    if isinstance(key, float) and not math.isfinite(key):
+        return str(key)  # JSON has none, and "null" must not name it
     text = orjson.dumps(key, default=str).decode().strip('"')
     return text.replace("e+", "e") if isinstance(key, float) else text
 

@@ -118,6 +118,21 @@ def test_a_sqlite_ledger_that_cannot_be_written_is_a_sentence(tmp_path: Path) ->
     ledger.close()
 
 
+@pytest.mark.parametrize("statement", ["selec 1", "select 1 where :missing = 1", "rollback to nowhere"])
+def test_a_fault_of_a_statement_keeps_its_traceback(tmp_path: Path, statement: str) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    with pytest.raises(sa.exc.SQLAlchemyError), ledger.read() as tx:
+        tx.connection.exec_driver_sql(statement)
+    ledger.close()
+
+
+def test_a_fault_of_a_statement_for_a_server_keeps_its_traceback(database: str) -> None:
+    ledger = Ledger(database)
+    with pytest.raises(sa.exc.ProgrammingError, match="syntax error"), ledger.read() as tx:
+        tx.connection.exec_driver_sql("selec 1")
+    ledger.close()
+
+
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=f"names the folder {tmp_path}: give the path of a file") as caught:
         Ledger(f"sqlite:///{tmp_path}")
