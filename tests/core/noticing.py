@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.notify.notices import Noticed, send_notices
 from batch_assets.core.pipeline.pipeline import Pipeline
 
@@ -36,7 +36,7 @@ def announce(world: World, pipeline: Pipeline, partition: str = "") -> None:
     with world.root.ledger.write() as tx:
         newest = submissions.newest(tx, pipeline.name, partition)
         assert newest is not None
-        submissions.announced(tx, newest.id)
+        joins.announced(tx, newest.id)
 
 
 def now_due(world: World) -> None:

@@ -15,7 +15,7 @@ from batch_assets.cli.headless import run_pipeline
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import BusyError
-from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.ledger import joins, rounds, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.steps import Round, Send
@@ -117,7 +117,7 @@ def _round(root: Root, submission: Any, work: Round) -> bool:
     done = collect_results(root, submission.pipeline, submission.partition).results
     with root.ledger.write() as tx:
         if done is not None and done.final:
-            submissions.announced(tx, done.submission_id)
+            joins.announced(tx, done.submission_id)
         rounds.close_all(tx, [(submission.id, opened.number)])
     return True
 

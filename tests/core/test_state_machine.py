@@ -25,7 +25,7 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.steps import Send, SendReason, Step
@@ -112,7 +112,7 @@ def tick(root: Root, partitions: list[str]) -> list[Step]:
         done = collect_results(root, "asked", partition).results
         if done is not None and done.final:
             with root.ledger.write() as tx:
-                submissions.announced(tx, done.submission_id)
+                joins.announced(tx, done.submission_id)
     return steps
 
 

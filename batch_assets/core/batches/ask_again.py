@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, ResponseName, SubmissionId
-from batch_assets.core.ledger import batches, leases, standstills, submissions
+from batch_assets.core.ledger import batches, joins, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
@@ -82,7 +82,7 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
             submissions.add_files(tx, submission.id, files)
             submissions.add_waits(tx, submission.id, in_flight.waited_on)
             if not submissions.let_go(tx, in_flight.waited_on):  # otherwise the next run plans again
-                submissions.planned_again(tx, submission.id, left=lost.requests)
+                joins.planned_again(tx, submission.id, left=lost.requests)
                 if lost.requests:
                     standstills.note(tx, submission.id, "; ".join(lost.problems))
                 else:

@@ -22,7 +22,7 @@ from batch_assets.core.dataset.partition_rows import filled
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.newest_submission import NewestSubmission
@@ -169,7 +169,7 @@ def unchanged_submission(
 def _has_same_answers(root: Root, record: Submission) -> bool:
     """Whether everything that the last join read is as it was."""
     with root.ledger.read() as tx:
-        joined = submissions.last_join(tx, record.id)
+        joined = joins.last_join(tx, record.id)
         refreshes, untried = refreshes_of(tx, record.pipeline), untried_of(tx, record)
     return joined is not None and joined.inputs == join_inputs(root.storage, record, refreshes, untried)
 

@@ -17,7 +17,7 @@ from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.ledger import Lease, joins, leases, submissions
 from batch_assets.core.ledger.records import LastJoin, Submission
 from batch_assets.core.results.former_tables import move_former
 from batch_assets.core.results.join import ResultsJoin
@@ -105,13 +105,13 @@ def _unchanged(
     if submission.final_at is None:
         return None
     with root.ledger.read() as tx:
-        last = submissions.last_join(tx, submission.id)
+        last = joins.last_join(tx, submission.id)
     if last is None or last.inputs != inputs or (joined := JoinedTable.read(last.table)) is None:
         return None
     report = joined.report_of(submission, root.storage, parts)
     if report is not None:
         with root.ledger.write() as tx:
-            if not lease.is_ours(tx) or not submissions.joined_as_before(tx, submission, seq):
+            if not lease.is_ours(tx) or not joins.joined_as_before(tx, submission, seq):
                 return None
     return report
 
@@ -171,12 +171,12 @@ def _record(
     with root.ledger.write() as tx:
         if not lease.is_ours(tx):
             # This process was frozen, and may have replaced a newer table with an old one.
-            submissions.join_again(tx, submission.id)
+            joins.join_again(tx, submission.id)
             return False
         if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
             return False
         counts = dict(report.counts)
-        return submissions.joined(tx, submission.id, seq, counts, report.ask_again, waits, skippable=last)
+        return joins.joined(tx, submission.id, seq, counts, report.ask_again, waits, skippable=last)
 
 
 def _is_complete(root: Root, submission: Submission) -> bool:

@@ -12,7 +12,7 @@ import dagster as dg
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.erase.later import collect_and_erase
-from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger import joins, leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
@@ -79,7 +79,7 @@ def materialize_results(
             # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
             with root.ledger.write() as tx:
                 for table in complete.values():
-                    submissions.announced(tx, table.submission_id)
+                    joins.announced(tx, table.submission_id)
         if failure is not None:
             raise failure
 
@@ -155,7 +155,7 @@ def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, complete
     if complete and not rounds.is_unattended(context.run.tags):
         with root.ledger.write() as tx:
             for table in complete.values():
-                submissions.announce_again(tx, table.submission_id)
+                joins.announce_again(tx, table.submission_id)
         context.log.info(
             f"{len(complete)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run "
             "for each, so that its checks run too."

@@ -11,7 +11,7 @@ import pytest
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, UnreachableError
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.requests.submission import NewSubmission
@@ -36,7 +36,7 @@ def announce(world: World, pipeline: Pipeline) -> None:
     with world.root.ledger.write() as tx:
         newest = submissions.newest(tx, pipeline.name, "")
         assert newest is not None
-        submissions.announced(tx, newest.id)
+        joins.announced(tx, newest.id)
 
 
 def expired_once(world: World) -> Pipeline:

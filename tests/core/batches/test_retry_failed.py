@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.texts import reason
@@ -123,7 +123,7 @@ def test_another_partition_waits_on_a_failed_request_that_is_sent_again(world: W
         with world.root.ledger.write() as tx:
             newest = submissions.newest(tx, pipeline.name, partition)
             assert newest is not None
-            submissions.announced(tx, newest.id)
+            joins.announced(tx, newest.id)
     fail(world)
     world.emulator.settings(latency=3600)
     build_requests(world.root, pipeline, "B", retry_failed=True)

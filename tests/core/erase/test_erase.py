@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.erase.run import EraseError, erase
-from batch_assets.core.ledger import files, submissions
+from batch_assets.core.ledger import files, joins, submissions
 from batch_assets.core.sink.write import write_sink
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -266,7 +266,7 @@ def test_the_sink_and_texts_of_the_ledger(world: World, tmp_path: Path, monkeypa
     with world.root.ledger.write() as tx:
         newest = submissions.newest(tx, pipeline.name, "")
         assert newest is not None
-        submissions.announced(tx, newest.id)
+        joins.announced(tx, newest.id)
     write_sink(world.root, pipeline, "", newest.id)
     world.query("update history set reason = :text where seq = 1", text=f"lost: {custom_id} and {GONE}")
     report = erased(world, pipeline)

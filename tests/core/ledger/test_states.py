@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import batch_assets
 from batch_assets.core.errors import LeaseLostError, MoveRefusedError
-from batch_assets.core.ledger import Ledger, Transaction, intents, states, submissions, tables
+from batch_assets.core.ledger import Ledger, Transaction, intents, joins, states, submissions, tables
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.states import (
     FILES_IN_DOUBT,
@@ -197,10 +197,10 @@ def test_a_submission_returns_to_its_earlier_state_when_rows_wait_again(ledger: 
             move(tx, SubmissionMove.REGISTER, submission_id, "built", **_SUBMISSION)
             if cancel:
                 submissions.cancel(tx, submission_id, "canceled by a person")
-            assert submissions.joined(tx, submission_id, 1, {"succeeded": 1}, 0, [])
+            assert joins.joined(tx, submission_id, 1, {"succeeded": 1}, 0, [])
             submissions.began(tx, submission_id)  # of a complete one, nothing changes but that it has begun
             assert submissions.by_id(tx, submission_id).state is SubmissionState.FINAL
-            assert not submissions.joined(tx, submission_id, 1, {"pending": 1}, 0, [])
+            assert not joins.joined(tx, submission_id, 1, {"pending": 1}, 0, [])
         returned = [submissions.by_id(tx, f"s{number}") for number in range(2)]
     assert [submission.state for submission in returned] == [SubmissionState.BEGAN, SubmissionState.CANCELED]
     assert all(submission.began_at is not None for submission in returned)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import id_chunks, overview, submissions
+from batch_assets.core.ledger import id_chunks, joins, overview, submissions
 from batch_assets.core.ledger.overview import in_motion
 from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
@@ -142,7 +142,7 @@ def announced(new_world: Callable[..., World], ledger_url: str) -> World:
         world.finish(pipeline, partition)
     with world.root.ledger.write() as tx:
         for submission in submissions.all_newest(tx):
-            submissions.announced(tx, submission.id)
+            joins.announced(tx, submission.id)
     return world
 
 

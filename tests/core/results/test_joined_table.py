@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import collect_results
@@ -143,7 +143,7 @@ def test_a_canceled_submission_is_joined_as_such(world: World) -> None:
         submission = submissions.newest(tx, pipeline.name, "")
     assert submission is not None
     with world.root.ledger.write() as tx:
-        submissions.join_again(tx, submission.id)
+        joins.join_again(tx, submission.id)
     at = written_at(table_of(world, pipeline))
 
     joined(world, pipeline)

@@ -11,7 +11,7 @@ import pytest
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.results import join
 from batch_assets.core.store import response_reader, responses
 
@@ -43,7 +43,7 @@ def _join_again(world: World) -> pd.DataFrame:
     with world.root.ledger.write() as tx:
         newest = submissions.newest(tx, pipeline.name, "")
         assert newest is not None
-        submissions.join_again(tx, newest.id)
+        joins.join_again(tx, newest.id)
     world.finish(pipeline)
     return world.table(pipeline)
 
