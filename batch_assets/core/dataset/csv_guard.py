@@ -10,8 +10,6 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from bisect import bisect_right
-from operator import itemgetter
 from typing import BinaryIO, NoReturn
 
 from batch_assets.core.dataset.bounds import COLUMNS, LINE_BYTES, long_line, too_many_columns
@@ -25,6 +23,7 @@ from batch_assets.core.dataset.csv_faults import (
     text_after_quote,
     wrong_count,
 )
+from batch_assets.core.dataset.csv_line_count import LineCount
 from batch_assets.core.dataset.csv_swallowed import has_swallowed_rows
 from batch_assets.core.errors import DatasetError, ErrorType
 
@@ -75,9 +74,7 @@ class CsvGuard(io.RawIOBase):
         self._buffer = bytearray()
         self._ended = False
         self._ready = memoryview(b"")
-        # The line at which the buffer starts, and the counted positions in the buffer with their lines, in order.
-        self._line, self._ends_with_return = options.first_line, False
-        self._counted = [(0, options.first_line)]
+        self._lines = LineCount(self._buffer, options.first_line)
         self._rows = 0
         # How much of the buffer has no other quote than the one that opens a field in the first record.
         self._open: int | None = None
@@ -149,29 +146,11 @@ class CsvGuard(io.RawIOBase):
 
     def _take(self, end: int) -> None:
         """Remove content from the buffer."""
-        self._line = self._line_at(end)
-        self._ends_with_return = self._buffer[end - 1 : end] == b"\r" if end else self._ends_with_return
-        self._counted = [(0, self._line)]
+        self._lines.leave(end)
         del self._buffer[:end]
 
-    def _line_at(self, position: int) -> int:
-        """The number of the line at a position in the buffer."""
-        # A text may name a later line before an earlier one.
-        before = bisect_right(self._counted, position, key=itemgetter(0))
-        start, line = self._counted[before - 1]
-        if start == position:
-            return line
-        count = self._buffer.count
-        line += count(b"\n", start, position)
-        if returns := count(b"\r", start, position):
-            line += returns - count(b"\r\n", max(0, start - 1), position)
-        if start == 0 and position and self._ends_with_return and self._buffer.startswith(b"\n"):
-            line -= 1
-        self._counted.insert(before, (position, line))
-        return line
-
     def _fail(self, position: int, problem: str) -> NoReturn:
-        line = self._line_at(position)
+        line = self._lines.at(position)
         if not problem:
             remedy = f"A quote that opens in line {line} may not be closed" if self.dialect.quote else ""
             raise long_line(self._options.name, line, remedy)
@@ -198,8 +177,8 @@ class CsvGuard(io.RawIOBase):
         try:
             header.decode()
         except UnicodeDecodeError as error:
-            text = invalid_bytes(header, error, "utf-8", can_reject=False)
-            raise DatasetError(f"{name}: the header is not valid UTF-8: line {self._line_at(0)}: {text}") from None
+            line, text = self._lines.at(0), invalid_bytes(header, error, "utf-8", can_reject=False)
+            raise DatasetError(f"{name}: the header is not valid UTF-8: line {line}: {text}") from None
         if header.startswith(codecs.BOM_UTF8):
             self._fail(0, INNER_MARK)
         self._ready = memoryview(b"" if self._options.drops_header else header)
@@ -239,7 +218,7 @@ class CsvGuard(io.RawIOBase):
     def _too_many(self, start: int) -> NoReturn:
         end = self._line_end(start)
         count = self._buffer.count(self.dialect.delimiter, start, end) + 1
-        raise too_many_columns(max(count, COLUMNS + 1), f"{self._options.name}, line {self._line_at(start)}")
+        raise too_many_columns(max(count, COLUMNS + 1), f"{self._options.name}, line {self._lines.at(start)}")
 
     def _closing(self, opening: int) -> int:
         """The position after the closing quote of the field that opens at a position."""
@@ -279,7 +258,7 @@ class CsvGuard(io.RawIOBase):
         if buffer.count(mark, self._line_start(end), stop) < delimiters:
             return
         if has_swallowed_rows(bytes(memoryview(buffer)[start:stop]), mark, self.columns):
-            problem = swallowed_rows(self._line_at(opening), self._line_at(stop))
+            problem = swallowed_rows(self._lines.at(opening), self._lines.at(stop))
             raise _Fault(opening, self._line_end(opening), problem)
 
     def _line_start(self, position: int) -> int:
@@ -404,5 +383,5 @@ class CsvGuard(io.RawIOBase):
         return [record]
 
     def _reject(self, position: int, error_type: ErrorType, problem: str) -> None:
-        text = f"{self._options.name}, line {self._line_at(position)}: {problem}"
+        text = f"{self._options.name}, line {self._lines.at(position)}: {problem}"
         self.rejected[self._rows] = (error_type, text)

@@ -38,7 +38,7 @@ class CsvLines(CsvGuard):
         """
         while row >= self._first + len(self._starts):
             if self._ended and not self._buffer:
-                return self._line
+                return self._lines.at(0)
             self._next()
             self.rejected.clear()  # the first reading has them
             passed = min(len(self._starts), max(0, self._needed - self._first))
@@ -48,11 +48,11 @@ class CsvLines(CsvGuard):
 
     def _checked(self, start: int, end: int) -> list[bytes]:
         content = bytes(memoryview(self._buffer)[start:end])
-        self._starts += [self._line_at(start + match.start(1)) for match in self._record.finditer(content)]
+        self._starts += [self._lines.at(start + match.start(1)) for match in self._record.finditer(content)]
         return super()._checked(start, end)
 
     def _check_one(self, start: int, pieces: list[bytes]) -> int:
-        line = self._line_at(start)
+        line = self._lines.at(start)
         end = super()._check_one(start, pieces)
         self._starts.append(line)
         return end

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.column_kinds import TABLE, Kinds, of_group, updated
+from batch_assets.core.dataset.column_types import plain_type
 from batch_assets.core.dataset.document_files import DocumentFiles
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.partition_rows import PartitionRows, filled
 from batch_assets.core.dataset.query_rows import QueryRows
-from batch_assets.core.dataset.rows import Rows, plain_type
+from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.dataset.sources import Source
 from batch_assets.core.dataset.table_files import TableFiles
 from batch_assets.core.dataset.table_rows import TableRows

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.bounds import COLUMNS, check_columns, too_many_columns
+from batch_assets.core.dataset.column_types import may_hold_floats, plain_type
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
@@ -26,9 +27,7 @@ from batch_assets.core.dataset.rows import (
     check_distinct,
     conform,
     json_text,
-    may_hold_floats,
     own_columns,
-    plain_type,
     rows_at_once,
     with_nulls,
 )

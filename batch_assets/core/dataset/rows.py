@@ -16,6 +16,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_assets.core.dataset.column_types import (
+    goes_by_value,
+    holds,
+    in_utc,
+    is_extension,
+    may_hold_floats,
+    plain_type,
+)
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import whole_number
@@ -148,7 +156,7 @@ def _problem(name: str, type_: pa.DataType, error: Exception) -> str:
     """Say why Python cannot represent a value of a column."""
     if (zone := unknown_zone(type_)) is not None:
         return f"column {name!r} has times of the unknown time zone {zone!r}; convert them to UTC"
-    if _holds(type_, lambda inner: pa.types.is_struct(inner) and len(set(inner.names)) < inner.num_fields):
+    if holds(type_, lambda inner: pa.types.is_struct(inner) and len(set(inner.names)) < inner.num_fields):
         return f"column {name!r} has objects with two fields of one name, of which a template would see one only"
     if isinstance(error, KeyError) or "duplicate" in str(error):
         return f"column {name!r} has a map with one key twice, of which a template would see one entry only"
@@ -240,7 +248,7 @@ def cast_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
         CAST_ERRORS: When a value does not fit.
     """
     if pa.types.is_string(type_) and unknown_zone(column.type) is not None:
-        column = column.cast(_in_utc(column.type))  # the same instants
+        column = column.cast(in_utc(column.type))  # the same instants
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
     if pa.types.is_string(type_) and unstorable(column.type) is not None:
@@ -267,40 +275,13 @@ def _exact_floats(column: pa.Array, type_: pa.DataType) -> pa.Array | None:
     return floats if pa.compute.all(is_exact).as_py() is not False else None
 
 
-def _in_utc(type_: pa.DataType) -> pa.DataType:
-    """Return a type with UTC in place of an unknown time zone."""
-    if pa.types.is_timestamp(type_) and unknown_zone(type_) is not None:
-        return pa.timestamp(type_.unit, "UTC")
-    if pa.types.is_struct(type_):
-        return pa.struct([field.with_type(_in_utc(field.type)) for field in type_])
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_in_utc(type_.value_type)))
-    return type_
-
-
-def goes_by_value(type_: pa.DataType) -> bool:
-    """Whether a type must be converted value by value, because `cast` is wrong for it or for a type nested in it.
-
-    That is so for list views, runs and extension types such as UUIDs.
-    """
-    return _holds(
-        type_,
-        lambda inner: (
-            pa.types.is_list_view(inner)
-            or pa.types.is_large_list_view(inner)
-            or pa.types.is_run_end_encoded(inner)
-            or _is_extension(inner)
-        ),
-    )
-
-
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column without runs, and without categories that are objects or of an extension type."""
     type_ = column.type
     if pa.types.is_run_end_encoded(type_):
         chunks = [pa.compute.run_end_decode(chunk) for chunk in column.chunks]
         return decoded(pa.chunked_array(chunks, type_.value_type))
-    if pa.types.is_dictionary(type_) and (pa.types.is_nested(type_.value_type) or _is_extension(type_.value_type)):
+    if pa.types.is_dictionary(type_) and (pa.types.is_nested(type_.value_type) or is_extension(type_.value_type)):
         chunks = [chunk.dictionary.take(chunk.indices) for chunk in column.chunks]
         return pa.chunked_array(chunks, type_.value_type)
     return column
@@ -319,23 +300,8 @@ def _without_uuids(value: Any) -> Any:
     return {key: _without_uuids(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _is_extension(type_: pa.DataType) -> bool:
-    return isinstance(type_, pa.BaseExtensionType)
-
-
-def _holds(type_: pa.DataType, is_match: Callable[[pa.DataType], bool]) -> bool:
-    """Whether a type, or one nested in it, matches."""
-    nested = (type_.field(position).type for position in range(type_.num_fields))
-    return is_match(type_) or any(_holds(inner, is_match) for inner in nested)
-
-
-def may_hold_floats(type_: pa.DataType) -> bool:
-    """Whether the type, or one nested in it, is a floating point number."""
-    return _holds(type_, pa.types.is_floating)
-
-
 def _python_values(column: pa.Array) -> list[Any]:
-    if _holds(column.type, pa.types.is_map):
+    if holds(column.type, pa.types.is_map):
         values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
     else:
         values = column.to_pylist()
@@ -349,40 +315,6 @@ def _with_whole_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_whole_numbers(item) for item in value]
     return {key: _with_whole_numbers(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def plain_type(type_: pa.DataType) -> pa.DataType:
-    """Return the type to read a column as.
-
-    Few of Arrow's functions accept view types, so they become the plain types. UUIDs become text, and booleans
-    of a byte each booleans. Other extension types become the type they are stored as.
-    """
-    if _is_extension(type_):
-        named = {"arrow.uuid": pa.string(), "arrow.bool8": pa.bool_()}
-        return named.get(type_.extension_name) or plain_type(type_.storage_type)
-    if pa.types.is_run_end_encoded(type_):
-        return plain_type(type_.value_type)
-    if pa.types.is_string_view(type_):
-        return pa.string()
-    if pa.types.is_binary_view(type_):
-        return pa.binary()
-    if pa.types.is_dictionary(type_):
-        return pa.dictionary(type_.index_type, plain_type(type_.value_type), type_.ordered)
-    if pa.types.is_list(type_) or pa.types.is_list_view(type_):
-        return pa.list_(_plain_field(type_.value_field))
-    if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
-        return pa.large_list(_plain_field(type_.value_field))
-    if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_plain_field(type_.value_field), type_.list_size)
-    if pa.types.is_map(type_):
-        return pa.map_(_plain_field(type_.key_field), _plain_field(type_.item_field), type_.keys_sorted)
-    if pa.types.is_struct(type_):
-        return pa.struct([_plain_field(inner) for inner in type_])
-    return type_
-
-
-def _plain_field(inner: pa.Field) -> pa.Field:
-    return inner.with_type(plain_type(inner.type))
 
 
 def json_text(value: Any) -> Any:

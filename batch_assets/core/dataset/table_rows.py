@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.column_kinds import TABLE, Kinds
+from batch_assets.core.dataset.column_types import goes_by_value, plain_type
 from batch_assets.core.dataset.misfits import row_locations, typed_rows
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_columns import ARROW_ERRORS, object_array, plain_object
@@ -22,9 +23,7 @@ from batch_assets.core.dataset.rows import (
     Rows,
     by_value,
     decoded,
-    goes_by_value,
     own_columns,
-    plain_type,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise
 from batch_assets.core.dataset.table_kinds import (
