@@ -10,7 +10,6 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,11 @@ from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import collect_results
-from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
+from benchmarks.contender import Stages
 from benchmarks.references import make_dataset
-from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
+from benchmarks.workload import POLL_SECONDS, params_for
 
 UNCHANGED_AT_MOST = 0.04
 # A file that was changed less than 2 seconds before it is read may change again without a sign.
@@ -41,12 +40,7 @@ def make_pipeline(folder: Path) -> Pipeline:
     fields = {
         "name": "bench",
         "dataset": {"path": "rows.parquet", "key": "id"},
-        "params": {
-            "model": MODEL,
-            "max_tokens": MAX_TOKENS,
-            "system": SYSTEM,
-            "messages": [{"role": "user", "content": USER_TEMPLATE}],
-        },
+        "params": params_for(),
     }
     return load_pipeline(fields, folder=folder, source="bench/defs.yaml")
 
@@ -58,27 +52,20 @@ def run(folder: Path, emulator: Emulator) -> dict[str, float]:
         CPU seconds by stage. The polls are not counted.
     """
     env = {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(folder / "root")}
-    seconds: dict[str, float] = {}
-
-    def measured(stage: str, work: Callable[[Root], bool]) -> bool:
-        with open_root(Settings.from_env(env)) as root:
-            began = time.process_time()
-            done = work(root)
-            seconds[stage] = seconds.get(stage, 0.0) + time.process_time() - began
-        return done
-
-    def is_final(root: Root) -> bool:
-        done = collect_results(root, "bench")
-        return done.results is not None and done.results.final
-
-    measured("requests", lambda root: bool(build_requests(root, make_pipeline(folder))))
-    measured("batches", lambda root: bool(submit_batches(root, "bench")))
-    while True:
+    stages = Stages()
+    with open_root(Settings.from_env(env)) as root, stages.time("requests"):
+        build_requests(root, make_pipeline(folder))
+    with open_root(Settings.from_env(env)) as root, stages.time("batches"):
+        submit_batches(root, "bench")
+    is_final = False
+    while not is_final:
         with open_root(Settings.from_env(env)) as root:
             while poll(root, now=True).calls:
                 time.sleep(POLL_SECONDS)
-        if measured("results", is_final):
-            return seconds
+        with open_root(Settings.from_env(env)) as root, stages.time("results"):
+            results = collect_results(root, "bench").results
+        is_final = results is not None and results.final
+    return {stage: figures["cpu"] for stage, figures in stages.seen.items()}
 
 
 def change(path: Path, one_in: int) -> None:

@@ -56,17 +56,12 @@ def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dic
     from batch_assets.core.requests.build import build_requests
     from batch_assets.core.results.run import collect_results
     from batch_assets.core.settings import Settings
-    from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
+    from benchmarks.workload import POLL_SECONDS, params_for
 
     attributes = {
         "name": "bench",
         "dataset": {"path": str(dataset), "key": "id"},
-        "params": {
-            "model": MODEL,
-            "max_tokens": MAX_TOKENS,
-            "system": SYSTEM,
-            "messages": [{"role": "user", "content": USER_TEMPLATE}],
-        },
+        "params": params_for(),
     }
 
     def run(stages: Stages) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import jinja2
 import numpy as np
 
 from batch_assets.core.pipeline.load import load_pipeline
-from benchmarks.workload import MAX_TOKENS, MODEL, SYSTEM, USER_TEMPLATE
+from benchmarks.workload import USER_TEMPLATE, params_for
 
 Row = dict[str, Any]
 Render = Callable[[Row], bytes]
@@ -94,14 +94,9 @@ WORKLOADS = {
 }
 
 
-def _params(content: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": content}]
-    return {"model": MODEL, "max_tokens": MAX_TOKENS, "system": SYSTEM, "messages": messages}
-
-
 def batch_assets(workload: Workload) -> Render:
     """This project's function from a row to the bytes of its params."""
-    attributes = {"name": "bench", "dataset": {"path": "rows.parquet"}, "params": _params(workload.content)}
+    attributes = {"name": "bench", "dataset": {"path": "rows.parquet"}, "params": params_for(workload.content)}
     pipeline = load_pipeline(attributes, folder=Path())
     return pipeline.templates_for(sorted(pipeline.reads)).params.render
 
@@ -109,7 +104,7 @@ def batch_assets(workload: Workload) -> Render:
 def plain_script(workload: Workload) -> Render:
     """A function that does this with jinja2 and json.dumps."""
     content = workload.plain()
-    return lambda row: json.dumps(_params(content(row))).encode()
+    return lambda row: json.dumps(params_for(content(row))).encode()
 
 
 def seconds(render: Render, rows: list[Row]) -> float:

@@ -34,7 +34,7 @@ from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 from benchmarks.contender import Stages
-from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
+from benchmarks.workload import POLL_SECONDS, params_for
 
 _CHUNK = 1 << 14
 _TEXT_CHARACTERS = 800
@@ -86,12 +86,7 @@ def run_once(folder: Path, max_requests: int) -> Run:
         "name": "bench",
         "dataset": {"path": "rows.jsonl", "key": "id"},
         "batching": {"max_requests": max_requests},
-        "params": {
-            "model": MODEL,
-            "max_tokens": MAX_TOKENS,
-            "system": SYSTEM,
-            "messages": [{"role": "user", "content": USER_TEMPLATE}],
-        },
+        "params": params_for(),
     }
     stages = Stages()
     with open_root(Settings.from_env()) as root:

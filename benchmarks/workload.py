@@ -13,6 +13,14 @@ USER_TEMPLATE = "Sum up this message in one sentence.\n\n{{ text }}"
 """The user message, as a Jinja template over a row."""
 
 POLL_SECONDS = 0.05
+
+
+def params_for(content: Any = USER_TEMPLATE) -> dict[str, Any]:
+    """Return the params of a request, with the content of its user message."""
+    messages = [{"role": "user", "content": content}]
+    return {"model": MODEL, "max_tokens": MAX_TOKENS, "system": SYSTEM, "messages": messages}
+
+
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
