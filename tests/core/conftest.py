@@ -97,6 +97,17 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
+def sink_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new database of each kind, which is also in the environment variable WAREHOUSE_URL."""
+    if request.param == "postgresql":
+        new_url: str = request.getfixturevalue("postgres_server").new_database()
+    else:
+        new_url = f"{request.param}:///{tmp_path}/warehouse.db"
+    monkeypatch.setenv("WAREHOUSE_URL", new_url)
+    return new_url
+
+
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A server that receives the notices sent to a webhook."""

@@ -15,11 +15,16 @@ HIDDEN = {"match": LIST, "action": {"status": 500}}
 
 def lose_ledger(world: World, **more: str) -> None:
     """Delete the ledger; the next use of it has only the root."""
+    delete_ledger(world)
+    world.reopened(**more)
+
+
+def delete_ledger(world: World) -> None:
+    """Close the root, and delete the ledger."""
     world.root.close()
     path = world.root.settings.ledger_url.removeprefix("sqlite:///")
     for ending in ("", "-wal", "-shm"):
         Path(path + ending).unlink(missing_ok=True)
-    world.reopened(**more)
 
 
 def finish(world: World, pipeline: Pipeline, partition: str = "") -> None:

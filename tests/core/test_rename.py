@@ -21,6 +21,19 @@ from batch_assets.core.results.run import collect_results
 from .support import World, texts
 
 
+def interrupt(world: World, monkeypatch: pytest.MonkeyPatch, step: str = "_move") -> None:
+    """Kill a renaming from `old` to `new` before a step."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rename_module, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            rename(world.root, "old", "new")
+    world.reopened()
+
+
 def test_answers_and_open_batches_go_on_under_the_new_name(world: World) -> None:
     old = world.pipeline(texts(3), name="old")
     world.run(old)
@@ -55,15 +68,7 @@ def test_a_killed_renaming_is_finished_by_the_next(
 ) -> None:
     world.emulator.settings(latency=3600)
     world.send(world.pipeline(texts(3), name="old"))
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(rename_module, step, killed)
-        with pytest.raises(KeyboardInterrupt):
-            rename(world.root, "old", "new")
-    world.reopened()  # by another process, with most files of the root away
+    interrupt(world, monkeypatch, step)  # the next process opens a root that most files are away from
     if is_repeated_at_once:
         rename(world.root, "old", "new")
     else:
@@ -130,19 +135,6 @@ def test_a_copy_of_a_pipelines_folder_is_no_renaming(world: World) -> None:
     new = world.pipeline(texts(3), name="new")
     assert list(world.run(new)["result_type"]) == ["succeeded"] * 3
     assert len(world.accepted()) == 1
-
-
-def interrupt(world: World, monkeypatch: pytest.MonkeyPatch, step: str = "_move") -> None:
-    """Kill a renaming from `old` to `new` before a step."""
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(rename_module, step, killed)
-        with pytest.raises(KeyboardInterrupt):
-            rename(world.root, "old", "new")
-    world.reopened()
 
 
 @pytest.mark.parametrize("step", ["_rewrite_manifest", "_move"])

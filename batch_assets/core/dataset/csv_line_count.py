@@ -10,8 +10,8 @@ class LineCount:
     """The numbers of the lines in a buffer. Each part of it is counted once, whatever is asked for.
 
     Args:
-        buffer: The content that is in memory. The owner appends to it, and removes from its start what `leave` is
-            told before.
+        buffer: The content that is in memory. The owner appends to it, and calls `leave` before it removes content
+            from its start.
         first_line: The number of the line with which the content begins.
     """
 

@@ -16,6 +16,7 @@ from batch_assets.core.settings import Overrides, Settings
 from batch_assets.emulator import Emulator
 
 from ..gateway import Gateway, accepted_but
+from ..lost_ledger import delete_ledger
 from ..support import BATCHES, CREATE, LIST, World, texts, write_rows
 from .test_gateways import LIMITED
 from .test_reconcile import LOST, NEVER_ARRIVED
@@ -177,9 +178,7 @@ def test_a_rebuilt_ledger_knows_with_which_key_a_file_may_have_been_sent(
 ) -> None:
     world = in_doubt(LOST)
     pipeline = world.pipeline()
-    world.root.close()
-    for path in world.path().glob("ledger.db*"):
-        path.unlink()
+    delete_ledger(world)
     other = with_key("key-of-another")
     for _ in range(2):
         report = other.submit(pipeline)
@@ -197,9 +196,7 @@ def test_a_user_confirms_the_key_of_a_rebuilt_ledger(
 ) -> None:
     world = in_doubt(NEVER_ARRIVED)
     pipeline = world.pipeline()
-    world.root.close()
-    for path in world.path().glob("ledger.db*"):
-        path.unlink()
+    delete_ledger(world)
     newer = with_key("a-newer-key")
     assert newer.submit(pipeline).submitted == []
     accept_key(newer.root)

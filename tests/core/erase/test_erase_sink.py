@@ -38,17 +38,6 @@ KEYS = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a new database of each kind, which is also in the environment variable."""
-    if request.param == "postgresql":
-        new_url: str = request.getfixturevalue("postgres_server").new_database()
-    else:
-        new_url = f"{request.param}:///{tmp_path}/warehouse.db"
-    monkeypatch.setenv("WAREHOUSE_URL", new_url)
-    return new_url
-
-
 def copy_to_sink(world: World, pipeline: Pipeline) -> None:
     with world.root.ledger.read() as tx:
         newest = submissions.newest(tx, pipeline.name, "")
@@ -57,7 +46,7 @@ def copy_to_sink(world: World, pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(("keys", "key"), KEYS.values(), ids=KEYS)
-def test_an_erased_row_leaves_the_sink(world: World, url: str, keys: pa.Array, key: str) -> None:
+def test_an_erased_row_leaves_the_sink(world: World, sink_url: str, keys: pa.Array, key: str) -> None:
     rows = {"id": keys, "text": [SECRET, "another text", SECRET][: len(keys)]}
     pq.write_table(pa.table(rows), world.folder / "rows.parquet")
     dataset = {"path": "rows.parquet", "key": "id"}
@@ -67,7 +56,7 @@ def test_an_erased_row_leaves_the_sink(world: World, url: str, keys: pa.Array, k
     report = erased(world, pipeline, key)
     assert report.is_complete, list(report.open_ends())
     assert report.sink_rows == 1
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(sink_url)
     with engine.connect() as connection:
         left = connection.execute(sa.text("select text, shared_with from asked")).all()
     engine.dispose()

@@ -132,15 +132,21 @@ def test_a_batch_of_ours_from_after_a_change_of_keys_proves_nothing(world: World
     assert set(world.states(pipeline)) == {"submitted"}
 
 
+def two_of_three_deleted(world: World) -> tuple[Pipeline, list[str]]:
+    """Send three batches, of which the API no longer has the first two. Returns the ids of all three."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
+    submitted = world.send(pipeline).submitted
+    for batch_id in submitted[:2]:
+        deleted(world, batch_id)
+    is_unreachable(world)
+    return pipeline, submitted
+
+
 @pytest.mark.parametrize("listed", [True, False])
 def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool) -> None:
     """When batches are sent one after the other, each is the anchor of the next."""
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
-    first, second, _ = world.send(pipeline).submitted
-    for batch_id in (first, second):
-        deleted(world, batch_id)
-    is_unreachable(world)
+    pipeline, (first, second, _) = two_of_three_deleted(world)
     if not listed:
         world.emulator.faults([{"match": LIST, "action": {"hide_from_list": 99999}}])
     assert cancel(world.root, first).given_up == [first]
@@ -187,12 +193,7 @@ def test_a_running_batch_that_the_api_no_longer_shows_is_named(
 
 def test_several_batches_are_given_up_with_one_command(world: World) -> None:
     submit_as_someone_else(world, 1)
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
-    first, second, third = world.send(pipeline).submitted
-    for batch_id in (first, second):
-        deleted(world, batch_id)
-    is_unreachable(world)
+    pipeline, (first, second, third) = two_of_three_deleted(world)
     world.emulator.end_batches()
     poll(world.root, now=True)
     world.collect(pipeline)

@@ -35,19 +35,8 @@ NAME = "asked"
 VARIABLE = "WAREHOUSE_URL"
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a new database of each kind, which is also in the environment variable."""
-    if request.param == "postgresql":
-        new_url: str = request.getfixturevalue("postgres_server").new_database()
-    else:
-        new_url = f"{request.param}:///{tmp_path}/warehouse.db"
-    monkeypatch.setenv(VARIABLE, new_url)
-    return new_url
-
-
-def query(url: str, sql: str) -> list[dict[str, Any]]:
-    engine = sa.create_engine(url)
+def query(sink_url: str, sql: str) -> list[dict[str, Any]]:
+    engine = sa.create_engine(sink_url)
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(sa.text(sql)).mappings()]
@@ -55,8 +44,8 @@ def query(url: str, sql: str) -> list[dict[str, Any]]:
         engine.dispose()
 
 
-def change(url: str, sql: str) -> None:
-    engine = sa.create_engine(url)
+def change(sink_url: str, sql: str) -> None:
+    engine = sa.create_engine(sink_url)
     with engine.begin() as connection:
         connection.execute(sa.text(sql))
     engine.dispose()
@@ -76,11 +65,13 @@ def write(world: World, pipeline: Pipeline, partition: str = "") -> SinkReport |
     return write_sink(world.root, pipeline, partition, submission.id)
 
 
-def test_every_row_of_the_results_is_in_the_table(world: World, url: str) -> None:
+def test_every_row_of_the_results_is_in_the_table(world: World, sink_url: str) -> None:
     pipeline = done(world, texts(20))
     assert write(world, pipeline) == SinkReport(pipeline.name, 20)
     expected = world.table(pipeline)
-    stored = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(expected["id"])]
+    stored = (
+        pd.DataFrame(query(sink_url, f"select * from {pipeline.name}")).set_index("id").loc[list(expected["id"])]
+    )
     assert list(stored.columns) == [name for name in expected.columns if name != "id"]
     for name in ("text", "custom_id", "result_type", "response_text", "input_tokens", "cost_usd", "response_json"):
         assert list(stored[name]) == list(expected[name]), name
@@ -88,38 +79,40 @@ def test_every_row_of_the_results_is_in_the_table(world: World, url: str) -> Non
     assert list(ended) == list(expected["ended_at"])
 
 
-def test_rows_are_updated_by_their_key_and_other_rows_stay(world: World, url: str) -> None:
+def test_rows_are_updated_by_their_key_and_other_rows_stay(world: World, sink_url: str) -> None:
     rows = texts(3)
     write(world, done(world, rows))
     pipeline = done(world, {"row-1": "another text", "row-9": "a new row"})
     write(world, pipeline)
     write(world, pipeline)
-    stored = {row["id"]: row["text"] for row in query(url, f"select id, text from {pipeline.name}")}
+    stored = {row["id"]: row["text"] for row in query(sink_url, f"select id, text from {pipeline.name}")}
     assert stored == {**rows, "row-1": "another text", "row-9": "a new row"}
 
 
-def test_other_columns_stay_and_missing_columns_are_added(world: World, url: str) -> None:
+def test_other_columns_stay_and_missing_columns_are_added(world: World, sink_url: str) -> None:
     pipeline = done(world, texts(2))
-    change(url, f"create table {pipeline.name} (id varchar primary key, result_type varchar, remark varchar)")
-    change(url, f"insert into {pipeline.name} values ('row-0', 'pending', 'ours')")
+    change(sink_url, f"create table {pipeline.name} (id varchar primary key, result_type varchar, remark varchar)")
+    change(sink_url, f"insert into {pipeline.name} values ('row-0', 'pending', 'ours')")
     write(world, pipeline)
-    first, second = query(url, f"select id, result_type, remark, response_text from {pipeline.name} order by id")
+    first, second = query(
+        sink_url, f"select id, result_type, remark, response_text from {pipeline.name} order by id"
+    )
     assert (first["result_type"], first["remark"], second["remark"]) == ("succeeded", "ours", None)
     assert first["response_text"] == world.table(pipeline)["response_text"][0]
 
 
-def test_partitions_share_one_table(world: World, url: str) -> None:
+def test_partitions_share_one_table(world: World, sink_url: str) -> None:
     pipeline = world.pipeline(texts(2), sink={"url_env": VARIABLE, "table": "answers"})
     for partition in ("2026-01-01", "2026-01-02"):
         world.run(pipeline, partition=partition)
         write(world, pipeline, partition)
-    stored = query(url, 'select "partition", id from answers order by 1, 2')
+    stored = query(sink_url, 'select "partition", id from answers order by 1, 2')
     assert [tuple(row.values()) for row in stored] == [
         (day, f"row-{number}") for day in ("2026-01-01", "2026-01-02") for number in range(2)
     ]
 
 
-def test_every_type_of_column_is_stored(world: World, url: str, tmp_path: Path) -> None:
+def test_every_type_of_column_is_stored(world: World, sink_url: str, tmp_path: Path) -> None:
     day, time = dt.date(2026, 1, 2), dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
     table = pa.table(
         {
@@ -142,7 +135,7 @@ def test_every_type_of_column_is_stored(world: World, url: str, tmp_path: Path) 
     )
     world.run(pipeline)
     write(world, pipeline)
-    row, empty = query(url, f'select * from {NAME} order by "text"')
+    row, empty = query(sink_url, f'select * from {NAME} order by "text"')
     assert (row["key"], float(row["price"]), row["share"], bool(row["yes"])) == (2**40, 1.5, 0.1, True)
     assert (str(row["day"]), bytes(row["raw"]), row["kind"]) == (str(day), b"\x00\xff", "k")
     assert (row["tags"], row["where"]) == ('["x","ü"]', '{"lat":1.5}')
@@ -151,17 +144,17 @@ def test_every_type_of_column_is_stored(world: World, url: str, tmp_path: Path) 
 
 
 def test_a_failure_changes_nothing_and_shows_no_password(
-    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+    world: World, sink_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = done(world, texts(3))
-    change(url, f"create table {pipeline.name} (id varchar, remark varchar)")
+    change(sink_url, f"create table {pipeline.name} (id varchar, remark varchar)")
     with pytest.raises(
         SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .* in Parquet"
     ) as refused:
         write(world, pipeline)
     assert refused.value.remedy == RunStage(Stage.RESULTS, "asked")
-    change(url, f"insert into {pipeline.name} values ('row-0', 'ours')")
-    assert query(url, f"select * from {pipeline.name}") == [{"id": "row-0", "remark": "ours"}]
+    change(sink_url, f"insert into {pipeline.name} values ('row-0', 'ours')")
+    assert query(sink_url, f"select * from {pipeline.name}") == [{"id": "row-0", "remark": "ours"}]
     monkeypatch.setenv(VARIABLE, "postgresql+psycopg2://someone:pass-word-x@127.0.0.1:1/nowhere")
     with pytest.raises(SinkError, match=r"cannot be reached: .*refused.*accepts this machine") as raised:
         write(world, pipeline)
@@ -192,8 +185,10 @@ def test_an_unusable_database_is_noticed_before_anything_is_sent(
         assert submissions.newest(tx, pipeline.name, "") is None
 
 
-def test_names_that_the_database_cannot_have_are_noticed_before_anything_is_sent(world: World, url: str) -> None:
-    postgres = url.startswith("postgresql")
+def test_names_that_the_database_cannot_have_are_noticed_before_anything_is_sent(
+    world: World, sink_url: str
+) -> None:
+    postgres = sink_url.startswith("postgresql")
     row = {"id": ["a"], "text": ["b"]}
     refused = {
         "": "'' has a name that a database cannot have",
@@ -244,16 +239,16 @@ def odd_rows(world: World) -> None:
 
 
 def test_a_column_of_another_type_stores_what_it_can_hold_and_refuses_what_it_would_change(
-    world: World, url: str
+    world: World, sink_url: str
 ) -> None:
     odd_rows(world)
     fields: dict[str, Any] = {"dataset": {"path": "rows.parquet", "key": "id"}, "params": params("{{ n }}")}
     world.run(world.pipeline(**fields))
 
     def into(name: str, type_: str) -> Pipeline:
-        change(url, "drop table if exists there")
+        change(sink_url, "drop table if exists there")
         key = "" if name == "id" else "id varchar primary key, "
-        change(url, f"create table there ({key}{name} {type_}{'' if key else ' primary key'})")
+        change(sink_url, f"create table there ({key}{name} {type_}{'' if key else ' primary key'})")
         return world.pipeline(**fields, sink={"url_env": VARIABLE, "table": "there"})
 
     for name, type_ in LOSSES:
@@ -263,17 +258,17 @@ def test_a_column_of_another_type_stores_what_it_can_hold_and_refuses_what_it_wo
             match=rf"the column '{name}' of the table there has the type \w+.*, which would.*a new table",
         ):
             write(world, pipeline)
-        assert query(url, "select * from there") == []
+        assert query(sink_url, "select * from there") == []
     for name, type_, value in WIDER:
         write(world, into(name, type_))
-        ((stored,),) = (row.values() for row in query(url, f"select {name} from there"))
+        ((stored,),) = (row.values() for row in query(sink_url, f"select {name} from there"))
         if name == "day":
             assert str(stored).startswith("2026-01-02 00:00")
         else:
             assert stored == value, (name, type_)
 
 
-def test_values_that_drivers_do_not_accept_unchanged(world: World, url: str) -> None:
+def test_values_that_drivers_do_not_accept_unchanged(world: World, sink_url: str) -> None:
     table = pa.table(
         {
             "id": ["a", "b"],
@@ -297,8 +292,8 @@ def test_values_that_drivers_do_not_accept_unchanged(world: World, url: str) -> 
     )
     world.run(pipeline)
     assert write(world, pipeline) == SinkReport(pipeline.name, 2)
-    row, empty = query(url, f"select * from {pipeline.name} order by id")
-    assert row["nul"] == ("x\ufffdy" if url.startswith("postgresql") else "x\0y")
+    row, empty = query(sink_url, f"select * from {pipeline.name} order by id")
+    assert row["nul"] == ("x\ufffdy" if sink_url.startswith("postgresql") else "x\0y")
     assert (int(row["u"]), row["half"], bytes(row["fixed"])) == (2**64 - 1, 1.5, b"\xff" * 4)
     assert (str(row["exact"]), Decimal(row["wide"])) == ("1234567890123456789.25", Decimal(10) ** 60)
     assert (row["long"], row["nested"]) == ("1 day, 0:00:00", '{"raw":"/w==","nan":null}')
@@ -320,11 +315,11 @@ def test_errors_of_a_driver_are_explained(
         write(world, pipeline)
 
 
-def test_results_of_another_submission_are_left_alone(world: World, url: str) -> None:
+def test_results_of_another_submission_are_left_alone(world: World, sink_url: str) -> None:
     pipeline = done(world, texts(1))
     assert write_sink(world.root, pipeline, "", "another") is None
     with pytest.raises(sa.exc.DBAPIError):
-        query(url, f"select * from {pipeline.name}")
+        query(sink_url, f"select * from {pipeline.name}")
 
 
 _WRITE = """
@@ -335,7 +330,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.sink.write import write_sink
-folder, url, partition, submission = sys.argv[1:]
+folder, sink_url, partition, submission = sys.argv[1:]
 fields = {"name": "asked", "dataset": {"path": "rows.jsonl", "key": "id"}, "sink": {"url_env": "WAREHOUSE_URL"}}
 fields["params"] = {"model": "claude-haiku-5-5", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
 pipeline = load_pipeline(fields, folder=Path(folder))
@@ -347,8 +342,8 @@ with open_root(Settings.from_env(dict(os.environ))) as root:
 
 
 def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: Path, monkeypatch: Any) -> None:
-    url = f"duckdb:///{tmp_path}/shared.duckdb"
-    monkeypatch.setenv(VARIABLE, url)
+    sink_url = f"duckdb:///{tmp_path}/shared.duckdb"
+    monkeypatch.setenv(VARIABLE, sink_url)
     pipeline = world.pipeline(texts(300), sink={"url_env": VARIABLE})
     writers = []
     for partition in ("p1", "p2"):
@@ -356,7 +351,7 @@ def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: 
         with world.root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline.name, partition)
         assert submission is not None
-        command = [sys.executable, "-c", _WRITE, str(world.folder), url, partition, submission.id]
+        command = [sys.executable, "-c", _WRITE, str(world.folder), sink_url, partition, submission.id]
         variables = environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
         writers.append(
             subprocess.Popen(
@@ -370,15 +365,15 @@ def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: 
         writer.stdin.flush()
     outputs = [writer.communicate(timeout=120) for writer in writers]
     assert [out.split() for out, _ in outputs] == [["300"] * 3] * 2, outputs
-    assert query(url, "select count(*) as n from asked") == [{"n": 600}]
+    assert query(sink_url, "select count(*) as n from asked") == [{"n": 600}]
 
 
 def test_two_roots_that_create_the_same_table_wait_for_each_other(
     world: World, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease belongs to one root, so only the database can make the two wait for each other."""
-    url = postgres_server.new_database()
-    monkeypatch.setenv(VARIABLE, url)
+    sink_url = postgres_server.new_database()
+    monkeypatch.setenv(VARIABLE, sink_url)
     pipeline = done(world, texts(4))
     assert pipeline.config.sink is not None
     target = Target(pipeline, pipeline.config.sink)
@@ -389,9 +384,9 @@ def test_two_roots_that_create_the_same_table_wait_for_each_other(
             SinkTable(connection, target, rows.schema, ["id"]).put(rows.slice(0, 2))
             other = threads.submit(write, world, pipeline)
             waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-            wait_for(lambda: other.done() or query(url, waiting), "the other root")
+            wait_for(lambda: other.done() or query(sink_url, waiting), "the other root")
         assert other.result(60) == SinkReport(pipeline.name, 4)
-    assert query(url, f"select count(*) as n from {pipeline.name}") == [{"n": 4}]
+    assert query(sink_url, f"select count(*) as n from {pipeline.name}") == [{"n": 4}]
 
 
 @pytest.mark.parametrize(
