@@ -93,14 +93,7 @@ def build_requests(
                     root, pipeline, partition, before.newest, inputs.dataset, inputs.templates, again
                 ),
             )
-            for _ in range(_BUILDS):
-                report = _readable(
-                    root, lambda: _begun(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
-                )
-                release_memory()
-                if report is not None:
-                    return report
-    raise BusyError(f"request files of {pipeline.name} were sent during each of {_BUILDS} builds: run it again")
+            return _built(root, pipeline, partition, inputs, again, on_rows or _ignore_rows)
 
 
 def count_requests(
@@ -132,6 +125,23 @@ def count_requests(
         reading_inputs(root, pipeline, partition, table, before) as inputs,
     ):
         return _readable(root, lambda: _begun(root, pipeline, partition, inputs, again, on_requests).count())
+
+
+def _built(
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    inputs: BuildInputs,
+    again: AskAgain,
+    on_rows: Callable[[int], None],
+) -> RequestsReport:
+    """Build until no file that a build had set aside was sent meanwhile."""
+    for _ in range(_BUILDS):
+        report = _readable(root, lambda: _begun(root, pipeline, partition, inputs, again).run(on_rows))
+        release_memory()
+        if report is not None:
+            return report
+    raise BusyError(f"request files of {pipeline.name} were sent during each of {_BUILDS} builds: run it again")
 
 
 def _begun(

@@ -141,12 +141,20 @@ def _table(
             context.log.info("Nothing is new: these results are already materialized.")
             return None
         metadata |= _samples(root, pipeline, partition, report)
-        if (written := write_sink(root, pipeline, partition, report.submission_id)) is not None:
-            context.log.info(f"Table {written.table}: {count(written.rows, 'row')} inserted or updated.")
-            metadata[keys.SINK] = metadata[keys.TABLE_NAME] = written.table
-        elif pipeline.config.sink is not None:
-            context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
+        metadata |= _copied_to_sink(context, root, pipeline, partition, report.submission_id)
         return _Complete(report.submission_id, metadata)
+
+
+def _copied_to_sink(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str, submission_id: str
+) -> dict[str, Any]:
+    """Write the table into the pipeline's sink, if it has one, and return the metadata about that."""
+    if (written := write_sink(root, pipeline, partition, submission_id)) is not None:
+        context.log.info(f"Table {written.table}: {count(written.rows, 'row')} inserted or updated.")
+        return {keys.SINK: written.table, keys.TABLE_NAME: written.table}
+    if pipeline.config.sink is not None:
+        context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
+    return {}
 
 
 def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, complete: dict[str, _Complete]) -> None:
