@@ -34,6 +34,7 @@ FILE_MOVES = {
     ("ready", "superseded"),
     ("ready", "stopped"),
     ("ready", "canceled"),
+    ("ready", "unresolved"),
     ("sending", "submitted"),
     ("sending", "unresolved"),
     ("sending", "refused"),

@@ -3,7 +3,7 @@
 A batch is a candidate if the ledger does not know it, it was not there before the upload, it was created after the
 anchor, and it has the file's request count. One line of its results proves or rules out an ended candidate. A
 running one is adopted provisionally if it is the only candidate, until its results prove it. The file is sent
-again only when no candidate shows up for the grace period.
+again only when no candidate shows up for the grace period, or, if it was refused, when no candidate is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.batches.receipts import note_other, write_receipt
 from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
 from batch_assets.core.io.names import RequestFileId
-from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
@@ -84,6 +84,13 @@ def _earliest(intent: Intent) -> float:
 def _is_answered_by_refusal(intent: Intent, file: RequestFile) -> bool:
     """Whether a refusal, and no other file, answered the only request of a file."""
     return intent.outcome is IntentOutcome.REFUSED and file.requests == 1
+
+
+def _is_refused_after_all(tx: Transaction, intent: Intent) -> bool:
+    """Whether the batch that put a refused file in doubt has proved to belong to another file, or to others."""
+    if intent.candidate_id is None or (known := batches.by_id(tx, intent.candidate_id)) is None:
+        return False
+    return not known.provisional and known.file_id != intent.file_id
 
 
 class _Reconciler:
@@ -360,11 +367,14 @@ class _Reconciler:
                 # A killed upload has no last byte on record. Its lease ended after the last byte.
                 last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
                 files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
-            if tx.now < last_byte_at + grace:
+            if _is_refused_after_all(tx, intent):
+                reason = f"it was refused, and {intent.candidate_id} belongs to another"
+            elif tx.now < last_byte_at + grace:
                 if current.state is FileState.SENDING:
                     move(tx, FileMove.DOUBT, file.id, "its process is gone")
                 return
-            reason = f"the API shows no such batch after {duration(grace)}"
+            else:
+                reason = f"the API shows no such batch after {duration(grace)}"
             files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
             if submissions.is_wanted(tx, file):
                 step, reason = FileMove.SEND_AGAIN, f"{reason}: it is sent again"

@@ -256,10 +256,19 @@ class Upload:
         if problem is not None:
             raise problem
 
-    def _in_doubt(self, lease: Lease, intent_id: int, text: str) -> None:
+    def _in_doubt(self, lease: Lease, intent_id: int, text: str, candidate: BatchObject | None = None) -> None:
+        """Put the file in doubt.
+
+        Args:
+            lease: The lease on the file.
+            intent_id: The intent whose outcome is unknown.
+            text: Why.
+            candidate: The only reason why a refusal is not certain.
+        """
+        candidate_id = candidate.id if candidate is not None else None
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now)
+            files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now, candidate_id=candidate_id)
             move(tx, FileMove.DOUBT, self._file.id, text, error=text)
 
     def _back_to_ready(
@@ -281,16 +290,12 @@ class Upload:
 
     def _doubt_earlier(self, lease: Lease, candidate: BatchObject) -> None:
         """Put a file that was refused before in doubt: a gateway on the way may have sent it twice."""
-        text = repeats.text_about(candidate)
-        with self._root.ledger.write() as tx:
-            lease.confirm(tx)
-            files.settle(
-                tx, files.of_file(tx, self._file.id)[-1].id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now
-            )
-            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+        with self._root.ledger.read() as tx:
+            last = files.of_file(tx, self._file.id)[-1]
+        self._in_doubt(lease, last.id, repeats.text_about(candidate), candidate)
 
-    def _was_accepted_too(self, intent_id: int) -> str | None:
-        """Return why the refused file may have been accepted all the same; `None` if the list shows no such batch.
+    def _accepted_too(self, intent_id: int) -> BatchObject | None:
+        """Return the batch that the refused file may have become all the same; `None` if the list shows none.
 
         Raises:
             ApiError: When the list cannot be read now.
@@ -299,20 +304,23 @@ class Upload:
             intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
         candidate = repeats.of_earlier_intent(self._root, self._file)
         repeats.limit_refused(self._root, intent_id, intent.started_at)
-        return repeats.text_about(candidate) if candidate is not None else None
+        return candidate
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
         try:
-            doubt = self._was_accepted_too(intent_id)
+            candidate = self._accepted_too(intent_id)
         except ApiError:
             # A file that waits or is stopped is kept, and looked for before it is sent again.
-            is_kept = error.stop or error.status == RATE_LIMITED
-            doubt = None if is_kept else "The list of batches, which could confirm that, cannot be read now"
-        if doubt is not None:
-            self._in_doubt(lease, intent_id, f"{text}. {doubt}")
-            return False
+            if not error.stop and error.status != RATE_LIMITED:
+                doubt = "The list of batches, which could confirm that, cannot be read now"
+                self._in_doubt(lease, intent_id, f"{text}. {doubt}")
+                return False
+        else:
+            if candidate is not None:
+                self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}", candidate)
+                return False
         if error.stop:
             raise self._stop(lease, intent_id, error)
         if error.status == RATE_LIMITED:

@@ -216,6 +216,7 @@ class Intent:
     latest_created_at: float | None
     body_complete: bool | None
     key_hash: str | None
+    candidate_id: str | None
 
     @property
     def is_unseen(self) -> bool:

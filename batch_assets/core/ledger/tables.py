@@ -164,6 +164,7 @@ intent = Table(
     Column("latest_created_at", Float),  # a batch created later cannot be its batch, by the API's clock
     Column("body_complete", Boolean),  # false until its last bytes are about to be sent; NULL: not recorded
     Column("key_hash", String(64)),  # a salted hash of the API key; NULL: the key is unknown
+    Column("candidate_id", String(80)),  # the batch that put it in doubt although it was refused
     Index("intent_by_file", "file_id"),
     Index("intent_by_outcome", "outcome", "watch_until"),
 )

@@ -316,3 +316,32 @@ def test_what_others_create_after_a_plain_429_puts_nothing_in_doubt(world: World
     world.submit(pipeline)
     outcomes = world.query("select outcome from intent order by id")
     assert outcomes == ([("not_sent",), ("accepted",)] if seconds else [("adopted",)])
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+def test_a_refused_file_is_sent_as_soon_as_the_batch_that_put_it_in_doubt_is_anothers(
+    gateway: Gateway, behind: Callable[..., World], provisional: bool
+) -> None:
+    """Someone else creates a batch of the same count while ours is refused. The grace period is 15 minutes."""
+    world = behind(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.settings(latency=3600)
+
+    def meanwhile(forward: Forward) -> tuple[int, dict[str, str], bytes]:
+        submit_as_someone_else(world, 3)
+        return 429, {"retry-after": "0"}, LIMITED
+
+    gateway.on("POST", BATCHES, meanwhile)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    if not provisional:
+        world.emulator.settings(latency=0)
+    world.submit(pipeline)
+    if provisional:
+        assert world.query("select provisional from batch") == [(True,)]
+        world.emulator.end_batches()
+        world.collect(pipeline)
+    world.submit(pipeline, unattended=True)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert len(world.accepted()) == 2
