@@ -15,6 +15,8 @@ from batch_assets.core.template.parts import Part, PlainText, WholeColumn
 # What separates texts, and its form in JSON. It has a backslash only at its start, so no two of them overlap, and
 # every separator is found. If a text contains one too, there are more pieces than texts.
 _BETWEEN, _BETWEEN_IN_JSON = "\x1f", b"\\u001f"
+# Texts are escaped in groups: all at once would need three more copies of them in memory.
+_TEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _escaped(texts: list[str]) -> list[bytes] | None:
     Raises:
         TypeError: When one is not valid Unicode.
     """
-    if not texts:
-        return []
-    pieces = orjson.dumps(_BETWEEN.join(texts))[1:-1].split(_BETWEEN_IN_JSON)
+    pieces: list[bytes] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        pieces += orjson.dumps(_BETWEEN.join(texts[start : start + _TEXTS_AT_ONCE]))[1:-1].split(_BETWEEN_IN_JSON)
     return pieces if len(pieces) == len(texts) else None

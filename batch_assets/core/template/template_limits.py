@@ -48,6 +48,42 @@ _READING_TESTS = ("!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "grea
 _MORE_READING_TESTS = ("le", "lessthan", "lower", "lt", "ne", "upper")
 
 
+class _CountedFilters(dict[str, Callable[..., Any]]):
+    """Filters whose work counts. A filter is wrapped when a template first uses it: most templates use none.
+
+    Args:
+        filters: Name to filter.
+        counted: Returns a filter, given by its name and itself, with its work counted.
+    """
+
+    def __init__(
+        self,
+        filters: Mapping[str, Callable[..., Any]],
+        counted: Callable[[str, Callable[..., Any]], Callable[..., Any]],
+    ) -> None:
+        super().__init__(filters)
+        self._counted, self._uncounted = counted, filters.keys() - _CONSTANT
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        if name in self._uncounted:
+            self._uncounted.remove(name)
+            self[name] = self._counted(name, super().__getitem__(name))
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a filter by its name."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def add(self, name: str, filter_: Callable[..., Any]) -> None:
+        """Add a filter, or replace the one of that name."""
+        self[name] = filter_
+        if name not in _CONSTANT:
+            self._uncounted.add(name)
+
+
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
     """A sandbox that limits the work for one row and the size of values.
 
@@ -56,6 +92,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     """
 
     intercepted_binops = frozenset(("*", "**", "%", "+", "-"))
+    filters: _CountedFilters
 
     def __init__(self, **options: Any) -> None:
         self.budget = WorkBudget()
@@ -65,8 +102,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(**options, optimized=False)
         for name in (*_READING_TESTS, *_MORE_READING_TESTS):
             self.tests[name] = self._counted_test(name)
-        for name, filter_ in list(self.filters.items()):
-            self.add_filter(name, filter_)
+        self.filters = _CountedFilters(self.filters, self._counted_filter)
         for name in ("compared", "entered", "joined", "looped", "sliced"):
             self.filters[f"_{name}"] = getattr(self, f"_{name}")
 
@@ -77,7 +113,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             name: Its name in templates.
             filter_: The filter.
         """
-        self.filters[name] = filter_ if name in _CONSTANT else self._counted_filter(name, filter_)
+        self.filters.add(name, filter_)
 
     def begin(self, row: Mapping[str, Any] | None = None) -> None:
         """Start counting the work of a new row.
