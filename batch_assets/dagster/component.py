@@ -34,6 +34,7 @@ from batch_assets.dagster.component_blocks import (
     as_written,
     is_templated,
     mistake_in,
+    only_templates,
     resolve_schedule,
 )
 from batch_assets.dagster.jobs import build_message_batch_jobs
@@ -68,6 +69,12 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     """The columns that `parse_message` returns. If it is None, `output_schema` defines them."""
 
     # The other fields are in PipelineConfig. Dagster needs to know more about these.
+    name: Annotated[
+        str,
+        dg.Resolver(
+            only_templates, model_field_type=str, description=_described("name"), inject_before_resolve=False
+        ),
+    ]
     dataset: DatasetBlock = Field(description=_described("dataset"))
     partitions: PartitionsBlock | None = Field(default=None, description=_described("partitions"))
     schedule: Annotated[

@@ -231,6 +231,17 @@ def test_static_keys_are_text_as_written_in_the_file(project: Project) -> None:
     assert definition.get_partition_keys() == ["007", "2025", "1e3", "None", "true", "de"]
 
 
+def test_texts_of_a_block_that_read_like_numbers_stay_texts(project: Project) -> None:
+    """Dagster's templating would make numbers of them, and the pipeline would not load."""
+    dataset = '{path: "2024", key: "1", columns: ["1", "2.50"], csv: {names: ["1", "2.50"], null_values: ["0"]}}'
+    text = PIPELINE.replace("{path: data/greetings.csv, key: id}", dataset).replace("text }}", "row['2.50'] }}")
+    text = text.replace("name: greetings", 'name: "2024"')
+    loaded = pipelines_in(project.load(text).resolve_all_asset_specs())["2024"].pipeline.config.dataset
+    assert (loaded.path, loaded.key, loaded.columns) == ("2024", "1", ["1", "2.50"])
+    assert loaded.csv is not None
+    assert (loaded.csv.names, loaded.csv.null_values) == (["1", "2.50"], ["0"])
+
+
 def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
     project.write(
         "owned.py",
