@@ -77,6 +77,11 @@ class RefusedError(ApiError):
         self.status, self.type, self.stop, self.retry_after = status, _writable(type_), stop, retry_after
         super().__init__(f"HTTP {status} {type_}: {message}" if type_ else f"HTTP {status}: {message}")
 
+    @property
+    def waits(self) -> bool:
+        """Whether the API would answer the same to every call now, and only asks to wait."""
+        return self.status == RATE_LIMITED and not self.stop
+
 
 def _writable(text: str) -> str:
     if len(text) > _TEXT_LENGTH:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from batch_assets.core.api.client import PAGE
-from batch_assets.core.api.errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.errors import ApiError, NotFoundError, RefusedError, UnknownOutcomeError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
 from batch_assets.core.errors import EndpointMismatchError, SettingsError
@@ -129,7 +129,7 @@ def _look_in_list(
             report.calls += 1
             page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
         except RefusedError as error:
-            if after_id is None or shown_ids or error.stop or error.status == RATE_LIMITED:
+            if after_id is None or shown_ids or error.stop or error.waits:
                 raise
             after_id = None  # the API may have deleted that batch
             continue
@@ -150,7 +150,7 @@ def _look(root: Root, batch: Batch, report: PollReport, deadline: float) -> None
     except NotFoundError:
         _missing(root, batch, report)
     except RefusedError as error:
-        if error.stop or error.status == RATE_LIMITED:
+        if error.stop or error.waits:
             raise  # the API would answer the same for every other batch
         report.problems.append(f"{batch.id}: {error}")
     except UnknownOutcomeError as error:

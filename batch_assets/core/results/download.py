@@ -18,6 +18,8 @@ from batch_assets.core.root import Root
 
 # A whole line is kept in memory. An answer of a million tokens is a tenth of this limit.
 _LINE_BYTES = 64 << 20
+# Refusals that say something about the key or the account, and nothing about the batch.
+_OF_THE_KEY = (401, 402)
 # A download may have each line twice and some of someone else. With more lines it is no answer to our requests.
 _SPARE_LINES = 1000
 
@@ -73,6 +75,8 @@ def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) ->
     try:
         return _stream(leased, raw, on_bytes)
     except (NotFoundError, RefusedError) as error:
+        if isinstance(error, RefusedError) and (error.waits or error.status in _OF_THE_KEY):
+            raise ResultsError(f"results of {batch_id}: {error}. A later run downloads them again") from None
         if (reason := _why_gone(leased, error)) is not None:
             return Download(gone=reason)
         raise ResultsError(

@@ -12,6 +12,7 @@ import pytest
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import SubmissionStoppedError
+from batch_assets.core.remedies import CancelBatch
 from batch_assets.core.results.run import CollectedResults, collect_results
 
 from ..support import BATCHES, CREATE, LIST, RESULTS, World, params, texts
@@ -353,6 +354,20 @@ def test_a_refused_download_is_reported_and_repeated_later(world: World, status:
     assert f"HTTP {status}" in world.collect(pipeline).problems[0]
     world.finish(pipeline)
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("status", "may_be_gone"), [(429, False), (401, False), (402, False), (403, True), (404, True)]
+)
+def test_a_refusal_that_is_not_about_the_batch_does_not_advise_to_cancel_it(
+    world: World, status: int, may_be_gone: bool
+) -> None:
+    spoil(world, times=3, status=status)
+    pipeline = world.pipeline(texts(3))
+    (batch_id,) = world.send(pipeline).submitted
+    done = world.collect(pipeline)
+    assert done.remedies == ([CancelBatch(batch_id, pipeline.name)] if may_be_gone else [])
+    assert world.query("select results_refused from batch") == [(may_be_gone,)]
 
 
 def test_separators_inside_texts_end_no_line(world: World) -> None:
