@@ -46,6 +46,7 @@ SIGNS = {
     "a field of the pipeline file": (
         r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
     ),
+    "a format of dataset files": r"^READERS\b|^class (Csv|Parquet)Reader|isinstance\(\w+, (Csv|Parquet)Reader\)",
     "a kind of dataset": (
         r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset)\b|\.key_(column|name)\b|\bupstream_key\("
     ),
