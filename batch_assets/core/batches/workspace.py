@@ -22,20 +22,19 @@ _OTHERS = 3
 def is_ours(root: Root, intent: Intent | None) -> bool:
     """Whether the API answers for the workspace in which an intent was written.
 
-    Without evidence, it does if the key is the same. If it is unknown with which key the intent was written, and
-    the workspace had no batch, assume that it does.
-
-    The evidence is the intent's anchor, batches connected to it, and batches that were created with the intent's
-    key. Any other batch of ours proves nothing, because the key may have been changed between the two.
+    It does if the key is the same: a key belongs to one workspace, whatever batches someone has deleted there.
+    Otherwise the evidence is the intent's anchor, batches connected to it, and batches that were created with the
+    intent's key. Any other batch of ours proves nothing, because the key may have been changed between the two.
+    If it is unknown with which key the intent was written, and the workspace had no batch, assume that it does.
 
     Raises:
         ApiError: When the API cannot be asked now.
     """
-    if intent is None:
+    if intent is None or _is_key_of(root, intent):
         return True
     evidence = _evidence(root, intent)
     if not evidence:
-        return _is_key_of(root, intent) or (intent.key_hash is None and intent.anchor_id is None)
+        return intent.key_hash is None and intent.anchor_id is None
     return any(is_there(root, batch_id) for batch_id in evidence)
 
 
@@ -46,7 +45,7 @@ def needs_confirmation(root: Root, intent: Intent) -> bool:
     run asks it.
     """
     try:
-        return not (_is_key_of(root, intent) or is_ours(root, intent))
+        return not is_ours(root, intent)
     except ApiError:
         return False
 
@@ -82,7 +81,7 @@ def shows_refused(root: Root, file_id: str) -> bool:
     """
     with root.ledger.read() as tx:
         unseen = [intent for intent in files.of_file(tx, file_id) if intent.is_unseen]
-    return all(_is_key_of(root, intent) or is_ours(root, intent) for intent in unseen)
+    return all(is_ours(root, intent) for intent in unseen)
 
 
 def _is_key_of(root: Root, intent: Intent) -> bool:

@@ -79,12 +79,16 @@ def give_up(root: Root, batch: Batch) -> str | None:
         ApiError: When the workspace of the key cannot be determined now.
         ResultsError: When the request file is missing.
     """
-    if batch.provisional:
-        return f"{batch.id} was adopted on its count alone: its requests will be reconciled automatically"
     with root.ledger.read() as tx:
         since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)
     if since < UNREACHABLE_AFTER_SECONDS:
         return f"{batch.id}: the API has answered 404 for only {duration(since)}; cancel again later"
+    if batch.provisional:  # it may be someone else's, and be back with another key: then it is found again
+        with root.ledger.write() as tx:
+            current = batches.by_id(tx, batch.id)
+            if current is not None and current.provisional and current.state.uncollected:
+                batches.disprove(tx, batch.id, "adopted on its count, 404, and given up by a user")
+        return f"{batch.id} was adopted on its count alone: its request file is in doubt again, and looked for"
     if not workspace.is_proved(root, batch.id):
         return f"{batch.id}: {_not_proved(batch)}"
     if _without_files(root, batch):

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from batch_assets.core.batches import workspace
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.workspace import accept_key
 from batch_assets.core.open_root import open_root
 from batch_assets.core.remedies import ConfirmWorkspace
@@ -17,7 +19,7 @@ from batch_assets.emulator import Emulator
 
 from ..gateway import Gateway, accepted_but
 from ..lost_ledger import delete_ledger
-from ..support import BATCHES, CREATE, LIST, World, texts, write_rows
+from ..support import BATCHES, CREATE, LIST, World, params, texts, write_rows
 from .test_gateways import LIMITED
 from .test_reconcile import LOST, NEVER_ARRIVED
 
@@ -91,6 +93,37 @@ def test_with_the_same_key_the_create_that_never_arrived_is_repeated(
     same.submit(pipeline, unattended=True)
     same.finish(pipeline)
     assert len(same.accepted()) == 1
+
+
+def test_with_the_same_key_it_is_repeated_although_its_anchor_was_deleted(
+    with_key: Callable[[str], World], in_doubt: Callable[..., World]
+) -> None:
+    """Whoever created the anchor may delete it at any time. Nothing else shows the workspace."""
+    world = in_doubt(NEVER_ARRIVED, anchored=True)
+    pipeline = world.pipeline()
+    (anchor,) = world.accepted()
+    world.root.api.delete(anchor["id"])
+    assert len(world.submit(pipeline, unattended=True).submitted) == 1
+
+
+def test_with_the_same_key_an_adopted_batch_that_was_deleted_is_let_go_although_the_anchor_was_too(
+    with_key: Callable[[str], World], in_doubt: Callable[..., World]
+) -> None:
+    world = in_doubt(NEVER_ARRIVED, anchored=True)
+    pipeline = world.pipeline()
+    body = {"requests": [{"custom_id": f"theirs-{at}", "params": params()} for at in range(3)]}
+    content = orjson.dumps(body)
+    world.emulator.settings(latency=3600)
+    theirs = world.root.api.create([content], len(content), {})
+    assert world.submit(pipeline, unattended=True).submitted == [theirs.id]  # provisionally
+    world.emulator.end_batches()
+    for batch in world.accepted():
+        world.root.api.delete(batch["id"])
+    for _ in range(2):
+        poll(world.root, now=True)
+        world.query("update batch set missing_since = missing_since - 1000")
+    (ours,) = world.submit(pipeline, unattended=True).submitted
+    assert ours != theirs.id
 
 
 def test_a_user_confirms_that_a_newer_key_is_of_the_same_workspace(

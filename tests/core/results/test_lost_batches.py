@@ -16,7 +16,7 @@ from batch_assets.core.cancel import UnknownTargetError, cancel
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.remedies import CancelBatch
+from batch_assets.core.remedies import CancelBatch, ConfirmWorkspace
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.situation import what_next as what_next_in_dagster
@@ -256,14 +256,21 @@ def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[
     submit_as_someone_else(world, 1)
     world.emulator.settings(latency=3600)
     world.emulator.faults([LOST])
-    world.send(world.pipeline(texts(2)))
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
     ((batch_id, provisional),) = world.query("select id, provisional from batch")
     assert provisional
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
     assert batch_states(world) == ["unreachable"]
     assert "on its count alone" in cancel(world.root, batch_id).problems[0]
-    assert batch_states(world) == ["unreachable"]
+    world.query("update intent set last_byte_at = last_byte_at - 2000")
+    report = world.submit(pipeline, unattended=True)  # nothing proves the workspace of the key
+    assert (report.submitted, report.remedies) == ([], [ConfirmWorkspace(pipeline.name)])
+    assert world.states(pipeline) == ["unresolved"]
+    world.emulator.reset_faults()
+    assert world.submit(pipeline, unattended=True).submitted == [batch_id]
+    assert len(world.accepted()) == 2
 
 
 def test_given_up_batches_stay_given_up_when_the_ledger_is_rebuilt(world: World) -> None:
