@@ -9,6 +9,7 @@ these, the same requests would be sent and paid for again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 
 from batch_assets.core.errors import UnfinishedRenamingError
 from batch_assets.core.io.layout import submission_parts
@@ -23,6 +24,7 @@ from batch_assets.core.ledger import (
     restore,
     submissions,
 )
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
@@ -145,20 +147,26 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
             frozenset(files.known_ids(tx, pipeline)),
             frozenset(batches.known_ids(tx)),
         )
-        added = _without_leftovers(lost, known)
+        in_flight = [file for file in submissions.files_in_flight(tx, pipeline) if file.id in known.files]
+        undecided = {file.id for file in in_flight if file.state.unsent or file.state.in_doubt}
+        added = _without_leftovers(lost, known, undecided)
         is_certain = any(file.part.was_sent or file.responses is not None for file in added)
-        for file in lost.files:
-            if file.part.receipt is not None and file.id not in known.files:
-                batches.forget_foreign(tx, file.part.receipt.batch_id, f"it is proved to be {file.id}")
+        for found in lost.files:
+            if found.part.receipt is not None and found.id not in known.files:
+                batches.forget_foreign(tx, found.part.receipt.batch_id, f"it is proved to be {found.id}")
         write_pipeline(tx, lost, known)
         by_id = {file.id: file for file in lost.files}
-        unsent = [file for file in submissions.files_in_flight(tx, pipeline) if file.id in known.files]
-        unsent = [file for file in unsent if file.state.unsent and file.id in by_id]
+        in_flight = [file for file in in_flight if file.id in undecided and file.id in by_id]
+        unsent = [file for file in in_flight if file.state.unsent]
         is_certain |= any(by_id[file.id].part.was_sent for file in unsent)
-        for unsent_file in unsent:
-            _settle(tx, unsent_file, by_id[unsent_file.id], known, is_certain=is_certain)
+        for file in in_flight:
+            shown = by_id[file.id]
+            if _is_split(shown, by_id) and _set_whole_aside(tx, file):
+                continue
+            if file.state.unsent:
+                _settle(tx, file, shown, known, is_certain=is_certain)
         restore.sent_with(tx, root_file.key_hash if root_file is not None else None)
-        settled = sum(files.by_id(tx, file.id).state is not file.state for file in unsent)
+        settled = sum(files.by_id(tx, file.id).state is not file.state for file in in_flight)
     if not (added or settled):
         return
     _log.warning(
@@ -171,21 +179,61 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         _log.warning(problem)
 
 
-def _without_leftovers(lost: LostPipeline, known: Known) -> list[LostFile]:
+def _without_leftovers(lost: LostPipeline, known: Known, undecided: Collection[str]) -> list[LostFile]:
     """Leave out the unknown files that no trace shows to have been sent, of submissions that the ledger knows.
 
-    A retry that was killed leaves such files. They were never registered, so they were never sent.
+    A retry that was killed leaves such files. They were never registered, so they were never sent. The parts of a
+    file that was too large are kept if the ledger does not know that it was split: they have its requests now.
+
+    Args:
+        lost: What the files show.
+        known: The ids that the ledger had before.
+        undecided: The ids of the files that are unsent or in doubt, as far as the ledger knows.
 
     Returns:
         The unknown files that are left.
     """
+    by_id = {file.id: file for file in lost.files}
     for file in [*lost.files]:
-        is_sent = file.state.sent or file.part.was_sent
-        if file.submission.id in known.submissions and file.id not in known.files and not is_sent:
+        if file.submission.id not in known.submissions or file.id in known.files:
+            continue
+        if not (file.state.sent or file.part.was_sent or _is_part(file, by_id, undecided)):
             lost.files.remove(file)
             for waits in lost.waits.values():
                 waits.discard(file.id)
     return [file for file in lost.files if file.id not in known.files]
+
+
+def _is_part(file: LostFile, by_id: Mapping[str, LostFile], undecided: Collection[str]) -> bool:
+    """Whether a file is needed as a part of one of the undecided files."""
+    whole = file.file_id.whole
+    is_complete = whole is not None and all(str(half) in by_id for half in whole.halves)
+    is_needed = file.state is FileState.UNRESOLVED or _is_split(file, by_id)
+    return is_complete and is_needed and any(str(whole) in undecided for whole in file.file_id.wholes())
+
+
+def _is_split(file: LostFile, by_id: Mapping[str, LostFile]) -> bool:
+    """Whether two files have replaced a file, which was too large."""
+    is_set_aside = file.state is FileState.SUPERSEDED and not file.part.was_sent
+    return is_set_aside and all(str(half) in by_id for half in file.file_id.halves)
+
+
+def _set_whole_aside(tx: Transaction, file: RequestFile) -> bool:
+    """Set a file aside that was split after its upload was refused, which the ledger does not know.
+
+    Returns:
+        False if it is not too large or in doubt, as far as the ledger knows.
+    """
+    reason = f"{_OLDER}: it was too large, and was split"
+    if file.state is FileState.TOO_LARGE:
+        move(tx, FileMove.CUT, file.id, reason)
+        return True
+    if not file.state.in_doubt or leases.is_held(tx, files.lease_name(file.id)):
+        return False
+    last = files.of_file(tx, file.id)[-1]
+    files.settle(tx, last.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
+    move(tx, FileMove.DROP, file.id, reason)
+    return True
 
 
 def _settle(tx: Transaction, file: RequestFile, shown: LostFile, known: Known, *, is_certain: bool) -> None:

@@ -14,6 +14,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
+from ..batches.test_reconcile import NEVER_ARRIVED
 from ..lost_ledger import LOST, check, end_grace_period, nothing_left
 from ..support import CREATE, LIST, World, texts
 
@@ -237,3 +238,42 @@ def test_a_run_that_builds_many_partitions_lists_folders_in_proportion(
         return len(listed)
 
     assert listings(24) <= 2.5 * listings(12)
+
+
+@pytest.mark.parametrize("sent", [1, 2])
+@pytest.mark.parametrize("before", ["ready", "too_large", "unresolved"])
+def test_the_parts_of_a_file_that_was_split_since_are_sent_and_the_file_is_not(
+    world: World, before: str, sent: int
+) -> None:
+    """The API refused the file as too large, and asked to wait with its second part."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4))
+    world.build(pipeline)
+    if before == "unresolved":
+        world.emulator.faults([NEVER_ARRIVED, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+        world.submit(pipeline)
+        world.emulator.reset_faults()
+    elif before == "too_large":
+        world.query("update request_file set state = 'too_large'")
+    assert world.states(pipeline) == [before]
+    with forgotten(world):
+        refusals = 0 if before == "too_large" else 1
+        world.emulator.faults(
+            [
+                {"match": {**CREATE, "times": refusals}, "action": {"status": 413}},
+                {"match": {**CREATE, "after": refusals + sent}, "action": {"status": 429}},
+            ]
+        )
+        world.submit(pipeline)
+        world.emulator.reset_faults()
+    assert len(world.accepted()) == sent
+    world.submit(pipeline)
+    assert world.query("select name, state from request_file order by length(name), name") == [
+        ("part-00000.jsonl", "superseded"),
+        ("part-00000-1.jsonl", "submitted"),
+        ("part-00000-2.jsonl", "submitted"),
+    ]
+    assert world.query("select id from intent where outcome in ('open', 'unresolved')") == []
+    end(world, pipeline)
+    check(world, pipeline, 4)
+    nothing_left(world, pipeline)
