@@ -22,6 +22,8 @@ from batch_assets.core.store.known_requests import KnownRequests
 NEAR_SECONDS = 900.0
 # A batch may have a later time than the API's answers by this much, because several clocks set these times.
 LATE_SECONDS = 60.0
+# The ledger's clock is faster than the API's by at most this factor, see `core/ledger/clock.py`.
+_FASTEST_CLOCK = 1.01
 # How long an upload may have taken whose end is not recorded.
 _UPLOAD_SECONDS = 60.0
 
@@ -33,37 +35,87 @@ def is_older(intent: Intent, reported: BatchObject) -> bool:
     return reported.id in intent.excluded or reported.created_at < intent.anchor_created_at - CLOCK_MARGIN_SECONDS
 
 
-def of_earlier_intent(root: Root, file: RequestFile) -> BatchObject | None:
-    """Return the newest batch that an earlier POST of a file may have become, although it was refused.
+def of_refused_intents(
+    root: Root, file: RequestFile, only: int | None = None
+) -> tuple[Intent, BatchObject] | None:
+    """Return the newest batch that a POST of a file may have become although it was refused, and its intent.
 
     It is unknown to the ledger, newer than the anchor of that POST, not newer than its refusal, and has the count
     of the file. A POST that was in doubt, and whose file is sent again after the grace period, is not looked at
     again.
 
+    Args:
+        root: The root.
+        file: The request file.
+        only: The id of an intent: only its batch is looked for.
+
     Raises:
         ApiError: When the list cannot be read now.
     """
     with root.ledger.read() as tx:
-        intents = [intent for intent in files.of_file(tx, file.id) if intent.outcome is not IntentOutcome.RESENT]
-        if not intents:
-            return None
-        known = batches.known_ids(tx)
-    first, latest = intents[0], _latest(intents)
-    for batch in root.api.batches_back_to(first.anchor_created_at):
-        if batch.id == first.anchor_id:
-            return None
-        if batch.created_at > latest:
-            continue
-        if batch.id not in known and batch.id not in first.excluded and batch.total == file.requests:
-            return batch
-    return None
+        intents = [intent for intent in files.of_file(tx, file.id) if _may_be_accepted(intent)]
+        known, now = batches.known_ids(tx), tx.now
+    intents = [intent for intent in intents if only in (None, intent.id)]
+    if not intents:
+        return None
+    found, latest = None, None
+    for batch in root.api.batches_back_to(_earliest_anchor(intents)):
+        latest = latest if latest is not None else _latest(root, intents, now)
+        # What follows an anchor in the list was there before the POST.
+        intents = [intent for intent in intents if intent.anchor_id != batch.id]
+        is_candidate = batch.id not in known and batch.total == file.requests
+        if is_candidate and (made := _newest_of(intents, batch, latest)) is not None:
+            found = made, batch
+        if found is not None or not intents:
+            break
+    _limit(root, _latest(root, intents, now) if latest is None else latest)
+    return found
 
 
-def _latest(intents: list[Intent]) -> float:
-    """Return the time after which no batch can be that of an earlier POST, by the API's clock."""
-    complete = [intent for intent in intents if intent.body_complete is not False]
-    times = [intent.latest_created_at for intent in complete]
-    return max((inf if time is None else time for time in times), default=inf)
+def _may_be_accepted(intent: Intent) -> bool:
+    return intent.outcome is not IntentOutcome.RESENT and intent.body_complete is not False
+
+
+def _earliest_anchor(intents: list[Intent]) -> float | None:
+    times = [intent.anchor_created_at for intent in intents]
+    return None if None in times else min(time for time in times if time is not None)
+
+
+def _newest_of(intents: list[Intent], batch: BatchObject, latest: dict[int, float]) -> Intent | None:
+    """Return the newest of some intents whose batch this may be."""
+    made = (
+        intent
+        for intent in reversed(intents)
+        if not is_older(intent, batch) and batch.created_at <= latest[intent.id]
+    )
+    return next(made, None)
+
+
+def _latest(root: Root, intents: list[Intent], now: float) -> dict[int, float]:
+    """Return by intent the time after which no batch can be its, by the API's clock.
+
+    If the list could not be read right after a refusal, its time is reckoned back from the list that is read now.
+
+    Args:
+        root: The root.
+        intents: The intents.
+        now: The ledger's clock just before the list was read.
+    """
+    latest, listed_at = {}, root.api.server_time
+    for intent in intents:
+        latest[intent.id] = inf if intent.latest_created_at is None else intent.latest_created_at
+        if intent.latest_created_at is None and intent.last_byte_at is not None and listed_at is not None:
+            age, took = now - intent.last_byte_at, intent.last_byte_at - intent.started_at
+            latest[intent.id] = listed_at - age / _FASTEST_CLOCK + took + LATE_SECONDS
+    return latest
+
+
+def _limit(root: Root, latest: dict[int, float]) -> None:
+    """Record the limits that are known now: the list was read, with a key of the right workspace."""
+    with root.ledger.write() as tx:
+        for intent_id, created_at in latest.items():
+            if created_at < inf:
+                files.limit_creation(tx, intent_id, created_at)
 
 
 def limit_refused(root: Root, intent_id: int, started_at: float) -> None:

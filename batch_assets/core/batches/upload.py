@@ -30,7 +30,7 @@ from batch_assets.core.ledger import Lease, Transaction, batches, files, leases,
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.records import Intent, RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
@@ -141,8 +141,8 @@ class Upload:
             if not workspace.shows_refused(self._root, self._file.id):
                 self._ask_for_key(f"an earlier upload may have been accepted: {workspace.question(self._root)}")
                 return None
-            if (candidate := repeats.of_earlier_intent(self._root, self._file)) is not None:
-                self._doubt_earlier(lease, candidate)
+            if (earlier := repeats.of_refused_intents(self._root, self._file)) is not None:
+                self._doubt_earlier(lease, *earlier)
                 return None
             listed = self._root.api.page().batches
             if (other := workspace.other_in_doubt(self._root, {batch.id for batch in listed})) is not None:
@@ -265,18 +265,21 @@ class Upload:
             text: Why.
             candidate: The only reason why a refusal is not certain.
         """
-        candidate_id = candidate.id if candidate is not None else None
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now, candidate_id=candidate_id)
-            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+            self._doubt(tx, intent_id, text, candidate)
+
+    def _doubt(self, tx: Transaction, intent_id: int, text: str, candidate: BatchObject | None) -> None:
+        candidate_id = candidate.id if candidate is not None else None
+        files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now, candidate_id=candidate_id)
+        move(tx, FileMove.DOUBT, self._file.id, text, error=text)
 
     def _back_to_ready(
         self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
     ) -> None:
         lease.confirm(tx)
         if intent_id is not None:
-            files.settle(tx, intent_id, IntentOutcome.NOT_SENT)
+            files.settle(tx, intent_id, IntentOutcome.NOT_SENT, last_byte_at=tx.now)
         move(tx, FileMove.WAIT, self._file.id, text, error=text, not_before=not_before)
 
     def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
@@ -288,11 +291,21 @@ class Upload:
             files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
         self._report.waiting[self._file.id] = str(error)
 
-    def _doubt_earlier(self, lease: Lease, candidate: BatchObject) -> None:
-        """Put a file that was refused before in doubt: a gateway on the way may have sent it twice."""
-        with self._root.ledger.read() as tx:
-            last = files.of_file(tx, self._file.id)[-1]
-        self._in_doubt(lease, last.id, repeats.text_about(candidate), candidate)
+    def _doubt_earlier(self, lease: Lease, intent: Intent, candidate: BatchObject) -> None:
+        """Put a file that was refused before in doubt: a gateway on the way may have sent it twice.
+
+        If another process is sending a file of the same count, or has just recorded the batch, it is probably that
+        file's: a later run finds out.
+        """
+        text = repeats.text_about(candidate)
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            if self._has_to_wait(tx):
+                return
+            if batches.by_id(tx, candidate.id) is not None:
+                self._report.waiting[self._file.id] = f"another process has just recorded {candidate.id}"
+                return
+            self._doubt(tx, intent.id, text, candidate)
 
     def _accepted_too(self, intent_id: int) -> BatchObject | None:
         """Return the batch that the refused file may have become all the same; `None` if the list shows none.
@@ -302,9 +315,9 @@ class Upload:
         """
         with self._root.ledger.read() as tx:
             intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
-        candidate = repeats.of_earlier_intent(self._root, self._file)
+        made = repeats.of_refused_intents(self._root, self._file, only=intent_id)
         repeats.limit_refused(self._root, intent_id, intent.started_at)
-        return candidate
+        return made[1] if made is not None else None
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
@@ -312,10 +325,9 @@ class Upload:
         try:
             candidate = self._accepted_too(intent_id)
         except ApiError:
-            # A file that waits or is stopped is kept, and looked for before it is sent again.
+            # The file is kept. Its batch is looked for before it is sent again, and only then it may be given up.
             if not error.stop and error.status != RATE_LIMITED:
-                doubt = "The list of batches, which could confirm that, cannot be read now"
-                self._in_doubt(lease, intent_id, f"{text}. {doubt}")
+                self._ask_list_later(lease, intent_id, text)
                 return False
         else:
             if candidate is not None:
@@ -334,6 +346,13 @@ class Upload:
             self._move(lease, FileMove.REFUSE, intent_id, text)
         return False
 
+    def _ask_list_later(self, lease: Lease, intent_id: int, text: str) -> None:
+        """Make the file wait until the list of batches can confirm a refusal."""
+        text = f"{text}. The list of batches, which could confirm that, cannot be read now"
+        with self._root.ledger.write() as tx:
+            self._back_to_ready(tx, lease, intent_id, text, tx.now + _BACK_OFF_SECONDS)
+        self._report.waiting[self._file.id] = text
+
     def _was_garbled(self) -> bool:
         with self._root.ledger.read() as tx:
             return any(intent.outcome is IntentOutcome.GARBLED for intent in files.of_file(tx, self._file.id))
@@ -349,7 +368,7 @@ class Upload:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             if intent_id is not None:
-                files.settle(tx, intent_id, outcome)
+                files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
             if step is FileMove.EXCEED:  # a gateway may have sent it twice, and the first one was accepted
                 files.watch(tx, self._file.id)
             move(tx, step, self._file.id, text, error=text)
@@ -363,7 +382,7 @@ class Upload:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             if intent_id is not None:
-                files.settle(tx, intent_id, IntentOutcome.REFUSED)
+                files.settle(tx, intent_id, IntentOutcome.REFUSED, last_byte_at=tx.now)
             move(tx, FileMove.STOP, self._file.id, text, error=text)
             files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(

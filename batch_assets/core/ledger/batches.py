@@ -384,5 +384,6 @@ def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
     _forget(tx, batch_id, reason)
     # The batch no longer belongs to the file, so the history of the file explains what happened.
     move(tx, FileMove.DISPROVE, current.file_id, f"{batch_id}: {reason}", batch_id=None)
-    last = files.of_file(tx, current.file_id)[-1]
-    files.settle(tx, last.id, IntentOutcome.UNRESOLVED)
+    intents = files.of_file(tx, current.file_id)
+    adopted = [intent for intent in intents if intent.outcome is IntentOutcome.ADOPTED]
+    files.settle(tx, (adopted or intents)[-1].id, IntentOutcome.UNRESOLVED)

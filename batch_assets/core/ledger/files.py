@@ -268,8 +268,8 @@ def watched(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     return [(record, by_id(tx, record.file_id)) for record in records]
 
 
-def claimants(tx: Transaction, requests: int) -> list[tuple[Intent, RequestFile]]:
-    """Return (last intent, file) of the sent files with a number of requests whose batch is not certain."""
+def claimants(tx: Transaction, requests: int) -> list[tuple[list[Intent], RequestFile]]:
+    """Return (intents, file) of the sent files with a number of requests whose batch is not certain."""
     unsure = sa.select(batch.c.file_id).where(batch.c.provisional, batch.c.file_id.is_not(None))
     sent = sa.select(intent.c.file_id)
     statement = (
@@ -283,7 +283,7 @@ def claimants(tx: Transaction, requests: int) -> list[tuple[Intent, RequestFile]
         )
         .order_by(request_file.c.id)
     )
-    return [(of_file(tx, file.id)[-1], file) for file in to_records(RequestFile, tx.execute(statement))]
+    return [(of_file(tx, file.id), file) for file in to_records(RequestFile, tx.execute(statement))]
 
 
 def was_sent_again(tx: Transaction, earlier: Intent) -> bool:

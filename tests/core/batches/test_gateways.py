@@ -345,3 +345,91 @@ def test_a_refused_file_is_sent_as_soon_as_the_batch_that_put_it_in_doubt_is_ano
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
     assert len(world.accepted()) == 2
+
+
+LIST_FAILS = {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 529}}
+"""The list that is read right after the first upload, and its retries."""
+
+
+def limited(times: int) -> dict[str, object]:
+    return {"match": {**CREATE, "times": times}, "action": {"status": 429}}
+
+
+def test_what_others_create_an_hour_after_a_429_is_no_candidate_although_the_list_was_unavailable(
+    new_world: Callable[..., World],
+) -> None:
+    """An API that is busy refuses the list as well."""
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    world.emulator.faults([limited(1), LIST_FAILS])
+    world.submit(pipeline)
+    assert world.query("select latest_created_at from intent") == [(None,)]
+    world.query("update intent set started_at = started_at - 3600, last_byte_at = last_byte_at - 3600")
+    world.query("update request_file set not_before = 0")
+    theirs = submit_as_someone_else(world, 3)
+    (submitted,) = world.submit(pipeline, unattended=True).submitted
+    assert submitted != theirs
+    assert world.query("select provisional from batch") == [(False,)]
+
+
+def test_what_others_create_between_two_refusals_puts_nothing_in_doubt(new_world: Callable[..., World]) -> None:
+    """It is too late for the first upload, and was there before the second one."""
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.settings(latency=36000)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    for _ in range(3):
+        world.emulator.faults([limited(1)])
+        world.submit(pipeline)
+        assert world.states(pipeline) == ["ready"]
+        world.query("update request_file set not_before = 0")
+        world.emulator.clock(advance=600)
+        submit_as_someone_else(world, 3)
+        world.emulator.clock(advance=600)
+    world.submit(pipeline, unattended=True)
+    assert world.query("select outcome from intent order by id") == [*[("not_sent",)] * 3, ("accepted",)]
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_refusal_that_the_list_could_not_confirm_is_confirmed_by_the_next_run(
+    new_world: Callable[..., World], status: int
+) -> None:
+    """Nothing waits for the grace period: the list shows at once that nothing was accepted."""
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    world.emulator.faults([{"match": {**CREATE, "times": 2}, "action": {"status": status}}, LIST_FAILS])
+    (waiting,) = world.submit(pipeline).waiting.values()
+    assert "The list of batches, which could confirm that, cannot be read now" in waiting
+    assert world.states(pipeline) == ["ready"]
+    world.query("update request_file set not_before = 0")
+    report = world.submit(pipeline, unattended=True)
+    assert len(report.refused) == (1 if status == 400 else 0)
+    assert len(report.submitted) == (0 if status == 400 else 2)
+    assert world.query("select count(*) from intent where outcome = 'unresolved'") == [(0,)]
+
+
+def test_a_batch_of_the_first_refused_upload_is_found_after_the_second_one(
+    gateway: Gateway, behind: Callable[..., World]
+) -> None:
+    """The list shows it late, and its upload is not the last one."""
+    world = behind(BATCH_ASSETS_RECONCILE_GRACE="900")
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    gateway.on("POST", BATCHES, accepted_but(429, LIMITED))
+    gateway.on("POST", BATCHES, instead(429, LIMITED))
+    world.emulator.faults([{"match": LIST, "action": {"hide_from_list": 3600}}])
+    for _ in range(2):
+        world.submit(pipeline)
+        world.query("update request_file set not_before = 0")
+    assert world.query("select outcome from intent") == [("not_sent",)] * 2
+    # As it is when others created batches between the two, and minutes passed.
+    world.query("update intent set anchor_id = 'msgbatch_a', anchor_created_at = started_at + 400 where id = 2")
+    world.emulator.reset_faults()
+    world.submit(pipeline)
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert len(world.accepted()) == 1
+    assert world.query("select id from intent where outcome in ('open', 'unresolved')") == []
