@@ -211,8 +211,10 @@ class Dataset:
             column, picks = self._picks
             read = list(dict.fromkeys([*wanted, column]))
             picks.begin()
-        # To only count rows, one column still has to be read.
-        target = pa.schema([self.schema.field(name) for name in read or self.schema.names[:1]])
+        # To only count rows, one column still has to be read. Where no row has any, one without values will do.
+        target = pa.schema(
+            [self.schema.field(name) for name in read or self.schema.names[:1]] or [("", pa.null())]
+        )
         number = 0
         try:
             for rows in self._rows_from.rows(target):

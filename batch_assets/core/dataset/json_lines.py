@@ -47,6 +47,12 @@ class ParsedLines:
     lines: Sequence[bytes] = ()
     first: int = 1
 
+    @property
+    def are_unreadable(self) -> bool:
+        """Whether none of the lines can be read."""
+        unreadable = [reason for reason, _ in self.broken.values() if reason == ErrorType.UNREADABLE_ROW]
+        return len(unreadable) == len(self.objects)
+
     def line(self, position: int) -> bytes:
         """Return the line of an object.
 

@@ -49,7 +49,7 @@ class FileReader(Protocol):
 
     Attributes:
         name: The name of the file.
-        blank: Whether the file is empty, without even column names.
+        blank: Whether the file has no column names and no row that can be read.
         has_fixed_columns: Whether every row of the format has all columns.
         object_keys: The keys that the objects in the columns have.
     """
@@ -152,7 +152,7 @@ class JsonLinesReader:
         self.object_keys = ObjectKeys()
         self._has_repeated_keys = True  # until the first pass has found none
         for lines in self._blocks():
-            self.blank = False
+            self.blank &= lines.are_unreadable
             schema = self._widen(schema, lines)
         self.schema: pa.Schema = pa.schema(
             [pa.field(f.name, f.type if self._has_a_type(f) else pa.string()) for f in schema]

@@ -19,7 +19,7 @@ class Source(Protocol):
     Attributes:
         field: The field of `dataset` that selects this kind, for errors.
         schema: The columns and their types. No type is null.
-        blank: Whether the source is empty, without even column names.
+        blank: Whether the source has no column names and no row that can be read.
         columns: The columns to carry if the pipeline names none; `None` for all columns.
         object_keys: The keys that the objects in the columns have.
         kinds: The kinds of its columns as they are inferred, if they may depend on other rows than a value's own.

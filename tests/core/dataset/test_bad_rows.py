@@ -14,7 +14,7 @@ from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.sink.write import write_sink
 
-from ..support import World, make_pipeline, read
+from ..support import World, make_pipeline, params, read
 
 CSV = b'id,text\na,fine\nb\nc,"x" y\nd,"two\nlines"\n\ne,too,many\nf,bro\xffken\ng,"20" wide"\nh,end\n'
 JSONL = (
@@ -76,6 +76,28 @@ def test_json_lines_that_cannot_be_read_become_rejected_rows(world: World) -> No
         "invalid_unicode",
         "unreadable_row",
     ]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "params_"),
+    [({"key": "id"}, params()), ({}, params("constant")), ({"types": {"text": "string"}}, params())],
+)
+def test_a_file_of_which_no_line_can_be_read_has_rejected_rows_only(
+    world: World, dataset: dict[str, Any], params_: dict[str, Any]
+) -> None:
+    (world.folder / "rows.jsonl").write_text("not json\n[1]\n")
+    pipeline = world.pipeline(dataset={"path": "rows.jsonl", "bad_rows": "reject", **dataset}, params=params_)
+    table = world.run(pipeline)
+    assert list(table["error_type"]) == ["unreadable_row"] * 2
+    assert [text.split("rows.jsonl, ")[1][:6] for text in table["error_message"]] == ["line 1", "line 2"]
+    (world.folder / "rows.jsonl").write_text('not json\n{"id":"b","text":"readable"}\n')
+    assert list(world.run(pipeline)["result_type"]) == ["rejected", "succeeded"]
+
+
+def test_rows_without_any_column_are_rows(world: World) -> None:
+    (world.folder / "rows.jsonl").write_text("{}\n{}\n")
+    table = world.run(world.pipeline(dataset={"path": "rows.jsonl"}, params=params("constant")))
+    assert list(table["result_type"]) == ["succeeded"] * 2
 
 
 def test_rows_without_a_named_key_keep_their_numbers(tmp_path: Path) -> None:
