@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
+from batch_assets.core.dataset.bounds import JSON_DEPTH
 from batch_assets.core.dataset.rows import json_text, text_array
 from batch_assets.core.dataset.shown_values import plain_decimal
 from batch_assets.core.dataset.wide_objects import are_wide
@@ -22,6 +24,8 @@ from batch_assets.core.errors import DatasetError
 
 ARROW_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError)
 """What Arrow raises for Python objects that it cannot convert."""
+_NESTED = (dict, list, tuple, np.ndarray, set, frozenset)
+_SHORT_FLOATS = (np.float16, np.float32)
 
 
 def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
@@ -35,14 +39,22 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
         The values, shape (n,), and whether values of other kinds than text became text.
 
     Raises:
-        DatasetError: When values are of several kinds and one has no JSON form, or a number is too long.
+        DatasetError: When values are of several kinds and one has no JSON form, a number is too long, an object
+            has two keys that are one as text, or lists and objects are nested too deeply.
     """
+    if _are_deep(values):  # Arrow would end the process
+        raise DatasetError(f"{subject} has a value that is nested more than {JSON_DEPTH} levels deep")
     try:
         if not are_wide(values):
-            return pa.array(values), False
+            array = pa.array(values)
+            if not _loses_times(array.type, values):
+                return array, False
     except ARROW_ERRORS:
         pass  # several kinds, a number beyond 64 bits, or text that is not Unicode
-    plain = [plain_object(value) for value in values]
+    try:
+        plain = [plain_object(value) for value in values]
+    except _EqualKeysError as error:
+        raise DatasetError(f"{subject} {error}") from None
     kinds = {kind for value in plain for kind in _kinds_without_json(value)}
     if kinds:
         raise DatasetError(
@@ -50,7 +62,7 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
             "whose other values there is no type of a column: make them all of one kind in the asset, such as text"
         )
     try:
-        return text_array([json_text(value) for value in plain]), True
+        return text_array([_text(value) for value in plain]), True
     except ValueError:
         digits = sys.get_int_max_str_digits()
         raise DatasetError(
@@ -58,22 +70,74 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
         ) from None
 
 
+class _EqualKeysError(Exception):
+    """An object has two keys that are one as text."""
+
+
+def _are_deep(values: Sequence[Any]) -> bool:
+    level = [value for value in values if isinstance(value, _NESTED)]
+    for _ in range(JSON_DEPTH + 1):
+        if not level:
+            return False
+        # By identity, because an object that is within itself would be there ever more often.
+        inner = {
+            id(item): item
+            for value in level
+            if not (isinstance(value, np.ndarray) and value.dtype != object)
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, _NESTED)
+        }
+        level = list(inner.values())
+    return True
+
+
+def _loses_times(type_: pa.DataType, values: Sequence[Any]) -> bool:
+    """Whether values lose their time, their zone or the lack of one if they have a type."""
+    if pa.types.is_date(type_):
+        return any(isinstance(value, datetime) for value in values)
+    if pa.types.is_time(type_):
+        return any(isinstance(value, time) and value.tzinfo is not None for value in values)
+    if not pa.types.is_timestamp(type_):
+        return False
+    days = [value for value in values if isinstance(value, date) and value == value]  # not NaT
+    return len({value.tzinfo is None if isinstance(value, datetime) else None for value in days}) > 1
+
+
 def _kinds_without_json(value: Any) -> set[str]:
     if isinstance(value, list | dict):
         items = value.values() if isinstance(value, dict) else value
         return {kind for item in items for kind in _kinds_without_json(item)}
-    return set() if value is None or isinstance(value, bool | int | float | str) else {type(value).__name__}
+    has_json = value is None or isinstance(value, bool | int | float | str | date | time)
+    return set() if has_json else {type(value).__name__}
 
 
-def plain_object(value: Any) -> Any:
-    """Return a Python object in the types that Arrow returns: numpy's become Python's, NaN and NaT null."""
+def _text(value: Any) -> str | None:
+    return str(value) if isinstance(value, date | time) else json_text(value)
+
+
+def plain_object(value: Any, *, shortest: bool = True) -> Any:
+    """Return a Python object in the types that Arrow returns: numpy's become Python's, NaN and NaT null.
+
+    Args:
+        value: The object.
+        shortest: Whether a float16 or float32 becomes the shortest decimal that reads back as the same number, as
+            it does since rendering 3, or the number with all its digits.
+    """
     if isinstance(value, dict):
-        return {str(key): plain_object(item) for key, item in value.items()}
+        plain = {str(key): plain_object(item, shortest=shortest) for key, item in value.items()}
+        if len(plain) < len(value):
+            raise _EqualKeysError(
+                f"has an object with two keys that are one as text, such as 1 and '1', among {', '.join(plain)}: "
+                "rename one"
+            )
+        return plain
     if isinstance(value, np.ndarray | list | tuple):
-        return [plain_object(item) for item in value]
+        return [plain_object(item, shortest=shortest) for item in value]
     if isinstance(value, set | frozenset):  # its order differs from process to process
-        return sorted(map(plain_object, value), key=repr)
-    if isinstance(value, np.generic):
+        return sorted((plain_object(item, shortest=shortest) for item in value), key=repr)
+    if isinstance(value, _SHORT_FLOATS) and shortest:
+        value = float(str(value))
+    elif isinstance(value, np.generic):
         value = pa.scalar(value).as_py()
     if isinstance(value, Decimal):
         return plain_decimal(value) if value == value else None
@@ -83,3 +147,12 @@ def plain_object(value: Any) -> Any:
         return str(value)
     is_missing = value is None or type(value).__name__ == "NAType" or value != value  # NaN differs from itself
     return None if is_missing else value
+
+
+def has_short_floats(value: Any) -> bool:
+    """Whether a Python object is a float16 or float32, or has one in it."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.dtype in _SHORT_FLOATS
+    if isinstance(value, _NESTED):
+        return any(map(has_short_floats, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, _SHORT_FLOATS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -35,6 +36,17 @@ TABLES: dict[str, Any] = {
 }
 
 
+def _deep() -> list[Any]:
+    """Values that are nested so deeply that Arrow ends the process, or without end."""
+    lists: Any = 1
+    objects: Any = 1
+    for _ in range(50_000):
+        lists, objects = [lists], {"a": objects}
+    itself: list[Any] = [1]
+    itself += [itself, itself]
+    return [[{"v": lists}], [{"v": objects}], {"v": [itself]}, pd.DataFrame({"v": [(lists,)]})]
+
+
 def rows_of(value: Any, folder: Path, **dataset: Any) -> list[dict[str, Any]]:
     pipeline = make_pipeline(folder, {"asset": "raw/reviews", **dataset})
     with Dataset(pipeline, value) as dataset_:
@@ -51,6 +63,22 @@ def test_a_duckdb_relation_is_a_table(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         relation = connection.sql("select 'a' as id, 'one' as text")
         assert rows_of(relation, tmp_path) == [{"id": "a", "text": "one"}]
+
+
+def test_an_index_that_is_a_column_too_is_that_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": ["a", "b"], "n": [1.5, None], "text": ["x", "y"]})
+    for names in (["id"], ["n"], ["id", "n"]):
+        rows = rows_of(frame.set_index(names, drop=False), tmp_path, key="id")
+        assert rows == [{"id": "a", "n": 1.5, "text": "x"}, {"id": "b", "n": None, "text": "y"}]
+    rows = rows_of(frame.set_index(["id", "n"], drop=False).drop(columns="n"), tmp_path, key="id")
+    assert rows == [{"n": 1.5, "id": "a", "text": "x"}, {"n": None, "id": "b", "text": "y"}]
+
+
+def test_values_of_the_most_levels_are_read(tmp_path: Path) -> None:
+    value: Any = 1
+    for _ in range(200):
+        value = [value]
+    assert rows_of([{"v": value}], tmp_path) == [{"v": "[" * 200 + "1" + "]" * 200}]
 
 
 def test_an_unnamed_index_is_left_out_and_categories_are_text(tmp_path: Path) -> None:
@@ -103,6 +131,18 @@ def test_list_views_are_lists(tmp_path: Path) -> None:
         ),
         (pl.DataFrame({"a": [object()]}), "raw/reviews: column 'a' holds Python objects .*such as String"),
         (pd.DataFrame({"other": [1]}), "has no column 'id'; its columns: other"),
+        ({"text": "hello"}, "is a dict whose column 'text' is of the type str: make it a list"),
+        ({"text": {0: "a"}}, "is a dict whose column 'text' is of the type dict: make it a list"),
+        ({"text": {"a", "b"}}, "is a dict whose column 'text' is of the type set: make it a list"),
+        ({0: ["a"]}, "is a dict with the column name 0: make it text"),
+        ([{"id": 1}, None], r"raw/reviews, row 1 \(from 0\) is of the type NoneType: make it a dict"),
+        ([{"id": 1, 2: "b"}], r"raw/reviews, row 0 \(from 0\) has the key 2: make it text"),
+        (
+            pd.DataFrame({"id": ["a"]}, index=pd.Index(["b"], name="id")),
+            "its index and a column have the name 'id', but different values: rename one",
+        ),
+        ([{"v": {1: "a", "1": "b"}}], "column 'v' has an object with two keys that are one as text"),
+        *((value, "column 'v' has a value that is nested more than 200 levels deep") for value in _deep()),
     ],
 )
 def test_a_value_that_is_not_a_table_is_explained(tmp_path: Path, value: Any, problem: str) -> None:
@@ -152,6 +192,55 @@ def test_objects_of_several_kinds_are_carried_as_json(
         (rows,) = dataset.rows(["v"])
         assert rows.values("v") == values
         assert rows.table["v"].to_pylist() == texts
+
+
+DAY, AT = dt.date(2024, 1, 2), dt.datetime(2024, 1, 2, 3, 4, 5)
+TOKYO = dt.timezone(dt.timedelta(hours=9))
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([DAY, AT, None], ["2024-01-02", "2024-01-02 03:04:05", None]),
+        ([AT, DAY, pd.NaT], ["2024-01-02 03:04:05", "2024-01-02", None]),
+        ([AT, AT.replace(tzinfo=TOKYO)], ["2024-01-02 03:04:05", "2024-01-02 03:04:05+09:00"]),
+        ([dt.time(3, tzinfo=TOKYO), None], ["03:00:00+09:00", None]),
+        ([DAY, "unknown", {"at": DAY}], ["2024-01-02", "unknown", '{"at":"2024-01-02"}']),
+    ],
+    ids=str,
+)
+def test_times_of_several_kinds_are_carried_as_text(tmp_path: Path, values: list[Any], texts: list[Any]) -> None:
+    frame = pd.DataFrame({"v": np.array(values, dtype=object)})
+    for table in (frame, [{"v": value} for value in values]):
+        with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), table) as dataset:
+            (rows,) = dataset.rows(["v"])
+            assert rows.table["v"].to_pylist() == texts
+            assert rows.values("v") == [None if value is pd.NaT else value for value in values]
+
+
+SHORT = np.float32(0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (SHORT, 0.1),
+        (np.float16(0.1), 0.1),
+        (np.float32("nan"), None),
+        (np.array([0.1, 2], dtype="float32"), [0.1, 2.0]),
+        ({"scores": [SHORT, 1], "mean": SHORT}, {"scores": [0.1, 1], "mean": 0.1}),
+    ],
+    ids=str,
+)
+def test_short_floats_among_objects_are_the_shortest_decimals(tmp_path: Path, value: Any, shown: Any) -> None:
+    frame = pd.DataFrame({"v": [None, None]}, dtype=object)
+    frame.at[0, "v"] = value
+    for table in (frame, [{"v": value}, {"v": None}], {"v": [value, None]}):
+        with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), table) as dataset:
+            (rows,) = dataset.rows(["v"])
+        assert rows.values("v") == [shown, None]
+        before = rows.values_before("v")[0]
+        assert before == shown if shown is None else str(before) != str(shown)
 
 
 @pytest.mark.parametrize(
