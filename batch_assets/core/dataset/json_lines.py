@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 import orjson
@@ -52,6 +53,11 @@ class ParsedLines:
         """Whether none of the lines can be read."""
         unreadable = [reason for reason, _ in self.broken.values() if reason == ErrorType.UNREADABLE_ROW]
         return len(unreadable) == len(self.objects)
+
+    @cached_property
+    def may_have_booleans(self) -> bool:
+        """Whether some line has the word true or false."""
+        return any(b"true" in line or b"false" in line for line in self.lines)
 
     def line(self, position: int) -> bytes:
         """Return the line of an object.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import date, datetime, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import JSON_DEPTH
+from batch_assets.core.dataset.one_kind import are_of_one_kind
 from batch_assets.core.dataset.rows import json_text, text_array
 from batch_assets.core.dataset.shown_values import plain_decimal
 from batch_assets.core.dataset.wide_objects import are_wide
@@ -45,10 +46,8 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
     if _are_deep(values):  # Arrow would end the process
         raise DatasetError(f"{subject} has a value that is nested more than {JSON_DEPTH} levels deep")
     try:
-        if not are_wide(values):
-            array = pa.array(values)
-            if not _loses_times(array.type, values):
-                return array, False
+        if are_of_one_kind(values) and not are_wide(values):
+            return pa.array(values, from_pandas=True), False
     except ARROW_ERRORS:
         pass  # several kinds, a number beyond 64 bits, or text that is not Unicode
     try:
@@ -91,28 +90,16 @@ def _are_deep(values: Sequence[Any]) -> bool:
     return True
 
 
-def _loses_times(type_: pa.DataType, values: Sequence[Any]) -> bool:
-    """Whether values lose their time, their zone or the lack of one if they have a type."""
-    if pa.types.is_date(type_):
-        return any(isinstance(value, datetime) for value in values)
-    if pa.types.is_time(type_):
-        return any(isinstance(value, time) and value.tzinfo is not None for value in values)
-    if not pa.types.is_timestamp(type_):
-        return False
-    days = [value for value in values if isinstance(value, date) and value == value]  # not NaT
-    return len({value.tzinfo is None if isinstance(value, datetime) else None for value in days}) > 1
-
-
 def _kinds_without_json(value: Any) -> set[str]:
     if isinstance(value, list | dict):
         items = value.values() if isinstance(value, dict) else value
         return {kind for item in items for kind in _kinds_without_json(item)}
-    has_json = value is None or isinstance(value, bool | int | float | str | date | time)
+    has_json = value is None or isinstance(value, bool | int | float | Decimal | str | date | time | timedelta)
     return set() if has_json else {type(value).__name__}
 
 
 def _text(value: Any) -> str | None:
-    return str(value) if isinstance(value, date | time) else json_text(value)
+    return str(value) if isinstance(value, date | time | timedelta) else json_text(value)
 
 
 def plain_object(value: Any, *, shortest: bool = True) -> Any:
@@ -137,6 +124,8 @@ def plain_object(value: Any, *, shortest: bool = True) -> Any:
         return sorted((plain_object(item, shortest=shortest) for item in value), key=repr)
     if isinstance(value, _SHORT_FLOATS) and shortest:
         value = float(str(value))
+    elif isinstance(value, np.datetime64) and isinstance(value.item(), date):
+        value = value.item()  # Arrow refuses days
     elif isinstance(value, np.generic):
         value = pa.scalar(value).as_py()
     if isinstance(value, Decimal):

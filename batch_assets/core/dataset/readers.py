@@ -21,6 +21,7 @@ from batch_assets.core.dataset.json_numbers import as_written, whole_numbers
 from batch_assets.core.dataset.lines import line_blocks
 from batch_assets.core.dataset.misfits import Misfits, row_locations, typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
+from batch_assets.core.dataset.one_kind import are_of_one_kind
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
     Rows,
@@ -176,7 +177,7 @@ class JsonLinesReader:
                 if are_wide(values):
                     raise pa.ArrowInvalid("the objects have too many different fields")
                 inferred = pa.field(name, pa.array(values).type)
-                if pa.types.is_floating(inferred.type) and any(type(value) is bool for value in values):
+                if may_hold_floats(inferred.type) and lines.may_have_booleans and not are_of_one_kind(values):
                     raise pa.ArrowInvalid("true and false are not numbers, but Arrow reads them as such")
                 if name not in fields:
                     fields[name] = inferred

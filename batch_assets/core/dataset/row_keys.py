@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
@@ -41,6 +42,8 @@ class KeyCheck:
             position for position, (error_type, _) in rejects.items() if error_type == ErrorType.UNREADABLE_ROW
         }
         nulls: list[int] = []
+        if pa.types.is_floating(self._dataset.key_type):
+            keys = [None if key != key else key for key in keys]  # NaN differs from itself, and is null
         if None in keys:
             nulls = [at for at, key in enumerate(keys) if key is None and at not in unreadable]
         self._null_count += len(nulls)

@@ -247,13 +247,8 @@ def cast_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
     Raises:
         CAST_ERRORS: When a value does not fit.
     """
-    if pa.types.is_string(type_) and unknown_zone(column.type) is not None:
-        column = column.cast(in_utc(column.type))  # the same instants
-    if pa.types.is_string(type_) and pa.types.is_nested(column.type):
-        return pa.array([json_text(value) for value in column.to_pylist()], type_)
-    if pa.types.is_string(type_) and unstorable(column.type) is not None:
-        values = shown_values(column, pa.field("", column.type))
-        return pa.array([json_text(value) for value in values], type_)
+    if pa.types.is_string(type_):
+        column = _as_text(column)
     if goes_by_value(column.type):
         return by_value(column, type_)
     try:
@@ -262,6 +257,30 @@ def cast_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
         if (exact := _exact_floats(column, type_)) is None:
             raise
         return exact
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """Return a column as text where Arrow's text is another than a person would write, else as it is.
+
+    Lists and objects become JSON, NaN null.
+    """
+    if unknown_zone(column.type) is not None:
+        column = column.cast(in_utc(column.type))  # the same instants
+    if pa.types.is_nested(column.type) or unstorable(column.type) is not None:
+        return pa.array([json_text(value) for value in _shown(column)], pa.string())
+    if pa.types.is_duration(column.type) or pa.types.is_float16(column.type):
+        return pa.array([None if value is None else str(value) for value in _shown(column)], pa.string())
+    if pa.types.is_floating(column.type):
+        return pa.compute.if_else(pa.compute.is_nan(column), None, column)
+    return column
+
+
+def _shown(column: pa.Array) -> list[Any]:
+    try:
+        return shown_values(column, pa.field("", column.type))
+    except KeyError:  # a map with one key twice, whose row is rejected: its entries as pairs
+        parts = [column.slice(position, 1) for position in range(len(column))] if len(column) > 1 else []
+        return [value for part in parts for value in _shown(part)] or column.to_pylist()
 
 
 def _exact_floats(column: pa.Array, type_: pa.DataType) -> pa.Array | None:

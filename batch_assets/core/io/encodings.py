@@ -18,6 +18,7 @@ def check_encoding(name: str) -> str:
         codec = codecs.lookup(name)
         if codec.incrementaldecoder is None or codec.incrementaldecoder().decode("a".encode(name), True) != "a":
             raise LookupError
+        b"a".decode(name, "replace")  # idna is for names of hosts, and refuses to replace anything
     except (LookupError, UnicodeError):
         raise ValueError(
             f"{name!r} is not a text encoding that Python knows; examples: utf-8, latin-1, cp1252, utf-16"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,6 +72,30 @@ def test_a_map_with_one_key_twice_rejects_its_row(world: World) -> None:
     assert list(table["result_type"]) == ["rejected", "succeeded"]
     assert "column 'more' has a map with one key twice" in table["error_message"][0]
     assert _sent(world) == ["3 1"]
+
+
+_MAP = pa.map_(pa.string(), pa.float32())
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        (pa.array([[("a", 0.1), ("b", None)], None], _MAP), ['{"a":0.1,"b":null}', None]),
+        (pa.array([[("a", 0.5), ("a", 1)], [("a", 0.1)]], _MAP), ['[["a",0.5],["a",1.0]]', '{"a":0.1}']),
+        (pa.array([[0.1], None], pa.list_(pa.float32())), ["[0.1]", None]),
+        (pa.array([np.float16(0.1), None], pa.float16()), ["0.1", None]),
+        (pa.array([0.1, float("nan")], pa.float32()), ["0.1", None]),
+        (pa.array([float("nan"), 2.5]), [None, "2.5"]),
+        (pa.array([dt.timedelta(days=1), None]), ["1 day, 0:00:00", None]),
+    ],
+    ids=str,
+)
+def test_a_column_that_is_text_in_another_file_is_carried_as_a_person_would_write_it(
+    tmp_path: Path, column: pa.Array, texts: list[Any]
+) -> None:
+    pq.write_table(pa.table({"v": column}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"v": ["text"]}), tmp_path / "2.parquet")
+    assert read(tmp_path, "*.parquet", ["v"])["v"].to_pylist() == [*texts, "text"]
 
 
 def test_a_map_with_one_key_twice_stays_as_it_was_in_the_first_rendering() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 from pathlib import Path
 from typing import Any
 
@@ -206,16 +207,46 @@ TOKYO = dt.timezone(dt.timedelta(hours=9))
         ([AT, AT.replace(tzinfo=TOKYO)], ["2024-01-02 03:04:05", "2024-01-02 03:04:05+09:00"]),
         ([dt.time(3, tzinfo=TOKYO), None], ["03:00:00+09:00", None]),
         ([DAY, "unknown", {"at": DAY}], ["2024-01-02", "unknown", '{"at":"2024-01-02"}']),
+        ([DAY, 5], ["2024-01-02", "5"]),
+        ([[DAY, 5], []], ['["2024-01-02",5]', "[]"]),
+        ([dt.timedelta(days=1), 5], ["1 day, 0:00:00", "5"]),
+        ([1.5, True], ["1.5", "true"]),
+        ([{"a": [1.5]}, {"a": [True, 2]}], ['{"a":[1.5]}', '{"a":[true,2]}']),
+        ([decimal.Decimal("1.50"), "n/a"], ["1.50", "n/a"]),
     ],
     ids=str,
 )
-def test_times_of_several_kinds_are_carried_as_text(tmp_path: Path, values: list[Any], texts: list[Any]) -> None:
+def test_values_that_arrow_would_change_are_carried_as_text(
+    tmp_path: Path, values: list[Any], texts: list[Any]
+) -> None:
     frame = pd.DataFrame({"v": np.array(values, dtype=object)})
     for table in (frame, [{"v": value} for value in values]):
         with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), table) as dataset:
             (rows,) = dataset.rows(["v"])
             assert rows.table["v"].to_pylist() == texts
             assert rows.values("v") == [None if value is pd.NaT else value for value in values]
+
+
+def test_missing_values_of_every_kind_are_null_beside_values_of_one_kind(tmp_path: Path) -> None:
+    for value in (DAY, AT, 5, "text", [DAY], {"k": 1.5}, True):
+        rows = [{"v": missing} for missing in (value, None, float("nan"), pd.NaT, pd.NA)]
+        with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), rows) as dataset:
+            (slice_,) = dataset.rows(["v"])
+            assert slice_.table["v"].to_pylist() == [value, None, None, None, None]
+            assert slice_.values("v") == [value, None, None, None, None]
+
+
+def test_times_of_numpy_and_python_are_read_together(tmp_path: Path) -> None:
+    values = [np.datetime64("2024-01-02"), AT, np.timedelta64(5, "s")]
+    with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), {"v": values}) as dataset:
+        (rows,) = dataset.rows(["v"])
+    assert rows.values("v") == [DAY, AT, dt.timedelta(seconds=5)]
+
+
+def test_nan_is_no_row_key(world: World) -> None:
+    pipeline = make_pipeline(world.folder, {"asset": "rows", "key": "id"}, params=params("constant"))
+    with pytest.raises(DatasetError, match="1 rows have none; the first are rows 1"):
+        world.build(pipeline, table=pa.table({"id": [1.5, float("nan")]}))
 
 
 SHORT = np.float32(0.1)

@@ -49,6 +49,7 @@ def test_a_valid_pipeline_is_loaded_without_reading_its_dataset(tmp_path: Path) 
         (_csv(escape='"'), "dataset.csv", "must be different characters"),
         (_csv(encoding="latin-99"), "dataset.csv.encoding", "latin-1, cp1252"),
         (_csv(encoding="rot13"), "dataset.csv.encoding", "'rot13' is not"),
+        (_csv(encoding="idna"), "dataset.csv.encoding", "'idna' is not"),
         (_csv(header=["a", "a"]), "dataset.csv.header", "and a different one"),
         (_csv(header=[]), "dataset.csv.header", "every column a name"),
         ({"nonsense": 1}, "nonsense", "no such field"),
