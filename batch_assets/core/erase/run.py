@@ -22,7 +22,14 @@ from batch_assets.core.erase.replacement import ERASED, Replacements
 from batch_assets.core.erase.report import EraseReport
 from batch_assets.core.erase.request_files import ErasedRequests
 from batch_assets.core.erase.responses import remove_copies, rewrite_responses
-from batch_assets.core.erase.search import Needles, is_distinctive, is_unlike_words, search, search_ledger
+from batch_assets.core.erase.search import (
+    Needles,
+    in_json,
+    is_distinctive,
+    is_unlike_words,
+    search,
+    search_ledger,
+)
 from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import Lease, answer_index, erasure, leases, submissions
@@ -206,7 +213,8 @@ class _Erasure:
             slugs: The starts of custom_ids that rows of other keys have too.
         """
         texts = {old: new for old, new in self.renamed.items() if old != new}
-        texts |= {key: ERASED for key in self.keys if is_unlike_words(key)}
+        named = [key for key in self.keys if is_unlike_words(key)]
+        texts |= {form: ERASED for key in named for form in (key, *in_json(key))}
         starts = {slug(key) for key in self.keys} - slugs
         texts |= {start: ERASED for start in starts if is_unlike_words(start.strip("_"))}
         if texts:

@@ -23,6 +23,7 @@ _CHUNK = 1 << 20
 # Shorter texts, short numbers and these words occur in any file.
 _SHORTEST, _SHORTEST_NUMBER = 4, 7
 _COMMON = ("null", "none", "true", "false")
+_TEXTS_OF_PATTERN = 500
 
 
 def is_distinctive(key: str) -> bool:
@@ -42,11 +43,12 @@ class Needles:
 
     Attributes:
         texts: The texts.
-        pattern: Finds them as whole words, in bytes.
+        patterns: Regular expressions of RE2, each of which finds some of the texts as whole words. The time to
+            search with one does not depend on how many.
     """
 
     texts: tuple[str, ...]
-    pattern: re.Pattern[bytes]
+    patterns: tuple[bytes, ...]
 
     @classmethod
     def of(cls, keys: Iterable[str], custom_ids: Iterable[str], slugs: Collection[str] = ()) -> Needles | None:
@@ -60,25 +62,42 @@ class Needles:
         named = [key for key in keys if is_distinctive(key)]
         forms = [form for key in named for form in _forms(key) if form == key or form not in slugs]
         texts = tuple(dict.fromkeys([*forms, *custom_ids]))
-        if not texts:
-            return None
-        words = b"|".join(re.escape(text.encode("utf-8", "surrogatepass")) for text in texts)
-        return cls(texts, re.compile(rb"(?<![A-Za-z0-9])(?:%b)(?![A-Za-z0-9])" % words))
+        return cls(texts, tuple(_patterns(texts))) if texts else None
 
-    def is_in(self, text: str) -> bool:
-        """Whether a text has one of them."""
-        return self.pattern.search(text.encode("utf-8", "surrogatepass")) is not None
+    @property
+    def longest(self) -> int:
+        """The bytes of the longest text, with the character before it and the one after it."""
+        return max(map(len, map(_encoded, self.texts))) + 2
+
+    def are_in(self, texts: pa.Array) -> bool:
+        """Whether one of some texts or bytes has one of them."""
+        column = texts.cast(pa.large_binary())
+        return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for pattern in self.patterns)
+
+
+def _patterns(texts: Sequence[str]) -> Iterator[bytes]:
+    for start in range(0, len(texts), _TEXTS_OF_PATTERN):
+        words = b"|".join(re.escape(_encoded(text)) for text in texts[start : start + _TEXTS_OF_PATTERN])
+        yield rb"(?:\A|[^A-Za-z0-9])(?:%b)(?:[^A-Za-z0-9]|\z)" % words
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def in_json(key: str) -> list[str]:
+    """Return a row key as it is within JSON, with other characters than those of ASCII as they are and escaped."""
+    escaped = json.dumps(key)[1:-1]
+    try:
+        return [orjson.dumps(key).decode()[1:-1], escaped]
+    except orjson.JSONEncodeError:  # it is not valid Unicode
+        return [escaped]
 
 
 def _forms(key: str) -> list[str]:
     """Return a row key as it is, within JSON, and at the start of a custom_id."""
-    escaped = json.dumps(key)[1:-1]
-    try:
-        plain = orjson.dumps(key).decode()[1:-1]
-    except orjson.JSONEncodeError:  # it is not valid Unicode
-        plain = escaped
     short = slug(key)
-    return [key, plain, escaped, *([short] if is_distinctive(short.strip("_")) else [])]
+    return [key, *in_json(key), *([short] if is_distinctive(short.strip("_")) else [])]
 
 
 def search(root: Root, needles: Needles) -> list[tuple[str, ...]]:
@@ -117,26 +136,17 @@ def _is_in_file(root: Root, parts: Sequence[str], needles: Needles) -> bool:
 
 
 def _is_in_bytes(file: BinaryIO, needles: Needles) -> bool:
-    longest = max(len(text.encode("utf-8", "surrogatepass")) for text in needles.texts) + 2
     before = b""
     while chunk := file.read(_CHUNK):
         block = before + chunk
-        if needles.pattern.search(block):
+        if needles.are_in(pa.array([block], pa.large_binary())):
             return True
-        before = block[-longest:]
+        before = block[-needles.longest :]
     return False
 
 
 def _is_in_rows(rows: pa.RecordBatch, needles: Needles) -> bool:
-    return any(_is_in_texts(leaf, needles) for column in rows.columns for leaf in _leaves(column))
-
-
-def _is_in_texts(texts: pa.Array, needles: Needles) -> bool:
-    for text in needles.texts:
-        mask = pc.fill_null(pc.match_substring(texts, text), False)
-        if pc.any(mask).as_py() and any(map(needles.is_in, texts.filter(mask).to_pylist())):
-            return True
-    return False
+    return any(needles.are_in(leaf) for column in rows.columns for leaf in _leaves(column))
 
 
 def _leaves(array: pa.Array) -> Iterator[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -26,6 +28,8 @@ from batch_assets.core.ledger.tables import (
 _REASON = "a row was erased from it"
 # The columns with texts for readers. Errors in them may name a request.
 _FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
+# SQLite limits the depth of a condition to 1,000.
+_TEXTS_OF_QUERY = 200
 
 
 @dataclass(frozen=True)
@@ -113,32 +117,52 @@ def replace_texts(tx: Transaction, texts: Mapping[str, str]) -> int:
 
     Args:
         tx: The transaction.
-        texts: What to write in place of each text.
+        texts: What to write in place of each text, where it is a whole word.
 
     Returns:
         The number of values that changed.
     """
-    changed = 0
+    words, changed = _whole_words(texts), 0
     for column in _FOR_READERS:
-        for old, new in texts.items():
-            holds = column.contains(old, autoescape=True)
-            values = {column.name: sa.func.replace(column, old, new)}
-            changed += tx.execute(sa.update(column.table).where(holds).values(values)).rowcount
+        for key, value in dict(_values_with(tx, column, list(texts))).items():
+            new = words.sub(lambda match: texts[match[0]], value)
+            if new != value:
+                row = sa.and_(*(part == of_row for part, of_row in zip(_row_of(column), key, strict=True)))
+                tx.execute(sa.update(column.table).where(row).values({column.name: new}))
+                changed += 1
     return changed
 
 
-def columns_with(tx: Transaction, texts: Collection[str]) -> list[str]:
-    """Return the columns of all tables, as table.column, that have one of some texts in a value."""
+def columns_with(tx: Transaction, texts: Sequence[str]) -> list[str]:
+    """Return the columns of all tables, as table.column, that have one of some texts as a whole word."""
+    words = _whole_words(texts)
     return [
         f"{column.table.name}.{column.name}"
         for column in _text_columns()
-        if tx.execute(
-            sa.select(sa.literal(1))
-            .select_from(column.table)
-            .where(sa.or_(*(column.contains(text, autoescape=True) for text in texts)))
-            .limit(1)
-        ).first()
+        if any(words.search(value) for _, value in _values_with(tx, column, texts))
     ]
+
+
+def _whole_words(texts: Collection[str]) -> re.Pattern[str]:
+    """Return a pattern that finds texts which no letter or digit continues; the longest of several."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, longest_first))})(?![A-Za-z0-9])")
+
+
+def _values_with(
+    tx: Transaction, column: sa.Column[str], texts: Sequence[str]
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the values of a column that have one of some texts anywhere, each with the primary key of its row."""
+    for start in range(0, len(texts), _TEXTS_OF_QUERY):
+        some = texts[start : start + _TEXTS_OF_QUERY]
+        holds = sa.or_(*(column.contains(text, autoescape=True) for text in some))
+        for row in tx.execute(sa.select(column, *_row_of(column)).where(holds)):
+            yield tuple(row[1:]), str(row[0])
+
+
+def _row_of(column: sa.Column[str]) -> list[sa.Column[Any]]:
+    """Return the columns that identify a row of a column's table."""
+    return list(column.table.primary_key.columns)
 
 
 def _text_columns() -> Iterator[sa.Column[str]]:

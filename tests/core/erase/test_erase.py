@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
+import time
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.erase.run import EraseError, erase
+from batch_assets.core.erase.search import Needles
 from batch_assets.core.ledger import files, joins, submissions
 from batch_assets.core.sink.write import write_sink
 from batch_assets.core.store.manifest import Manifest
@@ -414,3 +417,37 @@ def test_a_ledger_that_names_the_request_is_cleaned_although_the_files_are(world
     world.query(f"update history set reason = 'errored: {custom_id}' where seq = (select max(seq) from history)")
     assert erased(world, pipeline).is_complete
     assert world.query(f"select count(*) from history where reason like '%{GONE}%'") == [(0,)]
+
+
+def test_texts_of_the_ledger_keep_keys_that_begin_alike(world: World) -> None:
+    pipeline = world.pipeline({"R-1042": SECRET, "R-10421": "another text"})
+    world.run(pipeline)
+    world.query("update history set reason = 'lost: R-1042, R-10421 and XR-1042' where seq = 1")
+    assert erased(world, pipeline, "R-1042").is_complete
+    assert world.query("select reason from history where seq = 1") == [("lost: erased, R-10421 and XR-1042",)]
+
+
+@pytest.mark.parametrize("key", ['quo"te-4711', "back\\slash-4711", "Jürgen-4711", "a\ttab-4711"])
+def test_a_key_in_json_leaves_the_ledger(world: World, key: str) -> None:
+    pipeline = world.pipeline({key: SECRET, "other": "another text"})
+    world.run(pipeline)
+    for seq, text in enumerate((orjson.dumps(key).decode(), json.dumps(key)), start=1):
+        world.query("update history set reason = :text where seq = :seq", text=f"lost: {text}", seq=seq)
+    report = erased(world, pipeline, key)
+    assert report.is_complete, list(report.open_ends())
+    assert world.query("select reason from history where seq < 3") == [('lost: "erased"',)] * 2
+
+
+def test_the_time_of_the_search_hardly_grows_with_the_keys() -> None:
+    """It grew with keys times rows: 400 keys took half a minute in 4,000 rows."""
+    rows = pa.record_batch({"text": [f"customer-{number} has a text of some words" for number in range(20_000)]})
+
+    def seconds(count: int) -> float:
+        needles = Needles.of([f"person-{number:06}" for number in range(count)], [])
+        assert needles is not None
+        start = time.process_time()
+        assert not needles.are_in(rows["text"])
+        return time.process_time() - start
+
+    few = min(seconds(25) for _ in range(3))
+    assert seconds(2_500) < 30 * few
