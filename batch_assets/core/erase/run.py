@@ -87,7 +87,8 @@ def erase(
                 "dataset changes. Name the column that identifies a row in dataset.key, and try again"
             )
         named = NamedKeys.of(keys, key_types(root.storage, manifests, key))
-        record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(named.texts, key.column)
+        record = ErasedRecord.read(root.storage, name) or ErasedRecord.new()
+        record = record.with_keys(named.texts, key.column, named.types)
         record.write(root.storage, name)
         with leases.hold_requests(root.ledger, name, wait=patience) as lease:
             erasure_ = _Erasure(root, name, named.texts, named.types, key, pipeline, record, lease, is_later)

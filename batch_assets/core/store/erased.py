@@ -17,7 +17,7 @@ from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.key_texts import key_texts
+from batch_assets.core.store.key_texts import is_text, key_texts, value_text
 
 _PARTS = ("erasures", "keys.json")
 _REJECT = (ErrorType.ERASED.value, "the row was erased, and is not sent again")
@@ -29,6 +29,8 @@ class ErasedRecord(BaseModel):
     Attributes:
         salt: A random text that the hashes depend on.
         keys: The hashes of the erased row keys.
+        values: The hashes of the numbers and times that these keys are, however a file writes them. The key column
+            may get another type, for example because of one new row with a text as its key.
         columns: The columns of the dataset that were the row key when they were erased.
         batches: The ids of batches that hold an erased row and are not deleted at the API yet.
         waiting: The hashes of the keys whose rows are not erased yet: their requests are in flight.
@@ -38,6 +40,7 @@ class ErasedRecord(BaseModel):
 
     salt: str
     keys: list[str] = []
+    values: list[str] = []
     columns: list[str] = []
     batches: list[str] = []
     waiting: list[str] = []
@@ -67,17 +70,33 @@ class ErasedRecord(BaseModel):
         text = key.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, digest_size=32, key=self.salt.encode()).hexdigest()
 
-    def with_keys(self, keys: Sequence[str], column: str) -> ErasedRecord:
+    def hash_of_value(self, key: str, *, was_text: bool) -> str | None:
+        """Return the salted hash of the number, time or truth value that a key is; `None` if it is none.
+
+        Args:
+            key: The row key, in any form.
+            was_text: The key was erased from a column of texts, where another form is another key.
+        """
+        value = value_text(key)
+        return self.hash_of(f"{'text' if was_text else 'value'}\0{value}") if value is not None else None
+
+    def with_keys(self, keys: Sequence[str], column: str, types: Collection[pa.DataType] = ()) -> ErasedRecord:
         """Return the record with further keys, whose rows wait to be erased.
 
         Args:
             keys: The keys.
             column: The column of the dataset that has them.
+            types: The types that it had in the submissions; none if there was no submission.
         """
         hashes = dict.fromkeys([*self.keys, *map(self.hash_of, keys)])
+        # A whole number has one form only.
+        kinds = {is_text(type_) for type_ in types if not pa.types.is_integer(type_)} if types else {True}
+        values = [self.hash_of_value(key, was_text=kind) for kind in kinds for key in keys]
         columns = dict.fromkeys([*self.columns, column])
         waiting = dict.fromkeys([*self.waiting, *map(self.hash_of, keys)])
-        return self.model_copy(update={"keys": list(hashes), "columns": list(columns), "waiting": list(waiting)})
+        changed = {"keys": hashes, "columns": columns, "waiting": waiting}
+        changed["values"] = dict.fromkeys([*self.values, *(value for value in values if value is not None)])
+        return self.model_copy(update={name: list(entries) for name, entries in changed.items()})
 
     def without_waiting(self, keys: Iterable[str]) -> ErasedRecord:
         """Return the record after the rows of some keys were erased."""
@@ -108,12 +127,13 @@ class ErasedRows:
         self.reads = [key, *(column for column in earlier if column in names)]
         self.missing = [column for column in earlier if column not in names]
         self._hashes = frozenset(record.keys) if record is not None else frozenset()
+        self._values = frozenset(record.values) if record is not None else frozenset()
 
     def hide(self, rows: Rows) -> None:
         """Reject the erased rows, and replace their values by null. Other rows do not change."""
         if self._record is None or not self._hashes:
             return
-        positions = {at for name in self.reads for at in self._positions(key_texts(rows.table.column(name)))}
+        positions = {at for name in self.reads for at in self._positions(rows.table.column(name))}
         if not positions:
             return
         rows.rejects.update(dict.fromkeys(positions, _REJECT))
@@ -125,13 +145,21 @@ class ErasedRows:
         schema = pa.schema([field.with_nullable(True) for field in rows.table.schema])
         rows.table = pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _positions(self, columns: Sequence[Sequence[str | None]]) -> set[int]:
+    def _positions(self, keys: pa.Array) -> set[int]:
         record = self._record
         assert record is not None
         hash_of, hashes = record.hash_of, self._hashes
+        erased_from = (False,) if is_text(keys.type) else (False, True)
         return {
             position
-            for texts in columns
+            for texts in key_texts(keys)
             for position, text in enumerate(texts)
-            if text is not None and hash_of(text) in hashes
+            if text is not None
+            and (
+                hash_of(text) in hashes
+                or (
+                    self._values
+                    and any(record.hash_of_value(text, was_text=k) in self._values for k in erased_from)
+                )
+            )
         }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE | re.ASCII)
+# Python cuts a time after the microseconds.
+_NANOSECONDS = re.compile(r"\.\d{6}0*[1-9]")
 
 
 def key_texts(keys: pa.Array) -> list[list[str | None]]:
@@ -59,6 +66,37 @@ def meant_by(text: str, type_: pa.DataType) -> pa.Array | None:
         raise
     except (pa.ArrowException, ValueError, OverflowError):
         return None
+
+
+def value_text(text: str) -> str | None:
+    """Return the same text for all texts of one number, time or truth value; `None` for any other text.
+
+    A file may write a key as `2024-01-05T10:00:00Z` or `4711.50`, and a typed column shows it otherwise.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if _NUMBER.fullmatch(text) is not None:
+        sign, digits, exponent = Decimal(text).as_tuple()
+        shown = "".join(map(str, digits)).rstrip("0")
+        power = int(exponent) + len(digits) - len(shown)
+        return f"{'-' * sign}{shown.lstrip('0')}e{power}" if shown else "0"
+    if _NANOSECONDS.search(text) is not None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return time.fromisoformat(text).isoformat()
+    except ValueError:
+        return None
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Whether row keys of a type are texts."""
+    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def _has_one_text(type_: pa.DataType) -> bool:

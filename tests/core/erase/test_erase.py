@@ -451,3 +451,40 @@ def test_the_time_of_the_search_hardly_grows_with_the_keys() -> None:
 
     few = min(seconds(25) for _ in range(3))
     assert seconds(2_500) < 30 * few
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "first", "then"),
+    [
+        ("2024-01-05T10:00:00Z", "2024-01-05 10:00:00+00:00", None, "string"),
+        ("2024-01-05 10:00", "2024-01-05 10:00:00", None, "string"),
+        ("2024-01-05T10:00:00.500", "2024-01-05 10:00:00.500000", None, "string"),
+        ("2024-01-05T10:00:00Z", "2024-01-05T10:00:00Z", "string", "timestamp[us, tz=UTC]"),
+        ("4711.50", "4711.5", "float64", "string"),
+        ("4711.50", "4711.50", "string", "float64"),
+        ("0004711", "0004711", "string", "int64"),
+        ("4711.5", "4711.50", "decimal128(10, 2)", "string"),
+    ],
+)
+def test_a_row_stays_erased_when_its_key_gets_another_type(
+    world: World, written: str, key: str, first: str | None, then: str
+) -> None:
+    (world.folder / "rows.csv").write_text(f"id,text\n{written},{SECRET}\n")
+    source = {"path": "rows.csv", "key": "id"}
+    pipeline = world.pipeline(dataset=source | ({"types": {"id": first}} if first else {}))
+    world.run(pipeline)
+    report = erased(world, pipeline, key)
+    assert report.is_complete, list(report.open_ends())
+    table = world.run(world.pipeline(dataset=source | {"types": {"id": then}}))
+    assert list(table["error_type"]) == ["erased"]
+    assert len(world.accepted()) == 1
+    assert SECRET not in every_text(world.path())
+
+
+def test_another_form_of_an_erased_text_is_another_row(world: World) -> None:
+    rows = {"007": "a", "7": "b", "7.0": "c", "2024-01-05 10:00": "d", "2024-01-05 10:00:00": "e"}
+    pipeline = world.pipeline(rows)
+    world.run(pipeline)
+    erased(world, pipeline, "7", "2024-01-05 10:00")
+    table = world.run(pipeline)
+    assert list(table["id"][table["error_type"] == "erased"]) == ["7", "2024-01-05 10:00"]
