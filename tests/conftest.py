@@ -17,7 +17,7 @@ from hypothesis import settings
 from tests.forked import PACKAGES, ForkServer
 
 # Skip reasons begin with one of these if a system program is missing.
-MISSING_PROGRAMS = ("NO BROWSER: ", "NO POSTGRESQL: ")
+MISSING_PROGRAMS = ("NO BROWSER: ", "NO MARIADB: ", "NO POSTGRESQL: ")
 
 _MEMORY = Path("/dev/shm")
 _PREFIX = "batch-assets-tests-"
@@ -107,7 +107,7 @@ def _folder_in_memory() -> Path | None:
             if not Path("/proc", leftover.name.removeprefix(_PREFIX)).exists():
                 shutil.rmtree(leftover, ignore_errors=True)
         folder = _MEMORY / f"{_PREFIX}{os.getpid()}"
-        folder.mkdir(mode=0o755)  # PostgreSQL runs as another user
+        folder.mkdir(mode=0o755)  # the servers of databases run as another user
     except OSError:
         return None
     return folder

@@ -12,6 +12,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 from tests.receivers import Receiver, receiver
 
+from .mariadb import MariadbServer, find_mariadb
 from .noticing import PATH, SECRET
 from .postgres import PostgresServer, find_server
 from .support import World, as_new, environment
@@ -88,6 +89,15 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariadbServer]:
+    programs, problem = find_mariadb()
+    if programs is None:
+        pytest.skip(f"NO MARIADB: {problem}")
+    with MariadbServer(programs) as server:
+        yield server
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a new, empty ledger on each kind of database."""
@@ -100,8 +110,9 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
 def sink_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a new database of each kind, which is also in the environment variable WAREHOUSE_URL."""
-    if request.param == "postgresql":
-        new_url: str = request.getfixturevalue("postgres_server").new_database()
+    if request.param in ("postgresql", "mariadb"):
+        server = request.getfixturevalue("postgres_server" if request.param == "postgresql" else "mariadb_server")
+        new_url: str = server.new_database()
     else:
         new_url = f"{request.param}:///{tmp_path}/warehouse.db"
     monkeypatch.setenv("WAREHOUSE_URL", new_url)

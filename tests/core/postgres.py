@@ -37,13 +37,7 @@ class PostgresServer:
         self._programs = programs
         self._folder = Path(tempfile.mkdtemp(prefix="batch-assets-postgresql-"))
         self._log = self._folder / "log.txt"
-        # The server refuses to run as root.
-        self._user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            user = next(name for name in _UNPRIVILEGED if _exists(name))
-            entry = pwd.getpwnam(user)
-            self._user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-            os.chown(self._folder, entry.pw_uid, entry.pw_gid)
+        self._user = unprivileged(self._folder)
 
     def __enter__(self) -> PostgresServer:
         data = self._folder / "data"
@@ -90,6 +84,15 @@ class PostgresServer:
             cursor.execute(f"create database {name}")
         connection.close()
         return f"postgresql+psycopg2://tester@127.0.0.1:{self._port}/{name}"
+
+
+def unprivileged(folder: Path) -> dict[str, Any]:
+    """The options for a process of another user, who then owns the folder: servers refuse to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam(next(name for name in _UNPRIVILEGED if _exists(name)))
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 def _exists(user: str) -> bool:

@@ -152,6 +152,13 @@ def test_a_ledger_that_cannot_be_opened_is_reported_in_a_sentence(url: str) -> N
     assert "pass-word" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["mysql+pymysql://user:pass-word@host/name", "duckdb:///ledger.duckdb"])
+def test_a_ledger_on_another_database_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="but a ledger is on SQLite or PostgreSQL") as caught:
+        Ledger(url)
+    assert "pass-word" not in str(caught.value)
+
+
 @pytest.mark.parametrize("seconds", ["abc", "0", "-1", "nan", "inf"])
 def test_invalid_lease_seconds_are_reported_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str

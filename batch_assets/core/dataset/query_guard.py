@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.io.database import file_of
+from batch_assets.core.io.database import MYSQL, file_of, with_every_character
 
-_MYSQL = ("mysql", "mariadb")
 _DOLLAR_QUOTES = ("postgresql", "duckdb")
 _BRACKETS = ("mssql", "sqlite")
 # Databases that refuse to write in a transaction or connection that only reads.
-_REFUSE_WRITES = ("postgresql", "sqlite", "duckdb", *_MYSQL)
+_REFUSE_WRITES = ("postgresql", "sqlite", "duckdb", *MYSQL)
 _FIRST_WORDS = {"select", "with", "values", "table"}
 # DuckDB's other statements that only read.
 _FIRST_WORDS_OF_DUCKDB = {"from", "pivot", "unpivot", "describe", "summarize", "show"}
@@ -41,28 +40,51 @@ def reading_engine(url: sa.URL) -> sa.Engine:
     """
     name = url.get_backend_name()
     options = {"read_only": True} if name == "duckdb" and file_of(url) is not None else {}
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options)
+    engine = sa.create_engine(with_every_character(url), poolclass=sa.NullPool, connect_args=options)
     if name == "sqlite":
         sa.event.listen(engine, "connect", _query_only)
     elif name == "duckdb":
         sa.event.listen(engine, "connect", _locked)
-    elif name in _MYSQL:
+    elif name in MYSQL:
         sa.event.listen(engine, "connect", _read_only_session)
     return engine
 
 
 @contextmanager
-def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a connection whose transaction is rolled back, and only reads if the database has such a mode."""
-    with engine.connect() as connection:
-        transaction = connection.begin()
-        try:
-            if engine.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-            yield connection
-        finally:
-            with suppress(Exception):  # a lost connection: the error of the block says why
-                transaction.rollback()
+def reading(connection: sa.Connection, query: str = "") -> Iterator[None]:
+    """Begin a transaction that is rolled back, and only reads if the database has such a mode.
+
+    Args:
+        connection: A connection of `reading_engine`.
+        query: The text of the query, which is checked again if the server reads quotes in another way than usual.
+
+    Raises:
+        DatasetError: When the query is not one statement that reads.
+    """
+    transaction = connection.begin()
+    try:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        elif connection.dialect.name in MYSQL and "\\" in query:
+            modes = connection.exec_driver_sql("SELECT @@SESSION.sql_mode").scalar_one()
+            check_reads(query, connection.dialect.name, modes.split(","))
+        yield
+    except BaseException:
+        if connection.dialect.driver == "pymysql":
+            _abandon(connection)
+        raise
+    finally:
+        with suppress(Exception):  # a lost connection: the error of the block says why
+            transaction.rollback()
+
+
+def _abandon(connection: sa.Connection) -> None:
+    """Close a connection at once. PyMySQL would read all rows that are left first, which may take hours."""
+    with suppress(Exception):
+        result = getattr(connection.connection.driver_connection, "_result", None)
+        if result is not None:
+            result.unbuffered_active = False
+        connection.invalidate()
 
 
 def _query_only(connection: Any, _record: Any) -> None:
@@ -82,9 +104,11 @@ def _locked(connection: Any, _record: Any) -> None:
 def _read_only_session(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        # The server cuts what group_concat returns, after 1,024 bytes by default, without an error.
+        cursor.execute("SET SESSION group_concat_max_len = 4294967295")
 
 
-def check_reads(query: str, database: str) -> None:
+def check_reads(query: str, database: str, modes: Collection[str] = ()) -> None:
     """Check that a query is one statement that reads.
 
     It is a second line of defense where the database refuses to write: some statements write files, or turn that
@@ -93,11 +117,12 @@ def check_reads(query: str, database: str) -> None:
     Args:
         query: The text of the query.
         database: SQLAlchemy's name of the database.
+        modes: The `sql_mode` of MySQL, which decides where a backslash escapes a quote.
 
     Raises:
         DatasetError: When it is not one, or when that is uncertain.
     """
-    code = _code(query, database).strip().rstrip(";").rstrip()
+    code = _code(query, database, modes).strip().rstrip(";").rstrip()
     if database == "duckdb":
         _check_functions(query, code)
     if ";" in code:
@@ -137,27 +162,28 @@ def without_end(query: str, database: str) -> str:
     return tokens.sub(lambda match: "" if match.lastgroup == "end" else match[0], query)
 
 
-def _code(query: str, database: str) -> str:
+def _code(query: str, database: str, modes: Collection[str]) -> str:
     """Return a query in lower case, without comments and with `''` for each literal and quoted name."""
-    if database in _MYSQL and re.search(r"/\*M?!", query):
+    if database in MYSQL and re.search(r"/\*M?!", query):
         raise DatasetError("the query has /*!, a comment that the database executes: write it without")
-    if database not in (*_STANDARD_QUOTES, *_MYSQL) and (match := re.search(r"\\['\"`]|\$\$", query)) is not None:
+    if database not in (*_STANDARD_QUOTES, *MYSQL) and (match := re.search(r"\\['\"`]|\$\$", query)) is not None:
         raise DatasetError(f"the query has {match[0]}, which databases read differently: write '' for a quote")
-    return _tokens(database).sub(_blank, query).lower()
+    return _tokens(database, modes).sub(_blank, query).lower()
 
 
-def _tokens(database: str) -> re.Pattern[str]:
+def _tokens(database: str, modes: Collection[str] = ()) -> re.Pattern[str]:
     """Make the pattern of what is not code, with the quotes of a database."""
-    escapes = database in _MYSQL
+    is_mysql = database in MYSQL
+    escapes = is_mysql and "NO_BACKSLASH_ESCAPES" not in modes
     text = r"'(?:[^'\\]|\\.|'')*'" if escapes else r"'[^']*'"
-    name = r"\"(?:[^\"\\]|\\.|\"\")*\"" if escapes else r"\"[^\"]*\""
+    name = r"\"(?:[^\"\\]|\\.|\"\")*\"" if escapes and "ANSI_QUOTES" not in modes else r"\"[^\"]*\""
     kinds = [
-        r"(?P<comment>--(?=\s|$)[^\n]*)" if escapes else r"(?P<comment>--[^\n]*)",
+        r"(?P<comment>--(?=[\x00-\x20\x7f]|$)[^\n]*)" if is_mysql else r"(?P<comment>--[^\n]*)",
         r"(?P<block>/\*.*?\*/)",
         r"(?P<text>" + text + ")",
         r"(?P<name>" + name + r"|`[^`]*`)",
     ]
-    if escapes:
+    if is_mysql:
         kinds.append(r"(?P<hash>\#[^\n]*)")
     if database in _DOLLAR_QUOTES:
         kinds.insert(0, r"(?P<escaped>(?<![\w$])[eE]'(?:[^'\\]|\\.|'')*')")

@@ -61,7 +61,7 @@ class QueryRows:
         self._config = config
         url = _url(config.url_env or "", pipeline.project)
         check_reads(pipeline.query, url.get_backend_name())
-        self._spool = _run(_statement(pipeline, partition, url), url, config.url_env or "")
+        self._spool = _run(_statement(pipeline, partition, url), pipeline.query, url, config.url_env or "")
         self.schema = self._spool.schema
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
@@ -112,7 +112,7 @@ def _statement(pipeline: Pipeline, partition: str, url: sa.URL) -> str | sa.Text
         raise DatasetError(str(error)) from None
 
 
-def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
+def _run(query: str | sa.TextClause, text: str, url: sa.URL, variable: str) -> Spool:
     try:
         engine = reading_engine(url)
     except (sa.exc.NoSuchModuleError, ImportError):
@@ -126,7 +126,7 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
         ) from None
     refuse_on_connect(engine)
     try:
-        with reading(engine) as connection:
+        with _connected(engine, url, variable) as connection, reading(connection, text):
             return _fetched(connection, query)
     except sa.exc.SQLAlchemyError as error:
         raise DatasetError(f"the database of {variable} refused: {error_text(error, url)}") from None
@@ -135,6 +135,17 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
         raise DatasetError(f"{problem}; cast it to text in the query") from None
     finally:
         engine.dispose()
+
+
+def _connected(engine: sa.Engine, url: sa.URL, variable: str) -> sa.Connection:
+    try:
+        return engine.connect()
+    except sa.exc.SQLAlchemyError:
+        raise
+    except Exception as error:  # of the driver, for example for a parameter, a file or a package that is not there
+        raise DatasetError(
+            f"the environment variable {variable} cannot be used: {error_text(error, url)}"
+        ) from None
 
 
 def _fetched(connection: sa.Connection, query: str | sa.TextClause) -> Spool:

@@ -1,7 +1,8 @@
 """Values of a query that a database's driver turns into others. They are refused by name.
 
 Python has no infinite date, and no interval of months: drivers return the year 9999 or 1, and 30 days for a month.
-DuckDB's driver also leaves out nanoseconds, and that of PostgreSQL makes 00:00 of the time 24:00.
+DuckDB's driver also leaves out nanoseconds, and that of PostgreSQL makes 00:00 of the time 24:00. PyMySQL makes an
+interval of each time and bytes of each number of bits: those values are converted here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, time
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,6 +53,9 @@ def refuse_on_connect(engine: sa.Engine) -> None:
     Args:
         engine: The engine. Its queries then raise ValueError.
     """
+    if engine.dialect.driver == "pymysql":
+        numbers = engine.dialect.dbapi.constants.FIELD_TYPE  # type: ignore[union-attr]
+        sa.event.listen(engine, "connect", lambda connection, _: _convert_times_and_bits(connection, numbers))
     if engine.dialect.driver == "psycopg2":
         extensions = engine.dialect.dbapi.extensions  # type: ignore[union-attr]
         sa.event.listen(engine, "connect", lambda connection, _: _convert_exactly(connection, extensions))
@@ -72,6 +76,17 @@ def _exact(convert: Any, changed: re.Pattern[str], problem: str) -> Callable[[st
         return convert(text, cursor)
 
     return exact
+
+
+def _convert_times_and_bits(connection: Any, numbers: Any) -> None:
+    connection.decoders[numbers.TIME] = _time_of_mysql
+    connection.decoders[numbers.BIT] = lambda bits: int.from_bytes(bits, "big")
+
+
+def _time_of_mysql(text: str) -> time | str:
+    """Return a time of the day; the text if it is negative or longer than a day."""
+    hours, *_ = text.split(":")
+    return time.fromisoformat(text) if hours.isdigit() and int(hours) < 24 else text
 
 
 class DuckdbValues:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from batch_assets.core.urls import SECRET_NAME
 
 EXAMPLE = "postgresql+psycopg2://user:password@host/name"
+MYSQL = ("mysql", "mariadb")
 _MAX_TEXT = 500
 # Databases that are a single file.
 _FILES = ("sqlite", "duckdb")
@@ -18,6 +19,7 @@ _FILES = ("sqlite", "duckdb")
 _PACKAGES = {
     "bigquery": "sqlalchemy-bigquery",
     "duckdb": "'batch-assets[duckdb]'",
+    "mariadb": "pymysql",
     "mssql": "pyodbc",
     "mysql": "pymysql",
     "postgresql": "'batch-assets[postgres]'",
@@ -81,9 +83,21 @@ def in_project(url: sa.URL, project: Path) -> sa.URL:
     return url if file is None else url.set(database=str(project / file))
 
 
+def with_every_character(url: sa.URL) -> sa.URL:
+    """Let a connection to MySQL transfer every character, whatever `charset` the URL has.
+
+    With `charset=utf8` or `latin1` the server replaces characters by `?`, without an error.
+    """
+    if url.get_backend_name() in MYSQL and url.get_driver_name() in ("pymysql", "mysqldb"):
+        return url.update_query_dict({"charset": "utf8mb4"})
+    return url
+
+
 def driver_hint(url: sa.URL) -> str:
     """Say what to install when the driver of a URL is missing."""
     name = url.get_backend_name()
+    if name in MYSQL and url.drivername != f"{name}+pymysql":
+        return f"begin the URL with {name}+pymysql://, and pip install pymysql"
     return f"pip install {_PACKAGES[name]}" if name in _PACKAGES else "install the package that brings one"
 
 
@@ -97,7 +111,12 @@ def error_text(error: BaseException, url: sa.URL, *, lines: int | None = None) -
         url: The URL of the database. Its password and the values of its parameters are replaced by `***`.
         lines: Use only this many lines from the start, because later ones may show values of rows; `None` for all.
     """
-    all_lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    original = getattr(error, "orig", None) or error
+    match original.args:
+        case (int() as code, str() as problem) if not isinstance(original, OSError):  # the drivers of MySQL
+            all_lines = f"{problem.strip()} (error {code})".splitlines()
+        case _:
+            all_lines = str(original).strip().splitlines()
     text = " ".join(" ".join(all_lines[:lines]).split()) or type(error).__name__
     values = [value for values in url.normalized_query.values() for value in values]
     parts = [match["value"] for value in values for match in _SECRET_PART.finditer(value)]

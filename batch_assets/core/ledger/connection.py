@@ -34,6 +34,7 @@ from batch_assets.core.text import duration
 
 _TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
 _EXAMPLE = "sqlite:////data/ledger.db"
+_DATABASES = ("sqlite", "postgresql")
 _BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
 # Every transfer and the thread that renews its lease may need a connection at the same time.
 _MORE_CONNECTIONS = 40
@@ -257,6 +258,12 @@ def parse_url(url: str) -> sa.URL:
 
 def _open(url: str, shared: bool) -> Engine:
     parsed = parse_url(url)
+    if parsed.get_backend_name() not in _DATABASES:
+        raise SettingsError(
+            f"the URL of the ledger begins with {parsed.drivername}://, but a ledger is on SQLite or PostgreSQL. "
+            f"Give a URL such as {_EXAMPLE} or postgresql+psycopg2://user@host/name",
+            remedy=GiveLedgerUrl(),
+        )
     try:
         return _engine(parsed, shared)
     except (sa.exc.NoSuchModuleError, ImportError) as error:
@@ -272,20 +279,23 @@ def _open(url: str, shared: bool) -> Engine:
 def _engine(parsed: sa.URL, shared: bool) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed, shared)
-    options: dict[str, Any] = {"pool_pre_ping": True, "max_overflow": _MORE_CONNECTIONS}
-    if parsed.get_backend_name() == "postgresql":
-        return _open_postgresql(parsed, options)
-    return sa.create_engine(parsed, **options)
+    return _open_postgresql(parsed)
 
 
-def _open_postgresql(url: sa.URL, options: dict[str, Any]) -> Engine:
+def _open_postgresql(url: sa.URL) -> Engine:
     """Open a ledger on PostgreSQL so that no process, frozen or cut off, holds up the others without end.
 
     Parameters in the URL take precedence.
     """
     libpq = {name: value for name, value in _LIBPQ.items() if name not in url.query}
     arguments = libpq if url.get_driver_name().startswith("psycopg") else {}
-    engine = sa.create_engine(url, isolation_level="READ COMMITTED", connect_args=arguments, **options)
+    engine = sa.create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        connect_args=arguments,
+        pool_pre_ping=True,
+        max_overflow=_MORE_CONNECTIONS,
+    )
 
     @event.listens_for(engine, "connect")
     def _limit(connection: Any, _record: Any) -> None:

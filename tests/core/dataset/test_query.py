@@ -371,7 +371,17 @@ def test_an_error_names_the_unset_variable_or_missing_file_and_no_file_is_create
         ("postgresql+psycopg2://user:{}@127.0.0.1:port/x", "holds no SQLAlchemy URL"),
         ("postgresql+psycopg2://user@127.0.0.1:1/x?sslmode={}", r"invalid sslmode value: \"\*\*\*\""),
         ("nonesuch://user:{}@127.0.0.1/x", "a database nonesuch://, for which there is no driver here: install"),
-        ("mysql+pymysql://user:{}@127.0.0.1/x", "no driver here: pip install pymysql"),
+        ("mssql://user:{}@127.0.0.1/x", "no driver here: pip install pyodbc"),
+        (
+            "mysql://user:{}@127.0.0.1/x",
+            r"no driver here: begin the URL with mysql\+pymysql://, and pip install pym",
+        ),
+        ("mysql+pymysql://user:{}@127.0.0.1:1/x", r"refused: Can't connect to MySQL server on .* \(error 2003\)"),
+        (
+            "mysql+pymysql://user@127.0.0.1:1/x?sslmode={}",
+            "cannot be used: .*unexpected keyword argument 'sslmode'",
+        ),
+        ("mysql+pymysql://user@127.0.0.1:1/x?ssl_ca=/nowhere/{}", "cannot be used: .*No such file or directory"),
         ("user:{}@127.0.0.1", "holds no SQLAlchemy URL, such as"),
         ("postgresql+psycopg2://user:a@{}@127.0.0.1:1/x", "holds a URL with an @ in .*: write it as %40"),
     ],
