@@ -107,7 +107,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
+@pytest.fixture(params=["sqlite", "postgresql", "duckdb", "mariadb"])
 def sink_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a new database of each kind, which is also in the environment variable WAREHOUSE_URL."""
     if request.param in ("postgresql", "mariadb"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from batch_assets.core.io.database import MYSQL
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
+from batch_assets.core.sink import mysql
 from batch_assets.core.sink.table import existing_columns, folded
 from batch_assets.core.sink.target import Target
 from batch_assets.core.sink.types import LossError, as_kind, statement_type
@@ -53,15 +56,16 @@ def erase_from_sink(
         names = (folded(name, connection.dialect.name) for name in (key, "shared_with", "custom_id"))
         row_key, shared_with, custom_id = (columns.get(name) for name in names)
         if shared_with is not None:
-            named = sa.cast(shared_with, sa.Text).in_(keys)
+            named = _as_text_in(connection, shared_with, keys)
             connection.execute(sa.update(table).where(named).values({shared_with.name: None}))
         for old, new in custom_ids.items():
             if custom_id is not None:
-                connection.execute(sa.update(table).where(custom_id == old).values({custom_id.name: new}))
+                shared = _as_text_in(connection, custom_id, [old])
+                connection.execute(sa.update(table).where(shared).values({custom_id.name: new}))
         if row_key is None:
             return 0
         is_named = [values for type_ in types for values in _named(connection, target, key, keys, type_)]
-        is_erased = sa.or_(sa.cast(row_key, sa.Text).in_(keys), *is_named)
+        is_erased = sa.or_(_as_text_in(connection, row_key, keys), *is_named)
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA secure_delete = ON")  # otherwise the file keeps what is deleted
         count = connection.execute(sa.select(sa.func.count()).select_from(table).where(is_erased)).scalar_one()
@@ -81,9 +85,21 @@ def _named(
         values = pa.chunked_array(found, found[0].type) if found else None
         if values is not None:
             held = as_kind(values, column.kind, dialect, column.scale).to_pylist()
-            yield sa.column(column.name, statement_type(column.kind)).in_(held)
+            if column.kind == "text":
+                yield _as_text_in(connection, sa.column(column.name), held)
+            else:
+                yield sa.column(column.name, statement_type(column.kind)).in_(held)
     except (LossError, KeyError, pa.ArrowException):
         return
+
+
+def _as_text_in(
+    connection: sa.Connection, column: sa.ColumnElement[Any], texts: Sequence[str]
+) -> sa.ColumnElement[bool]:
+    """Make a condition that a column, as text, is exactly one of the texts."""
+    if connection.dialect.name in MYSQL:  # which counts texts as equal that differ in case
+        return mysql.exact(column).in_([text.encode() for text in texts])
+    return sa.cast(column, sa.Text).in_(texts)
 
 
 def _table(connection: sa.Connection, target: Target) -> sa.TableClause | None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.errors import SinkError
-from batch_assets.core.sink import types
+from batch_assets.core.io.database import MYSQL
+from batch_assets.core.sink import mysql, types
 from batch_assets.core.sink.target import ANOTHER_TABLE, Target
 
 # Databases limit the number of values in one statement: https://sqlite.org/limits.html (32,766),
@@ -29,7 +30,7 @@ class Column:
         name: The name in the database.
         kind: The kind of its values; see `types`.
         type: The type as the database names it; "" if it has none.
-        scale: The number of decimal places; `None` if they are not limited.
+        scale: The number of decimal places, also of seconds; `None` if they are not limited.
     """
 
     name: str
@@ -58,20 +59,28 @@ class SinkTable:
             *(
                 sa.Column(
                     field.name,
-                    types.new_type(field.type, kind),
+                    _new_type(connection, field, keys),
                     primary_key=field.name in keys,
                     autoincrement=False,
                 )
                 for field in schema
             ),
             schema=target.schema,
+            mysql_engine="InnoDB",  # others cannot undo what they wrote
+            mariadb_engine="InnoDB",
         )
         if kind == "postgresql":
             # In PostgreSQL, IF NOT EXISTS fails when two transactions create the table at once, for example of two
             # roots.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(target.name))))
-        connection.execute(sa.schema.CreateTable(wanted, if_not_exists=True))
+        elif kind in MYSQL:
+            mysql.lock(connection, target)
+        # MySQL asks for the permission to create a table even if it exists.
+        if kind not in MYSQL or not sa.inspect(connection).has_table(target.short, target.schema):
+            connection.execute(sa.schema.CreateTable(wanted, if_not_exists=True))
         existing = existing_columns(connection, wanted, schema)
+        if kind in MYSQL:
+            mysql.check_table(connection, target, keys)
         missing = [column for column in wanted.columns if folded(column.name, kind) not in existing]
         _add_columns(connection, wanted, missing)
         self._columns = [
@@ -85,7 +94,7 @@ class SinkTable:
             schema=target.schema,
         )
         names = {field.name: column.name for field, column in zip(schema, self._columns, strict=True)}
-        self._write = _writer(connection, table, [names[key] for key in keys])
+        self._write = _writer(connection, target, table, [names[key] for key in keys])
 
     def put(self, rows: pa.Table) -> None:
         """Insert or update rows.
@@ -106,9 +115,17 @@ class SinkTable:
             result_type = types.new_type(field.type, self._dialect.name).compile(self._dialect)
             raise SinkError(
                 f"{self._target.field}: the column {column.name!r} of the table {self._target.name} has the type "
-                f"{column.type}, which would change values of results, whose type is {result_type}. Nothing was "
-                f"changed in the database. To fix this, {ANOTHER_TABLE}, or change the type of the column"
+                f"{column.type}, which would change values of results, whose type is {result_type}. "
+                f"{self._target.nothing} was changed in the database. To fix this, {ANOTHER_TABLE}, or change the "
+                "type of the column"
             ) from None
+
+
+def _new_type(connection: sa.Connection, field: pa.Field, keys: Sequence[str]) -> sa.types.TypeEngine[Any]:
+    type_ = types.new_type(field.type, connection.dialect.name)
+    if connection.dialect.name in MYSQL and field.name in keys:
+        return mysql.key_type(connection, type_, keys, field.name)
+    return type_
 
 
 def folded(name: str, dialect: str) -> str:
@@ -137,7 +154,7 @@ def existing_columns(connection: sa.Connection, wanted: sa.Table, schema: pa.Sch
             if isinstance(type_, sa.types.NullType):  # a column without a type in SQLite, which keeps any value
                 columns.append(Column(name, kinds.get(folded(name, dialect.name), ""), "", None))
                 continue
-            kind = types.kind_of_column(type_, dialect.name)
+            kind = types.kind_of_column(type_, dialect.name, kinds.get(folded(name, dialect.name), ""))
             columns.append(Column(name, kind, _type_name(type_, dialect), types.scale_of_column(type_)))
     return {folded(column.name, dialect.name): column for column in columns}
 
@@ -157,11 +174,13 @@ def _add_columns(connection: sa.Connection, table: sa.Table, columns: Sequence[s
         connection.exec_driver_sql(f"ALTER TABLE {quote.format_table(table)} ADD COLUMN {name} {type_}")
 
 
-def _writer(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> _Put:
+def _writer(connection: sa.Connection, target: Target, table: sa.Table, keys: Sequence[str]) -> _Put:
+    at_once = max(1, _MOST_VALUES // len(table.columns))
     if connection.dialect.name == "duckdb":
         return _duckdb_writer(connection, table, keys)
+    if connection.dialect.name in MYSQL:
+        return mysql.writer(connection, target, table, keys, at_once)
     statement = _upsert(connection.dialect.name, table, keys)
-    at_once = max(1, _MOST_VALUES // len(table.columns))
 
     def put(rows: pa.Table) -> None:
         for start in range(0, len(rows), at_once):

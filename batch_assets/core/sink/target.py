@@ -9,11 +9,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets.core.errors import BatchAssetsError, SinkError
-from batch_assets.core.io.database import driver_hint, error_text, file_of, in_project, parse_url
+from batch_assets.core.io.database import (
+    MYSQL,
+    driver_hint,
+    error_text,
+    file_of,
+    in_project,
+    parse_url,
+    with_every_character,
+)
 from batch_assets.core.pipeline.blocks import SinkConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 
@@ -21,16 +30,27 @@ ANOTHER_TABLE = "name a new table in sink.table, which is then created with the 
 # What the user can do, by the text of the driver's error.
 _REMEDIES = [
     (
-        r"ON CONFLICT|conflict target",
+        r"ON CONFLICT|conflict target|no unique key",
         "give the table a primary key of exactly {keys}, or " + ANOTHER_TABLE,
     ),
     (
-        r"permission denied|read-?only|not authorized",
+        r"permission denied|read-?only|not authorized|command denied|access denied .* to database",
         "give the user of the URL the permission to create and write the table",
     ),
     (r"could not set lock|database is locked", "close the database file in the other program that has it open"),
+    (r"lock wait timeout|deadlock", "end the other transaction that has the table locked, or write again later"),
+    (
+        r"data too long",
+        "give the column a type for longer values. In MySQL a key has at most 768 characters, or 512 next to a "
+        "partition",
+    ),
+    (r"has no transactions", "convert the table: ALTER TABLE … ENGINE = InnoDB"),
+    (r"max_allowed_packet", "raise max_allowed_packet of the server: a row is larger"),
     (r"schema .*(does not exist|not exist|not found)|unknown database", "create the schema first: CREATE SCHEMA"),
 ]
+
+# MySQL shows values in some of its errors.
+_VALUES = re.compile(r"(Duplicate entry|value:?) '.*?' for (?=key|column)", re.DOTALL)
 
 
 class Target:
@@ -68,6 +88,11 @@ class Target:
     def is_file(self) -> bool:
         """Whether the database is a local file. DuckDB lets only one process open such a file."""
         return file_of(self.url) is not None
+
+    @property
+    def nothing(self) -> str:
+        """What a refused write changed, for errors. MySQL commits a new table or column at once."""
+        return "No row" if self.url.get_backend_name() in MYSQL else "Nothing"
 
     @property
     def lease(self) -> str:
@@ -123,18 +148,21 @@ class Target:
             raise
         except Exception as error:  # drivers also raise ValueError, OverflowError and their own classes
             text = error_text(error, self.url, lines=1).rstrip(".")
+            text = _VALUES.sub(r"\1 '…' for ", text)
             remedy = _remedy(text, ANOTHER_TABLE).format(keys=keys)
             raise SinkError(
-                f"{self.field}: the database refuses the table {self.name}: {text}. Nothing was changed in it. "
-                f"To fix this, {remedy}"
+                f"{self.field}: the database refuses the table {self.name}: {text}. {self.nothing} was changed in "
+                f"it. To fix this, {remedy}"
             ) from None
 
     def _engine(self) -> sa.Engine:
         file = file_of(self.url)
         if file is not None and not Path(file).parent.is_dir():
             raise SinkError(f"{self.field}: there is no folder {Path(file).parent} for the database: create it")
+        if self.url.get_backend_name() in MYSQL and not self.url.database:
+            raise SinkError(f"{self.field}: the URL names no database: end it with /name")
         try:
-            engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+            engine = sa.create_engine(with_every_character(self.url), poolclass=sa.NullPool)
         except (sa.exc.NoSuchModuleError, ImportError):
             raise SinkError(
                 f"{self.field}: the driver for {self.url.drivername}:// is not installed: {driver_hint(self.url)}"
@@ -146,6 +174,8 @@ class Target:
             # failure. https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable
             sa.event.listen(engine, "connect", _stop_implicit_transactions)
             sa.event.listen(engine, "begin", _begin)
+        elif engine.dialect.name in MYSQL:
+            sa.event.listen(engine, "connect", _be_strict)
         return engine
 
     def _unreachable(self, error: Exception) -> SinkError:
@@ -160,6 +190,15 @@ def _remedy(text: str, default: str) -> str:
 
 def _stop_implicit_transactions(connection: object, _: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]
+
+
+def _be_strict(connection: Any, _: object) -> None:
+    """Let a session of MySQL refuse values that do not fit, store the key 0 as it is, and take times as UTC."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'),"
+            " SESSION time_zone = '+00:00'"
+        )
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -10,10 +10,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql as of_mysql
+from sqlalchemy.dialects import postgresql as of_postgresql
+
+from batch_assets.core.io.database import MYSQL
+from batch_assets.core.sink import mysql
 
 # SQLite stores a decimal as a double, in which 15 digits are exact; DuckDB has 38.
 # https://www.sqlite.org/floatingpoint.html, https://duckdb.org/docs/stable/sql/data_types/numeric
-_DECIMAL_DIGITS = {"sqlite": 15, "duckdb": 38}
+_DECIMAL_DIGITS = {"sqlite": 15, "duckdb": 38, **dict.fromkeys(MYSQL, mysql.MOST_DIGITS)}
+_MICROSECONDS = 6  # decimal places of seconds
 # An unsigned 64-bit integer has up to 20 digits.
 _UINT64 = pa.decimal128(20, 0)
 
@@ -36,6 +42,13 @@ _ARROW = {
     "double": pa.float64(),
     "timestamp": pa.timestamp("us"),
     "text": pa.string(),
+}
+# Types of new columns in MySQL, where the usual ones hold up to 64 KB and whole seconds.
+_OF_MYSQL: dict[str, sa.types.TypeEngine[Any]] = {
+    "text": of_mysql.LONGTEXT(charset="utf8mb4"),
+    "binary": of_mysql.LONGBLOB(),
+    "time": of_mysql.TIME(fsp=_MICROSECONDS),
+    "timestamp": of_mysql.DATETIME(fsp=_MICROSECONDS),
 }
 _DUCKDB = [
     (r"BOOLEAN", "boolean"),
@@ -76,7 +89,9 @@ def kind_of(type_: pa.DataType, dialect: str) -> str:
     if pa.types.is_floating(type_):
         return "double"
     if pa.types.is_decimal(type_):
-        return "numeric" if type_.precision <= _DECIMAL_DIGITS.get(dialect, type_.precision) else "text"
+        fits = type_.precision <= _DECIMAL_DIGITS.get(dialect, type_.precision)
+        fits &= dialect not in MYSQL or 0 <= type_.scale <= mysql.MOST_DECIMAL_PLACES
+        return "numeric" if fits else "text"
     if pa.types.is_date(type_):
         return "date"
     if pa.types.is_time(type_):
@@ -96,6 +111,8 @@ def new_type(type_: pa.DataType, dialect: str) -> sa.types.TypeEngine[Any]:
     if kind == "numeric":
         exact = _UINT64 if pa.types.is_uint64(type_) else type_
         return sa.Numeric(exact.precision, exact.scale)
+    if dialect in MYSQL and kind in _OF_MYSQL:
+        return _OF_MYSQL[kind]
     return statement_type(kind)
 
 
@@ -121,8 +138,16 @@ def kind_of_duckdb(name: str) -> str:
     return next((kind for pattern, kind in _DUCKDB if re.fullmatch(pattern, name)), name)
 
 
-def kind_of_column(type_: sa.types.TypeEngine[Any], dialect: str) -> str:
-    """Return the kind of an existing column, or the name of its type if no kind fits."""
+def kind_of_column(type_: sa.types.TypeEngine[Any], dialect: str, wanted: str) -> str:
+    """Return the kind of an existing column, or the name of its type if no kind fits.
+
+    Args:
+        type_: The type of the column.
+        dialect: SQLAlchemy's name of the database.
+        wanted: The kind of the column of results.
+    """
+    if dialect in MYSQL and (kind := mysql.kind_of_column(type_, wanted)) is not None:
+        return kind
     zoned = dialect == "postgresql" and getattr(type_, "timezone", False)
     if isinstance(type_, sa.Boolean):
         return "boolean"
@@ -150,10 +175,14 @@ def kind_of_column(type_: sa.types.TypeEngine[Any], dialect: str) -> str:
 
 
 def scale_of_column(type_: sa.types.TypeEngine[Any] | str) -> int | None:
-    """Return the number of decimal places of a decimal column; `None` if they are not limited."""
+    """Return the number of decimal places of a decimal column or of seconds; `None` if they are not limited."""
     if isinstance(type_, str):
         match = re.fullmatch(r"DECIMAL\(\d+,(\d+)\)", type_)
         return int(match[1]) if match else None
+    if isinstance(type_, of_mysql.DATETIME | of_mysql.TIMESTAMP | of_mysql.TIME):
+        return type_.fsp or 0
+    if isinstance(type_, of_postgresql.TIMESTAMP | of_postgresql.TIME):
+        return type_.precision
     return getattr(type_, "scale", None)
 
 
@@ -164,7 +193,7 @@ def as_kind(column: pa.ChunkedArray, kind: str, dialect: str, scale: int | None 
         column: A column of results.
         kind: The kind of the database column.
         dialect: SQLAlchemy's name of the database.
-        scale: The number of decimal places of the database column; `None` if they are not limited.
+        scale: The number of decimal places of the column, also of seconds; `None` if they are not limited.
 
     Raises:
         LossError: When the database column would change a value.
@@ -179,12 +208,24 @@ def as_kind(column: pa.ChunkedArray, kind: str, dialect: str, scale: int | None 
     if "numeric" in (result_kind, kind) and scale is not None and _scale(column.type) > scale:
         raise LossError
     plain = _plain(column, dialect)
+    if dialect in MYSQL and kind in ("real", "double") and pa.types.is_floating(plain.type):
+        plain = pc.if_else(pc.is_finite(plain), plain, None)
+    if kind in ("time", "timestamp", "timestamp with time zone") and scale is not None:
+        _check_seconds(plain, scale)
     if kind in (result_kind, "real", "numeric", "integer"):
         return plain
     try:
         return plain if plain.type == _ARROW[kind] else plain.cast(_ARROW[kind])
     except pa.ArrowInvalid:
         raise LossError from None
+
+
+def _check_seconds(column: pa.ChunkedArray, places: int) -> None:
+    if pa.types.is_date(column.type) or places >= _MICROSECONDS:
+        return
+    microseconds, unit = column.cast(pa.int64()), 10 ** (_MICROSECONDS - places)
+    if not pc.all(pc.equal(pc.multiply(pc.divide(microseconds, unit), unit), microseconds)).as_py():
+        raise LossError
 
 
 def _scale(type_: pa.DataType) -> int:

@@ -13,12 +13,14 @@ import sqlalchemy as sa
 
 from batch_assets.core.answers.result_columns import PARTITION
 from batch_assets.core.errors import SinkError
+from batch_assets.core.io.database import MYSQL
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import leases
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
+from batch_assets.core.sink import mysql
 from batch_assets.core.sink.table import SinkTable, folded
 from batch_assets.core.sink.target import Target
 from batch_assets.core.store.result_table import ROW_KEY, submission_of
@@ -109,6 +111,9 @@ def leased(root: Root, target: Target) -> AbstractContextManager[leases.Lease]:
 def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
     by_folded_name: dict[str, str] = {}
     most = dialect.max_identifier_length if dialect.name == "postgresql" else None
+    is_mysql = dialect.name in MYSQL
+    if is_mysql and (problem := mysql.problem_of_name(target.short)) is not None:
+        raise SinkError(f"{target.field}.table: the name {target.short!r} {problem}: choose another name")
     remedy = "give it another name in `dataset.columns`, written as a map, or in the output schema"
     if most is not None and len(target.short.encode()) > most:
         raise SinkError(
@@ -123,6 +128,8 @@ def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
             problem = f"and {same!r} have the same name for {dialect.name}"
         elif most is not None and len(name.encode("utf-8", "replace")) > most:
             problem = f"has a name longer than the {most} bytes that {dialect.name} allows"
+        elif is_mysql:
+            problem = mysql.problem_of_name(name)
         if problem is not None:
             raise SinkError(f"{target.field}: the column {name!r} {problem}: {remedy}")
 

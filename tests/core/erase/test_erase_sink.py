@@ -15,6 +15,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.sink.write import write_sink
 
+from ..mariadb import MariadbServer
 from ..support import World
 from .support import GONE, ROWS, SECRET, erased
 
@@ -61,6 +62,25 @@ def test_an_erased_row_leaves_the_sink(world: World, sink_url: str, keys: pa.Arr
         left = connection.execute(sa.text("select text, shared_with from asked")).all()
     engine.dispose()
     assert sorted(left) == sorted([("another text", None), (SECRET, None)][: len(keys) - 1])
+
+
+def test_a_key_in_other_letters_stays(
+    world: World, mariadb_server: MariadbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL counts such texts as equal."""
+    sink_url = mariadb_server.new_database()
+    monkeypatch.setenv("WAREHOUSE_URL", sink_url)
+    others = [GONE.upper(), f"{GONE} ", GONE.replace("e", "é")]
+    pipeline = world.pipeline(
+        {key: f"the text of {key}" for key in [GONE, *others]}, sink={"url_env": "WAREHOUSE_URL"}
+    )
+    world.run(pipeline)
+    copy_to_sink(world, pipeline)
+    assert erased(world, pipeline).sink_rows == 1
+    engine = sa.create_engine(sink_url)
+    with engine.connect() as connection:
+        assert sorted(connection.execute(sa.text("select id from asked")).scalars()) == sorted(others)
+    engine.dispose()
 
 
 def test_the_file_of_sqlite_keeps_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A copy of the results in a database table, with real SQLite, PostgreSQL and DuckDB."""
+"""A copy of the results in a database table, with real SQLite, PostgreSQL, DuckDB and MariaDB."""
 
 from __future__ import annotations
 
@@ -35,8 +35,14 @@ NAME = "asked"
 VARIABLE = "WAREHOUSE_URL"
 
 
+def standard(sink_url: str) -> sa.URL:
+    """The URL for standard SQL, in which double quotes are those of names."""
+    url = sa.make_url(sink_url)
+    return url.update_query_dict({"sql_mode": "ANSI_QUOTES"}) if url.get_backend_name() == "mysql" else url
+
+
 def query(sink_url: str, sql: str) -> list[dict[str, Any]]:
-    engine = sa.create_engine(sink_url)
+    engine = sa.create_engine(standard(sink_url))
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(sa.text(sql)).mappings()]
@@ -91,7 +97,10 @@ def test_rows_are_updated_by_their_key_and_other_rows_stay(world: World, sink_ur
 
 def test_other_columns_stay_and_missing_columns_are_added(world: World, sink_url: str) -> None:
     pipeline = done(world, texts(2))
-    change(sink_url, f"create table {pipeline.name} (id varchar primary key, result_type varchar, remark varchar)")
+    change(
+        sink_url,
+        f"create table {pipeline.name} (id varchar(99) primary key, result_type varchar(99), remark varchar(99))",
+    )
     change(sink_url, f"insert into {pipeline.name} values ('row-0', 'pending', 'ours')")
     write(world, pipeline)
     first, second = query(
@@ -147,7 +156,7 @@ def test_a_failure_changes_nothing_and_shows_no_password(
     world: World, sink_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = done(world, texts(3))
-    change(sink_url, f"create table {pipeline.name} (id varchar, remark varchar)")
+    change(sink_url, f"create table {pipeline.name} (id varchar(99), remark varchar(99))")
     with pytest.raises(
         SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .* in Parquet"
     ) as refused:
@@ -209,12 +218,13 @@ def test_names_that_the_database_cannot_have_are_noticed_before_anything_is_sent
 
 LOSSES = [
     ("n", "boolean"), ("share", "bigint"), ("share", "numeric(5, 0)"), ("word", "boolean"), ("word", "bigint"),
-    ("moment", "date"), ("price", "numeric(5, 1)"), ("id", "bigint"), ("raw", "varchar"),
+    ("moment", "date"), ("price", "numeric(5, 1)"), ("id", "bigint"), ("raw", "varchar(99)"),
     ("big", "double precision"),
 ]  # fmt: skip
 WIDER = [
-    ("n", "varchar", "7"), ("n", "double precision", 7.0), ("n", "numeric(9, 2)", 7.0), ("day", "timestamp", None),
-    ("none", "bigint", None), ("share", "varchar", "1.5"), ("small", "numeric(20, 0)", 3.0),
+    ("n", "varchar(99)", "7"), ("n", "double precision", 7.0), ("n", "numeric(9, 2)", 7.0),
+    ("day", "timestamp", None), ("none", "bigint", None), ("share", "varchar(99)", "1.5"),
+    ("small", "numeric(20, 0)", 3.0),
     ("small", "bigint", 3),
 ]  # fmt: skip
 
@@ -247,11 +257,12 @@ def test_a_column_of_another_type_stores_what_it_can_hold_and_refuses_what_it_wo
 
     def into(name: str, type_: str) -> Pipeline:
         change(sink_url, "drop table if exists there")
-        key = "" if name == "id" else "id varchar primary key, "
+        key = "" if name == "id" else "id varchar(99) primary key, "
         change(sink_url, f"create table there ({key}{name} {type_}{'' if key else ' primary key'})")
         return world.pipeline(**fields, sink={"url_env": VARIABLE, "table": "there"})
 
-    for name, type_ in LOSSES:
+    # A boolean of MySQL is a small number.
+    for name, type_ in LOSSES[1:] if sink_url.startswith("mysql") else LOSSES:
         pipeline = into(name, type_)
         with pytest.raises(
             SinkError,
@@ -266,6 +277,25 @@ def test_a_column_of_another_type_stores_what_it_can_hold_and_refuses_what_it_wo
             assert str(stored).startswith("2026-01-02 00:00")
         else:
             assert stored == value, (name, type_)
+
+
+def test_a_column_that_would_round_seconds_is_refused(
+    world: World, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, postgres_server.new_database())
+    pipeline = world.pipeline(texts(1), sink={"url_env": VARIABLE, "table": "there"})
+    assert pipeline.config.sink is not None
+    target = Target(pipeline, pipeline.config.sink)
+    with target.transaction() as connection:
+        connection.exec_driver_sql("create table there (id varchar(99) primary key, v timestamp(3), w time(0))")
+        moment = dt.datetime(2026, 1, 2, 3, 4, 5, 678_000)
+        rows = pa.table({"id": ["a"], "v": [moment], "w": [moment.replace(microsecond=0).time()]})
+        SinkTable(connection, target, rows.schema, ["id"]).put(rows)
+        assert connection.exec_driver_sql("select v from there").scalar() == moment
+        for name, value in {"v": moment.replace(microsecond=678_901), "w": moment.time()}.items():
+            finer = pa.table({"id": ["a"], name: [value]})
+            with pytest.raises(SinkError, match=f"the column '{name}' of the table there .* would change values"):
+                SinkTable(connection, target, finer.schema, ["id"]).put(finer)
 
 
 def test_values_that_drivers_do_not_accept_unchanged(world: World, sink_url: str) -> None:
@@ -368,11 +398,18 @@ def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: 
     assert query(sink_url, "select count(*) as n from asked") == [{"n": 600}]
 
 
+_WAITING = {
+    "postgres_server": "select 1 from pg_stat_activity where wait_event_type = 'Lock'",
+    "mariadb_server": "select 1 from information_schema.processlist where state = 'User lock'",
+}
+
+
+@pytest.mark.parametrize("server", _WAITING)
 def test_two_roots_that_create_the_same_table_wait_for_each_other(
-    world: World, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    world: World, server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease belongs to one root, so only the database can make the two wait for each other."""
-    sink_url = postgres_server.new_database()
+    sink_url = request.getfixturevalue(server).new_database()
     monkeypatch.setenv(VARIABLE, sink_url)
     pipeline = done(world, texts(4))
     assert pipeline.config.sink is not None
@@ -383,8 +420,7 @@ def test_two_roots_that_create_the_same_table_wait_for_each_other(
         with target.transaction() as connection:
             SinkTable(connection, target, rows.schema, ["id"]).put(rows.slice(0, 2))
             other = threads.submit(write, world, pipeline)
-            waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-            wait_for(lambda: other.done() or query(sink_url, waiting), "the other root")
+            wait_for(lambda: other.done() or query(sink_url, _WAITING[server]), "the other root")
         assert other.result(60) == SinkReport(pipeline.name, 4)
     assert query(sink_url, f"select count(*) as n from {pipeline.name}") == [{"n": 4}]
 
