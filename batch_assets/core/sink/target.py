@@ -38,6 +38,10 @@ _REMEDIES = [
         "give the user of the URL the permission to create and write the table",
     ),
     (r"could not set lock|database is locked", "close the database file in the other program that has it open"),
+    (
+        r"lost connection|gone away|closed the connection|terminating connection",
+        "check that the database runs, and write the results again",
+    ),
     (r"lock wait timeout|deadlock", "end the other transaction that has the table locked, or write again later"),
     (
         r"data too long",

@@ -280,3 +280,26 @@ def test_a_locked_table_is_a_sentence(warehouse: Warehouse) -> None:
         with pytest.raises(SinkError, match=r"Lock wait timeout exceeded.*end the other transaction"):
             warehouse.put(waits, id=["a"], v=[2])
     assert warehouse.rows() == [("a", 5)]
+
+
+@pytest.mark.parametrize("server", ["mariadb_server", "postgres_server"])
+def test_a_connection_that_is_lost_is_a_sentence_and_nothing_is_written(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    own, kill = {
+        "mariadb_server": ("connection_id()", "kill {}"),
+        "postgres_server": ("pg_backend_pid()", "select pg_terminate_backend({})"),
+    }[server]
+    warehouse = Warehouse(request.getfixturevalue(server).new_database(), tmp_path, monkeypatch)
+    warehouse.put(id=["a"], v=[1])
+    rows, target = pa.table({"id": ["b"], "v": [2]}), warehouse.target()
+    with (
+        pytest.raises(SinkError, match=r"check that the database runs, and write the results again"),
+        target.transaction() as connection,
+        target.explained(),
+    ):
+        table = SinkTable(connection, target, rows.schema, ["id"])
+        table.put(rows)
+        warehouse.sql(kill.format(connection.exec_driver_sql(f"select {own}").scalar()))
+        table.put(rows)
+    assert warehouse.rows() == [("a", 1)]
