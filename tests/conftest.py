@@ -58,13 +58,25 @@ def python() -> Iterator[ForkServer]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With BATCH_ASSETS_REQUIRE_ALL set, as in CI, a skip because of a missing program is a failure."""
+    """With BATCH_ASSETS_REQUIRE_ALL set, as in CI, a skip because of a missing program is a failure.
+
+    Its value is 1, or the programs that must be there: `browser mariadb postgresql`.
+    """
     report = yield
-    if report.skipped and isinstance(report.longrepr, tuple) and os.environ.get("BATCH_ASSETS_REQUIRE_ALL"):
+    if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        if reason.startswith(MISSING_PROGRAMS):
+        if reason.startswith(_required_programs()):
             report.outcome, report.longrepr = "failed", f"BATCH_ASSETS_REQUIRE_ALL is set, but {reason}"
     return report
+
+
+def _required_programs() -> tuple[str, ...]:
+    required = os.environ.get("BATCH_ASSETS_REQUIRE_ALL", "").split()
+    return tuple(
+        mark
+        for mark in MISSING_PROGRAMS
+        if "1" in required or mark.removeprefix("NO ").removesuffix(": ").lower() in required
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

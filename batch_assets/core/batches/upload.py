@@ -6,7 +6,6 @@ A POST that may have been accepted is never repeated here: its file is reconcile
 from __future__ import annotations
 
 from batch_assets.core.api.errors import (
-    RATE_LIMITED,
     TOO_LARGE,
     ApiError,
     NotSentError,
@@ -150,7 +149,7 @@ class Upload:
                 self._ask_for_key(text)
                 return None
         except RefusedError as error:
-            if error.status == RATE_LIMITED and not error.stop:
+            if error.waits:
                 self._put_off(lease, None, error)
                 return None
             raise self._stop(lease, None, error) from None
@@ -326,7 +325,7 @@ class Upload:
             candidate = self._accepted_too(intent_id)
         except ApiError:
             # The file is kept. Its batch is looked for before it is sent again, and only then it may be given up.
-            if not error.stop and error.status != RATE_LIMITED:
+            if not error.stop and not error.waits:
                 self._ask_list_later(lease, intent_id, text)
                 return False
         else:
@@ -335,7 +334,7 @@ class Upload:
                 return False
         if error.stop:
             raise self._stop(lease, intent_id, error)
-        if error.status == RATE_LIMITED:
+        if error.waits:
             self._put_off(lease, intent_id, error)
         elif error.status == TOO_LARGE:
             self._move(lease, FileMove.EXCEED, intent_id, text)
