@@ -58,18 +58,18 @@ def of_refused_intents(
     intents = [intent for intent in intents if only in (None, intent.id)]
     if not intents:
         return None
-    found, latest = None, None
+    made, latest = None, None
     for batch in root.api.batches_back_to(_earliest_anchor(intents)):
         latest = latest if latest is not None else _latest(root, intents, now)
         # What follows an anchor in the list was there before the POST.
         intents = [intent for intent in intents if intent.anchor_id != batch.id]
         is_candidate = batch.id not in known and batch.total == file.requests
-        if is_candidate and (made := _newest_of(intents, batch, latest)) is not None:
-            found = made, batch
-        if found is not None or not intents:
+        if is_candidate and (intent := _newest_of(intents, batch, latest)) is not None:
+            made = intent, batch
+        if made is not None or not intents:
             break
     _limit(root, _latest(root, intents, now) if latest is None else latest)
-    return found
+    return made
 
 
 def _may_be_accepted(intent: Intent) -> bool:
