@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from batch_assets.core.errors import DatasetError
 ARROW_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError)
 """What Arrow raises for Python objects that it cannot convert."""
 _NESTED = (dict, list, tuple, np.ndarray, set, frozenset)
+_MOST_REPEATED = 100_000
 _SHORT_FLOATS = (np.float16, np.float32)
 
 
@@ -74,19 +76,20 @@ class _EqualKeysError(Exception):
 
 
 def _are_deep(values: Sequence[Any]) -> bool:
-    level = [value for value in values if isinstance(value, _NESTED)]
+    level: Sequence[Any] = values
     for _ in range(JSON_DEPTH + 1):
-        if not level:
+        types = tuple(type_ for type_ in set(map(type, level)) if issubclass(type_, _NESTED))
+        if not types:
             return False
-        # By identity, because an object that is within itself would be there ever more often.
-        inner = {
-            id(item): item
-            for value in level
+        nested = [value for value in level if isinstance(value, types)]
+        if len(nested) > _MOST_REPEATED:  # an object that is within itself would be there ever more often
+            nested = list({id(value): value for value in nested}.values())
+        items = (
+            value.values() if isinstance(value, dict) else value
+            for value in nested
             if not (isinstance(value, np.ndarray) and value.dtype != object)
-            for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, _NESTED)
-        }
-        level = list(inner.values())
+        )
+        level = list(chain.from_iterable(items))
     return True
 
 

@@ -174,9 +174,9 @@ def _spooled(result: sa.CursorResult[Any], values: DuckdbValues | None) -> Spool
     try:
         at_once = _FIRST_FETCH
         while rows := result.fetchmany(at_once):
-            spool.add(rows)
             if values is not None:
                 values.watch(rows)
+            spool.add(values.shortened(rows) if values is not None else rows)
             fitting = _BYTES_AT_ONCE * len(rows) // max(1, _size_of(rows))
             at_once = max(1, min(2 * at_once, _ROWS_AT_ONCE, fitting))
     except BaseException:

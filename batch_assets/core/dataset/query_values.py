@@ -1,8 +1,9 @@
 """Values of a query that a database's driver turns into others. They are refused by name.
 
 Python has no infinite date, and no interval of months: drivers return the year 9999 or 1, and 30 days for a month.
-DuckDB's driver also leaves out nanoseconds, and that of PostgreSQL makes 00:00 of the time 24:00. PyMySQL makes an
-interval of each time and bytes of each number of bits: those values are converted here.
+DuckDB's driver also leaves out nanoseconds, and that of PostgreSQL makes 00:00 of the time 24:00. Other values are
+converted here: PyMySQL makes an interval of each time and bytes of each number of bits, and DuckDB's driver gives
+a FLOAT more digits than it has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import suppress
 from datetime import date, datetime, time
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from batch_assets.core.dataset.query_guard import without_end
@@ -99,10 +101,23 @@ class DuckdbValues:
     """
 
     def __init__(self, result: sa.CursorResult[Any]) -> None:
-        types = [str(column[1]) for column in result.cursor.description]
+        description = result.cursor.description
+        types = [str(column[1]) for column in description]
+        shorten = {at: _shortener(column[1]) for at, column in enumerate(description)}
+        self._shorten = {at: convert for at, convert in shorten.items() if convert is not None}
         self._names = list(result.keys())
         self._checks = {at: _OF_DUCKDB[type_] for at, type_ in enumerate(types) if type_ in _OF_DUCKDB}
         self._suspects = {at for at, (_, _, is_extreme) in self._checks.items() if not is_extreme}
+
+    def shortened(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Return rows with each FLOAT as the shortest decimal that reads back as the same number."""
+        if not self._shorten:
+            return rows
+        shortened = [list(row) for row in rows]
+        for row in shortened:
+            for at, convert in self._shorten.items():
+                row[at] = _by(convert, row[at])
+        return shortened
 
     def watch(self, rows: Sequence[Sequence[Any]]) -> None:
         """Take some rows into account."""
@@ -133,6 +148,31 @@ class DuckdbValues:
                 if count:
                     problem = f"column {self._names[at]!r} of the query has {self._checks[at][0]}"
                     raise DatasetError(f"{problem}, which Python cannot represent; cast it to text in the query")
+
+
+def _shortener(type_: Any) -> Callable[[Any], Any] | None:
+    """Return what shortens the floats in the values of a type of DuckDB; `None` if there are none."""
+    name = getattr(type_, "id", "")
+    if name == "float":
+        return _shortest
+    if name not in ("list", "array", "struct", "map"):
+        return None
+    inner = {part: _shortener(child) for part, child in type_.children if part != "size"}
+    if not any(inner.values()):
+        return None
+    if name == "struct":
+        return lambda value: {part: _by(inner[part], item) for part, item in value.items()}
+    if name == "map":
+        return lambda value: {_by(inner["key"], key): _by(inner["value"], item) for key, item in value.items()}
+    return lambda value: [_by(inner["child"], item) for item in value]
+
+
+def _shortest(value: float) -> float:
+    return float(str(np.float32(value)))
+
+
+def _by(convert: Callable[[Any], Any] | None, value: Any) -> Any:
+    return value if convert is None or value is None else convert(value)
 
 
 def _execute(connection: sa.Connection, query: str | sa.TextClause, text: str) -> sa.CursorResult[Any]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pyarrow as pa
 import pytest
@@ -241,6 +242,20 @@ def test_duckdb_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert table.schema.types == [pa.int64(), pa.int64(), pa.decimal128(38, 2), pa.string()]
     assert table.num_rows == 1000
     assert table.to_pylist()[999] == {"row_number": 999, "n": 1998, "d": Decimal("1.50"), "s": '{"a":[1998]}'}
+
+
+def test_floats_of_duckdb_are_the_shortest_decimals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    duckdb.connect(tmp_path / "facts.duckdb").close()
+    monkeypatch.setenv("WAREHOUSE_URL", "duckdb:///facts.duckdb")
+    query = (
+        "select 0.1::float as v, [0.1::float, null] as l, [0.3::float]::float[1] as a, "
+        "{'f': [0.1::float], 'n': 1, 'd': 0.1::double} as s, map{0.1::float: 0.7::float} as m, 'nan'::float as x "
+        "union all select null, null, null, null, null, 16777216::float"
+    )
+    rows = read(tmp_path, _query(query)).to_pylist()
+    assert [row.pop("x") for row in rows][1] == 16777216.0
+    expected = {"v": 0.1, "l": "[0.1,null]", "a": "[0.3]", "s": '{"f":[0.1],"n":1,"d":0.1}', "m": '{"0.1":0.7}'}
+    assert rows == [{"row_number": 0, **expected}, {"row_number": 1, **dict.fromkeys(expected)}]
 
 
 @pytest.mark.parametrize(
