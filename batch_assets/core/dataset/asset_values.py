@@ -71,6 +71,8 @@ def _check_rows(rows: list[Any], origin: str) -> None:
         for name in row:
             if not isinstance(name, str):
                 raise DatasetError(f"{origin}, row {number} (from 0) has the key {name!r}: make it text")
+    if rows and not any(rows):
+        raise DatasetError(f"{origin} has rows, but none of them has a key: give each at least one")
 
 
 def _check_lists(columns: Mapping[Any, Any], origin: str) -> None:

@@ -49,7 +49,7 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
         raise DatasetError(f"{subject} has a value that is nested more than {JSON_DEPTH} levels deep")
     try:
         if are_of_one_kind(values) and not are_wide(values):
-            return pa.array(values, from_pandas=True), False
+            return _with_nanoseconds(pa.array(values, from_pandas=True), values), False
     except ARROW_ERRORS:
         pass  # several kinds, a number beyond 64 bits, or text that is not Unicode
     try:
@@ -73,6 +73,16 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
 
 class _EqualKeysError(Exception):
     """An object has two keys that are one as text."""
+
+
+def _with_nanoseconds(array: pa.Array, values: Sequence[Any]) -> pa.Array:
+    """Return the array of some values with the nanoseconds of pandas' times, which Arrow leaves out of a list."""
+    type_ = array.type
+    if pa.types.is_timestamp(type_) and any(getattr(value, "nanosecond", 0) for value in values):
+        return pa.array(values, pa.timestamp("ns", type_.tz), from_pandas=True)
+    if pa.types.is_duration(type_) and any(getattr(value, "nanoseconds", 0) for value in values):
+        return pa.array(values, pa.duration("ns"), from_pandas=True)
+    return array
 
 
 def _are_deep(values: Sequence[Any]) -> bool:

@@ -136,6 +136,7 @@ def test_list_views_are_lists(tmp_path: Path) -> None:
         ({"text": {0: "a"}}, "is a dict whose column 'text' is of the type dict: make it a list"),
         ({"text": {"a", "b"}}, "is a dict whose column 'text' is of the type set: make it a list"),
         ({0: ["a"]}, "is a dict with the column name 0: make it text"),
+        ([{}, {}], "raw/reviews has rows, but none of them has a key"),
         ([{"id": 1}, None], r"raw/reviews, row 1 \(from 0\) is of the type NoneType: make it a dict"),
         ([{"id": 1, 2: "b"}], r"raw/reviews, row 0 \(from 0\) has the key 2: make it text"),
         (
@@ -241,6 +242,23 @@ def test_times_of_numpy_and_python_are_read_together(tmp_path: Path) -> None:
     with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), {"v": values}) as dataset:
         (rows,) = dataset.rows(["v"])
     assert rows.values("v") == [DAY, AT, dt.timedelta(seconds=5)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [AT, pd.Timestamp("2024-01-02 03:04:05.123456789"), None],
+        [pd.Timestamp("2024-01-02 03:04:05.123456789", tz="Asia/Tokyo"), pd.NaT],
+        [pd.Timedelta("1500ns"), dt.timedelta(days=1)],
+    ],
+    ids=str,
+)
+def test_nanoseconds_among_objects_are_carried(tmp_path: Path, values: list[Any]) -> None:
+    frame = pd.DataFrame({"v": np.array(values, dtype=object)})
+    for table in (frame, [{"v": value} for value in values], {"v": values}):
+        with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), table) as dataset:
+            (rows,) = dataset.rows(["v"])
+        assert rows.table["v"].to_pylist() == [None if value is pd.NaT else value for value in values]
 
 
 def test_nan_is_no_row_key(world: World) -> None:
