@@ -274,10 +274,10 @@ class _Reconciler:
         with self._root.ledger.read() as tx:
             unsettled = [(intent, file) for intent, file in doubtful if files.by_id(tx, file.id).state.in_doubt]
         for intent, file in unsettled:
-            rivals = sum(rival.requests == intent.requests for rival, _ in unsettled)
-            self._settle(intent, file, strangers, alone=rivals == 1)
+            rivals = [rival for rival, _ in unsettled if rival.id != intent.id]
+            self._settle(intent, file, strangers, rivals)
 
-    def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers, *, alone: bool) -> None:
+    def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers, rivals: list[Intent]) -> None:
         """Adopt the only running candidate, wait while there are several, or send again after the grace period.
 
         A rebuilt ledger may have several files with the same count in doubt. Then no file adopts a running batch
@@ -287,11 +287,12 @@ class _Reconciler:
             intent: The intent whose outcome is unknown.
             file: Its request file.
             strangers: The batches that the ledger does not know.
-            alone: No other file with this count is in doubt.
+            rivals: The intents of the other files in doubt.
         """
         running = [batch for batch in strangers.running if self._may_still_be(intent, batch)]
         unproved = [batch for batch in strangers.unproved if self._may_still_be(intent, batch)]
-        if len(running) == 1 and not unproved and alone:
+        is_shared = any(self._may_still_be(rival, batch) for rival in rivals for batch in running)
+        if len(running) == 1 and not unproved and not is_shared:
             reason = "the only new batch with its count"
             if self._adopt(intent, file, running[0], provisional=True, reason=reason):
                 strangers.running.remove(running[0])
@@ -332,7 +333,8 @@ class _Reconciler:
                 return False  # its sender is still working on it, and knows the outcome first
             if provisional and not current.state.in_doubt:
                 return True
-            if provisional and (batches.by_id(tx, reported.id) or files.twin_in_doubt(tx, current)):
+            twin = files.twin_in_doubt(tx, current, reported.created_at) if provisional else None
+            if provisional and (batches.by_id(tx, reported.id) or twin is not None):
                 return False
             recorded = batches.by_id(tx, reported.id)
             if recorded is not None and recorded.file_id == file.id and not recorded.provisional:

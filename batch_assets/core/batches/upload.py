@@ -27,7 +27,7 @@ from batch_assets.core.io.pace import SLOW_LINE, GivenWayError
 from batch_assets.core.io.transfers import Progress
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
-from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
@@ -174,12 +174,17 @@ class Upload:
             return True
         if file.not_before > tx.now:
             reason = f"the API asked to wait {duration(file.not_before - tx.now)} more: {file.error}"
-        elif (twin := files.twin_in_doubt(tx, file)) is not None:
+        elif (twin := files.twin_in_doubt(tx, file, self._earliest_creation())) is not None:
             reason = f"waiting for {twin.file_id}: same request count, outcome still unknown"
         else:
             return False
         self._report.waiting[file.id] = reason
         return True
+
+    def _earliest_creation(self) -> float | None:
+        """Return the time before which no batch of this upload can be created, by the API's clock."""
+        now = self._root.api.server_time
+        return None if now is None else now - CLOCK_MARGIN_SECONDS - repeats.LATE_SECONDS
 
     def _send(self, lease: Lease, intent_id: int, progress: Progress) -> bool:
         """Send the body once. Return whether to send it again at once."""

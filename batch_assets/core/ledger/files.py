@@ -110,16 +110,25 @@ def given_up(tx: Transaction, file_id: str, reason: str) -> None:
     tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(collected_seq=seq))
 
 
-def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
+def twin_in_doubt(tx: Transaction, file: RequestFile, since: float | None = None) -> Intent | None:
     """Return another file's intent with the same count that is in doubt; `None` if there is none.
 
-    Two files with lost replies must never have the same count, because their batches could not be distinguished.
+    Two files with lost replies must never have the same count, unless the times at which their batches were
+    created distinguish them.
+
+    Args:
+        tx: The transaction.
+        file: The file.
+        since: Only an intent whose batch may have been created since then, by the API's clock; `None` for all.
     """
     statement = sa.select(intent).where(
         intent.c.outcome.in_(INTENTS_IN_DOUBT),
         intent.c.requests == file.requests,
         intent.c.file_id != file.id,
     )
+    if since is not None:
+        latest = intent.c.latest_created_at
+        statement = statement.where(sa.or_(latest.is_(None), latest >= since))
     row = tx.execute(statement).first()
     return to_record(Intent, row) if row is not None else None
 

@@ -12,7 +12,8 @@ import pytest
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.errors import UnreachableError
 
-from ..support import BATCHES, CREATE, LIST, World, params, texts
+from ..lost_ledger import end_grace_period
+from ..support import BATCHES, CREATE, LIST, World, params, texts, write_rows
 
 LOST = {"match": {**CREATE, "times": 1}, "action": {"drop": "after_commit"}}
 NEVER_ARRIVED = {"match": {**CREATE, "times": 1}, "action": {"drop": "before_commit"}}
@@ -321,3 +322,57 @@ def test_a_first_line_with_a_lone_surrogate_rules_a_stranger_out(world: World) -
     world.finish(pipeline)
     assert len(ours(world)) == 3
     assert world.query("select state from batch where id = :id", id=theirs) == [("foreign",)]
+
+
+@pytest.mark.parametrize("first", [LOST, NEVER_ARRIVED])
+@pytest.mark.parametrize("second", [None, LOST])
+def test_files_of_equal_count_do_not_wait_for_a_doubt_that_lasts_for_hours(
+    new_world: Callable[..., World], first: dict[str, object], second: dict[str, object] | None
+) -> None:
+    """By then the times at which their batches were created distinguish them."""
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.settings(latency=36000)
+    world.emulator.faults([first, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    doubtful = world.pipeline(texts(3))
+    world.send(doubtful)
+    world.emulator.reset_faults()
+    for _ in range(2):
+        submit_as_someone_else(world, 3)
+    world.submit(doubtful, unattended=True)
+    write_rows(world.folder / "more.jsonl", texts(3, "more"))
+    other = world.pipeline("more.jsonl", name="other")
+    (waiting,) = world.send(other).waiting.values()
+    assert "same request count" in waiting
+    world.emulator.clock(advance=1200)
+    world.emulator.faults([second] if second is not None else [])
+    assert len(world.submit(other, unattended=True).submitted) == 1
+    assert world.query("select provisional from batch") == [(second is not None,)]
+    assert world.states(doubtful) == ["unresolved"]
+    world.emulator.settings(latency=0)
+    world.emulator.end_batches()
+    world.submit(doubtful, unattended=True)
+    end_grace_period(world)
+    world.submit(doubtful, unattended=True)
+    for pipeline, rows in ((doubtful, texts(3)), (other, texts(3, "more"))):
+        world.finish(pipeline)
+        answers = world.table(pipeline).set_index("id")["response_text"]
+        assert all(text in answers[key] for key, text in rows.items())
+    assert len(set(ours(world))) == len(ours(world)) == 6
+
+
+def test_a_damaged_receipt_whose_batch_is_gone_holds_no_other_pipeline(new_world: Callable[..., World]) -> None:
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.faults([LOST, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    doubtful = world.pipeline(texts(3))
+    report = world.build(doubtful)
+    world.submit(doubtful)
+    world.emulator.reset_faults()
+    (world.submission_folder(doubtful, report) / "part-00000.batch.json").write_text("{")
+    world.root.api.delete(world.accepted()[0]["id"])
+    world.submit(doubtful, unattended=True)
+    write_rows(world.folder / "more.jsonl", texts(3, "more"))
+    other = world.pipeline("more.jsonl", name="other")
+    assert world.send(other).submitted == []
+    world.emulator.clock(advance=1200)
+    assert len(world.submit(other, unattended=True).submitted) == 1
+    assert world.states(doubtful) == ["unresolved"]
