@@ -351,10 +351,10 @@ class Upload:
         return False
 
     def _ask_list_later(self, lease: Lease, intent_id: int, text: str) -> None:
-        """Make the file wait until the list of batches can confirm a refusal."""
+        """Leave the file to a later run, which sends nothing before it has read the list of batches."""
         text = f"{text}. The list of batches, which could confirm that, cannot be read now"
         with self._root.ledger.write() as tx:
-            self._back_to_ready(tx, lease, intent_id, text, tx.now + _BACK_OFF_SECONDS)
+            self._back_to_ready(tx, lease, intent_id, text, 0.0)
         self._report.waiting[self._file.id] = text
 
     def _was_garbled(self) -> bool:

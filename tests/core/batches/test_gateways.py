@@ -404,7 +404,6 @@ def test_a_refusal_that_the_list_could_not_confirm_is_confirmed_by_the_next_run(
     (waiting,) = world.submit(pipeline).waiting.values()
     assert "The list of batches, which could confirm that, cannot be read now" in waiting
     assert world.states(pipeline) == ["ready"]
-    world.query("update request_file set not_before = 0")
     report = world.submit(pipeline, unattended=True)
     assert len(report.refused) == (1 if status == 400 else 0)
     assert len(report.submitted) == (0 if status == 400 else 2)
