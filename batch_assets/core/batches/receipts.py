@@ -56,8 +56,8 @@ def adopt(root: Root, file: RequestFile, lease: Lease) -> str | None:
         lease: The lease on the file.
 
     Returns:
-        The id of the batch; `None` if there is no receipt, or if it is damaged. A damaged receipt shows that the
-        file was sent: the file is then in doubt, and its batch is looked for.
+        The id of the batch; `None` if there is no receipt, or if it is damaged or another file's. Such a receipt
+        shows that the file was sent: the file is then in doubt, and its batch is looked for.
     """
     try:
         receipt = StoredRequestFile.of(root.storage, file).receipt()
@@ -70,6 +70,9 @@ def adopt(root: Root, file: RequestFile, lease: Lease) -> str | None:
         return None
     with root.ledger.write() as tx:
         lease.confirm(tx)
+        if (problem := restore.contradiction(tx, file.id, receipt.batch_id)) is not None:
+            restore.mistrust(tx, file, problem)
+            return None
         accept_by_receipt(tx, file.id, receipt)
     return receipt.batch_id
 

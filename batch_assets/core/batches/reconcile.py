@@ -18,7 +18,7 @@ from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.batches.receipts import note_other, write_receipt
 from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
 from batch_assets.core.io.names import RequestFileId
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger import Lease, batches, files, leases, restore, submissions
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
@@ -91,13 +91,6 @@ def _is_answered_by_refusal(intent: Intent, file: RequestFile) -> bool:
     return intent.outcome is IntentOutcome.REFUSED and file.requests == 1
 
 
-def _is_refused_after_all(tx: Transaction, intent: Intent) -> bool:
-    """Whether the batch that put a refused file in doubt has proved to belong to another file, or to others."""
-    if intent.candidate_id is None or (known := batches.by_id(tx, intent.candidate_id)) is None:
-        return False
-    return not known.provisional and known.file_id != intent.file_id
-
-
 class _Reconciler:
     def __init__(self, root: Root, lease: Lease) -> None:
         self._root, self._lease = root, lease
@@ -135,7 +128,14 @@ class _Reconciler:
             # It was written because the API accepted the file. Which batch it named is unknown until it is found.
             self._accepted[file.id] = str(error)
             return False
-        return receipt is not None and self._adopt(
+        if receipt is None:
+            return False
+        with self._root.ledger.read() as tx:
+            problem = restore.contradiction(tx, file.id, receipt.batch_id)
+        if problem is not None:
+            self._accepted[file.id] = problem
+            return False
+        return self._adopt(
             intent,
             file,
             receipt.batch,
@@ -297,7 +297,8 @@ class _Reconciler:
             if self._adopt(intent, file, running[0], provisional=True, reason=reason):
                 strangers.running.remove(running[0])
         elif not running and not unproved and file.id in self._accepted:
-            self._explain(file, f"{self._accepted[file.id]}. The API accepted the file, so it is not sent again")
+            text = "The API accepted the file, so it is not sent again, unless you remove the receipt"
+            self._explain(file, f"{self._accepted[file.id]}. {text}")
         elif not running and not unproved:
             self._send_again_after_grace(intent, file)
         else:
@@ -378,7 +379,7 @@ class _Reconciler:
                 # A killed upload has no last byte on record. Its lease ended after the last byte.
                 last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
                 files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
-            if _is_refused_after_all(tx, intent):
+            if repeats.is_refused_after_all(tx, intent):
                 reason = f"it was refused, and {intent.candidate_id} belongs to another"
             elif tx.now < last_byte_at + grace:
                 if current.state is FileState.SENDING:

@@ -130,6 +130,13 @@ def limit_refused(root: Root, intent_id: int, started_at: float) -> None:
         files.limit_creation(tx, intent_id, listed_at + max(0.0, tx.now - started_at) + LATE_SECONDS)
 
 
+def is_refused_after_all(tx: Transaction, intent: Intent) -> bool:
+    """Whether the batch that put a refused file in doubt has proved to belong to another file, or to others."""
+    if intent.candidate_id is None or (known := batches.by_id(tx, intent.candidate_id)) is None:
+        return False
+    return not known.provisional and known.file_id != intent.file_id
+
+
 def text_about(candidate: BatchObject) -> str:
     """Explain why a refused file is in doubt."""
     return (

@@ -79,6 +79,22 @@ def mistrust(tx: Transaction, file: RequestFile, why: str) -> None:
     _add_intent(tx, file.id, file.requests, file.bytes)
 
 
+def contradiction(tx: Transaction, file_id: str, batch_id: str) -> str | None:
+    """Return why a receipt cannot be that of a file; `None` if it can.
+
+    Someone may have copied it from another file. Like a damaged one, it shows only that the file was sent.
+
+    Args:
+        tx: The transaction.
+        file_id: The id of the file.
+        batch_id: The batch that the receipt names.
+    """
+    known = batches.by_id(tx, batch_id)
+    if known is None or known.provisional or known.file_id in (None, file_id):
+        return None
+    return f"the receipt of {file_id} names {batch_id}, which is the batch of {known.file_id}"
+
+
 def sent_with(tx: Transaction, key_hash: str | None) -> None:
     """Record the API key with which the files may have been sent that this transaction has put in doubt.
 

@@ -255,7 +255,10 @@ def _settle(tx: Transaction, file: RequestFile, shown: LostFile, known: Known, *
     is_settled = was_sent or answers is not None or shown.state is FileState.SUPERSEDED
     if file.state is FileState.STOPPED and is_settled:
         move(tx, FileMove.RESUME, file.id, _OLDER, not_before=0.0)
-    if receipt is not None:
+    problem = restore.contradiction(tx, file.id, receipt.batch_id) if receipt is not None else None
+    if problem is not None:
+        restore.mistrust(tx, files.by_id(tx, file.id), f"{problem}: its own batch is looked for")
+    elif receipt is not None:
         batches.accept(
             tx,
             file.id,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 
 from batch_assets.core.batches.poll import poll
@@ -15,8 +18,8 @@ from batch_assets.core.recovery.unknown_folders import unknown_folders
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.results.run import collect_results
 
-from ..lost_ledger import check, nothing_left
-from ..support import World, texts
+from ..lost_ledger import LOST, check, nothing_left
+from ..support import CREATE, LIST, World, texts, write_rows
 from .test_restored_ledger import end, forgotten, receipts
 
 
@@ -174,3 +177,39 @@ def test_unknown_folders_are_found_with_one_listing(world: World) -> None:
     for folder in (later, f"partition=a%2Fb/{other}"):
         world.path("asked", "requests", folder, "manifest.json").touch()
     assert unknown_folders(ledger, storage, "asked") == [("", later), ("a/b", other)]
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_receipt_that_was_copied_from_another_file_stops_nothing(
+    new_world: Callable[..., World], in_doubt: bool, arrived: bool
+) -> None:
+    """It shows no more than a damaged one: the file was sent, and its batch is looked for."""
+    world = new_world()
+    world.emulator.settings(latency=3600)
+    write_rows(world.folder / "first.jsonl", texts(2, "first"))
+    first = world.pipeline("first.jsonl", name="first")
+    report = world.build(first)
+    world.submit(first)
+    copied = (world.submission_folder(first, report) / "part-00000.batch.json").read_bytes()
+    pipeline = world.pipeline(texts(3))
+    folder = world.submission_folder(pipeline, world.build(pipeline))
+    lost = LOST if arrived else {"match": {**CREATE, "times": 1}, "action": {"drop": "before_commit"}}
+    world.emulator.faults([lost, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    with contextlib.ExitStack() as stack:
+        if not in_doubt:
+            stack.enter_context(forgotten(world))
+        world.submit(pipeline)
+    world.emulator.reset_faults()
+    (folder / "part-00000.batch.json").write_bytes(copied)
+    report = world.submit(pipeline)
+    if not arrived:
+        (reason,) = report.waiting.values()
+        assert "which is the batch of" in reason
+    more = world.pipeline(texts(4, "more"), name="more")
+    assert len(world.send(more).submitted) == 1
+    world.emulator.end_batches()
+    world.collect(first)
+    world.submit(pipeline, unattended=True)
+    assert len(world.accepted()) == (3 if arrived else 2)
+    assert world.states(pipeline) == (["submitted"] if arrived else ["unresolved"])
