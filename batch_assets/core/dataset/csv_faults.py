@@ -42,11 +42,11 @@ def text_after_quote(excerpt: bytes, before: bytes | bytearray, escape: bytes) -
     )
 
 
-def wrong_count(fields: int, columns: int, has_header: bool, record: bytes, *, quotes: bool) -> str:
+def wrong_count(fields: str, columns: int, has_header: bool, record: bytes, *, quotes: bool) -> str:
     """Describe a record with too many or too few fields.
 
     Args:
-        fields: The number of its fields.
+        fields: The number of its fields; if it has too many to be counted, a text that begins with "more than".
         columns: The number of columns.
         has_header: Whether the file names the columns, not the pipeline.
         record: The beginning of the record; b"" to show none.
@@ -55,7 +55,7 @@ def wrong_count(fields: int, columns: int, has_header: bool, record: bytes, *, q
     remedy = ""
     if columns == 1:
         remedy = ". If another character is between the fields, name it in dataset.csv.delimiter"
-    elif fields > columns:
+    elif not fields.isdecimal() or int(fields) > columns:
         remedy = ". Is there a field that has the delimiter in it"
         remedy += " and no quotes around it?" if quotes else "?"
     where = "the header" if has_header else "dataset.csv.header"

@@ -208,7 +208,7 @@ class CsvGuard(io.RawIOBase):
             at += 1
             if mark == dialect.delimiter:
                 fields += 1
-                if fields > COLUMNS and not self.columns:
+                if fields > COLUMNS:
                     self._too_many(start)
                 continue
             if mark == b"\r" and buffer[at : at + 1] == b"\n":
@@ -216,9 +216,21 @@ class CsvGuard(io.RawIOBase):
             return fields, at
 
     def _too_many(self, start: int) -> NoReturn:
+        """Refuse a record with more fields than a dataset has columns, without taking all of it apart."""
         end = self._line_end(start)
         count = self._buffer.count(self.dialect.delimiter, start, end) + 1
-        raise too_many_columns(max(count, COLUMNS + 1), f"{self._options.name}, line {self._lines.at(start)}")
+        if not self.columns:
+            raise too_many_columns(max(count, COLUMNS + 1), f"{self._options.name}, line {self._lines.at(start)}")
+        if end == len(self._buffer) and not self._ended:
+            raise _UnfinishedRowError
+        marks = [mark for mark in (self.dialect.quote, self.dialect.escape) if mark]
+        has_marks = any(self._buffer.find(mark, start, end) >= 0 for mark in marks)  # a delimiter may be text
+        raise self._wrong_count(start, end, f"more than {COLUMNS:,}" if has_marks else f"{count}")
+
+    def _wrong_count(self, start: int, end: int, fields: str) -> _Fault:
+        excerpt = self._excerpt(start, min(end, start + 200))
+        has_header, quotes = self._options.columns is None, bool(self.dialect.quote)
+        return _Fault(start, end, wrong_count(fields, self.columns, has_header, excerpt, quotes=quotes))
 
     def _closing(self, opening: int) -> int:
         """The position after the closing quote of the field that opens at a position."""
@@ -332,9 +344,7 @@ class CsvGuard(io.RawIOBase):
         try:
             fields, end = self._parse(start)
             if fields != self.columns:
-                excerpt = self._excerpt(start, min(end, start + 200))
-                has_header, quotes = self._options.columns is None, bool(self.dialect.quote)
-                raise _Fault(start, end, wrong_count(fields, self.columns, has_header, excerpt, quotes=quotes))
+                raise self._wrong_count(start, end, f"{fields}")
             pieces += self._as_valid(bytes(self._buffer[start:end]), start)
         except _Fault as fault:
             if not self._options.rejects:

@@ -174,6 +174,25 @@ def test_a_row_with_100000_fields_is_named(tmp_path: Path) -> None:
         read(tmp_path, "a.csv")
 
 
+@pytest.mark.parametrize("bad_rows", ["refuse", "reject"])
+@pytest.mark.parametrize(
+    ("field", "count"), [("", "10000001"), ('"a"', "more than 10,000")], ids=["plain", "quoted"]
+)
+def test_a_row_of_10_million_fields_is_named_in_seconds(
+    tmp_path: Path, field: str, count: str, bad_rows: str
+) -> None:
+    """It took a minute, because all fields were taken apart, and several times."""
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n" + f"{field}," * 10_000_000 + "\n3,4\n")
+    before = process_time()
+    if bad_rows == "refuse":
+        with pytest.raises(DatasetError, match=rf"a\.csv, line 3: {count} fields where the header has 2"):
+            read(tmp_path, "a.csv")
+    else:
+        rows = read(tmp_path, {"path": "a.csv", "bad_rows": bad_rows})
+        assert rows["a"].to_pylist() == [1, None, 3]
+    assert process_time() - before < 20
+
+
 def test_too_many_columns_of_an_asset_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame([[1] * (COLUMNS + 1)], columns=[f"c{number}" for number in range(COLUMNS + 1)])
     with pytest.raises(
