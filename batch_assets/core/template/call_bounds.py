@@ -110,6 +110,11 @@ def _json_indents(values: tuple[Any, ...]) -> int:
     return total
 
 
+def _rounded(values: tuple[Any, ...]) -> int:
+    """A power of ten with so many digits, which takes about the square of their number."""
+    return max((value**2 for value in values[1:] if isinstance(value, int)), default=0)
+
+
 def _sum(values: tuple[Any, ...]) -> int:
     """Each list is added to a copy of those before it."""
     if not any(isinstance(value, list | tuple) for value in values[1:]) or not hasattr(values[0], "__len__"):
@@ -153,6 +158,7 @@ _BOUNDS: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "join": _joined,
     "|join": _joined_by,
     "replace": _replaced,
+    "round": _rounded,
     "slice": _slices,
     "sum": _sum,
     "tojson": _json_indents,

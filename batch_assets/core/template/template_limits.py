@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any
 
 from jinja2 import nodes, pass_context
-from jinja2.runtime import Context
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch_assets.core.template.call_bounds import bound, is_bounded_call
@@ -26,12 +26,14 @@ _LENGTH, _BATCH = 64 << 20, 256 << 20
 _BITS = 1 << 16
 _OF_DICTS = frozenset(dir(dict))
 # Filters that take the same time whatever their value, and return it or a part of it.
-_CONSTANT = frozenset(("abs", "attr", "count", "d", "default", "first", "last", "length", "round"))
+_CONSTANT = frozenset(("abs", "attr", "count", "d", "default", "first", "last", "length"))
 # Filters that take the items of their value one by one as their result is read.
 _LAZY = frozenset(("batch", "items", "map", "reject", "rejectattr", "select", "selectattr", "slice"))
 _NO_SEQUENCES = frozenset((str, int, float, bool, type(None), dict))
 # Types whose methods may take long, or make large values.
 _OWNERS = frozenset((str, bytes, int, bool, list, tuple))
+# Types whose methods hash or compare their arguments, and so read all of a tuple. So may a class that is called.
+_HASHING = (dict, LoopContext)
 # How slowly a filter reads a character, in eighths of a unit. Others copy or look through a text.
 _EIGHTHS = {
     **dict.fromkeys(
@@ -147,6 +149,9 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
                 for value in values:
                     budget.read(value, 8 if name == "join" else 1)
                 __self._check_bound(name, values)
+            elif kind in _HASHING or owner is dict or isinstance(__obj, type):
+                for value in args:
+                    budget.read(value)
         elif kind in _OWNERS:
             budget.read(owner)
         return budget.called(super().call(__context, __obj, *args, **kwargs))
@@ -197,7 +202,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     @pass_context
     def _compared(self, _: Context, value: Any) -> Any:
-        """Return an operand of a comparison."""
+        """Return an operand of a comparison, or the key of a dict."""
         self.budget.read(value)
         return value
 

@@ -1,6 +1,6 @@
 """Rewrite the tree of a template before Jinja generates code, so that its work is counted.
 
-Jinja compiles loops, comparisons, slices and `~` to plain Python. Each is put through a filter of
+Jinja compiles loops, comparisons, keys of dicts, slices and `~` to plain Python. Each is put through a filter of
 `LimitedEnvironment` whose name starts with an underscore.
 """
 
@@ -30,6 +30,10 @@ def rewrite(source: nodes.Template, *, is_included: bool) -> None:
         _count_loop(loop)
     for comparison in list(source.find_all(nodes.Compare)):
         _count_comparison(comparison)
+    for pair in list(source.find_all(nodes.Pair)):
+        pair.key = _counted_key(pair.key)
+    for item in list(source.find_all(nodes.Getitem)):
+        item.arg = _counted_key(item.arg)
     _replace(source)
     if is_included:
         entered = _filter("_entered", nodes.Const(_printed(source.body)), [nodes.Const(_FILE_STEPS)], source)
@@ -59,6 +63,11 @@ def _count_comparison(comparison: nodes.Compare) -> None:
         if not any(isinstance(side, _LITERALS) for side in literals):
             operand.expr = _filter("_compared", right, [], comparison)
         left = right
+
+
+def _counted_key(key: nodes.Expr) -> nodes.Expr:
+    """Count that a key of a dict is read: a tuple is hashed with all that is in it, each time."""
+    return key if isinstance(key, nodes.Const | nodes.Slice) else _filter("_compared", key, [], key)
 
 
 def _replace(node: nodes.Node) -> None:

@@ -15,6 +15,7 @@ from batch_assets.core.template.template import RowRejectedError, Template
 BIG = "word text, " * 1_000
 MANY = "{% for a in range(90000) %}"
 END = "{% endfor %}"
+PAIRS = "{% set ns = namespace(l=(1, 1)) %}{% for a in range(60) %}{% set ns.l = (ns.l, ns.l) %}{% endfor %}"
 TREE = "{% set ns = namespace(l=[1]) %}{% for a in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}"
 
 
@@ -106,6 +107,13 @@ def test_work_in_a_loop_ends(tmp_path: Path, work: str) -> None:
         TREE + "{{ '%s %s' % (ns.l, 1) }}",
         TREE + "{{ ns.l | tojson(indent=1) }}",
         TREE + "{{ ns.l | sum(start=[]) }}",
+        PAIRS + "{{ {ns.l: 1} | length }}",
+        PAIRS + "{{ {1: 2}[ns.l] }}",
+        PAIRS + "{{ {}.get(ns.l) }}",
+        PAIRS + "{{ dict([(ns.l, 1)]) | length }}",
+        PAIRS + "{{ dict.fromkeys([ns.l]) | length }}",
+        PAIRS + "{{ namespace([(ns.l, 1)]) | string }}",
+        PAIRS + "{% for a in (1, 2) %}{{ loop.changed(ns.l) }}{% endfor %}",
         "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(30) }}{{ big }}",
         "{% for x in xs recursive %}{{ loop(range(100000)) }}{% endfor %}",
         "{% set n = 0 %}{% include 'twice.txt' %}",
@@ -148,6 +156,8 @@ GIANT = r"too much work|a value of more than|a product of more|a power of more|r
         "{{ big | wordwrap(1, true, big * 9) }}",
         "{{ ('http://a.b ' * 100000) | urlize(target=big) }}",
         "{{ big.split() | tojson(indent=100000) }}",
+        "{{ 15 | round(-1000000000) }}",
+        "{{ 1.5 | round(1000000000, 'floor') }}",
         "{{ ([big * 90] * 2000) | join }}",
         "{{ ([big * 90] * 2000) ~ '' }}",
     ],
