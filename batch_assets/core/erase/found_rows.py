@@ -22,6 +22,7 @@ from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import digest_array
+from batch_assets.core.text import count
 
 _UNKNOWN = "whether its submission has the row is unknown"
 
@@ -126,6 +127,8 @@ def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, k
     for submission in indexed:
         if _note_rows(submission, targets):
             targets.submissions.append(submission)
+    with_rows = {submission.id for submission in targets.submissions}
+    targets.problems += _without_key([m for m in manifests if m.submission not in with_rows], key)
     digests = targets.digests
     if len(digests):
         for submission in indexed:
@@ -188,6 +191,20 @@ def _column(manifest: Manifest, key: KeyColumn) -> str:
     if manifest.key in (key.name, key.column):
         return manifest.key
     return (manifest.carried or {}).get(key.column, manifest.key if manifest.key != ROW_NUMBER else "")
+
+
+def _without_key(manifests: Sequence[Manifest], key: KeyColumn) -> Iterator[str]:
+    """Yield a text about the submissions that have another row key, and not the column that is the row key now."""
+    others: dict[str, list[str]] = defaultdict(list)
+    for manifest in manifests:
+        if manifest.key not in (key.name, key.column) and key.column not in (manifest.carried or {}):
+            others[manifest.key].append(manifest.submission)
+    for column, ids in others.items():
+        remedy = f". If it had a value of {column}, give that as another --key" if column != ROW_NUMBER else ""
+        yield (
+            f"{count(len(ids), 'submission')} with the row key {column} and without the column {key.column}, "
+            f"such as {ids[-1]}: {_UNKNOWN}{remedy}"
+        )
 
 
 def _note_rows(submission: IndexedSubmission, targets: FoundRows) -> bool:

@@ -244,7 +244,7 @@ class _Erasure:
         with_rows = {tables.partition_of(parts) for parts in tables.results_with(self.root, self.name, self.keys)}
         joined = partitions | with_rows
         self._join(joined)
-        for parts in tables.results_with(self.root, self.name, self.keys):
+        for parts in tables.results_with(self.root, self.name, self.keys, self.report.problems):
             tables.remove_from_results(self.root, parts, self.keys)
             self.report.tables += 1
         self._erase_from_sink()  # a run may have copied the former table meanwhile

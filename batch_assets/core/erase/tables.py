@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.erase.found_rows import IndexedSubmission
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import TableWriter, reading_parquet
@@ -24,6 +25,8 @@ from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.request_index import DIGEST, REASON
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import ROW_KEY
+
+_REJECTED, _INDEX = "rejected.parquet", "index.parquet"
 
 
 @contextmanager
@@ -39,10 +42,12 @@ def remove_from_submission(root: Root, submission: IndexedSubmission, keys: Sequ
     manifest, column = submission.manifest, submission.column
     folder = submission_parts(manifest.pipeline, manifest.partition, manifest.submission)
     with results_lease(root, manifest.pipeline, manifest.partition) as lease:
-        if root.storage.exists(*folder, "rejected.parquet"):
-            _rewrite(root, (*folder, "rejected.parquet"), manifest.key, _own_keys(submission, keys), lease)
+        for name in (_REJECTED, _INDEX):  # a killed erasure of other rows may have left a copy
+            root.storage.remove_leftovers(*folder, name=name)
+        if root.storage.exists(*folder, _REJECTED):
+            _rewrite(root, (*folder, _REJECTED), manifest.key, _own_keys(submission, keys), lease)
         _record_counts(root, submission, keys)
-        _rewrite(root, (*folder, "index.parquet"), column, keys, lease)
+        _rewrite(root, (*folder, _INDEX), column, keys, lease)
 
 
 def _own_keys(submission: IndexedSubmission, keys: Sequence[str]) -> list[str]:
@@ -97,9 +102,26 @@ def _record_counts(root: Root, submission: IndexedSubmission, keys: Sequence[str
         erasure.recounted(tx, submission.id, rows, rejected, len(requests))
 
 
-def results_with(root: Root, pipeline: str, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the paths of the results tables that have a row of the keys, or name one in `shared_with`."""
-    return [parts for parts in _results_tables(root, pipeline) if _has(root, parts, keys)]
+def results_with(
+    root: Root, pipeline: str, keys: Sequence[str], problems: list[str] | None = None
+) -> list[tuple[str, ...]]:
+    """Return the paths of the results tables that have a row of the keys, or name one in `shared_with`.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        keys: The row keys.
+        problems: Filled with a text about each table that cannot be read.
+    """
+    with_rows = []
+    for parts in _results_tables(root, pipeline):
+        try:
+            if _has(root, parts, keys):
+                with_rows.append(parts)
+        except DamagedFileError as error:
+            if problems is not None:
+                problems.append(str(error))
+    return with_rows
 
 
 def _results_tables(root: Root, pipeline: str) -> Iterator[tuple[str, ...]]:

@@ -488,3 +488,52 @@ def test_another_form_of_an_erased_text_is_another_row(world: World) -> None:
     erased(world, pipeline, "7", "2024-01-05 10:00")
     table = world.run(pipeline)
     assert list(table["id"][table["error_type"] == "erased"]) == ["7", "2024-01-05 10:00"]
+
+
+@pytest.mark.parametrize(("key", "remedy"), [("number", True), (None, False)], ids=str)
+def test_submissions_without_the_column_of_the_key_are_named(world: World, key: str | None, remedy: bool) -> None:
+    """Their content was left without a word."""
+    source: dict[str, Any] = {"path": "rows.jsonl", "columns": []} | ({"key": key} if key else {})
+    rows = [{"number": 1, "id": GONE, "text": SECRET}, {"number": 2, "id": "b", "text": "b"}]
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    world.run(world.pipeline(dataset=source))
+    rows[0]["text"] = "another text"
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pipeline = world.pipeline()
+    world.run(pipeline)
+    report = erased(world, pipeline)
+    (problem,) = report.problems
+    assert f"with the row key {key or 'row_number'} and without the column id" in problem
+    assert ("give that as another --key" in problem) == remedy
+    if remedy:
+        assert SECRET in every_text(world.path())
+        world.run(pipeline)
+        report = erased(world, pipeline, GONE, "1")
+        assert report.is_complete, list(report.open_ends())
+        assert SECRET not in every_text(world.path())
+
+
+def test_what_a_killed_erasure_of_another_row_left_goes(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    for index in [*world.path().rglob("index.parquet")]:
+        (index.parent / ".index.parquet.3c52baa50b9d.tmp").write_bytes(index.read_bytes())
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert not [*world.path().rglob(".index*.tmp")]
+    assert SECRET not in every_text(world.path())
+
+
+def test_a_damaged_table_does_not_stop_an_erasure(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    world.path("asked", "results", "results.parquet").write_bytes(b"PAR1")
+    world.path("asked", "results", "copy.parquet").write_bytes(b"")
+    report = erased(world, pipeline)
+    (problem,) = report.problems
+    assert "copy.parquet is damaged" in problem
+    assert report.deleted == [batch["id"] for batch in world.accepted()]
+    assert SECRET not in every_text(world.path().joinpath("asked", "responses"))
+    world.path("asked", "results", "copy.parquet").unlink()
+    assert erased(world, pipeline).is_complete
+    assert GONE not in list(world.table(pipeline)["id"])
