@@ -1,4 +1,4 @@
-"""Bodies of the API's answers: decoded piece by piece, and never more of them than an answer can have.
+"""Bodies of the API's answers: decoded piece by piece, and never more or for longer than an answer can take.
 
 A few kilobytes of gzip can hold gigabytes. The SDK reads the body of an error as a whole, and its transport
 decodes only the first member of gzip. So each body is wrapped before either of them reads it.
@@ -6,6 +6,7 @@ decodes only the first member of gzip. So each body is wrapped before either of 
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +15,8 @@ import httpx2
 
 # A page of 1,000 batches is smaller than 1 MiB. Errors are a sentence.
 ANSWER_BYTES, ERROR_BYTES = 64 << 20, 256 << 10
+# The timeout of a call applies to each piece, so a server that sends a byte now and then would hold it for days.
+ANSWER_SECONDS = 120.0
 _MOST_CODINGS = 3
 _PIECE = 1 << 18  # the most bytes that are decoded at a time
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -22,8 +25,8 @@ _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 def bound(response: httpx2.Response, *, is_download: bool) -> None:
     """Wrap the body of a response that was not read yet.
 
-    The body of an error is cut at `ERROR_BYTES`. Any other body that is larger than `ANSWER_BYTES` is an error of
-    the transport, except the results of a batch.
+    The body of an error is cut at `ERROR_BYTES` and after `ANSWER_SECONDS`. Any other body that is larger than
+    `ANSWER_BYTES`, or takes longer, is an error of the transport, except the results of a batch.
 
     Args:
         response: The response.
@@ -51,9 +54,13 @@ class _Body(httpx2.SyncByteStream):
         content: Iterable[bytes] = self._source
         for coding in reversed(self._codings):
             content = _decoded(content, coding)
-        size = 0
+        size, end = 0, time.monotonic() + ANSWER_SECONDS
         for piece in content:
             size += len(piece)
+            if self._most is not None and time.monotonic() > end:
+                if self._is_error:
+                    return
+                raise httpx2.DecodingError(f"the answer takes longer than {ANSWER_SECONDS:.0f} seconds")
             if self._most is None or size <= self._most:
                 yield piece
             elif self._is_error:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import resource
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from batch_assets.core.api import bodies
 from batch_assets.core.api.errors import ApiError, RefusedError, UnknownOutcomeError
 
 from ..gateway import Forward, Gateway, instead
@@ -81,6 +85,38 @@ def test_a_plain_error_without_end_is_cut(gateway: Gateway, behind: World) -> No
     with pytest.raises(UnknownOutcomeError):
         behind.root.api.page()
     assert peak() - before < 150_000
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_comes_byte_by_byte_ends(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Each byte began the timeout anew."""
+    monkeypatch.setattr(bodies, "ANSWER_SECONDS", 0.5)
+    is_over = threading.Event()
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not is_over.wait(0.02):
+                    self.wfile.write(b" ")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ended = threading.Timer(20, is_over.set)  # without the limit, the test fails after that
+        ended.start()
+        api = new_world(BATCH_ASSETS_EMULATOR=f"http://127.0.0.1:{server.server_address[1]}").root.api
+        with pytest.raises(ApiError):
+            api.page()
+        assert not is_over.is_set()
+        ended.cancel()
+        is_over.set()
+        server.shutdown()
 
 
 def test_nothing_compressed_is_asked_for(gateway: Gateway, behind: World) -> None:
