@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 SECRET_NAME = re.compile(
     r"pass|pwd|secret|token|credential|signature|bearer|session_?id"
-    r"|(api|access|private|account|shared|subscription|functions)[_-]?key",
+    r"|(api|auth|access|private|account|shared|subscription|functions)[_-]?key",
     re.IGNORECASE,
 )
 """What the name of a parameter with a secret contains."""
@@ -23,6 +23,8 @@ HIDDEN = "***"
 """The text in place of a secret."""
 # Params with a secret, such as the token of an MCP server.
 _SECRET_PARAM = re.compile(r"authorization(_token)?|.*(password|secret|api_key|access_token|auth_token)")
+# fsspec links URLs with `::`, which is also within an IPv6 address.
+_LINK = re.compile(r"::(?![^\[\]/]*\])")
 _URL = re.compile(r"\s*([a-z][a-z0-9+.-]*):([/\\]*)(.*)", re.IGNORECASE | re.DOTALL)
 # A user, perhaps with a password. A host and a port before a path with an @ are neither.
 _USER = re.compile(r"(?P<user>[^/?#@:]*)(?::(?!\d*[/?#])(?P<password>[^@]*))?@")
@@ -30,7 +32,7 @@ _PARAMETER = re.compile(r"\s*([\w.%\[\]-]+)\s*=[^&;#]")
 # Names of parameters with a secret that are not recognizable by a part.
 _SECRET_NAMES = {
     *("sig", "key", "auth", "authorization", "sas", "code", "jwt", "hmac", "otp", "sid", "session", "ticket"),
-    "tempauth",
+    *("tempauth", "pw"),
 }
 # With these, a user without a password is a token. Elsewhere it is a user, a container or a project.
 _TOKEN_SCHEMES = {"http", "https", "webdav", "webdavs"}
@@ -51,7 +53,7 @@ def secret_in(url: str) -> str | None:
     Returns:
         Which part of it is secret, such as "a password", without its value; `None` if there is none.
     """
-    return next((secret for part in url.split("::") if (secret := _secret_in_one(part)) is not None), None)
+    return next((secret for part in _LINK.split(url) if (secret := _secret_in_one(part)) is not None), None)
 
 
 def _secret_in_one(url: str) -> str | None:
@@ -65,7 +67,7 @@ def _secret_in_one(url: str) -> str | None:
         address = slashes[2:] + address
     user = _USER.match(address.lstrip("@"))
     if user is not None and scheme not in _WITHOUT_USERS:
-        if user["password"]:
+        if user["password"] or ":" in unquote(user["user"]):
             return "a password"
         if user["user"] and scheme in _TOKEN_SCHEMES:
             return "a user, which may be a token"

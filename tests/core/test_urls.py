@@ -20,6 +20,11 @@ from .support import World, make_pipeline, params, texts
 
 SECRET = "RECOGNIZE-ME-4711"
 WITH_SECRET = [
+    f"https://[::1]:8080/rows.csv?token={SECRET}",
+    f"simplecache::https://[2001:db8::1]/rows.csv?sig={SECRET}",
+    f"ftp://user%3A{SECRET}@host/rows.csv",
+    f"https://host/rows.csv?pw={SECRET}",
+    f"https://host/rows.csv?auth_key={SECRET}",
     f"ftp://user:{SECRET}@host/rows",
     f"sftp://user:{SECRET}/%2F@host/rows",
     f"s3://AKIA:{SECRET}@bucket/rows",
@@ -43,6 +48,8 @@ WITH_SECRET = [
     f"s3:///AKIA:{SECRET}@bucket/rows",
 ]
 WITHOUT = [
+    "https://[::1]:8080/rows.csv",
+    "simplecache::https://[2001:db8::1]/rows.csv",
     "/data/p:w@d/rows.csv",
     "data/rows.csv?token=x",
     "s3://bucket/a@b/day=?/*.csv",
