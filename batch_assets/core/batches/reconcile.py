@@ -30,6 +30,7 @@ from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import duration
 
+_GONE = "its process is gone"
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
 
@@ -310,8 +311,12 @@ class _Reconciler:
         self._explain(file, text)
 
     def _explain(self, file: RequestFile, text: str) -> None:
+        """Record what a file in doubt waits for. That of a killed process still counts as being sent."""
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
+            is_sending = files.by_id(tx, file.id).state is FileState.SENDING
+            if is_sending and not leases.is_held(tx, files.lease_name(file.id)):
+                move(tx, FileMove.DOUBT, file.id, _GONE, error=text)
             files.explain(tx, file.id, text)
 
     def _adopt(
@@ -383,7 +388,7 @@ class _Reconciler:
                 reason = f"it was refused, and {intent.candidate_id} belongs to another"
             elif tx.now < last_byte_at + grace:
                 if current.state is FileState.SENDING:
-                    move(tx, FileMove.DOUBT, file.id, "its process is gone")
+                    move(tx, FileMove.DOUBT, file.id, _GONE)
                 return
             else:
                 reason = f"the API shows no such batch after {duration(grace)}"

@@ -126,6 +126,23 @@ def test_with_the_same_key_an_adopted_batch_that_was_deleted_is_let_go_although_
     assert ours != theirs.id
 
 
+def test_an_upload_of_a_killed_process_asks_for_the_key_too(
+    with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
+) -> None:
+    world = in_doubt(NEVER_ARRIVED)
+    pipeline = world.pipeline()
+    # As a process leaves it that is killed before the reply.
+    world.query("update request_file set state = 'sending', error = null")
+    world.query("update intent set outcome = 'open', last_byte_at = null, latest_created_at = null")
+    newer = with_key("a-newer-key")
+    report = newer.submit(pipeline, unattended=True)
+    (question,) = report.waiting.values()
+    assert "Does the API key belong to the workspace" in question
+    assert report.remedies == [ConfirmWorkspace(pipeline.name)]
+    accept_key(newer.root)
+    assert len(newer.submit(pipeline, unattended=True).submitted) == 1
+
+
 def test_a_user_confirms_that_a_newer_key_is_of_the_same_workspace(
     with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
 ) -> None:
