@@ -91,7 +91,7 @@ def test_a_plain_error_without_end_is_cut(gateway: Gateway, behind: World) -> No
 def test_an_answer_that_comes_byte_by_byte_ends(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """Each byte began the timeout anew."""
+    """Each byte began the timeout again."""
     monkeypatch.setattr(bodies, "ANSWER_SECONDS", 0.5)
     is_over = threading.Event()
 
