@@ -359,7 +359,9 @@ class _Reconciler:
             if batches.by_id(tx, batch.id) is not None:
                 return
             if intent.outcome is not IntentOutcome.RESENT:
-                repeats.record_in(tx, batch, file, paid_twice=not _is_answered_by_refusal(intent, file))
+                is_repeated = file.state is not FileState.CANCELED or files.was_sent_again(tx, intent)
+                is_paid_twice = is_repeated and not _is_answered_by_refusal(intent, file)
+                repeats.record_in(tx, batch, file, paid_twice=is_paid_twice)
                 self._found_ids.append(batch.id)
                 return
             twice = files.was_sent_again(tx, intent)

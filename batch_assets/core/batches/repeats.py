@@ -58,17 +58,17 @@ def of_refused_intents(
     intents = [intent for intent in intents if only in (None, intent.id)]
     if not intents:
         return None
-    made, latest = None, None
+    made, latest, sought = None, None, intents
     for batch in root.api.batches_back_to(_earliest_anchor(intents)):
         latest = latest if latest is not None else _latest(root, intents, now)
         # What follows an anchor in the list was there before the POST.
-        intents = [intent for intent in intents if intent.anchor_id != batch.id]
+        sought = [intent for intent in sought if intent.anchor_id != batch.id]
         is_candidate = batch.id not in known and batch.total == file.requests
-        if is_candidate and (intent := _newest_of(intents, batch, latest)) is not None:
+        if is_candidate and (intent := _newest_of(sought, batch, latest)) is not None:
             made = intent, batch
-        if made is not None or not intents:
+        if made is not None or not sought:
             break
-    _limit(root, _latest(root, intents, now) if latest is None else latest)
+    _limit(root, intents, _latest(root, intents, now) if latest is None else latest)
     return made
 
 
@@ -110,12 +110,15 @@ def _latest(root: Root, intents: list[Intent], now: float) -> dict[int, float]:
     return latest
 
 
-def _limit(root: Root, latest: dict[int, float]) -> None:
-    """Record the limits that are known now: the list was read, with a key of the right workspace."""
+def _limit(root: Root, intents: list[Intent], latest: dict[int, float]) -> None:
+    """Record the limits that were unknown: the list was read, with a key of the right workspace."""
+    unseen = [intent.id for intent in intents if intent.latest_created_at is None and latest[intent.id] < inf]
+    if not unseen:
+        return
     with root.ledger.write() as tx:
-        for intent_id, created_at in latest.items():
-            if created_at < inf:
-                files.limit_creation(tx, intent_id, created_at)
+        for intent_id in unseen:
+            files.limit_creation(tx, intent_id, latest[intent_id])
+            files.unwatch(tx, intent_id)
 
 
 def limit_refused(root: Root, intent_id: int, started_at: float) -> None:

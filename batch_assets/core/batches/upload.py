@@ -329,7 +329,10 @@ class Upload:
         try:
             candidate = self._accepted_too(intent_id)
         except ApiError:
-            # The file is kept. Its batch is looked for before it is sent again, and only then it may be given up.
+            # Its batch is looked for before the file is sent again, and for a day if it never is.
+            with self._root.ledger.write() as tx:
+                lease.confirm(tx)
+                files.watch(tx, self._file.id)
             if not error.stop and not error.waits:
                 self._ask_list_later(lease, intent_id, text)
                 return False

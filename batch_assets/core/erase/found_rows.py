@@ -200,7 +200,7 @@ def _without_key(manifests: Sequence[Manifest], key: KeyColumn) -> Iterator[str]
         if manifest.key not in (key.name, key.column) and key.column not in (manifest.carried or {}):
             others[manifest.key].append(manifest.submission)
     for column, ids in others.items():
-        remedy = f". If it had a value of {column}, give that as another --key" if column != ROW_NUMBER else ""
+        remedy = f". If it had a value of {column}, erase that key as well" if column != ROW_NUMBER else ""
         yield (
             f"{count(len(ids), 'submission')} with the row key {column} and without the column {key.column}, "
             f"such as {ids[-1]}: {_UNKNOWN}{remedy}"

@@ -258,6 +258,12 @@ def watch(tx: Transaction, file_id: str) -> None:
     )
 
 
+def unwatch(tx: Transaction, intent_id: int) -> None:
+    """Look no longer for the batch of a refused intent: the list of batches does not show it."""
+    refused = sa.and_(intent.c.id == intent_id, intent.c.outcome.in_(INTENTS_REFUSED))
+    tx.execute(sa.update(intent).where(refused).values(watch_until=None))
+
+
 def sent_near(tx: Transaction, requests: int, created_at: float, seconds: float) -> list[RequestFile]:
     """Return files with a number of requests whose batch, by the API's clock, was created about that time."""
     statement = (

@@ -44,4 +44,5 @@ INTENTS_WATCHED = [
     IntentOutcome.ACCEPTED,
     IntentOutcome.ADOPTED,
     IntentOutcome.REFUSED,
+    IntentOutcome.NOT_SENT,
 ]

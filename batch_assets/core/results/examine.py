@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -138,7 +137,7 @@ def _compare_keys(examination: Examination, table: pq.ParquetFile, index: Reques
     for due, actual in _side_by_side(wanted, present):
         if not due.equals(actual):
             keys = zip_longest(due.to_pylist(), actual.to_pylist())
-            different = [(number, *pair) for number, pair in enumerate(keys, start) if not _same(*pair)]
+            different = [(number, *pair) for number, pair in enumerate(keys, start) if pair[0] != pair[1]]
             examination.misplaced += [f"row {number} should be {a!r} and is {b!r}" for number, a, b in different]
             if len(examination.misplaced) >= _EXAMPLES:
                 del examination.misplaced[_EXAMPLES:]
@@ -158,13 +157,6 @@ def _side_by_side(first: Iterator[pa.Array], second: Iterator[pa.Array]) -> Iter
         size = min(len(left), len(right)) or max(len(left), len(right))
         yield left[:size], right[:size]
         left, right = left[size:], right[size:]
-
-
-def _same(expected: object, actual: object) -> bool:
-    """Whether two row keys are equal. NaN, which differs from itself, equals NaN here."""
-    if isinstance(expected, float) and isinstance(actual, float) and math.isnan(expected):
-        return math.isnan(actual)
-    return expected == actual
 
 
 def _expected(index: RequestIndex, pipeline: Pipeline) -> pa.Schema:

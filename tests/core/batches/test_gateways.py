@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
+from batch_assets.core.ledger.erasure import unsettled_files
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.results.run import collect_results
 
@@ -432,3 +435,44 @@ def test_a_batch_of_the_first_refused_upload_is_found_after_the_second_one(
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
     assert len(world.accepted()) == 1
     assert world.query("select id from intent where outcome in ('open', 'unresolved')") == []
+
+
+@pytest.mark.parametrize(("status", "body"), [(400, REFUSED), (429, LIMITED), (403, REFUSED)])
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_file_that_was_refused_unseen_and_canceled_is_still_looked_for(
+    gateway: Gateway, behind: Callable[..., World], status: int, body: bytes, requests: int
+) -> None:
+    """The first try was accepted, and the list cannot be read before the user cancels."""
+    world = behind()
+    pipeline = world.pipeline(texts(requests))
+    world.build(pipeline)
+    gateway.on("POST", BATCHES, accepted_but(status, body))
+    world.emulator.faults([LIST_FAILS])
+    with suppress(SubmissionStoppedError):
+        world.submit(pipeline)
+    cancel(world.root, pipeline.name)
+    assert world.states(pipeline) == ["canceled"]
+    with world.root.ledger.read() as tx:
+        (unsettled,) = unsettled_files(tx, pipeline.name)
+    assert unsettled.watched_until is not None
+    world.emulator.reset_faults()
+    world.submit(pipeline, unattended=True)
+    world.collect(pipeline)
+    assert world.query("select state, paid_twice from batch") == [("collected", False)]
+
+
+def test_a_file_that_was_refused_unseen_is_not_looked_for_after_the_list_was_read(
+    new_world: Callable[..., World],
+) -> None:
+    world = new_world()
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    world.emulator.faults([limited(1), LIST_FAILS])
+    world.submit(pipeline)
+    assert world.query("select watch_until is null from intent") == [(False,)]
+    world.query("update request_file set not_before = 0")
+    world.submit(pipeline)
+    assert world.query("select outcome, watch_until is null from intent order by id") == [
+        ("not_sent", True),
+        ("accepted", True),
+    ]

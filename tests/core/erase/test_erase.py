@@ -504,7 +504,7 @@ def test_submissions_without_the_column_of_the_key_are_named(world: World, key: 
     report = erased(world, pipeline)
     (problem,) = report.problems
     assert f"with the row key {key or 'row_number'} and without the column id" in problem
-    assert ("give that as another --key" in problem) == remedy
+    assert ("erase that key as well" in problem) == remedy
     if remedy:
         assert SECRET in every_text(world.path())
         world.run(pipeline)

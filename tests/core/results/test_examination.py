@@ -9,11 +9,9 @@ from batch_assets.core.results.examine import examine
 
 from ..support import World, params
 
-NAN = float("nan")
 
-
-def test_a_nan_row_key_is_not_misplaced(world: World) -> None:
-    pq.write_table(pa.table({"id": [1.5, NAN, 2.5]}), world.folder / "rows.parquet")
+def test_row_keys_that_are_misplaced_or_missing_are_named(world: World) -> None:
+    pq.write_table(pa.table({"id": [1.5, 0.25, 2.5]}), world.folder / "rows.parquet")
     pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"}, params=params("number {{ id }}"))
     world.run(pipeline)
     examination = examine(world.root, pipeline)
@@ -22,13 +20,13 @@ def test_a_nan_row_key_is_not_misplaced(world: World) -> None:
 
     path = world.path(pipeline.name, "results", "results.parquet")
     table = pq.read_table(path)
-    spoiled = table.set_column(0, table.schema.field(0), pa.array([1.5, 2.5, NAN]))
+    spoiled = table.set_column(0, table.schema.field(0), pa.array([1.5, 2.5, 0.25]))
     pq.write_table(spoiled, path)
     examination = examine(world.root, pipeline)
     assert examination is not None
-    assert examination.misplaced == ["row 1 should be nan and is 2.5", "row 2 should be 2.5 and is nan"]
+    assert examination.misplaced == ["row 1 should be 0.25 and is 2.5", "row 2 should be 2.5 and is 0.25"]
 
     pq.write_table(table.slice(0, 1), path)
     examination = examine(world.root, pipeline)
     assert examination is not None
-    assert examination.misplaced == ["row 1 should be nan and is None", "row 2 should be 2.5 and is None"]
+    assert examination.misplaced == ["row 1 should be 0.25 and is None", "row 2 should be 2.5 and is None"]
