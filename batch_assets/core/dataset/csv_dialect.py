@@ -47,6 +47,12 @@ class Dialect:
         unquoted = b"(?<=[^" + delimiter + b"\r\n])" + quote + inner
         return re.compile(b"(?:[^" + quote + b"]*+(?:" + quoted + b"|" + unquoted + b"))*+", re.DOTALL)
 
+    @cached_property
+    def fields(self) -> re.Pattern[bytes]:
+        """The fields of a record to its end, or to a quoted field that is not closed or has text after it."""
+        delimiter, field = re.escape(self.delimiter), self._field(b"")
+        return re.compile(b"(?:" + field + delimiter + b")*+(?:" + field + b")?+", re.DOTALL)
+
     def last_break(self, content: bytes | bytearray) -> bytes:
         """Return the line break that a file without one at its end needs.
 
@@ -64,12 +70,14 @@ class Dialect:
         return re.compile(b"(?:[\r\n]*+" + self._record(fields) + b")*+[\r\n]*+", re.DOTALL)
 
     def _record(self, fields: int) -> bytes:
-        delimiter = re.escape(self.delimiter)
-        field = b"(?:" + self._plain + b")"
-        if self.quote:
-            quoted = self._quoted(b"\r\n") + b"(?=[" + delimiter + b"\r\n])"
-            field = b"(?:" + quoted + b"|(?!" + re.escape(self.quote) + b")" + self._plain + b")"
+        delimiter, field = re.escape(self.delimiter), self._field(b"\r\n")
         return field + b"(?:" + delimiter + field + b"){%d}+(?:\r\n?|\n)" % (fields - 1)
+
+    def _field(self, excluded: bytes) -> bytes:
+        if not self.quote:
+            return b"(?:" + self._plain + b")"
+        quoted = self._quoted(excluded) + b"(?=[" + re.escape(self.delimiter) + b"\r\n])"
+        return b"(?:" + quoted + b"|(?!" + re.escape(self.quote) + b")" + self._plain + b")"
 
     @property
     def _plain(self) -> bytes:

@@ -209,23 +209,45 @@ class CsvGuard(io.RawIOBase):
             if mark == dialect.delimiter:
                 fields += 1
                 if fields > COLUMNS:
-                    self._too_many(start)
+                    self._too_many(start, at)
                 continue
             if mark == b"\r" and buffer[at : at + 1] == b"\n":
                 at += 1
             return fields, at
 
-    def _too_many(self, start: int) -> NoReturn:
-        """Refuse a record with more fields than a dataset has columns, without taking all of it apart."""
-        end = self._line_end(start)
-        count = self._buffer.count(self.dialect.delimiter, start, end) + 1
+    def _too_many(self, start: int, at: int) -> NoReturn:
+        """Refuse a record with more fields than a dataset has columns, without taking all of it apart.
+
+        Args:
+            start: The position of the record.
+            at: The position of its first field beyond the limit.
+        """
+        delimiter, name = self.dialect.delimiter, self._options.name
         if not self.columns:
-            raise too_many_columns(max(count, COLUMNS + 1), f"{self._options.name}, line {self._lines.at(start)}")
+            count = self._buffer.count(delimiter, start, self._line_end(start)) + 1
+            raise too_many_columns(max(count, COLUMNS + 1), f"{name}, line {self._lines.at(start)}")
+        end = self._record_end(at) if self._options.rejects else self._line_end(at)
         if end == len(self._buffer) and not self._ended:
             raise _UnfinishedRowError
+        fields = f"{self._buffer.count(delimiter, start, end) + 1}"
+        may_be_text = self._has_marks(start, end)  # some of the delimiters
+        raise self._wrong_count(start, end, f"more than {COLUMNS:,}" if may_be_text else fields)
+
+    def _record_end(self, at: int) -> int:
+        """The position after a record, from the position of one of its fields on."""
+        end = self._line_end(at)
+        if not self._has_marks(at, end):
+            return end
+        fields = self.dialect.fields.match(self._buffer, at)
+        at = fields.end() if fields is not None else at
+        if self.dialect.quote and self._buffer[at : at + 1] == self.dialect.quote:
+            at = self._closing(at)
+        return self._line_end(at)
+
+    def _has_marks(self, start: int, end: int) -> bool:
+        """Whether there are quotes or escape characters."""
         marks = [mark for mark in (self.dialect.quote, self.dialect.escape) if mark]
-        has_marks = any(self._buffer.find(mark, start, end) >= 0 for mark in marks)  # a delimiter may be text
-        raise self._wrong_count(start, end, f"more than {COLUMNS:,}" if has_marks else f"{count}")
+        return any(self._buffer.find(mark, start, end) >= 0 for mark in marks)
 
     def _wrong_count(self, start: int, end: int, fields: str) -> _Fault:
         excerpt = self._excerpt(start, min(end, start + 200))

@@ -193,6 +193,19 @@ def test_a_row_of_10_million_fields_is_named_in_seconds(
     assert process_time() - before < 20
 
 
+@pytest.mark.parametrize("quoted", ['"x\ny,z\nw"', '"x\r\n""y"",z\r\n",a'], ids=ascii)
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_line_breaks_in_quotes_do_not_end_a_row_with_too_many_fields(
+    tmp_path: Path, quoted: str, place: str
+) -> None:
+    """The lines in its quotes became rows."""
+    commas = "," * (COLUMNS + 500)
+    record = quoted + commas if place == "first" else commas + quoted
+    (tmp_path / "a.csv").write_bytes(f"a,b\n1,2\n{record}\n5,6\n".encode())
+    rows = read(tmp_path, {"path": "a.csv", "bad_rows": "reject"})
+    assert rows["a"].to_pylist() == [1, None, 5]
+
+
 def test_too_many_columns_of_an_asset_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame([[1] * (COLUMNS + 1)], columns=[f"c{number}" for number in range(COLUMNS + 1)])
     with pytest.raises(
