@@ -7,7 +7,7 @@ or if its objects have too many different keys. Templates see the objects.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import JSON_DEPTH
-from batch_assets.core.dataset.one_kind import are_of_one_kind
+from batch_assets.core.dataset.one_kind import are_of_one_kind, without_nan
 from batch_assets.core.dataset.rows import json_text, text_array
 from batch_assets.core.dataset.shown_values import plain_decimal
 from batch_assets.core.dataset.wide_objects import are_wide
@@ -29,6 +29,7 @@ ARROW_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError, Attribu
 _NESTED = (dict, list, tuple, np.ndarray, set, frozenset)
 _MOST_REPEATED = 100_000
 _SHORT_FLOATS = (np.float16, np.float32)
+_PLAIN = {bool, int, str, type(None)}
 
 
 def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
@@ -49,13 +50,16 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
         raise DatasetError(f"{subject} has a value that is nested more than {JSON_DEPTH} levels deep")
     try:
         if are_of_one_kind(values) and not are_wide(values):
-            return _with_nanoseconds(pa.array(values, from_pandas=True), values), False
+            present = without_nan(values)  # some of which Arrow refuses beside other values
+            return _with_nanoseconds(pa.array(present, from_pandas=True), present), False
     except ARROW_ERRORS:
         pass  # several kinds, a number beyond 64 bits, or text that is not Unicode
     try:
         plain = [plain_object(value) for value in values]
     except _EqualKeysError as error:
         raise DatasetError(f"{subject} {error}") from None
+    except ARROW_ERRORS as error:
+        raise DatasetError(f"{subject} has a value that cannot be converted: {error}") from None
     kinds = {kind for value in plain for kind in _kinds_without_json(value)}
     if kinds:
         raise DatasetError(
@@ -86,20 +90,20 @@ def _with_nanoseconds(array: pa.Array, values: Sequence[Any]) -> pa.Array:
 
 
 def _are_deep(values: Sequence[Any]) -> bool:
-    level: Sequence[Any] = values
+    groups: list[Iterable[Any]] = [values]  # never one list of all items, of which there may be millions
     for _ in range(JSON_DEPTH + 1):
-        types = tuple(type_ for type_ in set(map(type, level)) if issubclass(type_, _NESTED))
+        all_types = set(map(type, chain.from_iterable(groups)))
+        types = tuple(type_ for type_ in all_types if issubclass(type_, _NESTED))
         if not types:
             return False
-        nested = [value for value in level if isinstance(value, types)]
+        nested = [value for value in chain.from_iterable(groups) if isinstance(value, types)]
         if len(nested) > _MOST_REPEATED:  # an object that is within itself would be there ever more often
             nested = list({id(value): value for value in nested}.values())
-        items = (
+        groups = [
             value.values() if isinstance(value, dict) else value
             for value in nested
             if not (isinstance(value, np.ndarray) and value.dtype != object)
-        )
-        level = list(chain.from_iterable(items))
+        ]
     return True
 
 
@@ -137,8 +141,10 @@ def plain_object(value: Any, *, shortest: bool = True) -> Any:
         return sorted((plain_object(item, shortest=shortest) for item in value), key=repr)
     if isinstance(value, _SHORT_FLOATS) and shortest:
         value = float(str(value))
-    elif isinstance(value, np.datetime64) and isinstance(value.item(), date):
-        value = value.item()  # Arrow refuses days
+    elif isinstance(value, np.datetime64 | np.timedelta64) and (
+        np.isnat(value) or isinstance(value.item(), date | timedelta)
+    ):
+        value = value.item()  # Arrow refuses days, and NaT without a unit
     elif isinstance(value, np.generic):
         value = pa.scalar(value).as_py()
     if isinstance(value, Decimal):
@@ -151,10 +157,37 @@ def plain_object(value: Any, *, shortest: bool = True) -> Any:
     return None if is_missing else value
 
 
-def has_short_floats(value: Any) -> bool:
+def plain_objects(values: Sequence[Any]) -> list[Any]:
+    """Return Python objects in the types that Arrow returns. See `plain_object`.
+
+    Args:
+        values: The objects.
+    """
+    if set(map(type, values)) <= _PLAIN:
+        return list(values)
+    return [plain_object(value) for value in values]
+
+
+def objects_before(values: Sequence[Any]) -> list[Any] | None:
+    """Return Python objects as templates saw them until rendering 2: short floats with all digits of a double.
+
+    Args:
+        values: The objects.
+
+    Returns:
+        The objects; `None` if there are no short floats among them.
+    """
+    types = set(map(type, values))
+    may_have_some = any(issubclass(type_, _NESTED + _SHORT_FLOATS) for type_ in types)
+    if not (may_have_some and any(map(_has_short_floats, values))):
+        return None
+    return [plain_object(value, shortest=False) for value in values]
+
+
+def _has_short_floats(value: Any) -> bool:
     """Whether a Python object is a float16 or float32, or has one in it."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.dtype in _SHORT_FLOATS
     if isinstance(value, _NESTED):
-        return any(map(has_short_floats, value.values() if isinstance(value, dict) else value))
+        return any(map(_has_short_floats, value.values() if isinstance(value, dict) else value))
     return isinstance(value, _SHORT_FLOATS)

@@ -6,7 +6,7 @@ fraction, 5 a day in 1970 beside a date, and a time loses its zone beside one th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
@@ -29,6 +29,9 @@ _KINDS: list[tuple[type | tuple[type, ...], str]] = [
     ((list, tuple, set, frozenset, np.ndarray), _LIST),
     (Mapping, _OBJECT),
 ]
+# Kinds of which the type does not say all.
+_DECIDED_BY_VALUES = frozenset({_DATETIME, _TIME, _LIST, _OBJECT})
+_WITH_NAN = (float, Decimal, np.floating, np.datetime64, np.timedelta64)
 
 
 @cache
@@ -48,12 +51,8 @@ def are_of_one_kind(values: Iterable[Any]) -> bool:
     Args:
         values: Python objects.
     """
-    present = list(values)
-    types = set(map(type, present))
-    kinds = {_kind(type_) for type_ in types} - {_MISSING}
-    if len(kinds) > 1 and float in types:
-        present = [value for value in present if type(value) is not float or value == value]
-        kinds = {_kind(type_) for type_ in set(map(type, present))} - {_MISSING}
+    present = without_nan(list(values))
+    kinds = _kinds(present)
     if len(kinds) > 1:
         return False
     if kinds == {_DATETIME}:
@@ -61,7 +60,10 @@ def are_of_one_kind(values: Iterable[Any]) -> bool:
     if kinds == {_TIME}:  # Arrow's times have no zone
         return all(value.tzinfo is None for value in present if _is(value, _TIME))
     if kinds == {_LIST}:
-        lists = (value for value in present if _is(value, _LIST) and not _has_one_dtype(value))
+        lists = [_item_of_dtype(value) for value in present if _is(value, _LIST)]
+        kinds_within = _kinds(chain.from_iterable(lists))
+        if len(kinds_within) < 2 and not kinds_within & _DECIDED_BY_VALUES:
+            return True  # without a list of all items, which may be many numbers
         return are_of_one_kind(chain.from_iterable(lists))
     if kinds == {_OBJECT}:
         columns: dict[Any, list[Any]] = {}
@@ -73,10 +75,27 @@ def are_of_one_kind(values: Iterable[Any]) -> bool:
     return True
 
 
+def without_nan(values: Sequence[Any]) -> Sequence[Any]:
+    """Return values with null for NaN and NaT where these are beside values of another kind.
+
+    Args:
+        values: Python objects.
+    """
+    if len(_kinds(values)) < 2:
+        return values
+    return [None if isinstance(value, _WITH_NAN) and value != value else value for value in values]
+
+
+def _kinds(values: Iterable[Any]) -> set[str]:
+    return set(map(_kind, set(map(type, values)))) - {_MISSING}
+
+
 def _is(value: Any, kind: str) -> bool:
     type_: type = type(value)
     return _kind(type_) == kind
 
 
-def _has_one_dtype(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype != object
+def _item_of_dtype(value: Any) -> Any:
+    """Return a list; for an array whose items are all of one type, one such item that is not missing."""
+    is_of_one_type = isinstance(value, np.ndarray) and value.dtype != object
+    return np.ones(1, value.dtype) if is_of_one_type else value

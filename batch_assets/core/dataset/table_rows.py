@@ -14,7 +14,7 @@ from batch_assets.core.dataset.column_kinds import TABLE, Kinds
 from batch_assets.core.dataset.column_types import goes_by_value, plain_type
 from batch_assets.core.dataset.misfits import row_locations, typed_rows
 from batch_assets.core.dataset.mixed_columns import MixedColumn
-from batch_assets.core.dataset.object_columns import has_short_floats, plain_object
+from batch_assets.core.dataset.object_columns import objects_before, plain_objects
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
@@ -99,37 +99,25 @@ class TableRows:
         for batch in (part for whole in present.to_batches(ROWS_AT_ONCE) for part in cut(whole)):
             rows = typed_rows(batch, target, self._config, row_locations(self._origin, start))
             part = slice(start, start + len(batch))
-            rows.own = own_columns(batch, self.schema, target) | self._own_columns(target, part)
-            rows.before = self._before(target, part)
+            rows.own = own_columns(batch, self.schema, target)
+            self._add_own_values(rows, target, part)
             read_by(rows, self._readers)
             if self._dicts is not None:
                 rows.present = self._dicts[part]
             yield rows
             start = part.stop
 
-    def _own_columns(self, target: pa.Schema, part: slice) -> dict[str, list[Any] | OwnColumn]:
-        own: dict[str, list[Any] | OwnColumn] = {}
+    def _add_own_values(self, rows: Rows, target: pa.Schema, part: slice) -> None:
         given = frozenset(self._given.column_names)
         for field in target:
             if field.name in given:
                 column = self._given.column(field.name).slice(part.start, part.stop - part.start)
-                own[field.name] = OwnColumn.of(column.combine_chunks(), self._given.schema.field(field.name))
+                rows.own[field.name] = OwnColumn.of(column.combine_chunks(), self._given.schema.field(field.name))
             elif field.name in self._objects and self._may_differ(field.name):
-                own[field.name] = [plain_object(value) for value in self._objects[field.name](part)]
-        return own
-
-    def _before(self, target: pa.Schema, part: slice) -> dict[str, list[Any]]:
-        """The objects with short floats, as templates saw them until rendering 2: with all digits of a double."""
-        of_objects = {
-            field.name: self._objects[field.name](part)
-            for field in target
-            if field.name in self._objects and self._may_differ(field.name)
-        }
-        return {
-            name: [plain_object(value, shortest=False) for value in values]
-            for name, values in of_objects.items()
-            if any(map(has_short_floats, values))
-        }
+                values = self._objects[field.name](part)
+                rows.own[field.name] = plain_objects(values)
+                if (before := objects_before(values)) is not None:
+                    rows.before[field.name] = before
 
     def _may_differ(self, name: str) -> bool:
         """Whether the objects of a column may be something else than its values in the table."""

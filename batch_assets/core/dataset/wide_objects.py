@@ -24,7 +24,7 @@ def are_wide(values: Sequence[Any]) -> bool:
     Returns:
         The answer; false also for values of several kinds, for which Arrow makes no column at all.
     """
-    if not any(isinstance(value, dict | list | tuple | np.ndarray) for value in values):
+    if not any(issubclass(type_, (dict, list, tuple, np.ndarray)) for type_ in set(map(type, values))):
         return False
     try:
         return has_many_leaves(pa.infer_type(values, from_pandas=True))

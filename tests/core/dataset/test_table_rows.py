@@ -237,6 +237,52 @@ def test_missing_values_of_every_kind_are_null_beside_values_of_one_kind(tmp_pat
             assert slice_.values("v") == [value, None, None, None, None]
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [
+        np.float64("nan"),
+        np.float32("nan"),
+        np.float16("nan"),
+        decimal.Decimal("nan"),
+        np.datetime64("NaT"),
+        np.datetime64("NaT", "us"),
+        np.timedelta64("NaT"),
+    ],
+    ids=repr,
+)
+def test_missing_values_of_numpy_are_null_beside_values_of_one_kind(tmp_path: Path, missing: Any) -> None:
+    for value in (DAY, AT, dt.timedelta(days=1), "text", [DAY], {"k": 1.5}, True):
+        rows = [{"v": value}, {"v": missing}]
+        with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), rows) as dataset:
+            (slice_,) = dataset.rows(["v"])
+            assert slice_.table["v"].to_pylist() == [value, None]
+            assert slice_.values("v") == [value, None]
+
+
+@pytest.mark.parametrize("numbers", [[1.5], [], [float("nan")]], ids=str)
+def test_numbers_in_an_array_and_booleans_in_a_list_are_several_kinds(
+    tmp_path: Path, numbers: list[float]
+) -> None:
+    rows = [{"v": np.array(numbers)}, {"v": [True]}]
+    with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), rows) as dataset:
+        (slice_,) = dataset.rows(["v"])
+    assert slice_.table["v"].to_pylist()[1] == "[true]"
+    assert slice_.values("v")[1] == [True]
+
+
+def test_days_of_numpy_are_durations(tmp_path: Path) -> None:
+    rows = [{"v": np.timedelta64(1, "D")}, {"v": np.timedelta64(2, "W")}]
+    with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), rows) as dataset:
+        (slice_,) = dataset.rows(["v"])
+    assert slice_.values("v") == [dt.timedelta(days=1), dt.timedelta(days=14)]
+
+
+def test_a_duration_without_length_is_refused_by_column(tmp_path: Path) -> None:
+    rows = [{"v": np.timedelta64(1, "M")}]
+    with pytest.raises(DatasetError, match="column 'v' has a value that cannot be converted"):
+        Dataset(make_pipeline(tmp_path, {"asset": "rows"}), rows)
+
+
 def test_times_of_numpy_and_python_are_read_together(tmp_path: Path) -> None:
     values = [np.datetime64("2024-01-02"), AT, np.timedelta64(5, "s")]
     with Dataset(make_pipeline(tmp_path, {"asset": "rows"}), {"v": values}) as dataset:
