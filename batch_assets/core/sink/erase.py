@@ -12,7 +12,7 @@ from batch_assets.core.io.database import MYSQL
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.sink import mysql
-from batch_assets.core.sink.table import existing_columns, folded
+from batch_assets.core.sink.table import Column, existing_columns, folded
 from batch_assets.core.sink.target import Target
 from batch_assets.core.sink.types import LossError, as_kind, statement_type
 from batch_assets.core.sink.write import leased
@@ -58,10 +58,13 @@ def erase_from_sink(
         if shared_with is not None:
             named = _as_text_in(connection, shared_with, keys)
             connection.execute(sa.update(table).where(named).values({shared_with.name: None}))
-        for old, new in custom_ids.items():
-            if custom_id is not None:
-                shared = _as_text_in(connection, custom_id, [old])
-                connection.execute(sa.update(table).where(shared).values({custom_id.name: new}))
+        if custom_id is not None and custom_ids:
+            is_text = _existing(connection, target, "custom_id", pa.string()).kind == "text"
+            for old, new in custom_ids.items():
+                is_old = (
+                    _is_text(connection, custom_id, old) if is_text else _as_text_in(connection, custom_id, [old])
+                )
+                connection.execute(sa.update(table).where(is_old).values({custom_id.name: new}))
         if row_key is None:
             return 0
         is_named = [values for type_ in types for values in _named(connection, target, key, keys, type_)]
@@ -78,8 +81,7 @@ def _named(
 ) -> Iterator[sa.ColumnElement[bool]]:
     """Yield a condition that the row key is one of some values; none if the table holds no values of the type."""
     dialect = connection.dialect.name
-    table = sa.Table(target.short, sa.MetaData(), schema=target.schema)
-    column = existing_columns(connection, table, pa.schema([(key, type_)]))[folded(key, dialect)]
+    column = _existing(connection, target, key, type_)
     try:
         found = [value for text in keys if (value := meant_by(text, type_)) is not None]
         values = pa.chunked_array(found, found[0].type) if found else None
@@ -91,6 +93,19 @@ def _named(
                 yield sa.column(column.name, statement_type(column.kind)).in_(held)
     except (LossError, KeyError, pa.ArrowException):
         return
+
+
+def _existing(connection: sa.Connection, target: Target, name: str, type_: pa.DataType) -> Column:
+    """Return a column of the table as a place for values of a type."""
+    table = sa.Table(target.short, sa.MetaData(), schema=target.schema)
+    return existing_columns(connection, table, pa.schema([(name, type_)]))[folded(name, connection.dialect.name)]
+
+
+def _is_text(connection: sa.Connection, column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
+    """Make a condition, for which an index can be used, that a column of texts is exactly a text."""
+    if connection.dialect.name in MYSQL:
+        return sa.and_(column == text, _as_text_in(connection, column, [text]))
+    return column == text
 
 
 def _as_text_in(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,6 +82,38 @@ def test_a_key_in_other_letters_stays(
     with engine.connect() as connection:
         assert sorted(connection.execute(sa.text("select id from asked")).scalars()) == sorted(others)
     engine.dispose()
+
+
+@pytest.mark.parametrize("sink_url", ["sqlite"], indirect=True)
+def test_custom_ids_are_found_by_an_index(world: World, sink_url: str) -> None:
+    """The whole table was read for each request that an erased row shared."""
+    rows = {GONE: SECRET, "other": SECRET}  # of one request
+    pipeline = world.pipeline(rows, sink={"url_env": "WAREHOUSE_URL"})
+    world.run(pipeline)
+    copy_to_sink(world, pipeline)
+    engine = sa.create_engine(sink_url)
+    with engine.begin() as connection:
+        before = connection.execute(sa.text("select custom_id from asked")).scalars().all()
+        connection.execute(sa.text("create index by_custom_id on asked (custom_id)"))
+    updates: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if statement.startswith("UPDATE asked SET custom_id"):
+            updates.append((statement, parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        assert erased(world, pipeline).is_complete
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert updates
+    with engine.connect() as connection:
+        for statement, parameters in updates:
+            plan = connection.exec_driver_sql(f"explain query plan {statement}", parameters).all()
+            assert "by_custom_id" in str(plan)
+        after = connection.execute(sa.text("select custom_id from asked")).scalars().all()
+    engine.dispose()
+    assert len(after) == 1 and not {*after} & {*before}
 
 
 def test_the_file_of_sqlite_keeps_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
