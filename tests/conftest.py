@@ -72,15 +72,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def _required_programs() -> tuple[str, ...]:
     required = os.environ.get("BATCH_ASSETS_REQUIRE_ALL", "").split()
-    return tuple(
-        mark
-        for mark in MISSING_PROGRAMS
-        if "1" in required or mark.removeprefix("NO ").removesuffix(": ").lower() in required
-    )
+    marks = {mark.removeprefix("NO ").removesuffix(": ").lower(): mark for mark in MISSING_PROGRAMS}
+    if unknown := {*required} - {"1"} - marks.keys():
+        words = ", ".join(sorted(unknown))
+        raise pytest.UsageError(
+            f"BATCH_ASSETS_REQUIRE_ALL has {words}: set it to 1 or to some of {' '.join(marks)}"
+        )
+    return tuple(mark for program, mark in marks.items() if "1" in required or program in required)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    _required_programs()  # refuses words that would require nothing
     # Processes under test must react to Ctrl-C. A process that a shell starts in the background ignores it, and so
     # would everything that it starts.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
