@@ -42,6 +42,10 @@ def bound(response: httpx2.Response, *, is_download: bool) -> None:
     response.stream = _Body(stream, [name for name in codings if name not in ("", "identity")], most, is_error)
 
 
+class _TooSlowError(httpx2.DecodingError):
+    """The body takes longer than an answer can take."""
+
+
 class _Body(httpx2.SyncByteStream):
     """The decoded body of a response."""
 
@@ -51,16 +55,20 @@ class _Body(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         if len(self._codings) > _MOST_CODINGS:
             raise httpx2.DecodingError(f"the answer is encoded {len(self._codings)} times")
-        content: Iterable[bytes] = self._source
+        try:
+            yield from self._bounded()
+        except _TooSlowError:
+            if not self._is_error:
+                raise
+
+    def _bounded(self) -> Iterator[bytes]:
+        end = None if self._most is None else time.monotonic() + ANSWER_SECONDS
+        content = _until(end, self._source)
         for coding in reversed(self._codings):
-            content = _decoded(content, coding)
-        size, end = 0, time.monotonic() + ANSWER_SECONDS
+            content = _until(end, _decoded(content, coding))
+        size = 0
         for piece in content:
             size += len(piece)
-            if self._most is not None and time.monotonic() > end:
-                if self._is_error:
-                    return
-                raise httpx2.DecodingError(f"the answer takes longer than {ANSWER_SECONDS:.0f} seconds")
             if self._most is None or size <= self._most:
                 yield piece
             elif self._is_error:
@@ -71,6 +79,17 @@ class _Body(httpx2.SyncByteStream):
 
     def close(self) -> None:
         self._source.close()
+
+
+def _until(end: float | None, content: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a body until a time of the monotonic clock; all of them if it is `None`.
+
+    This is done before each decoder as well as after it, because one may read for hours and return nothing.
+    """
+    for piece in content:
+        if end is not None and time.monotonic() > end:
+            raise _TooSlowError(f"the answer takes longer than {ANSWER_SECONDS:.0f} seconds")
+        yield piece
 
 
 def _decoded(content: Iterable[bytes], coding: str) -> Iterator[bytes]:

@@ -87,9 +87,14 @@ def test_a_plain_error_without_end_is_cut(gateway: Gateway, behind: World) -> No
     assert peak() - before < 150_000
 
 
+# A member of gzip whose file name never ends: a decoder reads it and returns nothing.
+ENDLESS_NAME = b"\x1f\x8b\x08\x08" + bytes(6)
+
+
+@pytest.mark.parametrize(("encoding", "begin"), [("identity", b""), ("gzip", ENDLESS_NAME)], ids=["plain", "gzip"])
 @pytest.mark.parametrize("status", [200, 400])
 def test_an_answer_that_comes_byte_by_byte_ends(
-    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, status: int
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, status: int, encoding: str, begin: bytes
 ) -> None:
     """Each byte began the timeout again."""
     monkeypatch.setattr(bodies, "ANSWER_SECONDS", 0.5)
@@ -98,8 +103,10 @@ def test_an_answer_that_comes_byte_by_byte_ends(
     class Dripping(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
+            self.send_header("content-encoding", encoding)
             self.end_headers()
             with contextlib.suppress(OSError):
+                self.wfile.write(begin)
                 while not is_over.wait(0.02):
                     self.wfile.write(b" ")
 
