@@ -23,7 +23,8 @@ _CHUNK = 1 << 20
 # Shorter texts, short numbers and these words occur in any file.
 _SHORTEST, _SHORTEST_NUMBER = 4, 7
 _COMMON = ("null", "none", "true", "false")
-_TEXTS_OF_PATTERN = 500
+# RE2 refuses larger patterns.
+_TEXTS_OF_PATTERN, _BYTES_OF_PATTERN = 500, 256 << 10
 
 
 def is_distinctive(key: str) -> bool:
@@ -75,10 +76,22 @@ class Needles:
         return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for pattern in self.patterns)
 
 
-def _patterns(texts: Sequence[str]) -> Iterator[bytes]:
-    for start in range(0, len(texts), _TEXTS_OF_PATTERN):
-        words = b"|".join(re.escape(_encoded(text)) for text in texts[start : start + _TEXTS_OF_PATTERN])
-        yield rb"(?:\A|[^A-Za-z0-9])(?:%b)(?:[^A-Za-z0-9]|\z)" % words
+def _patterns(texts: Iterable[str]) -> Iterator[bytes]:
+    words: list[bytes] = []
+    size = 0
+    for text in texts:
+        word = re.escape(_encoded(text))
+        if words and (len(words) == _TEXTS_OF_PATTERN or size + len(word) > _BYTES_OF_PATTERN):
+            yield _pattern(words)
+            words, size = [], 0
+        words.append(word)
+        size += len(word)
+    if words:
+        yield _pattern(words)
+
+
+def _pattern(words: Sequence[bytes]) -> bytes:
+    return rb"(?:\A|[^A-Za-z0-9])(?:%b)(?:[^A-Za-z0-9]|\z)" % b"|".join(words)
 
 
 def _encoded(text: str) -> bytes:

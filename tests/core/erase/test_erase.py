@@ -453,6 +453,17 @@ def test_the_time_of_the_search_hardly_grows_with_the_keys() -> None:
     assert seconds(2_500) < 30 * few
 
 
+@pytest.mark.parametrize("length", [10, 2_000, 100_000])
+def test_long_keys_are_searched_for(length: int) -> None:
+    """Each pattern had 500 keys, and RE2 refuses a pattern of a megabyte."""
+    keys = [f"{number:06}{'.' * length}" for number in range(501)]
+    needles = Needles.of(keys if length < 100_000 else keys[:20], [])
+    assert needles is not None
+    assert not needles.are_in(pa.array([f"999999{'.' * length}", "another text"]))
+    for key in (keys[0], keys[10], needles.texts[-1]):
+        assert needles.are_in(pa.array(["another text", f"the key {key}, in a text"]))
+
+
 @pytest.mark.parametrize(
     ("written", "key", "first", "then"),
     [
