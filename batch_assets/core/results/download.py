@@ -18,8 +18,6 @@ from batch_assets.core.root import Root
 
 # A whole line is kept in memory. An answer of a million tokens is a tenth of this limit.
 _LINE_BYTES = 64 << 20
-# Refusals that say something about the key or the account, and nothing about the batch.
-_OF_THE_KEY = (401, 402)
 # A download may have each line twice and some of someone else. With more lines it is no answer to our requests.
 _SPARE_LINES = 1000
 
@@ -75,7 +73,7 @@ def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) ->
     try:
         return _stream(leased, raw, on_bytes)
     except (NotFoundError, RefusedError) as error:
-        if isinstance(error, RefusedError) and (error.waits or error.status in _OF_THE_KEY):
+        if isinstance(error, RefusedError) and _says_nothing_of_the_batch(error):
             raise ResultsError(f"results of {batch_id}: {error}. A later run downloads them again") from None
         if (reason := _why_gone(leased, error)) is not None:
             return Download(gone=reason)
@@ -85,6 +83,12 @@ def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) ->
         ) from None
     except ApiError as error:
         raise ResultsError(f"results of {batch_id}: {error}; the next run downloads them again") from None
+
+
+def _says_nothing_of_the_batch(refused: RefusedError) -> bool:
+    """Whether a refusal is about the key, the account or the base URL, so that the results may well exist."""
+    # The API may answer 403 for the results of a batch of another workspace, and of a deleted one.
+    return refused.waits or (refused.stop and refused.status != 403)
 
 
 def _stream(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) -> Download:

@@ -357,12 +357,23 @@ def test_a_refused_download_is_reported_and_repeated_later(world: World, status:
 
 
 @pytest.mark.parametrize(
-    ("status", "may_be_gone"), [(429, False), (401, False), (402, False), (403, True), (404, True)]
+    ("status", "message", "may_be_gone"),
+    [
+        (429, "too many requests", False),
+        (429, "You have reached your specified API usage limits.", False),
+        (400, "Your credit balance is too low", False),
+        (400, "a bad request", True),
+        (401, "no key", False),
+        (402, "billing", False),
+        (403, "forbidden", True),
+        (404, "not found", True),
+    ],
 )
 def test_a_refusal_that_is_not_about_the_batch_does_not_advise_to_cancel_it(
-    world: World, status: int, may_be_gone: bool
+    world: World, status: int, message: str, may_be_gone: bool
 ) -> None:
-    spoil(world, times=3, status=status)
+    error = {"type": "invalid_request_error", "message": message}
+    spoil(world, times=3, status=status, body={"type": "error", "error": error})
     pipeline = world.pipeline(texts(3))
     (batch_id,) = world.send(pipeline).submitted
     done = world.collect(pipeline)
