@@ -23,6 +23,15 @@ _PARTS = ("erasures", "keys.json")
 _REJECT = (ErrorType.ERASED.value, "the row was erased, and is not sent again")
 
 
+# The kinds of columns that keys are erased from. In a column of texts, another form is another key: 007 is not 7.
+# So a key of texts or whole numbers is found by its value only where the dataset's column is not of texts.
+_EXACT, _ANY_FORM = "text", "value"
+
+
+def _kind(type_: pa.DataType) -> str:
+    return _EXACT if is_text(type_) or pa.types.is_integer(type_) else _ANY_FORM
+
+
 class ErasedRecord(BaseModel):
     """The rows that were erased from a pipeline.
 
@@ -70,15 +79,15 @@ class ErasedRecord(BaseModel):
         text = key.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, digest_size=32, key=self.salt.encode()).hexdigest()
 
-    def hash_of_value(self, key: str, *, was_text: bool) -> str | None:
-        """Return the salted hash of the number, time or truth value that a key is; `None` if it is none.
+    def hashes_of_value(self, key: str, kinds: Iterable[str]) -> list[str]:
+        """Return the salted hashes of the number, time or truth value that a key is; none if it is none.
 
         Args:
             key: The row key, in any form.
-            was_text: The key was erased from a column of texts, where another form is another key.
+            kinds: The kinds of columns that it may have been erased from. There is a hash for each.
         """
         value = value_text(key)
-        return self.hash_of(f"{'text' if was_text else 'value'}\0{value}") if value is not None else None
+        return [self.hash_of(f"{kind}\0{value}") for kind in kinds] if value is not None else []
 
     def with_keys(self, keys: Sequence[str], column: str, types: Collection[pa.DataType] = ()) -> ErasedRecord:
         """Return the record with further keys, whose rows wait to be erased.
@@ -89,13 +98,12 @@ class ErasedRecord(BaseModel):
             types: The types that it had in the submissions; none if there was no submission.
         """
         hashes = dict.fromkeys([*self.keys, *map(self.hash_of, keys)])
-        # A whole number has one form only.
-        kinds = {is_text(type_) for type_ in types if not pa.types.is_integer(type_)} if types else {True}
-        values = [self.hash_of_value(key, was_text=kind) for kind in kinds for key in keys]
+        kinds = sorted({_kind(type_) for type_ in types}) or [_EXACT]
+        values = [value for key in keys for value in self.hashes_of_value(key, kinds)]
         columns = dict.fromkeys([*self.columns, column])
         waiting = dict.fromkeys([*self.waiting, *map(self.hash_of, keys)])
         changed = {"keys": hashes, "columns": columns, "waiting": waiting}
-        changed["values"] = dict.fromkeys([*self.values, *(value for value in values if value is not None)])
+        changed["values"] = dict.fromkeys([*self.values, *values])
         return self.model_copy(update={name: list(entries) for name, entries in changed.items()})
 
     def without_waiting(self, keys: Iterable[str]) -> ErasedRecord:
@@ -148,18 +156,14 @@ class ErasedRows:
     def _positions(self, keys: pa.Array) -> set[int]:
         record = self._record
         assert record is not None
-        hash_of, hashes = record.hash_of, self._hashes
-        erased_from = (False,) if is_text(keys.type) else (False, True)
+        hash_of, hashes, values = record.hash_of, self._hashes, self._values
+        kinds = (_ANY_FORM,) if is_text(keys.type) else (_ANY_FORM, _EXACT)
         return {
             position
             for texts in key_texts(keys)
             for position, text in enumerate(texts)
             if text is not None
             and (
-                hash_of(text) in hashes
-                or (
-                    self._values
-                    and any(record.hash_of_value(text, was_text=k) in self._values for k in erased_from)
-                )
+                hash_of(text) in hashes or (values and not values.isdisjoint(record.hashes_of_value(text, kinds)))
             )
         }

@@ -475,6 +475,9 @@ def test_long_keys_are_searched_for(length: int) -> None:
         ("4711.50", "4711.50", "string", "float64"),
         ("0004711", "0004711", "string", "int64"),
         ("4711.5", "4711.50", "decimal128(10, 2)", "string"),
+        ("4711", "4711", "int64", "string"),
+        ("4711", "4711", "int64", "decimal128(10, 2)"),
+        ("4711", "4711", "int32", "float64"),
     ],
 )
 def test_a_row_stays_erased_when_its_key_gets_another_type(
@@ -490,6 +493,20 @@ def test_a_row_stays_erased_when_its_key_gets_another_type(
     assert list(table["error_type"]) == ["erased"]
     assert len(world.accepted()) == 1
     assert SECRET not in every_text(world.path())
+
+
+@pytest.mark.parametrize("type_", [None, "int64"])
+def test_a_text_that_is_no_erased_number_is_another_row(world: World, type_: str | None) -> None:
+    """The same key in the type that the column gets, and in other forms."""
+    path = world.folder / "rows.csv"
+    path.write_text("id,text\n4711,a\n12,b\n")
+    source = {"path": "rows.csv", "key": "id"}
+    pipeline = world.pipeline(dataset=source | ({"types": {"id": type_}} if type_ else {}))
+    world.run(pipeline)
+    erased(world, pipeline, "4711")
+    path.write_text("id,text\n4711,a\n04711,c\n4711.0,d\n")
+    table = world.run(world.pipeline(dataset=source | {"types": {"id": "string"}}))
+    assert list(table["id"][table["error_type"] == "erased"]) == ["4711"]
 
 
 def test_another_form_of_an_erased_text_is_another_row(world: World) -> None:
