@@ -79,7 +79,7 @@ def cancel_lines(report: CancelReport) -> Iterator[str]:
     yield from report.done()
     yield from report.left()
     changes = report.canceled or report.unsent or report.in_doubt or report.given_up or report.submissions
-    if report.answers_given_up and not changes:
+    if (report.answers_given_up or report.disproved) and not changes:
         return
     if not (changes or report.problems):
         yield "Nothing had to be canceled."

@@ -59,8 +59,9 @@ def cancel_by_ids(root: Root, batch_ids: Sequence[str]) -> CancelReport:
     """Cancel batches, or give them up. Repeating it changes nothing.
 
     The requests of a batch that was deleted at the API before it was collected are `canceled` in the table, once
-    the key is proved to belong to its workspace, and only the next submission sends them again. If a batch's
-    answers were stored and are lost, the next submission sends its requests again too.
+    the key is proved to belong to its workspace, and only the next submission sends them again. If the batch was
+    adopted on its count alone, later runs look for its request file again instead. If a batch's answers were
+    stored and are lost, the next submission sends its requests again too.
 
     Args:
         root: The root.
@@ -144,11 +145,7 @@ def _is_given_up(root: Root, batch: Batch, report: CancelReport) -> bool:
     try:
         if workspace.is_there(root, batch.id):
             return False
-        problem = give_up.give_up(root, batch)
+        give_up.give_up(root, batch, report)
     except (ApiError, ResultsError, MoveRefusedError) as error:  # the move is refused if it was just found again
-        problem = f"{batch.id}: {error}"
-    if problem is None:
-        report.given_up.append(batch.id)
-    else:
-        report.problems.append(problem)
+        report.problems.append(f"{batch.id}: {error}")
     return True

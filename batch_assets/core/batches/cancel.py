@@ -33,6 +33,8 @@ class CancelReport:
         problems: The problems, as text. A later run tries again.
         remedies: What the user can do about the problems.
         given_up: Ids of the batches that were deleted at the API. Their requests are canceled.
+        disproved: Ids of the batches that are gone and were adopted on their count alone. Later runs look for
+            their request files at the API again.
         answers_given_up: Ids of the batches whose answers were stored and are lost.
         submissions: Ids of the submissions that were not complete. Nothing more of them is sent.
     """
@@ -45,6 +47,7 @@ class CancelReport:
     problems: list[str] = field(default_factory=list)
     remedies: list[Remedy] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
+    disproved: list[str] = field(default_factory=list)
     answers_given_up: list[str] = field(default_factory=list)
     submissions: list[str] = field(default_factory=list)
 
@@ -58,6 +61,11 @@ class CancelReport:
             yield (
                 f"{batch_id}: it was deleted at the API; its requests are given up, and the next run sends them "
                 "again"
+            )
+        for batch_id in self.disproved:
+            yield (
+                f"{batch_id}: it was adopted on its count alone, and is given up; later runs look for its request "
+                "file again"
             )
         for batch_id in self.answers_given_up:
             yield f"{batch_id}: its answers are given up, and the next run sends its requests again"

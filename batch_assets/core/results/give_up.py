@@ -7,6 +7,7 @@ key must be proved to belong to the right workspace, since the requests may be s
 from __future__ import annotations
 
 from batch_assets.core.batches import workspace
+from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import batches, files, lost_answers
@@ -65,15 +66,16 @@ def _without_files(root: Root, batch: Batch) -> bool:
         return lost_answers.give_up(tx, batch.id, _LOST)
 
 
-def give_up(root: Root, batch: Batch) -> str | None:
+def give_up(root: Root, batch: Batch, report: CancelReport) -> None:
     """Make every request of a lost batch `canceled`, so that the next submission sends them again.
+
+    If the batch was adopted on its count alone, this is undone instead: later runs look for its request file at
+    the API again, and send it only if it is not there.
 
     Args:
         root: The root.
         batch: A batch that the API answers 404 for.
-
-    Returns:
-        Why this is impossible; `None` if it was done.
+        report: What was done is added to it, or why it is impossible.
 
     Raises:
         ApiError: When the workspace of the key cannot be determined now.
@@ -82,22 +84,33 @@ def give_up(root: Root, batch: Batch) -> str | None:
     with root.ledger.read() as tx:
         since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)
     if since < UNREACHABLE_AFTER_SECONDS:
-        return f"{batch.id}: the API has answered 404 for only {duration(since)}; cancel again later"
-    if batch.provisional:  # it may be someone else's, and be back with another key: then it is found again
+        wait = f"the API has answered 404 for only {duration(since)}; cancel again later"
+        report.problems.append(f"{batch.id}: {wait}")
+    elif batch.provisional:  # it may be someone else's, and be back with another key: then it is found again
+        if _disprove(root, batch):
+            report.disproved.append(batch.id)
+        else:
+            report.problems.append(f"{batch.id}: another run just changed it; cancel again")
+    elif not workspace.is_proved(root, batch.id):
+        report.problems.append(f"{batch.id}: {_not_proved(batch)}")
+    elif _without_files(root, batch):
+        report.given_up.append(batch.id)
+    elif not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
+        report.problems.append(f"{batch.id}: another run is busy with it; cancel again later")
+    else:
         with root.ledger.write() as tx:
-            current = batches.by_id(tx, batch.id)
-            if current is not None and current.provisional and current.state.uncollected:
-                batches.disprove(tx, batch.id, "adopted on its count, 404, and given up by a user")
-        return f"{batch.id} was adopted on its count alone: its request file is in doubt again, and looked for"
-    if not workspace.is_proved(root, batch.id):
-        return f"{batch.id}: {_not_proved(batch)}"
-    if _without_files(root, batch):
-        return None
-    if not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
-        return f"{batch.id}: another run is busy with it; cancel again later"
+            batches.move_stored(tx, BatchMove.GIVE_UP, batch.id, _REASON)
+        report.given_up.append(batch.id)
+
+
+def _disprove(root: Root, batch: Batch) -> bool:
+    """Undo the adoption of a batch on its count alone. Return whether it still was so."""
     with root.ledger.write() as tx:
-        batches.move_stored(tx, BatchMove.GIVE_UP, batch.id, _REASON)
-    return None
+        current = batches.by_id(tx, batch.id)
+        if current is None or not current.provisional or not current.state.uncollected:
+            return False
+        batches.disprove(tx, batch.id, "adopted on its count, 404, and given up by a user")
+        return True
 
 
 def _not_proved(batch: Batch) -> str:

@@ -13,10 +13,11 @@ from batch_assets.cli.what_next import waits_for
 from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import PollReport, poll
 from batch_assets.core.cancel import UnknownTargetError, cancel
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.remedies import CancelBatch, ConfirmWorkspace
+from batch_assets.core.results.give_up import give_up
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.situation import what_next as what_next_in_dagster
@@ -263,7 +264,17 @@ def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
     assert batch_states(world) == ["unreachable"]
-    assert "on its count alone" in cancel(world.root, batch_id).problems[0]
+    with world.root.ledger.read() as tx:
+        batch = batches.by_id(tx, batch_id)
+    assert batch is not None
+    env = environment(world.emulator.url, world.root.settings.root)
+    canceled = CliRunner().invoke(cancel_in_terminal, [batch_id], env=env)
+    assert (canceled.exit_code, canceled.stderr) == (0, "")
+    assert f"{batch_id}: it was adopted on its count alone, and is given up" in canceled.output
+    assert "Nothing had to be canceled" not in canceled.output
+    late = CancelReport()
+    give_up(world.root, batch, late)  # of a process that read the batch before
+    assert late == CancelReport(problems=[f"{batch_id}: another run just changed it; cancel again"])
     world.query("update intent set last_byte_at = last_byte_at - 2000")
     report = world.submit(pipeline, unattended=True)  # nothing proves the workspace of the key
     assert (report.submitted, report.remedies) == ([], [ConfirmWorkspace(pipeline.name)])
