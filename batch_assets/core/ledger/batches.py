@@ -123,7 +123,7 @@ def accept(
         replied: The reply to its own create named the batch, directly or through a receipt.
     """
     if not provisional:
-        _give_way(tx, file_id, reported.id)
+        give_way(tx, file_id, reported.id)
     file = files.by_id(tx, file_id)
     move(tx, FileMove.ACCEPT, file_id, reason, batch_id=reported.id, error=None)
     if intent_id is not None:
@@ -141,7 +141,7 @@ def accept(
     )
 
 
-def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
+def give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
     """Undo earlier matches of a batch and a file that are now proved to belong together."""
     current = by_id(tx, batch_id)
     if current is not None and current.provisional:

@@ -14,7 +14,7 @@ from batch_assets.core.ledger.connection import Transaction, bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile
-from batch_assets.core.ledger.states import BatchMove, EntityKind, FileMove, FileState, SubmissionMove
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind, FileMove, FileState, SubmissionMove
 from batch_assets.core.ledger.tables import batch as batch_table
 from batch_assets.core.ledger.tables import intent, request_file
 
@@ -90,9 +90,10 @@ def contradiction(tx: Transaction, file_id: str, batch_id: str) -> str | None:
         batch_id: The batch that the receipt names.
     """
     known = batches.by_id(tx, batch_id)
-    if known is None or known.provisional or known.file_id in (None, file_id):
+    if known is None or known.provisional or known.state is BatchState.FOREIGN or known.file_id == file_id:
         return None
-    return f"the receipt of {file_id} names {batch_id}, which is the batch of {known.file_id}"
+    owner = known.file_id or "a file that is missing"
+    return f"the receipt of {file_id} names {batch_id}, which is the batch of {owner}"
 
 
 def sent_with(tx: Transaction, key_hash: str | None) -> None:

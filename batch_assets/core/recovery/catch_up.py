@@ -30,7 +30,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
-from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
+from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline, reject_receipt
 from batch_assets.core.recovery.missing_files import check_renaming
 from batch_assets.core.recovery.rebuild import Known, write_pipeline
 from batch_assets.core.recovery.root_file import readable
@@ -151,9 +151,7 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         undecided = {file.id for file in in_flight if file.state.unsent or file.state.in_doubt}
         added = _without_leftovers(lost, known, undecided)
         is_certain = any(file.part.was_sent or file.responses is not None for file in added)
-        for found in lost.files:
-            if found.part.receipt is not None and found.id not in known.files:
-                batches.forget_foreign(tx, found.part.receipt.batch_id, f"it is proved to be {found.id}")
+        _check_batches(tx, lost, added)
         write_pipeline(tx, lost, known)
         by_id = {file.id: file for file in lost.files}
         in_flight = [file for file in in_flight if file.id in undecided and file.id in by_id]
@@ -177,6 +175,37 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
     )
     for problem in lost.problems:
         _log.warning(problem)
+
+
+def _check_batches(tx: Transaction, lost: LostPipeline, added: Collection[LostFile]) -> None:
+    """Keep only those batches of unknown files that no other file has, so that they can be added.
+
+    A receipt or answers prove more than a match by the count alone. But the receipt may have been copied from
+    another file, or the file from one whose answers are stored.
+
+    Args:
+        tx: The transaction.
+        lost: What the files show.
+        added: The files that are about to be added.
+    """
+    owners: dict[str, str] = {}
+    for file in added:
+        receipt = file.part.receipt
+        named = receipt if receipt is not None else file.responses
+        if named is None:
+            continue
+        batch_id = named.batch_id
+        batches.give_way(tx, file.id, batch_id)
+        problem = restore.contradiction(tx, file.id, batch_id)
+        if problem is None and batch_id in owners:
+            problem = f"the receipt of {file.id} names {batch_id}, and so does that of {owners[batch_id]}"
+        if problem is None:
+            owners[batch_id] = file.id
+        elif receipt is not None:
+            reject_receipt(lost, file, f"{problem}: its own batch is looked for")
+        else:
+            file.state, file.responses = FileState.SUPERSEDED, None
+            file.why = f"the answers of {batch_id}, which the ledger knows, are those to its requests"
 
 
 def _without_leftovers(lost: LostPipeline, known: Known, undecided: Collection[str]) -> list[LostFile]:

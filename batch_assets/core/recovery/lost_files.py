@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -157,27 +157,10 @@ def _file(
     problems: list[str],
 ) -> LostFile:
     """Return a request file with the state that its receipt shows. Adds the text about a damaged one."""
-    no_digests: Digests = np.empty(0, dtype="S16")
-    listed = part.listed
-    numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
-    _, listed_bytes, listed_attempt = numbers
     if part.receipt is None:
-        if not part.exists:
-            state, why = (FileState.UNRESOLVED, _DAMAGED) if part.was_sent else (FileState.REFUSED, MISSING)
-            return LostFile(submission, part, no_digests, *numbers, state, why)
-        contents = part.contents()
-        problems += [contents.problem] if contents.problem is not None else []
-        why = _DAMAGED if part.was_sent else _IN_DOUBT
-        return LostFile(
-            submission,
-            part,
-            contents.digests,
-            contents.requests,
-            contents.bytes,
-            listed_attempt,
-            FileState.UNRESOLVED,
-            why,
-        )
+        return _without_receipt(submission, part, problems)
+    no_digests: Digests = np.empty(0, dtype="S16")
+    listed_bytes = part.listed.bytes if part.listed is not None else 0
     batch = part.receipt.batch
     requests, attempt = batch.total, part.receipt.attempt
     answers = responses.get(ResponseName.of_batch(batch.id))
@@ -194,6 +177,55 @@ def _file(
     return LostFile(
         submission, part, contents.digests, requests, contents.bytes, attempt, FileState.SUBMITTED, why
     )
+
+
+def _without_receipt(submission: FoundSubmission, part: FoundPart, problems: list[str]) -> LostFile:
+    no_digests: Digests = np.empty(0, dtype="S16")
+    listed = part.listed
+    numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
+    if not part.exists:
+        state, why = (FileState.UNRESOLVED, _DAMAGED) if part.was_sent else (FileState.REFUSED, MISSING)
+        return LostFile(submission, part, no_digests, *numbers, state, why)
+    contents = part.contents()
+    problems += [contents.problem] if contents.problem is not None else []
+    *_, listed_attempt = numbers
+    return LostFile(
+        submission,
+        part,
+        contents.digests,
+        contents.requests,
+        contents.bytes,
+        listed_attempt,
+        FileState.UNRESOLVED,
+        _DAMAGED if part.was_sent else _IN_DOUBT,
+    )
+
+
+def reject_receipt(lost: LostPipeline, file: LostFile, why: str) -> None:
+    """Put a file in doubt whose receipt is another file's. Like a damaged one, it shows that the file was sent.
+
+    Args:
+        lost: What the files show.
+        file: The file. Its numbers are read again, because they were those of the receipt.
+        why: Why the receipt is not its own.
+    """
+    own = _without_receipt(file.submission, replace(file.part, receipt=None), lost.problems)
+    file.part, file.digests, file.requests, file.bytes = own.part, own.digests, own.requests, own.bytes
+    file.attempt = own.attempt or 1 + _earlier_attempts(lost, file)
+    file.state, file.why, file.responses = FileState.UNRESOLVED, why, None
+
+
+def _earlier_attempts(lost: LostPipeline, file: LostFile) -> int:
+    """Return how often requests of a file were tried in other files, within the same refresh."""
+    requests, refreshes = DigestSet(), _refreshes(lost)
+    requests.add(file.digests)
+    tried = (
+        other.attempt
+        for other in lost.files
+        if other is not file and other.state.sent and refreshes[other.id] == refreshes[file.id]
+        if requests.contains(other.digests).any()
+    )
+    return max(tried, default=0)
 
 
 def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:

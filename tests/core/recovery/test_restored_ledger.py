@@ -11,12 +11,13 @@ import pytest
 
 from batch_assets.core.cancel import cancel
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
 from ..batches.test_reconcile import NEVER_ARRIVED
 from ..lost_ledger import LOST, check, end_grace_period, nothing_left
-from ..support import CREATE, LIST, World, texts
+from ..support import CREATE, LIST, World, texts, write_rows
 
 TWO_FILES = {"batching": {"max_requests": 3}}
 
@@ -277,3 +278,99 @@ def test_the_parts_of_a_file_that_was_split_since_are_sent_and_the_file_is_not(
     end(world, pipeline)
     check(world, pipeline, 4)
     nothing_left(world, pipeline)
+
+
+def lost_retry(world: World) -> tuple[Pipeline, Path, Path]:
+    """Collect a batch of failed requests, and send them again, which the ledger forgets.
+
+    Returns:
+        The pipeline, and the receipts of the first file and of the retry.
+    """
+    pipeline = world.pipeline(texts(3))
+    failing = {"error_mix": {"overloaded_error": 1.0, "first": 1}}
+    world.emulator.faults([{"match": CREATE, "action": failing}])
+    world.send(pipeline)
+    world.emulator.reset_faults()
+    world.collect(pipeline)
+    world.emulator.settings(latency=3600)
+    with forgotten(world):
+        world.submit(pipeline, unattended=True)
+    first, retry = sorted(receipts(world))
+    return pipeline, first, retry
+
+
+def test_a_copied_receipt_beside_a_file_that_the_ledger_has_lost_stops_nothing(world: World) -> None:
+    """It shows no more than a damaged one: the file was sent, and its batch is looked for."""
+    pipeline, first, retry = lost_retry(world)
+    retry.write_bytes(first.read_bytes())
+    for _ in range(2):
+        world.submit(pipeline, unattended=True)
+    assert world.states(pipeline) == ["collected", "submitted"]
+    assert world.query("select requests, attempt from request_file order by name") == [(3, 1), (3, 2)]
+    end(world, pipeline)
+    check(world, pipeline, 3, twice=3)
+    assert len(world.accepted()) == 2
+
+
+def test_two_files_that_the_ledger_has_lost_with_the_same_receipt_stop_nothing(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    before = receipts(world).keys()
+    with forgotten(world):
+        world.send(world.pipeline(texts(7), **TWO_FILES))
+    first, second = sorted(receipts(world).keys() - before)
+    second.write_bytes(first.read_bytes())
+    for _ in range(2):
+        world.submit(pipeline, unattended=True)
+    end(world, pipeline)
+    check(world, pipeline, 7)
+    assert len(world.accepted()) == 3
+
+
+def test_a_copy_of_an_answered_file_is_set_aside(world: World) -> None:
+    """Its requests are in the response store, under a batch that the ledger knows as the first file's."""
+    pipeline = world.pipeline(texts(2))
+    world.run(pipeline)
+    (receipt,) = receipts(world)
+    with forgotten(world):
+        world.send(world.pipeline(texts(5)))
+    (second,) = receipts(world).keys() - {receipt}
+    receipt.unlink()
+    for path in receipt.parent.glob("part-00000*"):
+        copied = second.with_name(path.name.replace("part-00000", "part-00001"))
+        copied.write_bytes(path.read_bytes())
+    for _ in range(2):
+        world.submit(pipeline)
+    end(world, pipeline)
+    check(world, pipeline, 5)
+    assert len(world.accepted()) == 2
+
+
+def test_a_receipt_that_the_ledger_has_lost_proves_more_than_a_match_by_the_count(world: World) -> None:
+    """Another pipeline's file in doubt has adopted the batch before the submission was found again."""
+    world.emulator.settings(latency=3600)
+    write_rows(world.folder / "first.jsonl", texts(2, "first"))
+    first, second = world.pipeline("first.jsonl", name="first"), world.pipeline(texts(2))
+    world.build(first)
+    world.emulator.faults([NEVER_ARRIVED, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    world.submit(first)
+    world.emulator.reset_faults()
+    with forgotten(world):
+        world.query("delete from intent")  # so that the second file is sent although it has the same count
+        world.query("update request_file set state = 'canceled'")
+        world.send(second)
+    world.reopened(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.submit(first)
+    assert world.states(first) == ["submitted"]
+    assert world.query("select provisional from batch") == [(True,)]
+    world.submit(second, unattended=True)
+    assert (world.states(first), world.states(second)) == (["unresolved"], ["submitted"])
+    assert world.query("select provisional from batch") == [(False,)]
+    end_grace_period(world)
+    world.submit(first)
+    end(world, second)
+    check(world, second, 2)
+    end(world, first)
+    check(world, first, 2)
+    assert len(world.accepted()) == 2
