@@ -63,3 +63,13 @@ def part_states(world: World) -> list[str]:
 def end_grace_period(world: World) -> None:
     """Let the grace period of every file in doubt pass."""
     world.query("update intent set started_at = started_at - 100000, last_byte_at = last_byte_at - 100000")
+
+
+def add_refused_intent(world: World, anchor_id: str = "msgbatch_later") -> None:
+    """Add a second upload of the only file to the ledger. It was refused, and had a later anchor."""
+    world.query(
+        "insert into intent (file_id, requests, bytes, anchor_id, anchor_created_at, body_complete, started_at, "
+        "last_byte_at, latest_created_at, outcome) select file_id, requests, bytes, :anchor, started_at + 60, "
+        "true, started_at, started_at, started_at, 'not_sent' from intent",
+        anchor=anchor_id,
+    )

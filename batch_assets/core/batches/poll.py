@@ -187,7 +187,9 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
         report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
         return
     # Only this case needs the workspace: finding out whose it is takes API calls.
-    is_gone = is_late and batch.provisional and workspace.is_ours(root, workspace.last_intent(root, batch.file_id))
+    is_gone = (
+        is_late and batch.provisional and workspace.is_ours(root, workspace.current_intent(root, batch.file_id))
+    )
     with root.ledger.write() as tx:
         is_lost = batches.missing(
             tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone

@@ -79,11 +79,11 @@ def adopt(root: Root, file: RequestFile, lease: Lease) -> str | None:
 
 def accept_by_receipt(tx: Transaction, file_id: str, receipt: Receipt) -> None:
     """Record the batch that a receipt names. The file must be ready or in doubt."""
-    intents = files.of_file(tx, file_id)
+    intent = files.current_intent(tx, file_id)
     batches.accept(
         tx,
         file_id,
-        intents[-1].id if intents else None,
+        intent.id if intent is not None else None,
         receipt.batch,
         provisional=False,
         replied=receipt.replied is True,

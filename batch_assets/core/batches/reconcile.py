@@ -82,11 +82,6 @@ def _earliest(intent: Intent) -> float:
     return (RequestFileId.parse(intent.file_id).submission.built_at or 0.0) - _CLOCK_SECONDS
 
 
-def _current(intents: list[Intent]) -> Intent:
-    """Return the intent of a file that a batch of it settles: the one in doubt, or the last one."""
-    return next((intent for intent in intents if intent.outcome.in_doubt), intents[-1])
-
-
 def _is_answered_by_refusal(intent: Intent, file: RequestFile) -> bool:
     """Whether a refusal, and no other file, answered the only request of a file."""
     return intent.outcome is IntentOutcome.REFUSED and file.requests == 1
@@ -200,12 +195,12 @@ class _Reconciler:
             False if that is unknown because a file that it may belong to is lost: a lost file proves nothing.
         """
         with self._root.ledger.read() as tx:
-            unsure = files.claimants(tx, batch.total)
-        claimants = [
-            (_current(intents), file)
-            for intents, file in unsure
-            if any(self._may_be(intent, batch) for intent in intents)
-        ]
+            claimants = [
+                (current, file)
+                for intents, file in files.claimants(tx, batch.total)
+                if any(self._may_be(intent, batch) for intent in intents)
+                and (current := files.current_intent(tx, file.id)) is not None
+            ]
         watched = [doubt for doubt in watched if self._may_be(doubt[0], batch)]
         for are_lost in (False, True):  # the index of a lost file names requests of other files as well
             for intent, file in claimants:

@@ -223,14 +223,14 @@ def _may_repeat(root: Root, ours: Batch, reported: BatchObject) -> bool:
     other roots with the same rows, create their batches at other times.
     """
     with root.ledger.read() as tx:
-        intents = files.of_file(tx, ours.file_id or "")
+        intent = files.current_intent(tx, ours.file_id or "")
     created_at = ours.created_at or 0.0
     earliest, took = created_at - NEAR_SECONDS, _UPLOAD_SECONDS
-    if intents and intents[-1].last_byte_at is not None:
-        took = intents[-1].last_byte_at - intents[-1].started_at
-    if intents and intents[-1].anchor_created_at is not None:
-        earliest = max(earliest, intents[-1].anchor_created_at)
-    was_there = any(reported.id in intent.excluded for intent in intents)
+    if intent is not None and intent.last_byte_at is not None:
+        took = intent.last_byte_at - intent.started_at
+    if intent is not None and intent.anchor_created_at is not None:
+        earliest = max(earliest, intent.anchor_created_at)
+    was_there = intent is not None and reported.id in intent.excluded
     return not was_there and earliest <= reported.created_at <= created_at + took
 
 

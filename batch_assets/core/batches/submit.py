@@ -139,7 +139,7 @@ def _submit(
 
 
 def _needs_confirmation(root: Root, file: RequestFile) -> bool:
-    intent = workspace.last_intent(root, file.id) if file.state is FileState.UNRESOLVED else None
+    intent = workspace.current_intent(root, file.id) if file.state is FileState.UNRESOLVED else None
     return intent is not None and workspace.needs_confirmation(root, intent)
 
 

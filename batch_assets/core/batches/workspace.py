@@ -139,13 +139,12 @@ def is_proved(root: Root, batch_id: str) -> bool:
     )
 
 
-def last_intent(root: Root, file_id: str | None) -> Intent | None:
-    """Return a request file's last intent; `None` if there is none."""
+def current_intent(root: Root, file_id: str | None) -> Intent | None:
+    """Return the intent that a batch of a request file belongs to; `None` if there is none."""
     if file_id is None:
         return None
     with root.ledger.read() as tx:
-        intents = files.of_file(tx, file_id)
-    return intents[-1] if intents else None
+        return files.current_intent(tx, file_id)
 
 
 def question(root: Root) -> str:

@@ -110,6 +110,15 @@ def given_up(tx: Transaction, file_id: str, reason: str) -> None:
     tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(collected_seq=seq))
 
 
+def _in_doubt() -> sa.Select[Any]:
+    """Select the intents in doubt. Those of files that were set aside or sent since hold nothing up."""
+    return (
+        sa.select(intent)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
+    )
+
+
 def twin_in_doubt(tx: Transaction, file: RequestFile, since: float | None = None) -> Intent | None:
     """Return another file's intent with the same count that is in doubt; `None` if there is none.
 
@@ -121,11 +130,7 @@ def twin_in_doubt(tx: Transaction, file: RequestFile, since: float | None = None
         file: The file.
         since: Only an intent whose batch may have been created since then, by the API's clock; `None` for all.
     """
-    statement = sa.select(intent).where(
-        intent.c.outcome.in_(INTENTS_IN_DOUBT),
-        intent.c.requests == file.requests,
-        intent.c.file_id != file.id,
-    )
+    statement = _in_doubt().where(intent.c.requests == file.requests, intent.c.file_id != file.id)
     if since is not None:
         latest = intent.c.latest_created_at
         statement = statement.where(sa.or_(latest.is_(None), latest >= since))
@@ -216,12 +221,7 @@ def unproved_keys(tx: Transaction, key_hash: str | None) -> list[Intent]:
         tx: The transaction.
         key_hash: The salted hash of the key; `None` if the key is unknown.
     """
-    statement = (
-        sa.select(intent)
-        .join(request_file, request_file.c.id == intent.c.file_id)
-        .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
-        .order_by(intent.c.id)
-    )
+    statement = _in_doubt().order_by(intent.c.id)
     if key_hash is not None:
         statement = statement.where(sa.or_(intent.c.key_hash.is_(None), intent.c.key_hash != key_hash))
     return [
@@ -233,12 +233,7 @@ def unproved_keys(tx: Transaction, key_hash: str | None) -> list[Intent]:
 
 def to_reconcile(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     """Return the files in doubt that no process is sending, each with its intent."""
-    statement = (
-        sa.select(intent)
-        .join(request_file, request_file.c.id == intent.c.file_id)
-        .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
-        .order_by(intent.c.id)
-    )
+    statement = _in_doubt().order_by(intent.c.id)
     doubtful = []
     for row in tx.execute(statement).all():
         record = to_record(Intent, row)
@@ -312,6 +307,20 @@ def of_file(tx: Transaction, file_id: str) -> list[Intent]:
     return to_records(
         Intent, tx.execute(sa.select(intent).where(intent.c.file_id == file_id).order_by(intent.c.id))
     )
+
+
+def current_intent(tx: Transaction, file_id: str) -> Intent | None:
+    """Return the intent that a batch of a file belongs to; `None` if the file has no intent.
+
+    It is the one in doubt, or that of the file's batch, or the last one. It need not be the last one: a refused
+    upload may prove to have been accepted after the file was sent, and refused, again.
+    """
+    intents = of_file(tx, file_id)
+    doubtful = [each for each in intents if each.outcome.in_doubt]
+    if doubtful or not intents:
+        return doubtful[0] if doubtful else None
+    accepted = [each for each in intents if each.outcome in (IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED)]
+    return accepted[-1] if accepted and by_id(tx, file_id).state.sent else intents[-1]
 
 
 def explain(tx: Transaction, file_id: str, text: str) -> None:

@@ -259,8 +259,8 @@ def _set_whole_aside(tx: Transaction, file: RequestFile) -> bool:
         return True
     if not file.state.in_doubt or leases.is_held(tx, files.lease_name(file.id)):
         return False
-    last = files.of_file(tx, file.id)[-1]
-    files.settle(tx, last.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
+    if (intent := files.current_intent(tx, file.id)) is not None:
+        files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
     move(tx, FileMove.DROP, file.id, reason)
     return True
 

@@ -151,7 +151,7 @@ def _why_unknown(leased: LeasedBatch) -> str | None:
         reason = f"the API no longer has the batch {batch.id}, and 29 days have passed"
         return reason if _have_expired(leased) else None
     try:
-        is_ours = workspace.is_ours(leased.root, workspace.last_intent(leased.root, leased.file.id))
+        is_ours = workspace.is_ours(leased.root, workspace.current_intent(leased.root, leased.file.id))
     except ApiError:
         return None
     if not is_ours:

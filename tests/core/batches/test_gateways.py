@@ -15,6 +15,7 @@ from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.results.run import collect_results
 
 from ..gateway import Forward, Gateway, accepted_but, instead, repeated, repeated_first
+from ..lost_ledger import add_refused_intent
 from ..support import BATCHES, CREATE, LIST, World, texts
 from .test_reconcile import submit_as_someone_else
 
@@ -56,6 +57,21 @@ def test_a_refusal_of_a_retry_does_not_hide_that_the_first_try_was_accepted(
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
     assert len(world.accepted()) == 1
+
+
+def test_a_repeated_post_is_reported_although_a_later_upload_of_its_file_was_refused(
+    gateway: Gateway, behind: Callable[..., World]
+) -> None:
+    """Such an upload has a later anchor, and the list that was read before it showed the repeating batch."""
+    world = behind()
+    gateway.on("POST", BATCHES, repeated)
+    pipeline = world.pipeline(texts(4))
+    world.send(pipeline)
+    (ours,) = [id_ for (id_,) in world.query("select id from batch")]
+    (other,) = [batch["id"] for batch in world.accepted() if batch["id"] != ours]
+    add_refused_intent(world, other)
+    world.finish(pipeline)
+    assert dict(world.query("select id, paid_twice from batch")) == {ours: False, other: True}
 
 
 def test_the_list_is_read_again_before_a_refused_file_is_sent_again(

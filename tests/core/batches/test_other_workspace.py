@@ -192,7 +192,7 @@ def test_a_batch_that_was_created_with_another_key_proves_nothing(
     assert world.states(pipeline) == ["submitted"]  # provisionally
     other = with_key("key-of-another")
     assert len(send_other(other).submitted) == 1
-    (intent,) = [workspace.last_intent(other.root, file.id) for file in other.files(pipeline)]
+    (intent,) = [workspace.current_intent(other.root, file.id) for file in other.files(pipeline)]
     assert not workspace.is_ours(other.root, intent)
     assert workspace.is_ours(with_key("key-of-a-workspace").root, intent)
 

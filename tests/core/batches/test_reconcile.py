@@ -376,3 +376,17 @@ def test_a_damaged_receipt_whose_batch_is_gone_holds_no_other_pipeline(new_world
     world.emulator.clock(advance=1200)
     assert len(world.submit(other, unattended=True).submitted) == 1
     assert world.states(doubtful) == ["unresolved"]
+
+
+def test_a_file_that_was_set_aside_in_doubt_holds_no_other_file(world: World) -> None:
+    """Earlier versions left its upload in doubt, without a limit to the time of its batch."""
+    world.emulator.settings(latency=3600)
+    write_rows(world.folder / "first.jsonl", texts(3, "first"))
+    first = world.pipeline("first.jsonl", name="first")
+    world.build(first)
+    world.emulator.faults([NEVER_ARRIVED, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    world.submit(first)
+    world.emulator.reset_faults()
+    world.query("update request_file set state = 'superseded'")
+    assert world.query("select outcome, latest_created_at from intent") == [("unresolved", None)]
+    assert len(world.send(world.pipeline(texts(3))).submitted) == 1

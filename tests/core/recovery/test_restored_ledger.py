@@ -16,7 +16,7 @@ from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
 from ..batches.test_reconcile import NEVER_ARRIVED
-from ..lost_ledger import LOST, check, end_grace_period, nothing_left
+from ..lost_ledger import LOST, add_refused_intent, check, end_grace_period, nothing_left
 from ..support import CREATE, LIST, World, texts, write_rows
 
 TWO_FILES = {"batching": {"max_requests": 3}}
@@ -242,7 +242,7 @@ def test_a_run_that_builds_many_partitions_lists_folders_in_proportion(
 
 
 @pytest.mark.parametrize("sent", [1, 2])
-@pytest.mark.parametrize("before", ["ready", "too_large", "unresolved"])
+@pytest.mark.parametrize("before", ["ready", "too_large", "unresolved", "earlier"])
 def test_the_parts_of_a_file_that_was_split_since_are_sent_and_the_file_is_not(
     world: World, before: str, sent: int
 ) -> None:
@@ -250,10 +250,13 @@ def test_the_parts_of_a_file_that_was_split_since_are_sent_and_the_file_is_not(
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4))
     world.build(pipeline)
-    if before == "unresolved":
+    if before in ("unresolved", "earlier"):
         world.emulator.faults([NEVER_ARRIVED, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
         world.submit(pipeline)
         world.emulator.reset_faults()
+    if before == "earlier":  # the upload in doubt is not the last one
+        add_refused_intent(world)
+        before = "unresolved"
     elif before == "too_large":
         world.query("update request_file set state = 'too_large'")
     assert world.states(pipeline) == [before]
