@@ -156,7 +156,9 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         by_id = {file.id: file for file in lost.files}
         in_flight = [file for file in in_flight if file.id in undecided and file.id in by_id]
         unsent = [file for file in in_flight if file.state.unsent]
-        is_certain |= any(by_id[file.id].part.was_sent for file in unsent)
+        is_certain |= any(
+            by_id[file.id].part.was_sent and _contradiction(tx, file, by_id[file.id]) is None for file in unsent
+        )
         for file in in_flight:
             shown = by_id[file.id]
             if _is_split(shown, by_id) and _set_whole_aside(tx, file):
@@ -265,6 +267,12 @@ def _set_whole_aside(tx: Transaction, file: RequestFile) -> bool:
     return True
 
 
+def _contradiction(tx: Transaction, file: RequestFile, shown: LostFile) -> str | None:
+    """Return why a receipt is another file's, so that it shows nothing; `None` if it may be its own."""
+    receipt = shown.part.receipt
+    return restore.contradiction(tx, file.id, receipt.batch_id) if receipt is not None else None
+
+
 def _settle(tx: Transaction, file: RequestFile, shown: LostFile, known: Known, *, is_certain: bool) -> None:
     """Move a file that the ledger counts as unsent to the state that its files show.
 
@@ -284,7 +292,7 @@ def _settle(tx: Transaction, file: RequestFile, shown: LostFile, known: Known, *
     is_settled = was_sent or answers is not None or shown.state is FileState.SUPERSEDED
     if file.state is FileState.STOPPED and is_settled:
         move(tx, FileMove.RESUME, file.id, _OLDER, not_before=0.0)
-    problem = restore.contradiction(tx, file.id, receipt.batch_id) if receipt is not None else None
+    problem = _contradiction(tx, file, shown)
     if problem is not None:
         restore.mistrust(tx, files.by_id(tx, file.id), f"{problem}: its own batch is looked for")
     elif receipt is not None:

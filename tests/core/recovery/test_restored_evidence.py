@@ -213,3 +213,19 @@ def test_a_receipt_that_was_copied_from_another_file_stops_nothing(
     world.submit(pipeline, unattended=True)
     assert len(world.accepted()) == (3 if arrived else 2)
     assert world.states(pipeline) == (["submitted"] if arrived else ["unresolved"])
+
+
+def test_a_receipt_that_was_copied_from_another_file_puts_only_its_own_file_in_doubt(world: World) -> None:
+    """It shows nothing about the others: the ledger knows its batch, so it need not be older than the files."""
+    world.emulator.settings(latency=3600)
+    write_rows(world.folder / "first.jsonl", texts(2, "first"))
+    first = world.pipeline("first.jsonl", name="first")
+    report = world.send(first)
+    copied = (world.submission_folder(first, report) / "part-00000.batch.json").read_bytes()  # type: ignore[arg-type]
+    world.reopened(BATCH_ASSETS_RECONCILE_GRACE="900")
+    pipeline = world.pipeline(texts(5), batching={"max_requests": 3})
+    folder = world.submission_folder(pipeline, world.build(pipeline))
+    (folder / "part-00000.batch.json").write_bytes(copied)
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["unresolved", "submitted"]
+    assert len(world.accepted()) == 2
