@@ -22,6 +22,7 @@ from batch_assets.core.ledger import erasure, leases
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
 from batch_assets.core.store.key_texts import key_texts, positions_among
+from batch_assets.core.store.manifest import MANIFEST
 from batch_assets.core.store.request_index import DIGEST, REASON
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import ROW_KEY
@@ -42,7 +43,7 @@ def remove_from_submission(root: Root, submission: IndexedSubmission, keys: Sequ
     manifest, column = submission.manifest, submission.column
     folder = submission_parts(manifest.pipeline, manifest.partition, manifest.submission)
     with results_lease(root, manifest.pipeline, manifest.partition) as lease:
-        for name in (_REJECTED, _INDEX):  # a killed erasure of other rows may have left a copy
+        for name in (_REJECTED, _INDEX, MANIFEST):  # a killed erasure of other rows may have left a copy
             root.storage.remove_leftovers(*folder, name=name)
         if root.storage.exists(*folder, _REJECTED):
             _rewrite(root, (*folder, _REJECTED), manifest.key, _own_keys(submission, keys), lease)
