@@ -41,6 +41,16 @@ def test_the_package_itself_imports_neither_dagster_nor_the_sdk() -> None:
     assert _loaded("dagster,anthropic,pyarrow,pandas", "batch_assets") == "[]"
 
 
+def test_the_types_of_databases_are_imported_for_a_sink_only() -> None:
+    stages = ["requests.build", "batches.submit", "results.run", "erase.later", "sink.write"]
+    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]];"
+    code += "print('sqlalchemy.dialects.mysql' in sys.modules)"
+    for more, imported in ([], "False"), (["sink.put_rows"], "True"):
+        names = [f"batch_assets.core.{module}" for module in [*stages, *more]]
+        done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == imported
+
+
 def test_no_module_of_the_core_imports_a_layer_above_it() -> None:
     above = "import sys, importlib; [importlib.import_module(n) for n in sys.argv[1:]];"
     above += "ours = [n for n in sys.modules if n.startswith('batch_assets.')];"

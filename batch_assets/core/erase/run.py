@@ -38,6 +38,8 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.garbage import partitions_on_disk, remove_garbage
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
+from batch_assets.core.sink.erase import erase_from_sink
+from batch_assets.core.sink.write import write_sink
 from batch_assets.core.store.digests import pack, slug
 from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
@@ -225,8 +227,6 @@ class _Erasure:
     def _erase_from_sink(self) -> None:
         if self.pipeline is None or self.pipeline.config.sink is None or not self.keys:
             return
-        from batch_assets.core.sink.erase import erase_from_sink  # it takes long to import, and few need it
-
         shared = {old: new for old, new in self.renamed.items() if new not in (old, ERASED)}
         try:
             self.report.sink_rows += erase_from_sink(
@@ -266,8 +266,6 @@ class _Erasure:
         """Copy complete tables into the sink again: a cost that an erased row had is now on another row."""
         if self.pipeline is None or self.pipeline.config.sink is None or self.report.problems:
             return
-        from batch_assets.core.sink.write import write_sink  # it takes long to import, and few need it
-
         for partition in sorted(partitions):
             with self.root.ledger.read() as tx:
                 newest = submissions.newest(tx, self.name, partition)

@@ -27,6 +27,7 @@ from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
+from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import with_readable_responses
@@ -85,7 +86,7 @@ def build_requests(
         if unchanged is not None:
             return unchanged
         with reading_inputs(root, pipeline, partition, table, before, digest) as inputs:
-            _check_sink(root, pipeline, inputs, partition)
+            check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
             _readable(
                 root,
                 lambda: check_rendering(
@@ -124,15 +125,6 @@ def count_requests(
         reading_inputs(root, pipeline, partition, table, before) as inputs,
     ):
         return _readable(root, lambda: _begun(root, pipeline, partition, inputs, again, on_requests).count())
-
-
-def _check_sink(root: Root, pipeline: Pipeline, inputs: BuildInputs, partition: str) -> None:
-    """Check the sink, if the pipeline has one, before anything is paid for."""
-    if pipeline.config.sink is not None:
-        # It imports the types of several databases, which takes long, and few pipelines have a sink.
-        from batch_assets.core.sink.write import check_sink
-
-        check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
 
 
 def _built(

@@ -1,4 +1,7 @@
-"""Copy complete results from the Parquet file into a database table, row by row by the row key."""
+"""Copy complete results from the Parquet file into a database table, row by row by the row key.
+
+What handles the types of databases is imported for a pipeline with a sink only: it takes long, and few have one.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import sqlalchemy as sa
 
 from batch_assets.core.answers.result_columns import PARTITION
 from batch_assets.core.errors import SinkError
-from batch_assets.core.io.database import MYSQL
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import leases
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
-from batch_assets.core.sink import mysql
-from batch_assets.core.sink.table import SinkTable, folded
 from batch_assets.core.sink.target import Target
 from batch_assets.core.store.result_table import ROW_KEY, submission_of
 
@@ -62,6 +60,8 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
     sink = pipeline.config.sink
     if sink is None:
         return None
+    from batch_assets.core.sink.put_rows import put_rows
+
     target = Target(pipeline, sink)
     # Partitions share the table, so they write one after the other.
     with leased(root, target) as lease:
@@ -71,7 +71,7 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
                 return None
             key = schema.metadata[ROW_KEY.encode()].decode()
             try:
-                rows = _write(target, schema, [key], partition, _checked(slices_of(file), lease))
+                rows = put_rows(target, schema, [key], partition, _checked(slices_of(file), lease))
             except SinkError as error:
                 raise SinkError(
                     f"{error}. The results are complete in Parquet: fix this, then write them again",
@@ -95,10 +95,12 @@ def check_sink(root: Root, pipeline: Pipeline, columns: Iterable[str], partition
     sink = pipeline.config.sink
     if sink is None:
         return
+    from batch_assets.core.sink.put_rows import check_names
+
     target = Target(pipeline, sink)
     lease = leased(root, target) if target.is_file else nullcontext()
     with lease, target.transaction() as connection:
-        _check_names(target, connection.dialect, [*([PARTITION] if partition else []), *columns])
+        check_names(target, connection.dialect, [*([PARTITION] if partition else []), *columns])
 
 
 def leased(root: Root, target: Target) -> AbstractContextManager[leases.Lease]:
@@ -106,56 +108,6 @@ def leased(root: Root, target: Target) -> AbstractContextManager[leases.Lease]:
     return leases.hold(
         root.ledger, target.lease, wait=leases.PATIENCE, work=f"the table {target.name} of the sink"
     )
-
-
-def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
-    by_folded_name: dict[str, str] = {}
-    most = dialect.max_identifier_length if dialect.name == "postgresql" else None
-    is_mysql = dialect.name in MYSQL
-    if is_mysql and (problem := mysql.problem_of_name(target.short)) is not None:
-        raise SinkError(f"{target.field}.table: the name {target.short!r} {problem}: choose another name")
-    remedy = "give it another name in `dataset.columns`, written as a map, or in the output schema"
-    if most is not None and len(target.short.encode()) > most:
-        raise SinkError(
-            f"{target.field}.table: {dialect.name} allows names of at most {most} bytes, and {target.short!r} is "
-            "longer: choose a shorter name"
-        )
-    for name in names:
-        problem = None
-        if not name or "\x00" in name:
-            problem = "has a name that a database cannot have"
-        elif (same := by_folded_name.setdefault(folded(name, dialect.name), name)) is not name:
-            problem = f"and {same!r} have the same name for {dialect.name}"
-        elif most is not None and len(name.encode("utf-8", "replace")) > most:
-            problem = f"has a name longer than the {most} bytes that {dialect.name} allows"
-        elif is_mysql:
-            problem = mysql.problem_of_name(name)
-        if problem is not None:
-            raise SinkError(f"{target.field}: the column {name!r} {problem}: {remedy}")
-
-
-def _write(
-    target: Target, schema: pa.Schema, keys: list[str], partition: str, batches: Iterator[pa.RecordBatch]
-) -> int:
-    if partition:
-        keys = [PARTITION, *keys]
-        schema = schema.insert(0, pa.field(PARTITION, pa.string()))
-    key_names = ", ".join(keys)
-    count = 0
-    with target.transaction() as connection:
-        _check_names(target, connection.dialect, schema.names)
-        with target.explained(key_names):
-            table = SinkTable(connection, target, schema, keys)
-        for batch in batches:
-            rows = pa.Table.from_batches([batch])
-            if rows.column(keys[-1]).null_count:  # lines that could not be read have no key
-                rows = rows.filter(pc.is_valid(rows.column(keys[-1])))
-            if partition:
-                rows = rows.add_column(0, PARTITION, pa.array([partition] * len(rows), pa.string()))
-            with target.explained(key_names):
-                table.put(rows)
-            count += len(rows)
-    return count
 
 
 def _checked(batches: Iterator[pa.RecordBatch], lease: leases.Lease) -> Iterator[pa.RecordBatch]:

@@ -20,6 +20,7 @@ from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
+from batch_assets.core.sink.write import write_sink
 from batch_assets.core.text import count, counts, size
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
@@ -148,14 +149,11 @@ def _copied_to_sink(
     context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str, submission_id: str
 ) -> dict[str, Any]:
     """Write the table into the pipeline's sink, if it has one, and return the metadata about that."""
-    if pipeline.config.sink is None:
-        return {}
-    from batch_assets.core.sink.write import write_sink  # it takes long to import, and few pipelines need it
-
     if (written := write_sink(root, pipeline, partition, submission_id)) is not None:
         context.log.info(f"Table {written.table}: {count(written.rows, 'row')} inserted or updated.")
         return {keys.SINK: written.table, keys.TABLE_NAME: written.table}
-    context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
+    if pipeline.config.sink is not None:
+        context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
     return {}
 
 
