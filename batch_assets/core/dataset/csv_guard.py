@@ -24,16 +24,12 @@ from batch_assets.core.dataset.csv_faults import (
     wrong_count,
 )
 from batch_assets.core.dataset.csv_line_count import LineCount
-from batch_assets.core.dataset.csv_swallowed import has_swallowed_rows
+from batch_assets.core.dataset.csv_swallowed import UnfinishedRowError, line_start, swallowed_lines
 from batch_assets.core.errors import DatasetError, ErrorType
 
 _BLOCK_BYTES = 1 << 20
 _LINE_BREAK = re.compile(rb"[\r\n]")
 _BLANK_LINES = re.compile(rb"[\r\n]+")
-
-
-class _UnfinishedRowError(Exception):
-    """The record continues in content that is not read yet."""
 
 
 class _Fault(Exception):
@@ -164,10 +160,10 @@ class CsvGuard(io.RawIOBase):
                 self._take(match.end())
             try:
                 if not self._buffer:
-                    raise _UnfinishedRowError
+                    raise UnfinishedRowError
                 fields, end = self._parse(0)
                 break
-            except _UnfinishedRowError:
+            except UnfinishedRowError:
                 if self._ended:
                     return 0
                 self._fill()
@@ -204,7 +200,7 @@ class CsvGuard(io.RawIOBase):
             if not mark or mark == dialect.escape:
                 if self._ended:  # an escape character at the end
                     return fields, at
-                raise _UnfinishedRowError
+                raise UnfinishedRowError
             at += 1
             if mark == dialect.delimiter:
                 fields += 1
@@ -228,7 +224,7 @@ class CsvGuard(io.RawIOBase):
             raise too_many_columns(max(count, COLUMNS + 1), f"{name}, line {self._lines.at(start)}")
         end = self._record_end(at) if self._options.rejects else self._line_end(at)
         if end == len(self._buffer) and not self._ended:
-            raise _UnfinishedRowError
+            raise UnfinishedRowError
         fields = f"{self._buffer.count(delimiter, start, end) + 1}"
         may_be_text = self._has_marks(start, end)  # some of the delimiters
         raise self._wrong_count(start, end, f"more than {COLUMNS:,}" if may_be_text else fields)
@@ -260,14 +256,14 @@ class CsvGuard(io.RawIOBase):
         match = dialect.quoted_field.match(buffer, opening)
         if match is None:
             if not self._ended:
-                raise _UnfinishedRowError
+                raise UnfinishedRowError
             raise _Fault(opening, self._line_end(opening), NEVER_CLOSED)
         end = match.end()
         follower = buffer[end : end + 1]
         if not follower and not self._ended:
-            raise _UnfinishedRowError
+            raise UnfinishedRowError
         if follower and follower not in b"\r\n" + dialect.delimiter:
-            begin = self._line_start(end)
+            begin = line_start(self._buffer, end)
             excerpt = self._excerpt(max(begin, end - 40), end + 40)
             problem = text_after_quote(excerpt, buffer[end - 2 : end - 1], dialect.escape)
             raise _Fault(end, self._line_end(opening), problem)
@@ -277,33 +273,17 @@ class CsvGuard(io.RawIOBase):
 
     def _check_lines(self, opening: int, end: int) -> None:
         """Check that a quoted field has not swallowed whole rows."""
-        buffer, mark, delimiters = self._buffer, self.dialect.delimiter, self.columns - 1
-        first_break = _LINE_BREAK.search(buffer, opening, end) if delimiters > 0 else None
-        if first_break is None:
-            return
-        # The first and the last line decide most cases.
-        start, first = self._line_start(opening), first_break.start()
-        if buffer.count(mark, start, first) != delimiters:
-            return
-        last_break = _LINE_BREAK.search(buffer, end)
-        if last_break is None and not self._ended:
-            raise _UnfinishedRowError
-        stop = last_break.start() if last_break is not None else len(buffer)
-        if buffer.count(mark, self._line_start(end), stop) < delimiters:
-            return
-        if has_swallowed_rows(bytes(memoryview(buffer)[start:stop]), mark, self.columns):
-            problem = swallowed_rows(self._lines.at(opening), self._lines.at(stop))
-            raise _Fault(opening, self._line_end(opening), problem)
-
-    def _line_start(self, position: int) -> int:
-        start = self._buffer.rfind(b"\n", 0, position) + 1
-        return max(start, self._buffer.rfind(b"\r", start, position) + 1)
+        delimiter = self.dialect.delimiter
+        lines = swallowed_lines(self._buffer, opening, end, delimiter, self.columns, has_ended=self._ended)
+        if lines is not None:
+            first, last = map(self._lines.at, lines)
+            raise _Fault(opening, self._line_end(opening), swallowed_rows(first, last))
 
     def _line_end(self, position: int) -> int:
         """The position after the line break that ends a line."""
         match = _LINE_BREAK.search(self._buffer, position)
         if match is None and not self._ended and self._options.rejects:
-            raise _UnfinishedRowError
+            raise UnfinishedRowError
         end = match.end() if match is not None else len(self._buffer)
         return end + 1 if self._buffer[end - 1 : end + 1] == b"\r\n" else end
 
@@ -327,7 +307,7 @@ class CsvGuard(io.RawIOBase):
                 break
             try:
                 at = self._closing(opening)
-            except _UnfinishedRowError:
+            except UnfinishedRowError:
                 if not end and buffer.find(dialect.quote, opening + 1) < 0:
                     self._open = len(buffer)
                 break
@@ -357,7 +337,7 @@ class CsvGuard(io.RawIOBase):
                 break
             try:
                 at = self._check_one(at, pieces)
-            except _UnfinishedRowError:
+            except UnfinishedRowError:
                 break
         return b"".join(pieces), at
 

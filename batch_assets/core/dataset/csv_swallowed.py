@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 
 _LINE_BREAK = re.compile(rb"\r\n|\r|\n")
+_ANY_BREAK = re.compile(rb"[\r\n]")  # faster to search for
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
 # Also a date with a time.
 _IDENTIFIER = re.compile(rb"(?=[^0-9]*[0-9])\S{1,64}|[0-9-]{8,10} [0-9:.]{4,15}")
@@ -30,7 +31,54 @@ _AMOUNT = re.compile(rb"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 _MANY_COLUMNS = 4
 
 
-def has_swallowed_rows(lines: bytes, delimiter: bytes, columns: int) -> bool:
+class UnfinishedRowError(Exception):
+    """The record continues in content that is not read yet."""
+
+
+def line_start(content: bytes | bytearray, position: int) -> int:
+    """Return the position at which the line of a position begins."""
+    start = content.rfind(b"\n", 0, position) + 1
+    return max(start, content.rfind(b"\r", start, position) + 1)
+
+
+def swallowed_lines(
+    content: bytes | bytearray, opening: int, end: int, delimiter: bytes, columns: int, *, has_ended: bool
+) -> tuple[int, int] | None:
+    """Find whole rows in a quoted field.
+
+    Args:
+        content: What was read of the file, or a part of it.
+        opening: The position of the opening quote.
+        end: The position after the closing quote.
+        delimiter: The character between fields.
+        columns: The number of columns.
+        has_ended: The file ends with the content.
+
+    Returns:
+        A position in the first and one in the last of these rows; `None` if there are none.
+
+    Raises:
+        UnfinishedRowError: When the line in which the field closes is not read to its end.
+    """
+    delimiters = columns - 1
+    first_break = _ANY_BREAK.search(content, opening, end) if delimiters > 0 else None
+    if first_break is None:
+        return None
+    # The first and the last line decide most cases.
+    start = line_start(content, opening)
+    if content.count(delimiter, start, first_break.start()) != delimiters:
+        return None
+    last_break = _ANY_BREAK.search(content, end)
+    if last_break is None and not has_ended:
+        raise UnfinishedRowError
+    stop = last_break.start() if last_break is not None else len(content)
+    if content.count(delimiter, line_start(content, end), stop) < delimiters:
+        return None
+    lines = bytes(memoryview(content)[start:stop])
+    return (opening, stop) if _are_rows(lines, delimiter, columns) else None
+
+
+def _are_rows(lines: bytes, delimiter: bytes, columns: int) -> bool:
     """Decide whether the lines of a quoted field are rows.
 
     Args:
