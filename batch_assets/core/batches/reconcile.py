@@ -196,10 +196,9 @@ class _Reconciler:
         """
         with self._root.ledger.read() as tx:
             claimants = [
-                (current, file)
+                (files.current_of(intents, file), file)
                 for intents, file in files.claimants(tx, batch.total)
                 if any(self._may_be(intent, batch) for intent in intents)
-                and (current := files.current_intent(tx, file.id)) is not None
             ]
         watched = [doubt for doubt in watched if self._may_be(doubt[0], batch)]
         for are_lost in (False, True):  # the index of a lost file names requests of other files as well

@@ -310,17 +310,22 @@ def of_file(tx: Transaction, file_id: str) -> list[Intent]:
 
 
 def current_intent(tx: Transaction, file_id: str) -> Intent | None:
-    """Return the intent that a batch of a file belongs to; `None` if the file has no intent.
+    """Return the intent that a batch of a file belongs to; `None` if the file has no intent."""
+    intents = of_file(tx, file_id)
+    return current_of(intents, by_id(tx, file_id)) if intents else None
+
+
+def current_of(intents: Sequence[Intent], file: RequestFile) -> Intent:
+    """Return the intent among all those of a file, of which there is one at least, that a batch of it belongs to.
 
     It is the one in doubt, or that of the file's batch, or the last one. It need not be the last one: a refused
     upload may prove to have been accepted after the file was sent, and refused, again.
     """
-    intents = of_file(tx, file_id)
-    doubtful = [each for each in intents if each.outcome.in_doubt]
-    if doubtful or not intents:
-        return doubtful[0] if doubtful else None
+    for each in intents:
+        if each.outcome.in_doubt:
+            return each
     accepted = [each for each in intents if each.outcome in (IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED)]
-    return accepted[-1] if accepted and by_id(tx, file_id).state.sent else intents[-1]
+    return accepted[-1] if accepted and file.state.sent else intents[-1]
 
 
 def explain(tx: Transaction, file_id: str, text: str) -> None:

@@ -28,6 +28,7 @@ from batch_assets.core.store.responses import digest_array
 
 _IN_DOUBT = "the ledger was lost, and no receipt shows whether this was sent"
 _DAMAGED = "the ledger was lost, and its receipt is damaged: it was sent, and its batch is looked for"
+_NO_DIGESTS: Digests = np.empty(0, dtype="S16")
 
 
 @dataclass
@@ -159,7 +160,6 @@ def _file(
     """Return a request file with the state that its receipt shows. Adds the text about a damaged one."""
     if part.receipt is None:
         return _without_receipt(submission, part, problems)
-    no_digests: Digests = np.empty(0, dtype="S16")
     listed_bytes = part.listed.bytes if part.listed is not None else 0
     batch = part.receipt.batch
     requests, attempt = batch.total, part.receipt.attempt
@@ -171,7 +171,7 @@ def _file(
             submission, part, answers.digests, requests, listed_bytes, attempt, FileState.COLLECTED, why, answers
         )
     if not part.exists:
-        return LostFile(submission, part, no_digests, requests, listed_bytes, attempt, FileState.SUBMITTED, why)
+        return LostFile(submission, part, _NO_DIGESTS, requests, listed_bytes, attempt, FileState.SUBMITTED, why)
     contents = part.contents()
     problems += [contents.problem] if contents.problem is not None else []
     return LostFile(
@@ -180,25 +180,17 @@ def _file(
 
 
 def _without_receipt(submission: FoundSubmission, part: FoundPart, problems: list[str]) -> LostFile:
-    no_digests: Digests = np.empty(0, dtype="S16")
     listed = part.listed
-    numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
-    if not part.exists:
-        state, why = (FileState.UNRESOLVED, _DAMAGED) if part.was_sent else (FileState.REFUSED, MISSING)
-        return LostFile(submission, part, no_digests, *numbers, state, why)
-    contents = part.contents()
-    problems += [contents.problem] if contents.problem is not None else []
-    *_, listed_attempt = numbers
-    return LostFile(
-        submission,
-        part,
-        contents.digests,
-        contents.requests,
-        contents.bytes,
-        listed_attempt,
-        FileState.UNRESOLVED,
-        _DAMAGED if part.was_sent else _IN_DOUBT,
-    )
+    requests, size, attempt = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
+    digests, state, why = _NO_DIGESTS, FileState.REFUSED, MISSING
+    if part.exists:
+        contents = part.contents()
+        problems += [contents.problem] if contents.problem is not None else []
+        digests, requests, size = contents.digests, contents.requests, contents.bytes
+        state, why = FileState.UNRESOLVED, _IN_DOUBT
+    if part.was_sent:
+        state, why = FileState.UNRESOLVED, _DAMAGED
+    return LostFile(submission, part, digests, requests, size, attempt, state, why)
 
 
 def reject_receipt(lost: LostPipeline, file: LostFile, why: str) -> None:
