@@ -12,6 +12,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger.erasure import unsettled_files
 from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.run import collect_results
 
 from ..gateway import Forward, Gateway, accepted_but, instead, repeated, repeated_first
@@ -374,16 +375,22 @@ def limited(times: int) -> dict[str, object]:
     return {"match": {**CREATE, "times": times}, "action": {"status": 429}}
 
 
+def refused_unseen(world: World) -> Pipeline:
+    """Send a file that the API asks to wait, and then refuses the list as well."""
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    world.emulator.faults([limited(1), LIST_FAILS])
+    world.submit(pipeline)
+    return pipeline
+
+
 def test_what_others_create_an_hour_after_a_429_is_no_candidate_although_the_list_was_unavailable(
     new_world: Callable[..., World],
 ) -> None:
     """An API that is busy refuses the list as well."""
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
     world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(3))
-    world.build(pipeline)
-    world.emulator.faults([limited(1), LIST_FAILS])
-    world.submit(pipeline)
+    pipeline = refused_unseen(world)
     assert world.query("select latest_created_at from intent") == [(None,)]
     world.query("update intent set started_at = started_at - 3600, last_byte_at = last_byte_at - 3600")
     world.query("update request_file set not_before = 0")
@@ -481,10 +488,7 @@ def test_a_file_that_was_refused_unseen_is_not_looked_for_after_the_list_was_rea
     new_world: Callable[..., World],
 ) -> None:
     world = new_world()
-    pipeline = world.pipeline(texts(3))
-    world.build(pipeline)
-    world.emulator.faults([limited(1), LIST_FAILS])
-    world.submit(pipeline)
+    pipeline = refused_unseen(world)
     assert world.query("select watch_until is null from intent") == [(False,)]
     world.query("update request_file set not_before = 0")
     world.submit(pipeline)

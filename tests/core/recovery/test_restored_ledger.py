@@ -125,7 +125,12 @@ def test_a_file_that_was_sent_without_a_receipt_is_looked_for(new_world: Callabl
     check(world, pipeline, 5)
 
 
-def test_a_retry_that_the_ledger_has_lost_is_added(world: World) -> None:
+def lost_retry(world: World) -> tuple[Pipeline, Path, Path]:
+    """Collect a batch of failed requests, and send them again, which the ledger forgets.
+
+    Returns:
+        The pipeline, and the receipts of the first file and of the retry.
+    """
     pipeline = world.pipeline(texts(3))
     failing = {"error_mix": {"overloaded_error": 1.0, "first": 1}}
     world.emulator.faults([{"match": CREATE, "action": failing}])
@@ -136,6 +141,12 @@ def test_a_retry_that_the_ledger_has_lost_is_added(world: World) -> None:
     assert world.query("select ask_again from submission") == [(3,)]
     with forgotten(world):
         world.submit(pipeline, unattended=True)
+    first, retry = sorted(receipts(world))
+    return pipeline, first, retry
+
+
+def test_a_retry_that_the_ledger_has_lost_is_added(world: World) -> None:
+    pipeline, *_ = lost_retry(world)
     sent = len(world.accepted())
     assert sent == 2
     world.submit(pipeline, unattended=True)
@@ -281,25 +292,6 @@ def test_the_parts_of_a_file_that_was_split_since_are_sent_and_the_file_is_not(
     end(world, pipeline)
     check(world, pipeline, 4)
     nothing_left(world, pipeline)
-
-
-def lost_retry(world: World) -> tuple[Pipeline, Path, Path]:
-    """Collect a batch of failed requests, and send them again, which the ledger forgets.
-
-    Returns:
-        The pipeline, and the receipts of the first file and of the retry.
-    """
-    pipeline = world.pipeline(texts(3))
-    failing = {"error_mix": {"overloaded_error": 1.0, "first": 1}}
-    world.emulator.faults([{"match": CREATE, "action": failing}])
-    world.send(pipeline)
-    world.emulator.reset_faults()
-    world.collect(pipeline)
-    world.emulator.settings(latency=3600)
-    with forgotten(world):
-        world.submit(pipeline, unattended=True)
-    first, retry = sorted(receipts(world))
-    return pipeline, first, retry
 
 
 def test_a_copied_receipt_beside_a_file_that_the_ledger_has_lost_stops_nothing(world: World) -> None:
