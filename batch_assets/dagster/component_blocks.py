@@ -197,7 +197,9 @@ class KeptAttributes(BaseModel):
             attributes = check(written)
         except ValidationError as error:
             attributes = cls.model_construct()
-            attributes._mistake = error
+            # The traceback would keep `check` alive. Pydantic 2.11 counts the class once too often for it, so that
+            # the garbage collector may destroy the class, and pipelines no longer load.
+            attributes._mistake = error.with_traceback(None)
         attributes._as_written = written
         return attributes
 

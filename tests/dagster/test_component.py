@@ -14,6 +14,7 @@ from dagster.components.core import defs_module
 from batch_assets import MessageBatchComponent, build_message_batch_assets, build_message_batch_sensor
 from batch_assets.cli.project import load_pipeline_assets
 from batch_assets.core.errors import ConfigError
+from batch_assets.dagster.component_blocks import KeptAttributes, mistake_in
 from batch_assets.dagster.pipelines import pipelines_in, with_unique_names
 from tests.projects import Project, whole_text
 
@@ -270,6 +271,14 @@ def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
         project.load(text + "  max_invalid: '{{ nowhere }}'\n")
     error = whole_text(caught.value)
     assert "'nowhere' is undefined" in error and "valid number" not in error
+
+
+def test_a_mistake_keeps_no_validator_alive() -> None:
+    schema = MessageBatchComponent.get_model_cls()
+    attributes = schema.model_validate({"name": "greetings", "retry": 3})
+    assert isinstance(attributes, KeptAttributes)
+    mistake = mistake_in(attributes)
+    assert mistake is not None and mistake.__traceback__ is None
 
 
 def test_partitions_of_the_pipeline_file(project: Project) -> None:
