@@ -33,6 +33,9 @@ SIGNS = {
     "a price": r"\"prices\.yaml\"",
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "a key of metadata": r"\"batch_assets/",
+    "the name or place of a file under the root": (
+        r"^def (submission_parts|pipelines_of)\b|^class PartName\b|^(ROOT_FILE|PRIVATE_FOLDERS) ="
+    ),
     "which images and PDFs are sent": r"\b(read_media|check_media|media_problem)\(",
     "what templates print for a value": (
         r"\bRendering\.(STORED|OWN|WRITTEN)\b|^def (shown_values|text_of|written_number)\b|^class Rendering\("
@@ -48,10 +51,12 @@ SIGNS = {
     ),
     "a format of dataset files": r"^READERS\b|^class (Csv|Parquet)Reader|isinstance\(\w+, (Csv|Parquet)Reader\)",
     "a kind of dataset": (
-        r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset)\b|\.key_(column|name)\b|\bupstream_key\("
+        r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset|sql is)\b|\.key_(column|name)\b"
+        r"|\bupstream_key\("
     ),
     "a column of the results": (
         r"\b(BEFORE_OUTPUT|AFTER_OUTPUT|COUNTED_ONCE|RESULT_NAMES|ParsedLine|DESCRIPTIONS)\b|^RESPONSE_SCHEMA ="
+        r"|^_KEPT ="
     ),
     "a result type of the API": (
         r"\bResultType\.(SUCCEEDED|ERRORED|EXPIRED|CANCELED)\b|(?<![.\w])RESULT_TYPES\b|^COUNTS =|\bin COUNTS\b"
@@ -59,7 +64,7 @@ SIGNS = {
     "a result type that only the table has": r"\bResultType\.(PENDING|REJECTED)\b",
     "a refusal of a call": (
         r"except .*\b(RefusedError|UnknownOutcomeError|NotSentError|NotFoundError|ApiError)\b"
-        r"|^class RefusedError|^ACTIONS ="
+        r"|^class RefusedError|^ACTIONS =|\bSubmissionStoppedError\(|^def (stop_ready|put_off|give_back_stopped)\b"
     ),
     "a state of a file, batch or submission": (
         r"\b(File|Batch|Submission)Move\.[A-Z]|^class \w+State\(|\((File|Batch)State, \d+\)"

@@ -61,6 +61,11 @@ class Waiting(StrEnum):
     NEXT_ROUND = "next round"
     """Files are in flight; a later run continues with them."""
 
+    @property
+    def ends_at_a_time(self) -> bool:
+        """Whether work continues at the time given; otherwise it is only looked at again then."""
+        return self in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+
 
 @dataclass(frozen=True)
 class MaterializeBatches:

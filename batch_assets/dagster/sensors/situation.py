@@ -76,7 +76,7 @@ def what_next(snapshot: Snapshot) -> str:
             remedy = "; ".join(situation([snapshot], {}))
             return f"It does not continue without a user{': ' + remedy if remedy else ''}."
         case Wait():
-            is_timed = step.until is not None and step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            is_timed = step.until is not None and step.why.ends_at_a_time
             when = (
                 f"in {duration(max(1.0, step.until - snapshot.now))}" if is_timed and step.until else "after that"
             )
