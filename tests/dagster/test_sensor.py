@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -510,15 +511,17 @@ def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_during_one(
     assert kept.get_dynamic_partitions("greetings") == []
 
 
-def tick_to_the_end(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tick, and wait for the thread that works for removed pipelines."""
-    started = []
-    collect = removed.collect
-    with monkeypatch.context() as patched:
-        patched.setattr(removed, "collect", lambda *args: started.append(collect(*args)))
-        location.tick()
-    for thread in filter(None, started):
-        thread.join()
+def tick_to_the_end(location: Location) -> None:
+    """Tick, and wait for the thread that works for removed pipelines; before, for that of an earlier tick."""
+    _wait_for_the_thread()
+    location.tick()
+    _wait_for_the_thread()
+
+
+def _wait_for_the_thread() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "removed pipelines":
+            thread.join()
 
 
 def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
@@ -536,7 +539,7 @@ def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
     emulator.end_batches()
     ledger("update batch set next_poll_at = 0")
     monkeypatch.setattr(removed, "PATIENCE_SECONDS", 0.0)
-    tick_to_the_end(location, monkeypatch)
+    tick_to_the_end(location)
     assert ledger("select state from batch") == [("collected",)]
     assert ledger("select final_at is not null from submission") == [(1,)]
     _, skipped = location.tick()
@@ -544,7 +547,7 @@ def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
 
 
 def test_a_batch_whose_reply_was_lost_is_found_also_for_a_removed_pipeline(
-    location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    location: Location, emulator: Emulator
 ) -> None:
     emulator.settings(latency=3600)
     batches = {"path": "/v1/messages/batches"}
@@ -558,5 +561,5 @@ def test_a_batch_whose_reply_was_lost_is_found_also_for_a_removed_pipeline(
     assert ledger("select state from request_file") == [("unresolved",)]
     emulator.clock(advance=61)
     location.assets = [dg.AssetsDefinition.from_op(dg.op(name="another")(lambda: 1))]
-    tick_to_the_end(location, monkeypatch)
+    tick_to_the_end(location)
     assert ledger("select state from request_file") == [("submitted",)]
