@@ -75,6 +75,12 @@ def new_world(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., Worl
 
 
 @pytest.fixture
+def prompt_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK repeats reads as often as always, but without the seconds that it sleeps in between."""
+    monkeypatch.setattr("anthropic._base_client.INITIAL_RETRY_DELAY", 0.001)
+
+
+@pytest.fixture
 def world(new_world: Callable[..., World]) -> World:
     """A world with a root of its own, on SQLite."""
     return new_world()

@@ -38,7 +38,7 @@ def _packed(mebibytes: int, wbits: int) -> bytes:
 
 
 @pytest.fixture
-def gateway(new_world: Callable[..., World]) -> Iterator[Gateway]:
+def gateway(prompt_retries: None, new_world: Callable[..., World]) -> Iterator[Gateway]:
     emulator = new_world(name="unused").emulator
     with Gateway(emulator.url) as running:
         yield running
@@ -114,7 +114,7 @@ def test_an_answer_that_comes_byte_by_byte_ends(
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         ended = threading.Timer(20, is_over.set)  # without the limit, the test fails after that
         ended.start()
         api = new_world(BATCH_ASSETS_EMULATOR=f"http://127.0.0.1:{server.server_address[1]}").root.api

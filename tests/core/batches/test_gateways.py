@@ -27,7 +27,7 @@ POST = "POST /v1/messages/batches"
 
 
 @pytest.fixture
-def gateway(new_world: Callable[..., World]) -> Iterator[Gateway]:
+def gateway(prompt_retries: None, new_world: Callable[..., World]) -> Iterator[Gateway]:
     emulator = new_world(name="unused").emulator
     with Gateway(emulator.url) as running:
         yield running
