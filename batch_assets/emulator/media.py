@@ -1,14 +1,16 @@
 """Refuse images and PDFs as the API does, with its error texts.
 
 The limits are from https://platform.claude.com/docs/en/build-with-claude/vision, the texts from public recordings
-of refusals. The emulator and the product have separate readers of the formats, so a mistake in one shows. Pixels
-are not decoded, so a file that is only damaged inside is accepted. PDFs are not opened: their pages are not
-counted.
+of refusals. That of too many images is in https://github.com/anthropics/claude-code/issues/19822; that of an empty
+URL is not recorded anywhere. The emulator and the product have separate readers of the formats, so a mistake in
+one shows. Pixels are not decoded, so a file that is only damaged inside is accepted, and so are bytes behind its
+end. PDFs are not opened: their pages are not counted.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -22,28 +24,38 @@ _SIGNATURES = (
 _IMAGE_TYPES = "'image/jpeg', 'image/png', 'image/gif' or 'image/webp'"
 _SIDE, _SIDE_OF_MANY, _MANY_IMAGES = 8000, 2000, 20
 _IMAGE_BASE64 = 10 << 20
+_NAMED = {"url": "url", "file": "file_id"}
+# A PDF may have padding behind its end, and other bytes up to this number.
+_AROUND_PDF = 1024
 
 
-def media_problem(messages: Any) -> str | None:
+def media_problem(messages: Any, images_at_most: int = 600) -> str | None:
     """Return the text with which the API refuses the first image or PDF of a request; `None` if it takes all.
 
     Args:
         messages: The `messages` of the request, which are valid otherwise.
+        images_at_most: How many images the model takes in a request.
     """
     sources = list(_sources(messages))
     images = sum(kind == "image" for _, kind, _ in sources)
+    if images > images_at_most:
+        return f"Too much media: 0 document pages + {images} images > {images_at_most}"
     for path, kind, source in sources:
+        place = f"{path}.{'image' if kind == 'image' else 'pdf'}.source"
+        if source["type"] != "base64":
+            name = _NAMED[source["type"]]
+            if not str(source.get(name) or "").strip():
+                return f"{place}.{source['type']}.{name}: String should have at least 1 character"
+            continue
         problem = _image(source, images) if kind == "image" else _pdf(source)
         if problem is not None:
             field, text = problem
-            return (
-                f"{path}.{'image' if kind == 'image' else 'pdf'}.source.base64{field}: {text}" if text else field
-            )
+            return f"{place}.base64{field}: {text}" if text else field
     return None
 
 
 def _sources(messages: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield (path of the block, its type, its source) of all images and documents that are Base64."""
+    """Yield (path of the block, its type, its source) of all images and documents with content or a name of it."""
     queue = [(f"messages.{at}.content", message["content"]) for at, message in enumerate(messages)]
     while queue:
         path, content = queue.pop(0)
@@ -54,7 +66,7 @@ def _sources(messages: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
             if block.get("type") == "tool_result":
                 queue.append((f"{path}.{at}.tool_result.content", block.get("content")))
             elif block.get("type") in ("image", "document") and isinstance(source, dict):
-                if source.get("type") == "base64":
+                if source.get("type") in ("base64", *_NAMED):
                     yield f"{path}.{at}", block["type"], source
                 elif source.get("type") == "content":
                     queue.append((f"{path}.{at}.document.source.content.content", source.get("content")))
@@ -99,19 +111,41 @@ def _pdf(source: dict[str, Any]) -> tuple[str, str] | None:
     if source.get("media_type") != "application/pdf":
         return ".media_type", "Input should be 'application/pdf'"
     content = _decoded(source)
-    if content is None or b"%PDF-" not in content[:1024] or b"%%EOF" not in content.rstrip(b"\0")[-2048:]:
+    if content is None or not _is_pdf(content):
         return ".data", "The PDF specified was not valid."
     return None
+
+
+def _is_pdf(content: bytes) -> bool:
+    end = content.rstrip(b"\0\t\n\r ")[-_AROUND_PDF:]
+    return b"%PDF-" in content[:_AROUND_PDF] and b"%%EOF" in end
 
 
 def _has_end(content: bytes, type_: str) -> bool:
     if type_ == "image/webp":
         return len(content) + 1 >= int.from_bytes(content[4:8], "little") + 8
     if type_ == "image/gif":
-        return content.rstrip(b"\0").endswith(b";")
+        return _gif_has_end(content)
     if type_ == "image/png":
         return b"IEND\xaeB`\x82" in content
     return content.find(b"\xff\xd9", _jpeg(content)[1]) >= 0
+
+
+def _gif_has_end(content: bytes) -> bool:
+    """Whether a GIF's blocks lead to its trailer."""
+    table = 3 * 2 ** (content[10] % 8 + 1) if content[10:11] >= b"\x80" else 0
+    file = io.BytesIO(content)
+    file.seek(13 + table)
+    while (kind := file.read(1)) in (b"!", b","):
+        if kind == b"!":
+            file.seek(1, io.SEEK_CUR)
+        elif (flags := file.read(9)[8:]) >= b"\x80":
+            file.seek(3 * 2 ** (flags[0] % 8 + 1) + 1, io.SEEK_CUR)
+        else:
+            file.seek(1, io.SEEK_CUR)
+        while (size := file.read(1)) not in (b"", b"\0"):
+            file.seek(size[0], io.SEEK_CUR)
+    return kind == b";"
 
 
 def _jpeg(content: bytes) -> tuple[tuple[int, int] | None, int]:

@@ -36,6 +36,11 @@ class Model:
     output_300k: bool = False
     sampling: bool = False
 
+    @property
+    def max_images(self) -> int:
+        """The most images of a request: https://platform.claude.com/docs/en/build-with-claude/vision."""
+        return 100 if self.max_input_tokens <= 200_000 else 600
+
     def wire(self) -> dict[str, Any]:
         """Make the JSON object that `GET /v1/models/{id}` returns."""
         yes = {"supported": True}

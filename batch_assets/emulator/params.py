@@ -80,7 +80,7 @@ def check_params(
         if refusal is not None:
             return refusal
     return (
-        _check_messages(params["messages"])
+        _check_messages(params["messages"], params["model"])
         or _check_model(params, version, betas, batch)
         or _check_optional(params)
     )
@@ -122,7 +122,7 @@ def _check_model(params: Mapping[str, Any], version: str, betas: Collection[str]
     return None
 
 
-def _check_messages(messages: Any) -> Refusal | None:
+def _check_messages(messages: Any, model: Any) -> Refusal | None:
     if not isinstance(messages, list):
         return _invalid("messages: Input should be a valid list")
     if not messages:
@@ -138,7 +138,8 @@ def _check_messages(messages: Any) -> Refusal | None:
         refusal = _check_content(message["content"], at, is_last and message["role"] == "assistant")
         if refusal is not None:
             return refusal
-    problem = media_problem(messages)
+    known = MODELS.get(model) if isinstance(model, str) else None
+    problem = media_problem(messages, known.max_images) if known is not None else media_problem(messages)
     return _invalid(problem) if problem is not None else None
 
 

@@ -1,8 +1,9 @@
-"""Check the images and PDFs of a request that are in it as Base64, before they are sent.
+"""Check the images and PDFs of a request before they are sent.
 
 The API refuses such a request only after it was sent, with a result that says little. The limits are from
 https://platform.claude.com/docs/en/build-with-claude/vision. A PDF's number of pages and its encryption are not
-checked: they are only known once the file is unpacked. Only the API checks what is behind a URL or a `file_id`.
+checked: they are only known once the file is unpacked. Only the API checks what is behind a URL or a `file_id`:
+here such a source counts as an image, and must not be empty.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import binascii
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.media_formats import PDF, Media, read_media
+from batch_assets.core.template.model_rules import images_at_most
 from batch_assets.core.template.row_files import UNKNOWN, EncodedFile, start_of
 from batch_assets.core.template.values import RowRejectedError
 
-_SIGN = b'"base64"'
+# The sources with content of a row. Of a text or of blocks, nothing is checked.
+_SIGNS = (b'"base64"', b'"url"', b'"file_id"')
+_REFERENCES = {"url": "url", "file": "file_id"}
 _DATA = b'"data":"'
 # A shorter value is left where it is.
 _LONG = 1000
@@ -60,21 +64,41 @@ def check_media(params: bytes, encoded: Collection[EncodedFile] = ()) -> None:
     Raises:
         RowRejectedError: When the API would refuse one of them. Names the field, the file and what to do.
     """
-    if _SIGN not in params:
+    if not any(sign in params for sign in _SIGNS):
         return
     short, values = _cut_out(params)
-    sources = [
-        _Source(f"{field}.source", block["type"], source.get("media_type"), _value(source.get("data"), values))
-        for field, block, source in _sources(orjson.loads(short))
-    ]
-    if not sources:
-        return
-    images = sum(source.block == "image" for source in sources)
-    for source in sources:
-        file = next((file for file in encoded if file.data == source.data), None)
-        problem = _problem(source, file, images)
+    parsed = orjson.loads(short)
+    blocks = list(_sources(parsed))
+    images = sum(block["type"] == "image" for _, block, _ in blocks)
+    if images > (most := images_at_most(parsed.get("model"))):
+        _reject(
+            f"params.messages: {images:,} images; the API accepts {most:,} in a request to this model: send fewer"
+        )
+    for block_field, block, source in blocks:
+        field = f"{block_field}.source"
+        if source["type"] in _REFERENCES:
+            problem = _empty_reference(source)
+        else:
+            encoded_source = _Source(
+                field, block["type"], source.get("media_type"), _value(source.get("data"), values)
+            )
+            file = next((file for file in encoded if file.data == encoded_source.data), None)
+            problem = _problem(encoded_source, file, images)
         if problem is not None:
-            raise RowRejectedError(ErrorType.INVALID_MEDIA, f"{source.field}: {problem}")
+            _reject(f"{field}: {problem}")
+
+
+def _reject(text: str) -> NoReturn:
+    raise RowRejectedError(ErrorType.INVALID_MEDIA, text)
+
+
+def _empty_reference(source: Mapping[str, Any]) -> str | None:
+    """Return why a URL or a `file_id` names nothing; `None` if it may name something."""
+    name = _REFERENCES[source["type"]]
+    value = source.get(name)
+    if isinstance(value, str) and value.strip():
+        return None
+    return f"`{name}` is empty: give it a value, or leave the row out"
 
 
 def _cut_out(params: bytes) -> tuple[bytes, list[bytes]]:
@@ -103,7 +127,10 @@ def _value(data: Any, values: list[bytes]) -> bytes | None:
 
 
 def _sources(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Yield (field, block, source) of each image or document whose source is Base64, also in results of tools."""
+    """Yield (field, block, source) of each image or document, also in results of tools.
+
+    Sources of texts and of blocks are left out; the blocks are not.
+    """
     messages = params.get("messages")
     queue: list[tuple[str, Any]] = []
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
@@ -119,7 +146,7 @@ def _sources(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], d
             queue.append((f"{block_field}.content", block.get("content")))
             if not isinstance(source, dict) or block.get("type") not in _BLOCKS:
                 continue
-            if source.get("type") == "base64":
+            if source.get("type") == "base64" or source.get("type") in _REFERENCES:
                 yield block_field, block, source
             else:
                 queue.append((f"{block_field}.source.content", source.get("content")))

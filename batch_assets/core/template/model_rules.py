@@ -2,8 +2,9 @@
 
 Only certain refusals are listed, and only for models whose names are written out. Nothing is assumed about newer
 models.
-Sources: https://platform.claude.com/docs/en/about-claude/models/overview, the pages of the models and the guide
-https://platform.claude.com/docs/en/api/migration-2026-10-21.
+Sources: https://platform.claude.com/docs/en/about-claude/models/overview, the pages of the models, the guide
+https://platform.claude.com/docs/en/api/migration-2026-10-21 and, for the number of images,
+https://platform.claude.com/docs/en/build-with-claude/vision.
 """
 
 from __future__ import annotations
@@ -23,11 +24,20 @@ _NO_PREFILL = (4, 6)
 _NO_SAMPLING = _NO_THINKING_BUDGET = (4, 7)
 _NO_FORCED_TOOL = (("sonnet", (5, 5)), ("opus", (5, 5)))
 _ALWAYS_THINKS = ("sonnet", (5, 5))
+# Models with a context window of 200,000 tokens take fewer images.
+_LAST_SMALL_WINDOW = (4, 5)
+_IMAGES, _IMAGES_OF_SMALL_WINDOW = 600, 100
 
 
 def takes_no_sampling(model: Any) -> bool:
     """Whether a model is known to refuse temperature, top_p and top_k under every API version."""
     return _version(model) >= _NO_SAMPLING
+
+
+def images_at_most(model: Any) -> int:
+    """Return how many images one request to a model may have. For unknown models it is the larger number."""
+    line, version = _parsed(model)
+    return _IMAGES_OF_SMALL_WINDOW if line and version <= _LAST_SMALL_WINDOW else _IMAGES
 
 
 def refused_by_model(outline: Mapping[str, Any]) -> Problem | None:

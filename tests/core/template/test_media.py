@@ -16,6 +16,7 @@ from batch_assets.core.template.media_check import check_media
 from batch_assets.core.template.media_formats import Media, read_media
 from batch_assets.core.template.values import RowRejectedError
 from batch_assets.emulator.media import media_problem
+from batch_assets.emulator.params import check_params
 from tests.media import PDF, gif, image, jpeg, png, source, webp
 
 from ..support import World, params
@@ -33,10 +34,10 @@ def messages(*blocks: Any) -> list[Any]:
     return [{"role": "user", "content": list(blocks)}]
 
 
-def problem(*blocks: Any) -> str | None:
+def problem(*blocks: Any, model: str = "claude-haiku-5-5") -> str | None:
     """Why the check rejects a request; `None` if it accepts it."""
     try:
-        check_media(orjson.dumps({"messages": messages(*blocks)}))
+        check_media(orjson.dumps({"model": model, "messages": messages(*blocks)}))
     except RowRejectedError as error:
         assert error.error_type == "invalid_media"
         return error.message
@@ -51,6 +52,17 @@ def test_an_image_is_recognized_by_its_content_with_its_size_and_its_end(media_t
     for end in range(16, len(content) - 1):
         cut = read_media(content[:end])
         assert cut is not None and (cut.type, cut.is_whole) == (media_type, False)
+
+
+@pytest.mark.parametrize("media_type", [*FORMATS, "application/pdf"])
+@pytest.mark.parametrize(
+    "behind", [b"junk", b";\n", b"\0" * 40 + b"x", b"\n" * 3000, b"\xff\xd9 more", b"x" * 1000]
+)
+def test_bytes_behind_the_end_are_no_fault(media_type: str, behind: bytes) -> None:
+    """What the API does with them is not documented, so neither the check nor the emulator refuses them."""
+    content = (FORMATS[media_type]() if media_type in FORMATS else PDF) + behind
+    block = image(content, media_type) if media_type in FORMATS else document(content)
+    assert problem(block) is media_problem(messages(block)) is None
 
 
 @pytest.mark.parametrize(
@@ -219,6 +231,52 @@ def test_what_the_api_refuses_is_rejected_here_and_refused_by_the_emulator(
 ) -> None:
     assert rejected in str(problem(*blocks))
     assert media_problem(messages(*blocks)) == refused
+
+
+def by_name(kind: str, name: Any, block: str = "image") -> dict[str, Any]:
+    return {"type": block, "source": {"type": kind, "file_id" if kind == "file" else kind: name}}
+
+
+EMPTY = [
+    by_name("url", ""),
+    by_name("url", " "),
+    by_name("url", None, "document"),
+    by_name("url", "", "document"),
+    by_name("file", ""),
+    {"type": "tool_result", "tool_use_id": "t", "content": [by_name("url", "")]},
+]
+
+
+@pytest.mark.parametrize("block", EMPTY)
+def test_a_source_that_names_nothing_is_rejected_here_and_refused_by_the_emulator(block: dict[str, Any]) -> None:
+    assert "` is empty: give it a value, or leave the row out" in str(problem(block))
+    assert "String should have at least 1 character" in str(media_problem(messages(block)))
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("claude-haiku-5-5", 600), ("claude-haiku-4-5", 100), ("claude-opus-4-5-20251101", 100)]
+)
+@pytest.mark.parametrize(
+    "block", [image(png()), by_name("url", "https://example.org/a.png"), by_name("file", "f")]
+)
+def test_more_images_than_the_model_takes(model: str, most: int, block: dict[str, Any]) -> None:
+    def refused(count: int) -> str | None:
+        body = {"model": model, "max_tokens": 9, "messages": messages(*[block] * count)}
+        refusal = check_params(body)
+        return refusal.message if refusal is not None else None
+
+    assert problem(*[block] * most, model=model) is refused(most) is None
+    assert f"{most + 1} images; the API accepts {most} in" in str(problem(*[block] * (most + 1), model=model))
+    assert refused(most + 1) == f"Too much media: 0 document pages + {most + 1} images > {most}"
+
+
+def test_a_row_without_a_url_is_rejected_before_it_is_sent(world: World) -> None:
+    (world.folder / "rows.jsonl").write_bytes(b'{"id":1,"url":"https://example.org/a.png"}\n{"id":2,"url":""}')
+    block = {"type": "image", "source": {"type": "url", "url": "{{ url }}"}}
+    pipeline = world.pipeline(dataset={"path": "rows.jsonl", "key": "id"}, params=params([block]))
+    table = world.run(pipeline).set_index("id")
+    assert table["error_type"].dropna().to_dict() == {2: "invalid_media"}
+    assert table["error_message"][2].startswith(f"{FIELD}: `url` is empty")
 
 
 LONG_TEXT = {"type": "text", "media_type": "text/plain", "data": 'a "quote"' * 500}
