@@ -34,8 +34,11 @@ class AllowedHosts:
         """Check the headers that name the server and the site of the page that sent the call.
 
         Raises:
-            HttpError: 403 when one of them names another host.
+            HttpError: 403 when one of them names another host; 400 when there are several `Host` headers: a proxy
+                and a server may each believe another one.
         """
+        if len(request.headers.getlist("host")) > 1:
+            raise HttpError(400, "Host: send one header of this name")
         arrived_at = _normalized((request.scope.get("server") or ("", None))[0] or "")
         host = request.headers.get("host", "")
         if not self._allows(_name_of(f"http://{host}"), arrived_at):

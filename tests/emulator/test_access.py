@@ -85,6 +85,17 @@ def test_every_call_is_checked(http: httpx2.Client, path: str) -> None:
     assert http.get(path, headers={"origin": "http://localhost:3000"}).status_code != 403
 
 
+@pytest.mark.parametrize("others", [("evil.example",), ("localhost",), ("evil.example", "localhost")])
+def test_a_call_with_several_hosts_is_refused(emulator: Emulator, others: tuple[str, ...]) -> None:
+    address = emulator.url.removeprefix("http://")
+    hosts = "".join(f"Host: {host}\r\n" for host in (address, *others))
+    name, port = address.split(":")
+    with socket.create_connection((name, int(port))) as connection:
+        connection.sendall(f"GET /v1/models HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"Host: send one header" in answer
+
+
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
 )
