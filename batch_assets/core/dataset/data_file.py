@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import EXPANSION, FREE_BYTES
+from batch_assets.core.dataset.gzip_reader import GzipError, GzipReader
 from batch_assets.core.errors import DatasetError
 
 # Endings that may follow the ending of a text format, with Arrow's names for the compressions.
@@ -69,7 +70,10 @@ class _Decompressed(io.RawIOBase):
     def __init__(self, file: Any, codec: str, name: str) -> None:
         self._file, self._codec, self._name = file, codec, name
         self._size = 0
-        self._stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
+        is_gzip = codec == "gzip"
+        self._stream: Any = (
+            GzipReader(file) if is_gzip else pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
+        )
 
     def readable(self) -> bool:
         return True
@@ -78,7 +82,7 @@ class _Decompressed(io.RawIOBase):
         """Return up to `size` bytes, by default everything; b"" at the end."""
         try:
             block: bytes = self._stream.read(None if size < 0 else size)
-        except (pa.ArrowException, OSError) as error:
+        except (GzipError, pa.ArrowException, OSError) as error:
             raise self._damaged(str(error)) from None
         if not block and self._file.tell() == 0:
             raise self._damaged("the file is empty")
@@ -97,6 +101,5 @@ class _Decompressed(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            self._stream.close()
             self._file.close()
         super().close()

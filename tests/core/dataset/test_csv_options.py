@@ -274,6 +274,24 @@ def test_a_gzip_file_with_several_members_is_read_to_its_end(tmp_path: Path) -> 
     assert _read(tmp_path, "a.jsonl.gz") == [{"n": 1}, {"n": 2}]
 
 
+@pytest.mark.parametrize("zeros", [1, 512, 10240, 1 << 20])
+def test_a_gzip_file_may_be_padded_with_zero_bytes(tmp_path: Path, zeros: int) -> None:
+    """As tape tools write it. Another member may follow."""
+    content = gzip.compress(b'{"n":1}\n') + bytes(zeros)
+    (tmp_path / "a.jsonl.gz").write_bytes(content)
+    assert _read(tmp_path, "a.jsonl.gz") == [{"n": 1}]
+    (tmp_path / "a.jsonl.gz").write_bytes(content + gzip.compress(b'{"n":2}\n') + bytes(3))
+    assert _read(tmp_path, "a.jsonl.gz") == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 1 << 20])
+def test_other_bytes_behind_a_gzip_file_are_named_with_their_place(tmp_path: Path, zeros: int) -> None:
+    member = gzip.compress(b'{"n":1}\n' * 1000)
+    (tmp_path / "a.jsonl.gz").write_bytes(member + bytes(zeros) + b"junk")
+    with pytest.raises(DatasetError, match=rf"a\.jsonl\.gz: .*from byte {len(member) + zeros:,} on there is"):
+        _read(tmp_path, "a.jsonl.gz")
+
+
 def test_compression_encoding_and_options_work_together_on_any_file_system(tmp_path: Path) -> None:
     files = fsspec.filesystem("memory")
     files.pipe_file("/texts/a.csv.gz", gzip.compress("text;n\nnaïve;1\n".encode("latin-1")))
