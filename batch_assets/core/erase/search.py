@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 # Shorter texts, short numbers and these words occur in any file.
 _SHORTEST, _SHORTEST_NUMBER = 4, 7
 _COMMON = ("null", "none", "true", "false")
-# RE2 refuses larger patterns.
+# RE2 refuses larger patterns. A longer text is searched for as it is: it is no part of a longer word.
 _TEXTS_OF_PATTERN, _BYTES_OF_PATTERN = 500, 256 << 10
 
 
@@ -46,10 +46,12 @@ class Needles:
         texts: The texts.
         patterns: Regular expressions of RE2, each of which finds some of the texts as whole words. The time to
             search with one does not depend on how many.
+        long: The texts that are too long for them.
     """
 
     texts: tuple[str, ...]
     patterns: tuple[bytes, ...]
+    long: tuple[bytes, ...] = ()
 
     @classmethod
     def of(cls, keys: Iterable[str], custom_ids: Iterable[str], slugs: Collection[str] = ()) -> Needles | None:
@@ -63,7 +65,10 @@ class Needles:
         named = [key for key in keys if is_distinctive(key)]
         forms = [form for key in named for form in _forms(key) if form == key or form not in slugs]
         texts = tuple(dict.fromkeys([*forms, *custom_ids]))
-        return cls(texts, tuple(_patterns(texts))) if texts else None
+        words = {text: re.escape(_encoded(text)) for text in texts}
+        short = [word for word in words.values() if len(word) <= _BYTES_OF_PATTERN]
+        long = tuple(_encoded(text) for text, word in words.items() if len(word) > _BYTES_OF_PATTERN)
+        return cls(texts, tuple(_patterns(short)), long) if texts else None
 
     @property
     def longest(self) -> int:
@@ -73,14 +78,15 @@ class Needles:
     def are_in(self, texts: pa.Array) -> bool:
         """Whether one of some texts or bytes has one of them."""
         column = texts.cast(pa.large_binary())
-        return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for pattern in self.patterns)
+        return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for pattern in self.patterns) or any(
+            pc.any(pc.match_substring(column, text)).as_py() for text in self.long
+        )
 
 
-def _patterns(texts: Iterable[str]) -> Iterator[bytes]:
+def _patterns(escaped: Iterable[bytes]) -> Iterator[bytes]:
     words: list[bytes] = []
     size = 0
-    for text in texts:
-        word = re.escape(_encoded(text))
+    for word in escaped:
         if words and (len(words) == _TEXTS_OF_PATTERN or size + len(word) > _BYTES_OF_PATTERN):
             yield _pattern(words)
             words, size = [], 0

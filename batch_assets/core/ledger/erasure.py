@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,8 +29,9 @@ from batch_assets.core.ledger.tables import (
 _REASON = "a row was erased from it"
 # The columns with texts for readers. Errors in them may name a request.
 _FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
-# SQLite limits the depth of a condition to 1,000.
+# SQLite limits the depth of a condition to 1,000, and the pattern of LIKE to 50,000 bytes.
 _TEXTS_OF_QUERY = 200
+_CHARACTERS_OF_QUERY = 5_000
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,10 @@ def replace_texts(tx: Transaction, texts: Mapping[str, str]) -> int:
     Returns:
         The number of values that changed.
     """
-    words, changed = _whole_words(texts), 0
+    changed = 0
     for column in _FOR_READERS:
         for key, value in dict(_values_with(tx, column, list(texts))).items():
-            new = words.sub(lambda match: texts[match[0]], value)
+            new = _whole_words(tuple(texts)).sub(lambda match: texts[match[0]], value)
             if new != value:
                 row = sa.and_(*(part == of_row for part, of_row in zip(_row_of(column), key, strict=True)))
                 tx.execute(sa.update(column.table).where(row).values({column.name: new}))
@@ -135,15 +137,15 @@ def replace_texts(tx: Transaction, texts: Mapping[str, str]) -> int:
 
 def columns_with(tx: Transaction, texts: Sequence[str]) -> list[str]:
     """Return the columns of all tables, as table.column, that have one of some texts as a whole word."""
-    words = _whole_words(texts)
     return [
         f"{column.table.name}.{column.name}"
         for column in _text_columns()
-        if any(words.search(value) for _, value in _values_with(tx, column, texts))
+        if any(_whole_words(tuple(texts)).search(value) for _, value in _values_with(tx, column, texts))
     ]
 
 
-def _whole_words(texts: Collection[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=1)  # long keys take seconds, so it is made for values that may have one, and once
+def _whole_words(texts: tuple[str, ...]) -> re.Pattern[str]:
     """Return a pattern that finds texts which no letter or digit continues; the longest of several."""
     longest_first = sorted(texts, key=len, reverse=True)
     return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, longest_first))})(?![A-Za-z0-9])")
@@ -152,9 +154,12 @@ def _whole_words(texts: Collection[str]) -> re.Pattern[str]:
 def _values_with(
     tx: Transaction, column: sa.Column[str], texts: Sequence[str]
 ) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield the values of a column that have one of some texts anywhere, each with the primary key of its row."""
+    """Yield the values of a column that have one of some texts anywhere, each with the primary key of its row.
+
+    Of a long text only the start is looked for.
+    """
     for start in range(0, len(texts), _TEXTS_OF_QUERY):
-        some = texts[start : start + _TEXTS_OF_QUERY]
+        some = [text[:_CHARACTERS_OF_QUERY] for text in texts[start : start + _TEXTS_OF_QUERY]]
         holds = sa.or_(*(column.contains(text, autoescape=True) for text in some))
         for row in tx.execute(sa.select(column, *_row_of(column)).where(holds)):
             yield tuple(row[1:]), str(row[0])

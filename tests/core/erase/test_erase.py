@@ -453,15 +453,26 @@ def test_the_time_of_the_search_hardly_grows_with_the_keys() -> None:
     assert seconds(2_500) < 30 * few
 
 
-@pytest.mark.parametrize("length", [10, 2_000, 100_000])
+@pytest.mark.parametrize("length", [10, 2_000, 100_000, 1_500_000])
 def test_long_keys_are_searched_for(length: int) -> None:
-    """Each pattern had 500 keys, and RE2 refuses a pattern of a megabyte."""
-    keys = [f"{number:06}{'.' * length}" for number in range(501)]
-    needles = Needles.of(keys if length < 100_000 else keys[:20], [])
+    """Each pattern had 500 keys, and RE2 refuses a pattern of a megabyte, also of one key."""
+    keys = [f"{number:06}{'.' * length}" for number in range(min(501, 2_000_000 // length + 2))]
+    needles = Needles.of(keys, [])
     assert needles is not None
     assert not needles.are_in(pa.array([f"999999{'.' * length}", "another text"]))
-    for key in (keys[0], keys[10], needles.texts[-1]):
+    for key in (keys[0], keys[2], needles.texts[-1]):
         assert needles.are_in(pa.array(["another text", f"the key {key}, in a text"]))
+
+
+def test_a_row_with_a_key_of_more_than_a_megabyte_is_erased(world: World) -> None:
+    key = "".join(map(str, range(210_000)))
+    assert len(key) > 1 << 20
+    pipeline = world.pipeline({"a": "a text", key: SECRET})
+    world.run(pipeline)
+    report = erased(world, pipeline, key)
+    assert report.is_complete, [end[:300] for end in report.open_ends()]
+    everything = every_text(world.path())
+    assert key not in everything and SECRET not in everything and "a text" in everything
 
 
 @pytest.mark.parametrize(
