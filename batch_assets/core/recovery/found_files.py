@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from urllib.parse import unquote
 
@@ -219,6 +219,28 @@ def submissions_of(
         else:
             problems.append(submission)
     return sorted(submissions, key=lambda submission: (submission.created_at, submission.id)), problems
+
+
+def set_copied_receipts_aside(submissions: Collection[FoundSubmission]) -> None:
+    """Leave out receipts that name the batch of another file. Each shows that its file was sent, as a damaged one.
+
+    The batch is that of the oldest file, among those that have as many requests as the batch.
+
+    Args:
+        submissions: The submissions of all pipelines. The texts about these receipts are added to their problems.
+    """
+    by_batch: dict[str, list[tuple[bool, float, str, FoundSubmission, FoundPart]]] = defaultdict(list)
+    for submission in submissions:
+        for part in submission.parts:
+            if (receipt := part.receipt) is not None:
+                is_other = part.listed is not None and part.listed.requests != receipt.batch.total
+                name = part.stored.storage.uri(*part.stored.receipt_parts())
+                by_batch[receipt.batch.id].append((is_other, submission.created_at, name, submission, part))
+    for batch_id, named in by_batch.items():
+        owner, *copies = sorted(named, key=lambda each: each[:3])
+        for _, _, name, submission, part in copies:
+            submission.parts[submission.parts.index(part)] = replace(part, receipt=None)
+            submission.problems.append(str(damaged(name, f"it names {batch_id}, and so does {owner[2]}")))
 
 
 def _submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> FoundSubmission | str:

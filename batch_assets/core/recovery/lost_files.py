@@ -104,7 +104,20 @@ def find_pipeline(storage: Storage, pipeline: str, copies: Collection[str] = ())
         pipeline: The name of the pipeline.
         copies: The ids of submissions that belong to other pipelines, of which the folder has copies.
     """
-    found_submissions, problems = submissions_of(storage, pipeline, copies)
+    return with_states(storage, pipeline, *submissions_of(storage, pipeline, copies))
+
+
+def with_states(
+    storage: Storage, pipeline: str, found_submissions: list[FoundSubmission], problems: list[str]
+) -> LostPipeline:
+    """Find the state of each request file of a pipeline.
+
+    Args:
+        storage: The root.
+        pipeline: The name of the pipeline.
+        found_submissions: Its submissions, oldest first.
+        problems: The texts about files that are damaged.
+    """
     lost = LostPipeline(found_submissions, problems=problems)
     if not lost.submissions:
         return lost

@@ -15,14 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_assets.core.errors import EndpointMismatchError
-from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, restore, submissions
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.states import FileState
-from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
-from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
+from batch_assets.core.recovery.found_files import (
+    FoundSubmission,
+    holds_submissions,
+    pipelines_of,
+    set_copied_receipts_aside,
+    submissions_of,
+)
+from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, with_states
 from batch_assets.core.recovery.root_file import ROOT_FILE
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
@@ -61,10 +66,11 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
         A function that writes it into the ledger; `None` if the root has no submissions.
 
     Raises:
-        DamagedFileError: When two receipts name the same batch.
         EndpointMismatchError: When the receipts name different endpoints or organizations.
     """
-    pipelines = [find_pipeline(storage, pipeline) for pipeline in pipelines_of(storage)]
+    found = {pipeline: submissions_of(storage, pipeline) for pipeline in pipelines_of(storage)}
+    set_copied_receipts_aside([submission for submissions, _ in found.values() for submission in submissions])
+    pipelines = [with_states(storage, pipeline, *files) for pipeline, files in found.items()]
     pipelines = [pipeline for pipeline in pipelines if pipeline.submissions]
     if not pipelines:
         return None
@@ -84,7 +90,6 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
 
 def _endpoint(storage: Storage, files: list[LostFile]) -> tuple[str, str | None] | None:
     """(base URL, organization) in the receipts; `None` without receipts."""
-    batch_ids: dict[str, str] = {}
     endpoint: tuple[str, str | None] | None = None
     first = ""
     for file in files:
@@ -92,8 +97,6 @@ def _endpoint(storage: Storage, files: list[LostFile]) -> tuple[str, str | None]
         if receipt is None:
             continue
         name = storage.uri(*file.part.stored.receipt_parts())
-        if (first_name := batch_ids.setdefault(receipt.batch.id, name)) != name:
-            raise damaged(name, f"it names {receipt.batch.id}, and so does {first_name}")
         if endpoint is None:
             endpoint, first = (receipt.base_url, receipt.organization), name
         base_url, organization = endpoint

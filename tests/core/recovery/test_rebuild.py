@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import orjson
 import pytest
 
-from batch_assets.core.errors import DamagedFileError, PairingError
+from batch_assets.core.errors import EndpointMismatchError, PairingError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.recovery.move import move
 from batch_assets.core.remedies import PairRoot
 from batch_assets.core.results.run import collect_results
 
 from ..lost_ledger import HIDDEN, LOST, check, end_grace_period, finish, lose_ledger, nothing_left, part_states
-from ..support import CREATE, LIST, World, round_for, texts
+from ..support import CREATE, LIST, World, round_for, texts, write_rows
 
 
 def test_after_requests_nothing_is_sent_before_the_grace_period(world: World) -> None:
@@ -281,16 +282,57 @@ def test_a_new_database_on_an_old_root(new_world: Callable[..., World], ledger_u
 
 
 def test_a_rebuild_that_fails_halfway_is_repeated(world: World) -> None:
-    """A copied receipt makes it fail. Nothing of the first attempt is left."""
+    """A receipt of another API makes it fail. Nothing of the first attempt is left."""
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     report = world.build(pipeline)
     world.submit(pipeline)
-    folder = world.submission_folder(pipeline, report)
-    second = folder / "part-00001.batch.json"
+    second = world.submission_folder(pipeline, report) / "part-00001.batch.json"
     kept = second.read_bytes()
-    second.write_bytes((folder / "part-00000.batch.json").read_bytes())
+    second.write_bytes(orjson.dumps(orjson.loads(kept) | {"base_url": "https://other"}))
     lose_ledger(world)
-    with pytest.raises(DamagedFileError, match=r"part-00001\.batch\.json is damaged: it names .* and so does"):
+    with pytest.raises(EndpointMismatchError):
         world.root.ledger.read().__enter__()
     second.write_bytes(kept)
     assert part_states(world) == ["submitted"] * 2
+
+
+@pytest.mark.parametrize("latency", [0, 3600])
+@pytest.mark.parametrize("counts", [(4, 8), (5, 8)], ids=["equal counts", "other counts"])
+def test_a_copied_receipt_is_set_aside_and_stops_nothing_else(
+    world: World, caplog: pytest.LogCaptureFixture, latency: int, counts: tuple[int, int]
+) -> None:
+    """Also beside another pipeline's file, whose own batch is found and not paid again."""
+    world.emulator.settings(latency=latency)
+    first, second = counts
+    older = world.pipeline(texts(first), name="older")
+    older_report = world.send(older)
+    write_rows(world.folder / "more.jsonl", texts(second - 4, "more"))
+    younger = world.pipeline("more.jsonl", name="younger")
+    report = world.send(younger)
+    original = world.submission_folder(older, older_report) / "part-00000.batch.json"  # type: ignore[arg-type]
+    copied = world.submission_folder(younger, report) / "part-00000.batch.json"  # type: ignore[arg-type]
+    copied.write_bytes(original.read_bytes())
+    lose_ledger(world)
+    with caplog.at_level("WARNING"):
+        assert part_states(world)[0] != "unresolved"
+    assert "part-00000.batch.json is damaged: it names msgbatch_" in caplog.text
+    assert "younger" in caplog.text.partition("is damaged")[0]
+    for pipeline, count in ((older, first), (younger, second - 4)):
+        finish(world, pipeline)
+        check(world, pipeline, count)
+    assert len(world.accepted()) == 2
+
+
+def test_a_copied_receipt_is_recognized_by_the_count_of_its_batch(world: World) -> None:
+    """Here it is beside the older file."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(5), batching={"max_requests": 3})
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    folder = world.submission_folder(pipeline, report)
+    (folder / "part-00000.batch.json").write_bytes((folder / "part-00001.batch.json").read_bytes())
+    lose_ledger(world)
+    assert part_states(world) == ["unresolved", "submitted"]
+    finish(world, pipeline)
+    check(world, pipeline, 5)
+    assert len(world.accepted()) == 2
