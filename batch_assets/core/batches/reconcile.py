@@ -3,12 +3,11 @@
 A batch is a candidate if the ledger does not know it, it was not there before the upload, it was created after the
 anchor, and it has the file's request count. One line of its results proves or rules out an ended candidate. A
 running one is adopted provisionally if it is the only candidate, until its results prove it. The file is sent
-again only when no candidate shows up for the grace period, or, if it was refused, when no candidate is left.
+again only when no candidate shows up for the grace period, or, if it was refused, when no candidate is left. An
+ended batch whose results cannot be read is a candidate for as long as the API keeps them.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 from batch_assets.core.api.client import CREATE_SECONDS
 from batch_assets.core.api.errors import ApiError
@@ -16,9 +15,10 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.batches.receipts import note_other, write_receipt
+from batch_assets.core.batches.strangers import Strangers, is_beyond_proof, text_about
 from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
 from batch_assets.core.io.names import RequestFileId
-from batch_assets.core.ledger import Lease, batches, files, leases, restore, submissions
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, restore, submissions
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
@@ -54,21 +54,6 @@ def reconcile(root: Root) -> list[str]:
         return []  # another process reconciles, with a newer list
     except ApiError:
         return []  # the list is unavailable: the files stay in doubt
-
-
-@dataclass
-class _Strangers:
-    """Batches that the ledger does not know and that have the count of a file in doubt.
-
-    Attributes:
-        running: Batches that have not ended. Only their count is known.
-        proved: Ended batches, each with the first custom_id in its results.
-        unproved: Ended batches whose results cannot be read now.
-    """
-
-    running: list[BatchObject] = field(default_factory=list)
-    proved: list[tuple[str, BatchObject]] = field(default_factory=list)
-    unproved: list[BatchObject] = field(default_factory=list)
 
 
 def _earliest(intent: Intent) -> float:
@@ -169,9 +154,9 @@ class _Reconciler:
                 files.limit_creation(tx, intent.id, latest)
                 self._latest[intent.id] = latest
 
-    def _strangers(self, doubts: list[Doubt], known_ids: set[str]) -> _Strangers:
+    def _strangers(self, doubts: list[Doubt], known_ids: set[str]) -> Strangers:
         back_to = min(_earliest(intent) for intent, _ in doubts)
-        strangers = _Strangers()
+        strangers = Strangers()
         for batch in self._root.api.batches_back_to(back_to):
             if not self._listed:
                 self._listed_at, self._newest = self._root.api.server_time, batch.created_at
@@ -181,7 +166,8 @@ class _Reconciler:
             if not batch.ended:
                 strangers.running.append(batch)
             elif (custom_id := first_custom_id(self._root, batch)) is None:
-                strangers.unproved.append(batch)
+                is_beyond = is_beyond_proof(batch, self._root.api.server_time)
+                (strangers.beyond_proof if is_beyond else strangers.unproved).append(batch)
             else:
                 strangers.proved.append((custom_id, batch))
         if not self._listed:
@@ -265,44 +251,37 @@ class _Reconciler:
             )
         return self._tails[file.id]
 
-    def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:
+    def _settle_all(self, doubtful: list[Doubt], strangers: Strangers) -> None:
         with self._root.ledger.read() as tx:
             unsettled = [(intent, file) for intent, file in doubtful if files.by_id(tx, file.id).state.in_doubt]
         for intent, file in unsettled:
-            rivals = [rival for rival, _ in unsettled if rival.id != intent.id]
-            self._settle(intent, file, strangers, rivals)
+            self._settle(intent, file, strangers)
 
-    def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers, rivals: list[Intent]) -> None:
+    def _settle(self, intent: Intent, file: RequestFile, strangers: Strangers) -> None:
         """Adopt the only running candidate, wait while there are several, or send again after the grace period.
-
-        A rebuilt ledger may have several files with the same count in doubt. Then no file adopts a running batch
-        until its results show whose it is, and none of these files is sent again before that.
 
         Args:
             intent: The intent whose outcome is unknown.
             file: Its request file.
             strangers: The batches that the ledger does not know.
-            rivals: The intents of the other files in doubt.
         """
         running = [batch for batch in strangers.running if self._may_still_be(intent, batch)]
         unproved = [batch for batch in strangers.unproved if self._may_still_be(intent, batch)]
-        is_shared = any(self._may_still_be(rival, batch) for rival in rivals for batch in running)
-        if len(running) == 1 and not unproved and not is_shared:
-            reason = "the only new batch with its count"
-            if self._adopt(intent, file, running[0], provisional=True, reason=reason):
-                strangers.running.remove(running[0])
+        reason = "the only new batch with its count"
+        if (
+            len(running) == 1
+            and not unproved
+            and self._adopt(intent, file, running[0], provisional=True, reason=reason)
+        ):
+            strangers.running.remove(running[0])
         elif not running and not unproved and file.id in self._accepted:
             text = "The API accepted the file, so it is not sent again, unless you remove the receipt"
             self._explain(file, f"{self._accepted[file.id]}. {text}")
         elif not running and not unproved:
-            self._send_again_after_grace(intent, file)
+            lost = [batch.id for batch in strangers.beyond_proof if self._may_still_be(intent, batch)]
+            self._send_again_after_grace(intent, file, lost)
         else:
-            self._note_candidates(file, [*running, *unproved])
-
-    def _note_candidates(self, file: RequestFile, candidates: list[BatchObject]) -> None:
-        names = ", ".join(batch.id for batch in candidates)
-        text = f"the API's reply was lost, and its batch may be {names}: waiting until its results can be read"
-        self._explain(file, text)
+            self._explain(file, text_about(running, unproved))
 
     def _explain(self, file: RequestFile, text: str) -> None:
         """Record what a file in doubt waits for. That of a killed process still counts as being sent."""
@@ -333,8 +312,7 @@ class _Reconciler:
                 return False  # its sender is still working on it, and knows the outcome first
             if provisional and not current.state.in_doubt:
                 return True
-            twin = files.twin_in_doubt(tx, current, reported.created_at) if provisional else None
-            if provisional and (batches.by_id(tx, reported.id) or twin is not None):
+            if provisional and (batches.by_id(tx, reported.id) or self._is_shared(tx, current, reported)):
                 return False
             recorded = batches.by_id(tx, reported.id)
             if recorded is not None and recorded.file_id == file.id and not recorded.provisional:
@@ -345,6 +323,11 @@ class _Reconciler:
             note_other(tx, file, receipt, reported.id)
         self._found_ids.append(reported.id)
         return True
+
+    def _is_shared(self, tx: Transaction, file: RequestFile, reported: BatchObject) -> bool:
+        """Whether a running batch may as well be another file's. Then its results have to show whose it is."""
+        twins = files.twins_in_doubt(tx, file, reported.created_at)
+        return any(self._may_still_be(twin, reported) for twin in twins)
 
     def _note_late(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
         """Note a file's first batch that turned up after the grace period. Its answers are kept."""
@@ -365,7 +348,7 @@ class _Reconciler:
             files.settle(tx, intent.id, IntentOutcome.ADOPTED)
         self._found_ids.append(batch.id)
 
-    def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
+    def _send_again_after_grace(self, intent: Intent, file: RequestFile, lost_ids: list[str]) -> None:
         grace = self._root.settings.reconcile_grace
         if intent.anchor_id not in self._listed and not workspace.is_ours(self._root, intent):
             self._explain(file, workspace.question(self._root))
@@ -386,6 +369,8 @@ class _Reconciler:
                 if current.state is FileState.SENDING:
                     move(tx, FileMove.DOUBT, file.id, _GONE)
                 return
+            elif lost_ids:
+                reason = f"the results of {', '.join(lost_ids)}, which may be its batch, can no longer be read"
             else:
                 reason = f"the API shows no such batch after {duration(grace)}"
             files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)

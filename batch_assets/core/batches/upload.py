@@ -174,8 +174,8 @@ class Upload:
             return True
         if file.not_before > tx.now:
             reason = f"the API asked to wait {duration(file.not_before - tx.now)} more: {file.error}"
-        elif (twin := files.twin_in_doubt(tx, file, self._earliest_creation())) is not None:
-            reason = f"waiting for {twin.file_id}: same request count, outcome still unknown"
+        elif twins := files.twins_in_doubt(tx, file, self._earliest_creation()):
+            reason = f"waiting for {twins[0].file_id}: same request count, outcome still unknown"
         else:
             return False
         self._report.waiting[file.id] = reason

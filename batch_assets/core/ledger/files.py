@@ -119,8 +119,8 @@ def _in_doubt() -> sa.Select[Any]:
     )
 
 
-def twin_in_doubt(tx: Transaction, file: RequestFile, since: float | None = None) -> Intent | None:
-    """Return another file's intent with the same count that is in doubt; `None` if there is none.
+def twins_in_doubt(tx: Transaction, file: RequestFile, since: float | None) -> list[Intent]:
+    """Return the intents of other files with the same count that are in doubt.
 
     Two files with lost replies must never have the same count, unless the times at which their batches were
     created distinguish them.
@@ -128,14 +128,13 @@ def twin_in_doubt(tx: Transaction, file: RequestFile, since: float | None = None
     Args:
         tx: The transaction.
         file: The file.
-        since: Only an intent whose batch may have been created since then, by the API's clock; `None` for all.
+        since: Only intents whose batch may have been created since then, by the API's clock; `None` for all.
     """
     statement = _in_doubt().where(intent.c.requests == file.requests, intent.c.file_id != file.id)
     if since is not None:
         latest = intent.c.latest_created_at
         statement = statement.where(sa.or_(latest.is_(None), latest >= since))
-    row = tx.execute(statement).first()
-    return to_record(Intent, row) if row is not None else None
+    return to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
 
 
 def intend(tx: Transaction, file: RequestFile, listed: Sequence[BatchObject], key_hash: str | None) -> int:

@@ -1,0 +1,62 @@
+"""Batches in the API's list that the ledger does not know and that have the count of a file in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.ledger.deadlines import KEPT_SECONDS
+
+# Nobody pays for a batch without answers, so it is waited for no longer than this.
+_UNPAID_SECONDS = 86400.0
+
+
+@dataclass
+class Strangers:
+    """The batches, by what their results show.
+
+    Attributes:
+        running: Batches that have not ended. Only their count is known.
+        proved: Ended batches, each with the first custom_id in its results.
+        unproved: Ended batches whose results cannot be read now.
+        beyond_proof: Ended batches whose results need not be waited for any longer.
+    """
+
+    running: list[BatchObject] = field(default_factory=list)
+    proved: list[tuple[str, BatchObject]] = field(default_factory=list)
+    unproved: list[BatchObject] = field(default_factory=list)
+    beyond_proof: list[BatchObject] = field(default_factory=list)
+
+
+def is_beyond_proof(batch: BatchObject, now: float | None) -> bool:
+    """Whether an ended batch whose results cannot be read need not be waited for any longer.
+
+    The API has archived them, so its answers are lost to everyone. Or it ended a day ago without a single answer.
+
+    Args:
+        batch: The batch.
+        now: The time by the API's clock; `None` if it is unknown.
+    """
+    if batch.archived_at is not None or now is None:
+        return batch.archived_at is not None
+    unpaid = sum(batch.request_counts[name] for name in ("errored", "canceled", "expired"))
+    ended_at = batch.ended_at or batch.created_at
+    return now > batch.created_at + KEPT_SECONDS or (unpaid == batch.total and now > ended_at + _UNPAID_SECONDS)
+
+
+def text_about(running: Sequence[BatchObject], unproved: Sequence[BatchObject]) -> str:
+    """Explain what a file waits for whose batch may be one of these, and what to do."""
+    names = _names([*running, *unproved])
+    text = f"the API's reply was lost, and its batch may be {names}: waiting until its results can be read"
+    if not unproved:
+        return text
+    return (
+        f"{text}. The API has ended {_names(unproved)}, and does not show its results. Allow that to the key, or, "
+        "if it is another program's, have it deleted at the API. Otherwise the file waits until the API has "
+        "archived the results, 29 days after the creation of the batch, and is then sent again"
+    )
+
+
+def _names(batches: Sequence[BatchObject]) -> str:
+    return ", ".join(batch.id for batch in batches)
