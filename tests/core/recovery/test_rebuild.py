@@ -296,6 +296,28 @@ def test_a_rebuild_that_fails_halfway_is_repeated(world: World) -> None:
     assert part_states(world) == ["submitted"] * 2
 
 
+@pytest.mark.parametrize("sent", ["older", "younger"])
+def test_two_lost_files_do_not_adopt_the_one_batch_that_may_belong_to_either(world: World, sent: str) -> None:
+    """Only one of them was sent. Its results show which."""
+    world.emulator.settings(latency=3600)
+    write_rows(world.folder / "more.jsonl", texts(3, "more"))
+    pipelines = {"older": world.pipeline(texts(3), name="older")}
+    pipelines["younger"] = world.pipeline("more.jsonl", name="younger")
+    reports = {name: world.build(pipeline) for name, pipeline in pipelines.items()}
+    world.submit(pipelines[sent])
+    (world.submission_folder(pipelines[sent], reports[sent]) / "part-00000.batch.json").unlink()
+    lose_ledger(world)
+    for pipeline in pipelines.values():
+        world.submit(pipeline)
+    assert part_states(world) == ["unresolved"] * 2
+    assert world.query("select id from batch") == []
+    world.emulator.end_batches()
+    for pipeline in pipelines.values():
+        finish(world, pipeline)
+        check(world, pipeline, 3)
+    assert len(world.accepted()) == 2
+
+
 @pytest.mark.parametrize("latency", [0, 3600])
 @pytest.mark.parametrize("counts", [(4, 8), (5, 8)], ids=["equal counts", "other counts"])
 def test_a_copied_receipt_is_set_aside_and_stops_nothing_else(
