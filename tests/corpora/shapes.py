@@ -24,6 +24,7 @@ CSV = [
     Case("quote-at-end.csv", b'a,b\n1,"x"', [(1, "x")]),
     Case("beyond-64-bits.csv", b"n\n9223372036854775808\n1\n", [("9223372036854775808",), ("1",)]),
     Case("infinities.csv", b"x\ninf\nnan\n1.5\n", [("inf",), ("nan",), ("1.5",)]),
+    Case("padded.csv.gz", gzip.compress(b"a\n1\n") + bytes(10240), [(1,)]),
     Case("members.csv.gz", gzip.compress(b"a\n1\n") + gzip.compress(b"2\n"), [(1,), (2,)]),
     Case("members.csv.bz2", bz2.compress(b"a\n1\n") + bz2.compress(b"2\n"), [(1,), (2,)]),
     Case("break-in-return.csv", b'a,b\r1,"x\ny"\r', [(1, "x\ny")]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger.deadlines import KEPT_SECONDS
 
-# Nobody pays for a batch without answers, so it is waited for no longer than this.
+# No one pays for a batch without answers, so it is waited for no longer than this.
 _UNPAID_SECONDS = 86400.0
 
 

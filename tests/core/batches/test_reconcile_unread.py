@@ -22,7 +22,7 @@ def in_doubt(world: World, theirs: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["archived", "by its age", "deleted"])
-def test_a_batch_whose_results_nobody_can_read_any_more_keeps_no_file_in_doubt(world: World, way: str) -> None:
+def test_a_batch_whose_results_no_one_can_read_any_more_keeps_no_file_in_doubt(world: World, way: str) -> None:
     pipeline = world.pipeline(texts(3))
     theirs = submit_as_someone_else(world, 3)
     in_doubt(world, theirs)
@@ -44,7 +44,7 @@ def test_a_batch_whose_results_nobody_can_read_any_more_keeps_no_file_in_doubt(w
 
 
 def test_a_batch_without_answers_keeps_a_file_in_doubt_for_a_day(world: World) -> None:
-    """Nobody paid for it, so nothing is paid twice."""
+    """No one paid for it, so nothing is paid twice."""
     pipeline = world.pipeline(texts(3))
     world.emulator.settings(latency=99 * 3600)
     theirs = submit_as_someone_else(world, 3)
