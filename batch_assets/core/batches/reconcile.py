@@ -95,7 +95,7 @@ class _Reconciler:
         self._limit(doubtful)
         for custom_id, batch in strangers.proved:
             if not self._assign(custom_id, batch, watched):
-                strangers.unproved.append(batch)
+                strangers.unassigned.append(batch)
         self._settle_all(doubtful, strangers)
         return self._found_ids
 
@@ -265,23 +265,24 @@ class _Reconciler:
             file: Its request file.
             strangers: The batches that the ledger does not know.
         """
-        running = [batch for batch in strangers.running if self._may_still_be(intent, batch)]
-        unproved = [batch for batch in strangers.unproved if self._may_still_be(intent, batch)]
+
+        def candidates(strange: list[BatchObject]) -> list[BatchObject]:
+            return [batch for batch in strange if self._may_still_be(intent, batch)]
+
+        running, unproved = candidates(strangers.running), candidates(strangers.unproved)
+        unassigned = candidates(strangers.unassigned)
+        is_only_one = len(running) == 1 and not unproved and not unassigned
         reason = "the only new batch with its count"
-        if (
-            len(running) == 1
-            and not unproved
-            and self._adopt(intent, file, running[0], provisional=True, reason=reason)
-        ):
+        if is_only_one and self._adopt(intent, file, running[0], provisional=True, reason=reason):
             strangers.running.remove(running[0])
-        elif not running and not unproved and file.id in self._accepted:
+        elif running or unproved or unassigned:
+            self._explain(file, text_about([*running, *unassigned], unproved))
+        elif file.id in self._accepted:
             text = "The API accepted the file, so it is not sent again, unless you remove the receipt"
             self._explain(file, f"{self._accepted[file.id]}. {text}")
-        elif not running and not unproved:
-            lost = [batch.id for batch in strangers.beyond_proof if self._may_still_be(intent, batch)]
-            self._send_again_after_grace(intent, file, lost)
         else:
-            self._explain(file, text_about(running, unproved))
+            lost_ids = [batch.id for batch in candidates(strangers.beyond_proof)]
+            self._send_again_after_grace(intent, file, lost_ids)
 
     def _explain(self, file: RequestFile, text: str) -> None:
         """Record what a file in doubt waits for. That of a killed process still counts as being sent."""

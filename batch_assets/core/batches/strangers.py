@@ -20,12 +20,14 @@ class Strangers:
         running: Batches that have not ended. Only their count is known.
         proved: Ended batches, each with the first custom_id in its results.
         unproved: Ended batches whose results cannot be read now.
+        unassigned: Ended batches whose results may belong to a file that is missing or damaged here.
         beyond_proof: Ended batches whose results need not be waited for any longer.
     """
 
     running: list[BatchObject] = field(default_factory=list)
     proved: list[tuple[str, BatchObject]] = field(default_factory=list)
     unproved: list[BatchObject] = field(default_factory=list)
+    unassigned: list[BatchObject] = field(default_factory=list)
     beyond_proof: list[BatchObject] = field(default_factory=list)
 
 
@@ -45,9 +47,14 @@ def is_beyond_proof(batch: BatchObject, now: float | None) -> bool:
     return now > batch.created_at + KEPT_SECONDS or (unpaid == batch.total and now > ended_at + _UNPAID_SECONDS)
 
 
-def text_about(running: Sequence[BatchObject], unproved: Sequence[BatchObject]) -> str:
-    """Explain what a file waits for whose batch may be one of these, and what to do."""
-    names = _names([*running, *unproved])
+def text_about(others: Sequence[BatchObject], unproved: Sequence[BatchObject]) -> str:
+    """Explain what a file waits for whose batch may be one of these, and what to do.
+
+    Args:
+        others: Batches that run, or whose results show too little.
+        unproved: Ended batches whose results cannot be read now.
+    """
+    names = _names([*others, *unproved])
     text = f"the API's reply was lost, and its batch may be {names}: waiting until its results can be read"
     if not unproved:
         return text
