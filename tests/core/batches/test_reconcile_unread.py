@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.strangers import is_beyond_proof
 
 from ..support import BATCHES, World, texts
@@ -76,3 +77,28 @@ def test_when_a_batch_is_beyond_proof(
     all_counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0) | counts
     batch = BatchObject("msgbatch_x", "ended", all_counts, 1000.0, None, 1000.0, archived_at)
     assert is_beyond_proof(batch, None if days is None else 1000.0 + days * DAY) is expected
+
+
+def test_a_batch_that_may_belong_to_a_lost_file_is_waited_for_without_blaming_the_api(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    theirs = submit_as_someone_else(world, 3)
+    report = world.build(pipeline)
+    hidden = {"match": {"method": "GET", "nth": [2, 3, 4]}, "action": {"status": 500}}
+    world.emulator.faults([NEVER_ARRIVED, LATE, hidden])
+    world.submit(pipeline)
+    kept = {
+        path: path.read_bytes()
+        for path in world.submission_folder(pipeline, report).iterdir()
+        if path.name.startswith(("part-", "index"))
+    }
+    for path in kept:
+        path.unlink()
+    world.emulator.reset_faults()
+    reconcile(world.root)
+    ((reason,),) = world.query("select error from request_file")
+    assert theirs in reason and "does not show its results" not in reason
+    for path, content in kept.items():
+        path.write_bytes(content)
+    world.submit(pipeline, unattended=True)
+    world.finish(pipeline)
+    assert len(ours(world)) == 3
