@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from batch_assets.core.dataset.object_columns import ARROW_ERRORS, object_array
+from batch_assets.core.dataset.object_columns import ARROW_ERRORS, ObjectColumn, object_column
 from batch_assets.core.errors import DatasetError
 
 _SUPPORTED = "a table of pandas, polars or pyarrow, or a list of dicts"
 
 
-def arrow_table(value: Any, origin: str) -> tuple[pa.Table, frozenset[str]]:
+class AssetTable(NamedTuple):
+    """The value of an asset.
+
+    Attributes:
+        table: The table.
+        texts: The columns whose values became JSON text because there is no type for all of them.
+        types_before: See `ObjectColumn.type_before`.
+    """
+
+    table: pa.Table
+    texts: frozenset[str] = frozenset()
+    types_before: Mapping[str, pa.DataType] = {}
+
+
+def arrow_table(value: Any, origin: str) -> AssetTable:
     """Convert the value of an asset.
 
     Args:
         value: The value. A named pandas index becomes columns; an unnamed index is left out.
         origin: Where it comes from, for errors.
-
-    Returns:
-        The table, and the columns whose values became JSON text because there is no type for all of them.
 
     Raises:
         DatasetError: When the value is not a table, or a column mixes types or holds Python objects.
@@ -44,7 +55,7 @@ def arrow_table(value: Any, origin: str) -> tuple[pa.Table, frozenset[str]]:
             _check_lists(value, origin)
             return _of_columns(value, origin)
         if hasattr(value, "__arrow_c_stream__"):
-            return pa.table(value), frozenset()
+            return AssetTable(pa.table(value))
     except ARROW_ERRORS as error:
         subject = f"{origin}{_refused_column(value)}"
         raise DatasetError(f"{subject} cannot be converted to a table: {error}") from None
@@ -96,28 +107,34 @@ def _with_index(frame: Any) -> Any:
     return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
 
 
-def _of_frame(frame: Any, origin: str) -> tuple[pa.Table, frozenset[str]]:
+def _of_frame(frame: Any, origin: str) -> AssetTable:
     objects = [position for position, dtype in enumerate(frame.dtypes) if dtype == np.dtype(object)]
     rest = frame.copy(deep=False)
-    arrays = {}
+    columns = {}
     for position in objects:
         subject = f"{origin}: column {frame.columns[position]!r}"
-        arrays[position] = object_array(frame.iloc[:, position], subject)
+        columns[position] = object_column(frame.iloc[:, position], subject)
         rest.isetitem(position, None)
     table = pa.Table.from_pandas(rest, preserve_index=False)
-    for position, (array, _) in arrays.items():
-        table = table.set_column(position, table.column_names[position], array)
-    return table, frozenset(table.column_names[position] for position in objects if arrays[position][1])
+    for position, column in columns.items():
+        table = table.set_column(position, table.column_names[position], column.array)
+    return _table(table, {table.column_names[position]: column for position, column in columns.items()})
 
 
-def _of_columns(columns: Mapping[Any, Any], origin: str) -> tuple[pa.Table, frozenset[str]]:
-    arrays, texts = {}, set()
+def _of_columns(columns: Mapping[Any, Any], origin: str) -> AssetTable:
+    arrays, of_objects = {}, {}
     for name, values in columns.items():
         arrays[name] = values
         if isinstance(values, list | tuple) or getattr(values, "dtype", None) == np.dtype(object):
-            arrays[name], is_text = object_array(values, f"{origin}: column {name!r}")
-            texts |= {str(name)} if is_text else set()
-    return pa.table(arrays), frozenset(texts)
+            of_objects[str(name)] = column = object_column(values, f"{origin}: column {name!r}")
+            arrays[name] = column.array
+    return _table(pa.table(arrays), of_objects)
+
+
+def _table(table: pa.Table, of_objects: Mapping[str, ObjectColumn]) -> AssetTable:
+    texts = frozenset(name for name, column in of_objects.items() if column.is_text)
+    before = {name: column.type_before for name, column in of_objects.items() if column.type_before is not None}
+    return AssetTable(table, texts, before)
 
 
 def python_objects(value: Any) -> dict[str, Callable[[slice], Sequence[Any]]]:

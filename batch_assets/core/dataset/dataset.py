@@ -9,6 +9,7 @@ from typing import Any, NoReturn, assert_never
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.carried_columns import add_times_before
 from batch_assets.core.dataset.column_kinds import TABLE, Kinds, of_group, updated
 from batch_assets.core.dataset.column_types import plain_type
 from batch_assets.core.dataset.document_files import DocumentFiles
@@ -231,6 +232,9 @@ class Dataset:
                 for name in self._declared:  # its type is the user's choice, for templates too
                     rows.own.pop(name, None)
                     rows.before.pop(name, None)
+                    if name in rows.carried_before:
+                        rows.before[name] = rows.values_at_first(name)
+                add_times_before(rows)
                 yield rows
         except DatasetError as error:
             self._fail(self._rows_from.field, str(error))

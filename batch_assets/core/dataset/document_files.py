@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from batch_assets.core.dataset.column_kinds import Kinds
+from batch_assets.core.dataset.column_texts import text_array
 from batch_assets.core.dataset.located_files import LocatedFiles, too_large
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform
 from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import DOCUMENT_KEY

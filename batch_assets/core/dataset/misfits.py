@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from textwrap import shorten
 
 import pyarrow as pa
 
-from batch_assets.core.dataset.rows import CAST_ERRORS, Rows, cast_column, conform
+from batch_assets.core.dataset.casts import CAST_ERRORS, cast_column
+from batch_assets.core.dataset.rows import Rows, conform
 from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import DatasetConfig
@@ -37,7 +39,8 @@ class Misfits:
             DatasetError: When rows are not rejected, or no value of the column's type can be cast.
         """
         unfit: set[int] = set()
-        for position in _unfit(column, wanted.type):
+        cast = partial(cast_column, type_=wanted.type, may_round=wanted.name in self._config.types)
+        for position in _unfit(column, cast):
             problem = (
                 f"{self._location(position)}: column {wanted.name!r} is not {wanted.type} throughout: it has "
                 f"{_shown(column[position])}"
@@ -48,7 +51,7 @@ class Misfits:
             self.rejects.setdefault(position, (ErrorType.UNREADABLE_ROW, problem))
         kept = [None if position in unfit else position for position in range(len(column))]
         try:
-            return cast_column(column.take(pa.array(kept, pa.int64())), wanted.type)
+            return cast(column.take(pa.array(kept, pa.int64())))
         except CAST_ERRORS as error:
             problem = f"column {wanted.name!r} is {column.type}, which cannot become {wanted.type}: {error}"
             raise DatasetError(f"{self._location(0)}: {problem}. Correct dataset.types") from None
@@ -58,14 +61,14 @@ class Misfits:
         return f"Correct the value{types}, or set dataset.bad_rows: reject"
 
 
-def _unfit(column: pa.Array, type_: pa.DataType) -> Iterator[int]:
+def _unfit(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> Iterator[int]:
     """Yield the positions of the values that cannot be cast, in order."""
     parts = [(0, len(column))]
     while parts:
         start, stop = parts.pop()
         part = pa.array(range(start, stop), pa.int64())
         try:
-            cast_column(column.take(part), type_)  # unlike a slice, which casts the nested values of all rows
+            cast(column.take(part))  # unlike a slice, which casts the nested values of all rows
         except CAST_ERRORS:
             middle = (start + stop) // 2
             if stop - start > 1:
@@ -97,7 +100,7 @@ def typed_rows(
         DatasetError: When a value does not fit its type and rows are not rejected.
     """
     misfits = Misfits(config, location)
-    rows = valid_text(conform(batch, target, "", misfits))
+    rows = valid_text(conform(batch, target, "", misfits, config.types))
     rows.rejects |= misfits.rejects
     return rows
 

@@ -7,19 +7,20 @@ or if its objects have too many different keys. Templates see the objects.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import JSON_DEPTH
+from batch_assets.core.dataset.column_texts import json_text, text_array
+from batch_assets.core.dataset.column_types import holds
 from batch_assets.core.dataset.one_kind import are_of_one_kind, without_nan
-from batch_assets.core.dataset.rows import json_text, text_array
 from batch_assets.core.dataset.shown_values import plain_decimal
 from batch_assets.core.dataset.wide_objects import are_wide
 from batch_assets.core.errors import DatasetError
@@ -32,15 +33,27 @@ _SHORT_FLOATS = (np.float16, np.float32)
 _PLAIN = {bool, int, str, type(None)}
 
 
-def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
+class ObjectColumn(NamedTuple):
+    """A column of Python objects.
+
+    Attributes:
+        array: The values, shape (n,).
+        is_text: Whether values of other kinds than text became text.
+        type_before: The type that templates saw it with in rendering 1, without pandas' nanoseconds; `None` if it
+            is the same.
+    """
+
+    array: pa.Array
+    is_text: bool = False
+    type_before: pa.DataType | None = None
+
+
+def object_column(values: Sequence[Any], subject: str) -> ObjectColumn:
     """Convert a column of Python objects.
 
     Args:
         values: The values.
         subject: The column, for errors.
-
-    Returns:
-        The values, shape (n,), and whether values of other kinds than text became text.
 
     Raises:
         DatasetError: When values are of several kinds and one has no JSON form, a number is too long, an object
@@ -51,7 +64,11 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
     try:
         if are_of_one_kind(values) and not are_wide(values):
             present = without_nan(values)  # some of which Arrow refuses beside other values
-            return _with_nanoseconds(pa.array(present, from_pandas=True), present), False
+            array = pa.array(present, from_pandas=True)
+            type_ = _with_nanoseconds(array.type, present)
+            if type_ == array.type:
+                return ObjectColumn(array)
+            return ObjectColumn(pa.array(present, type_, from_pandas=True), type_before=array.type)
     except ARROW_ERRORS:
         pass  # several kinds, a number beyond 64 bits, or text that is not Unicode
     try:
@@ -67,7 +84,7 @@ def object_array(values: Sequence[Any], subject: str) -> tuple[pa.Array, bool]:
             "whose other values there is no type of a column: make them all of one kind in the asset, such as text"
         )
     try:
-        return text_array([_text(value) for value in plain]), True
+        return ObjectColumn(text_array([_text(value) for value in plain]), is_text=True)
     except ValueError:
         digits = sys.get_int_max_str_digits()
         raise DatasetError(
@@ -79,14 +96,35 @@ class _EqualKeysError(Exception):
     """An object has two keys that are one as text."""
 
 
-def _with_nanoseconds(array: pa.Array, values: Sequence[Any]) -> pa.Array:
-    """Return the array of some values with the nanoseconds of pandas' times, which Arrow leaves out of a list."""
-    type_ = array.type
-    if pa.types.is_timestamp(type_) and any(getattr(value, "nanosecond", 0) for value in values):
-        return pa.array(values, pa.timestamp("ns", type_.tz), from_pandas=True)
-    if pa.types.is_duration(type_) and any(getattr(value, "nanoseconds", 0) for value in values):
-        return pa.array(values, pa.duration("ns"), from_pandas=True)
-    return array
+def _with_nanoseconds(type_: pa.DataType, values: Iterable[Any]) -> pa.DataType:
+    """Return the type of some values with the nanoseconds of pandas' times, which Arrow leaves out of objects."""
+    if not holds(type_, _may_lack_nanoseconds):
+        return type_
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("ns", type_.tz) if _have(values, "nanosecond") else type_
+    if pa.types.is_duration(type_):
+        return pa.duration("ns") if _have(values, "nanoseconds") else type_
+    if pa.types.is_struct(type_):
+        objects = [value for value in values if isinstance(value, Mapping)]
+        items = {field: [value.get(field.name) for value in objects] for field in type_}
+        return pa.struct([field.with_type(_with_nanoseconds(field.type, of)) for field, of in items.items()])
+    lists = [value for value in values if isinstance(value, _NESTED) and not _has_dtype(value)]
+    items_of_all = list(chain.from_iterable(lists))
+    return pa.list_(type_.value_field.with_type(_with_nanoseconds(type_.value_type, items_of_all)))
+
+
+def _has_dtype(value: Any) -> bool:
+    """Whether a value is an array of another type than Python objects."""
+    return isinstance(value, np.ndarray) and not value.dtype.hasobject
+
+
+def _may_lack_nanoseconds(type_: pa.DataType) -> bool:
+    return bool((pa.types.is_timestamp(type_) or pa.types.is_duration(type_)) and type_.unit != "ns")
+
+
+def _have(values: Iterable[Any], part: str) -> bool:
+    parts: Iterable[float] = (getattr(value, part, 0) for value in values)
+    return any(number > 0 for number in parts)  # that of NaT is NaN
 
 
 def _are_deep(values: Sequence[Any]) -> bool:
@@ -100,9 +138,7 @@ def _are_deep(values: Sequence[Any]) -> bool:
         if len(nested) > _MOST_REPEATED:  # an object that is within itself would be there ever more often
             nested = list({id(value): value for value in nested}.values())
         groups = [
-            value.values() if isinstance(value, dict) else value
-            for value in nested
-            if not (isinstance(value, np.ndarray) and value.dtype != object)
+            value.values() if isinstance(value, dict) else value for value in nested if not _has_dtype(value)
         ]
     return True
 
@@ -186,7 +222,7 @@ def objects_before(values: Sequence[Any]) -> list[Any] | None:
 
 def _has_short_floats(value: Any) -> bool:
     """Whether a Python object is a float16 or float32, or has one in it."""
-    if isinstance(value, np.ndarray) and value.dtype != object:
+    if _has_dtype(value):
         return value.dtype in _SHORT_FLOATS
     if isinstance(value, _NESTED):
         return any(map(_has_short_floats, value.values() if isinstance(value, dict) else value))

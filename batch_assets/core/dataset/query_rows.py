@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from batch_assets.core.dataset.carried_columns import as_carried
 from batch_assets.core.dataset.column_kinds import Kinds
+from batch_assets.core.dataset.duckdb_values import DuckdbValues
 from batch_assets.core.dataset.misfits import row_locations, typed_rows
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
 from batch_assets.core.dataset.query_parameters import with_partition
-from batch_assets.core.dataset.query_values import DuckdbValues, refuse_on_connect
-from batch_assets.core.dataset.rows import Rows, own_columns
+from batch_assets.core.dataset.query_values import refuse_on_connect
+from batch_assets.core.dataset.rows import OwnColumn, Rows, own_columns, python_values
 from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
@@ -67,10 +70,14 @@ class QueryRows:
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in the order of the query."""
         number = 0
-        for batch, own in self._spool.batches(target.names):
-            rows = typed_rows(batch, target, self._config, row_locations("the query", number))
+        for batch, own, before in self._spool.batches(target.names):
+            carried, carried_before = as_carried(batch, batch.schema, target, self._config.types)
+            rows = typed_rows(carried, target, self._config, row_locations("the query", number))
             number += len(batch)
             rows.own = own_columns(own, own.schema, target)
+            rows.carried_before = carried_before
+            for name, texts in before.items():
+                _add_before(rows, name, texts)
             yield rows
 
     def read_file(self, name: str) -> bytes:
@@ -81,6 +88,22 @@ class QueryRows:
 
     def close(self) -> None:
         self._spool.close()
+
+
+def _add_before(rows: Rows, name: str, texts: pa.Array) -> None:
+    """Add to a column what templates saw until rendering 2.
+
+    Args:
+        rows: The rows.
+        name: The column.
+        texts: See `SpooledRows.before`.
+    """
+    carried = rows.table.column(name)
+    if pa.types.is_string(carried.type):
+        rows.carried_before[name] = OwnColumn(pc.coalesce(texts, carried), python_values)
+    rows.before[name] = [
+        value if text is None else text for text, value in zip(texts.to_pylist(), rows.values(name), strict=True)
+    ]
 
 
 def _url(variable: str, project: Path) -> sa.URL:

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.bounds import COLUMNS, check_columns, too_many_columns
-from batch_assets.core.dataset.column_types import may_hold_floats, plain_type
+from batch_assets.core.dataset.carried_columns import as_carried, carried_type
+from batch_assets.core.dataset.column_texts import json_text
+from batch_assets.core.dataset.column_types import may_hold_floats
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
@@ -27,7 +29,6 @@ from batch_assets.core.dataset.rows import (
     Rows,
     check_distinct,
     conform,
-    json_text,
     own_columns,
     rows_at_once,
     with_nulls,
@@ -84,7 +85,7 @@ class ParquetReader:
             stored = parquet.schema_arrow
             check_columns(len(stored.names), self.name)
             check_distinct(stored.names, self.name, named_by="the schema")
-            self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
+            self.schema = pa.schema([pa.field(field.name, carried_type(field)) for field in stored])
             self._stored = stored
             self.kinds = kinds_of(pa.schema([stored.field(name) for name in stored.names]))
             self._readers: dict[str, Read] = {}
@@ -129,9 +130,11 @@ class ParquetReader:
         try:
             with self._open() as file:
                 for batch in slices_of(file, present):
-                    rows = typed_rows(batch, target, self._config, row_locations(self.name, number))
+                    carried, before = as_carried(batch, self._stored, target, self._config.types)
+                    rows = typed_rows(carried, target, self._config, row_locations(self.name, number))
                     number += len(batch)
                     rows.own = own_columns(batch, self._stored, target)
+                    rows.carried_before = before
                     rows.present = [self.schema.names] * len(batch)
                     read_by(rows, self._readers)
                     yield rows

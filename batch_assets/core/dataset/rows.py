@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
-from uuid import UUID
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_assets.core.dataset.casts import CAST_ERRORS, cast_column
 from batch_assets.core.dataset.column_types import (
-    goes_by_value,
     holds,
-    in_utc,
-    is_extension,
     may_hold_floats,
     plain_type,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import whole_number
-from batch_assets.core.io.parquet import unknown_zone, unstorable
+from batch_assets.core.io.parquet import unknown_zone
 from batch_assets.core.io.slices import SLICE_ROWS
 
 ROWS_AT_ONCE = SLICE_ROWS
@@ -76,6 +69,7 @@ class Rows:
         has_json_numbers: Whether the numbers come from JSON, in which 1 and 1.0 are the same.
         own: Columns whose values in `table` may depend on other rows: their own values, one for each row.
         before: The columns whose values templates saw otherwise until rendering 2: those values.
+        carried_before: The columns that results carried otherwise until rendering 2: those values.
         present: The columns that each row has, in its own order; `None` if every row has all of them.
     """
 
@@ -84,6 +78,7 @@ class Rows:
     has_json_numbers: bool = False
     own: dict[str, list[Any] | OwnColumn] = field(default_factory=dict)
     before: dict[str, list[Any]] = field(default_factory=dict)
+    carried_before: dict[str, OwnColumn] = field(default_factory=dict)
     present: Sequence[Collection[str]] | None = None
 
     def values(self, name: str) -> list[Any]:
@@ -106,13 +101,20 @@ class Rows:
     def stored_values(self, name: str) -> list[Any]:
         """Return a column as Python values as results carry it: with the types that fit every row of the dataset.
 
-        Row keys are these values, and templates saw them until rendering 2. See `values` for rejects.
+        Row keys are these values. See `values` for rejects.
         """
         column = self.table.column(name)
-        values = self._python(name, column, _python_values)
+        values = self._python(name, column, python_values)
         if self.has_json_numbers and may_hold_floats(column.type):
             return [_with_whole_numbers(value) for value in values]
         return values
+
+    def values_at_first(self, name: str) -> list[Any]:
+        """Return a column as templates saw it in rendering 1: as results carried it then. See `values`."""
+        before = self.carried_before.get(name)
+        if before is None:
+            return self.stored_values(name)
+        return self._python(name, before.array, before.convert)
 
     def _python(self, name: str, column: pa.Array, convert: Callable[[pa.Array], list[Any]]) -> list[Any]:
         try:
@@ -148,6 +150,10 @@ class Rows:
                 for name, own in self.own.items()
             },
             before={name: [values[old] for old in kept] for name, values in self.before.items()},
+            carried_before={
+                name: before._replace(array=before.array.filter(mask))
+                for name, before in self.carried_before.items()
+            },
             present=[self.present[old] for old in kept] if self.present is not None else None,
         )
 
@@ -163,15 +169,12 @@ def _problem(name: str, type_: pa.DataType, error: Exception) -> str:
     return f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
 
 
-CAST_ERRORS = (pa.ArrowException, ValueError, OverflowError, KeyError)
-"""What `cast_column` raises when a value does not fit."""
-
-
 def conform(
     batch: pa.RecordBatch,
     target: pa.Schema,
     name: str,
     misfit: Callable[[pa.Array, pa.Field], pa.Array] | None = None,
+    declared: Collection[str] = (),
 ) -> pa.RecordBatch:
     """Return rows with the columns and types of `target`, in its order. A missing column is null.
 
@@ -180,6 +183,7 @@ def conform(
         target: The columns and their types.
         name: The file or other origin of the rows, for errors.
         misfit: Casts a column of which a value does not fit its type; `None` if that is an error.
+        declared: The columns whose type the pipeline declares: in a float, a decimal may lose digits.
 
     Raises:
         DatasetError: When a value does not fit its type.
@@ -192,7 +196,9 @@ def conform(
             continue
         column = batch.column(wanted.name)
         try:
-            arrays.append(column if column.type == wanted.type else cast_column(column, wanted.type))
+            is_cast = column.type != wanted.type
+            may_round = wanted.name in declared
+            arrays.append(cast_column(column, wanted.type, may_round=may_round) if is_cast else column)
         except CAST_ERRORS as error:
             if misfit is None:
                 problem = f"{name}: column {wanted.name!r} is not {wanted.type} throughout: {error}"
@@ -241,85 +247,8 @@ def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> 
     return own
 
 
-def cast_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Return a column with another type. Only a type into which all values fit unchanged will do.
-
-    Raises:
-        CAST_ERRORS: When a value does not fit.
-    """
-    if pa.types.is_string(type_):
-        column = _as_text(column)
-    if goes_by_value(column.type):
-        return by_value(column, type_)
-    try:
-        return column.cast(type_)
-    except pa.ArrowInvalid:
-        if (exact := _exact_floats(column, type_)) is None:
-            raise
-        return exact
-
-
-def _as_text(column: pa.Array) -> pa.Array:
-    """Return a column as text where Arrow's text is another than a person would write, else as it is.
-
-    Lists and objects become JSON, NaN null.
-    """
-    if unknown_zone(column.type) is not None:
-        column = column.cast(in_utc(column.type))  # the same instants
-    if pa.types.is_nested(column.type) or unstorable(column.type) is not None:
-        return pa.array([json_text(value) for value in _shown(column)], pa.string())
-    if pa.types.is_duration(column.type) or pa.types.is_float16(column.type):
-        return pa.array([None if value is None else str(value) for value in _shown(column)], pa.string())
-    if pa.types.is_floating(column.type):
-        return pa.compute.if_else(pa.compute.is_nan(column), None, column)
-    return column
-
-
-def _shown(column: pa.Array) -> list[Any]:
-    try:
-        return shown_values(column, pa.field("", column.type))
-    except KeyError:  # a map with one key twice, whose row is rejected: its entries as pairs
-        parts = [column.slice(position, 1) for position in range(len(column))] if len(column) > 1 else []
-        return [value for part in parts for value in _shown(part)] or column.to_pylist()
-
-
-def _exact_floats(column: pa.Array, type_: pa.DataType) -> pa.Array | None:
-    """Return integers as floats; `None` if one would change. Arrow casts none beyond 2^53, also powers of two."""
-    if not (pa.types.is_integer(column.type) and pa.types.is_floating(type_)):
-        return None
-    floats = column.cast(type_, safe=False)
-    end = 2.0**64 if column.type == pa.uint64() else 2.0**63
-    are_in_range = pa.compute.less(floats.cast(pa.float64()), end)
-    is_exact = pa.compute.and_(are_in_range, pa.compute.equal(floats.cast(column.type, safe=False), column))
-    return floats if pa.compute.all(is_exact).as_py() is not False else None
-
-
-def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without runs, and without categories that are objects or of an extension type."""
-    type_ = column.type
-    if pa.types.is_run_end_encoded(type_):
-        chunks = [pa.compute.run_end_decode(chunk) for chunk in column.chunks]
-        return decoded(pa.chunked_array(chunks, type_.value_type))
-    if pa.types.is_dictionary(type_) and (pa.types.is_nested(type_.value_type) or is_extension(type_.value_type)):
-        chunks = [chunk.dictionary.take(chunk.indices) for chunk in column.chunks]
-        return pa.chunked_array(chunks, type_.value_type)
-    return column
-
-
-def by_value(column: pa.Array | pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
-    """Convert a column to another type value by value."""
-    return pa.array([_without_uuids(value) for value in column.to_pylist()], type_)
-
-
-def _without_uuids(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, list):
-        return [_without_uuids(item) for item in value]
-    return {key: _without_uuids(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _python_values(column: pa.Array) -> list[Any]:
+def python_values(column: pa.Array) -> list[Any]:
+    """Return a column as Python values as it is stored. A map is an object."""
     if holds(column.type, pa.types.is_map):
         values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
     else:
@@ -334,34 +263,6 @@ def _with_whole_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_whole_numbers(item) for item in value]
     return {key: _with_whole_numbers(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def json_text(value: Any) -> Any:
-    """Return a value for a text column: text unchanged, any other value as its JSON."""
-    if value is None or isinstance(value, str):
-        return value
-    try:
-        return orjson.dumps(value, default=_json_value).decode()
-    except TypeError:  # whole numbers beyond 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def _json_value(value: Any) -> Any:
-    """Return the JSON of a value that orjson does not know: bytes in base64, a decimal as a number."""
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, Decimal) and value.is_finite():
-        return orjson.Fragment(f"{value:f}")
-    return str(value)
-
-
-def text_array(values: Sequence[str | None]) -> pa.Array:
-    """Return a text column. Lone surrogates become invalid bytes, which `valid_text` finds."""
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:
-        encoded = [None if value is None else value.encode("utf-8", "surrogatepass") for value in values]
-        return pa.array(encoded, pa.binary()).view(pa.string())
 
 
 def invalid_text(problem: str) -> tuple[str, str]:

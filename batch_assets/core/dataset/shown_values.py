@@ -16,6 +16,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_assets.core.dataset.clock_times import clock_time, in_numbers, is_clock
+
 Converter = Callable[[Any], Any]
 """Takes a value that is not null."""
 
@@ -54,6 +56,8 @@ def shown_values(column: pa.Array, field: pa.Field) -> list[Any]:
             column = pc.if_else(is_nan, None, column)
         values: list[Any] = column.to_pylist()
         return values
+    if has_clock(type_):
+        column = in_numbers(column)
     if pa.types.is_union(type_):  # values of several kinds
         return [_by_itself(value) for value in column.to_pylist()]
     values = column.to_pylist(maps_as_pydicts="strict") if pa.types.is_nested(type_) else column.to_pylist()
@@ -66,6 +70,23 @@ def shown_values(column: pa.Array, field: pa.Field) -> list[Any]:
 def is_stored_otherwise(field: pa.Field) -> bool:
     """Whether the column, or values nested in it, must be converted by its type as it is in the file or table."""
     return _extension(field)[0] in _STORED_OTHERWISE or any(map(is_stored_otherwise, _inner(field.type)))
+
+
+def has_clock(type_: pa.DataType) -> bool:
+    """Whether a type is a time of the day in nanoseconds, or has lists or objects with such."""
+    if pa.types.is_dictionary(type_):
+        return is_clock(type_.value_type)
+    return is_clock(type_) or any(has_clock(field.type) for field in _inner(type_))
+
+
+def is_period(field: pa.Field) -> bool:
+    """Whether a column has pandas' periods, such as months."""
+    return _extension(field)[0] == _PERIOD
+
+
+def has_periods(field: pa.Field) -> bool:
+    """Whether a column has pandas' periods, or lists or objects with such."""
+    return is_period(field) or any(map(has_periods, _inner(field.type)))
 
 
 def converter(field: pa.Field) -> Converter | None:
@@ -87,6 +108,8 @@ def converter(field: pa.Field) -> Converter | None:
         return _number
     if pa.types.is_decimal(type_):
         return plain_decimal
+    if is_clock(type_):
+        return clock_time
     if type_ == pa.month_day_nano_interval():
         return _iso_duration
     if pa.types.is_dictionary(type_):

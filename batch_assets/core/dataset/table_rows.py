@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from batch_assets.core.dataset.asset_values import arrow_table, python_objects
 from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.carried_columns import as_carried, carried_type, in_type_before
+from batch_assets.core.dataset.casts import by_value, decoded
 from batch_assets.core.dataset.column_kinds import TABLE, Kinds
 from batch_assets.core.dataset.column_types import goes_by_value, plain_type
 from batch_assets.core.dataset.misfits import row_locations, typed_rows
@@ -20,11 +23,9 @@ from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
     OwnColumn,
     Rows,
-    by_value,
-    decoded,
     own_columns,
 )
-from batch_assets.core.dataset.shown_values import is_stored_otherwise
+from batch_assets.core.dataset.shown_values import has_periods, is_stored_otherwise
 from batch_assets.core.dataset.table_kinds import (
     MIXED,
     applies_to_objects,
@@ -61,15 +62,29 @@ class TableRows:
         self, value: Any, origin: str, config: DatasetConfig, recorded: Mapping[str, Any] | None = None
     ) -> None:
         self._origin, self._config = origin, config
-        (table, self._texts), self._objects = arrow_table(value, origin), python_objects(value)
+        table, self._texts, self._types_before = arrow_table(value, origin)
+        self._objects = python_objects(value)
         check_columns(table.num_columns, origin)
         twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
         if twice:
             raise DatasetError(f"{origin} has two columns {twice[0]!r}")
-        table = pa.table([decoded(column) for column in table.columns], names=table.column_names)
-        columns = [_as_read(table.column(name), f"{origin}: column {name!r}") for name in table.column_names]
-        self._table = pa.table(columns, names=table.column_names)
-        self.schema: pa.Schema = self._table.schema
+        columns = {field: decoded(column) for field, column in zip(table.schema, table.columns, strict=True)}
+        stored = pa.schema([field.with_type(column.type) for field, column in columns.items()])
+        table = pa.table(list(columns.values()), schema=stored)
+        self._stored = stored
+        self._table = pa.table(
+            [
+                column if has_periods(field) else _as_read(column, f"{origin}: column {field.name!r}")
+                for field, column in zip(stored, table.columns, strict=True)
+            ],
+            names=stored.names,
+        )
+        self.schema = pa.schema(
+            [
+                pa.field(field.name, carried_type(field) if has_periods(field) else column.type)
+                for field, column in zip(stored, self._table.columns, strict=True)
+            ]
+        )
         self.blank = not table.column_names
         self.object_keys = ObjectKeys()
         self.object_keys.add_schema(self.schema)
@@ -97,15 +112,27 @@ class TableRows:
         present = self._table.select([name for name in target.names if name in names])
         start = 0
         for batch in (part for whole in present.to_batches(ROWS_AT_ONCE) for part in cut(whole)):
-            rows = typed_rows(batch, target, self._config, row_locations(self._origin, start))
+            carried, before = as_carried(batch, self._stored, target, self._config.types)
+            rows = typed_rows(carried, target, self._config, row_locations(self._origin, start))
             part = slice(start, start + len(batch))
             rows.own = own_columns(batch, self.schema, target)
+            rows.carried_before = before | self._without_nanoseconds(batch, target)
             self._add_own_values(rows, target, part)
             read_by(rows, self._readers)
             if self._dicts is not None:
                 rows.present = self._dicts[part]
             yield rows
             start = part.stop
+
+    def _without_nanoseconds(self, batch: pa.RecordBatch, target: pa.Schema) -> dict[str, OwnColumn]:
+        """The columns of objects with pandas' times, as results carried them until rendering 2."""
+        names = self._types_before.keys() & set(batch.schema.names)
+        return {
+            name: OwnColumn(
+                batch.column(name), partial(in_type_before, self._types_before[name], target.field(name).type)
+            )
+            for name in names
+        }
 
     def _add_own_values(self, rows: Rows, target: pa.Schema, part: slice) -> None:
         given = frozenset(self._given.column_names)

@@ -7,7 +7,6 @@ collected, a slice of values of several kinds is a union.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence, Set
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -15,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.dataset.rows import text_array
+from batch_assets.core.dataset.column_texts import text_array
+from batch_assets.core.dataset.nested_texts import without_nested
 from batch_assets.core.errors import DatasetError
 
 _TEXT, _DECIMAL, _BYTES = "text", "decimal", "bytes"
@@ -58,15 +58,20 @@ class ColumnValues:
         self._kinds: set[str] = set()
         self._exponents: set[Any] = set()
 
-    def take(self, values: Sequence[Any]) -> pa.Array:
+    def take(self, values: Sequence[Any]) -> tuple[pa.Array, pa.Array | None]:
         """Convert the next values to the type that fits them. `as_type` later converts them to the final type.
 
         Returns:
-            The values, shape (n,): a union if they are of several kinds.
+            The values, shape (n,): a union if they are of several kinds. And the texts of lists and objects that
+            rendering 2 printed otherwise, shape (n,), null for all other values; `None` if there are none.
 
         Raises:
             DatasetError: When the column has bytes and other values, because bytes cannot become text.
         """
+        plain, before = without_nested(values)
+        return self._array(plain), text_array(before) if before is not None else None
+
+    def _array(self, values: Sequence[Any]) -> pa.Array:
         kinds = {_kind(type_) for type_ in set(map(type, values))} - {None}
         if kinds & {"local", "time"}:  # values with a time zone are of another kind
             kinds = {_kind_of(value) for value in values} - {None}
@@ -168,8 +173,6 @@ def _kind_of(value: Any) -> str | None:
 def _text(value: Any) -> str | None:
     if value is None or type(value) is str:
         return value
-    if isinstance(value, dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     if isinstance(value, datetime) and value.utcoffset() is not None:
         value = value.astimezone(UTC)
     return str(value)

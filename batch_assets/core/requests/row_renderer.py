@@ -136,7 +136,7 @@ class RowRenderer:
         yield from self._rows(rows, columns, rejects)
 
     def _columns(self, rows: Rows) -> dict[str, list[Any]]:
-        before = {Rendering.STORED: rows.stored_values, Rendering.OWN: rows.values_before}
+        before = {Rendering.STORED: rows.values_at_first, Rendering.OWN: rows.values_before}
         get = before.get(self._rendering, rows.values)
         return {name: get(name) for name in self.reads}
 

@@ -9,7 +9,8 @@ manifest records the version, and the earlier version stays here to find the row
   `order.items` is the key. `row` has the columns that the row has.
 - 3: null is nothing also in filters, `~` and formats, where it was `None`. Values in printed lists and objects
   look as they do alone, where they were Python code such as `Decimal('1.50')`. NaN and infinite numbers print as
-  null. JSON numbers keep the digits of a whole number that no double holds, and the sign of -0.0.
+  null. JSON numbers keep the digits of a whole number that no double holds, and the sign of -0.0. Times of the day
+  have their nanoseconds. In the JSON text of a query, decimals are numbers, and NaN and infinite numbers null.
 """
 
 from __future__ import annotations

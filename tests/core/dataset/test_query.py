@@ -216,7 +216,7 @@ def test_invalid_unicode_is_found_after_the_spool() -> None:
     """Lone surrogates come from JSON, and from drivers that decode leniently."""
     spool = Spool(["t"])
     spool.add([("fine",), ("bro\ud800ken",), ({"j": "\ud800"},)])
-    ((batch, _),) = spool.batches(["t"])
+    ((batch, _, _),) = spool.batches(["t"])
     spool.close()
     rows = valid_text(batch)
     assert sorted(rows.rejects) == [1, 2]
@@ -331,6 +331,17 @@ def duckdb_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("timestamp_ns '2024-01-01 00:00:00.000000001'", ".* a time with nanoseconds"),
         ("'10:00:00.000000001'::time_ns", "a time with nanoseconds"),
         ("interval '-1 month'", "an interval of months or years"),
+        ("[date '2024-01-01', 'infinity'::date]", "an infinite date"),
+        ("['-infinity'::timestamptz]::timestamptz[1]", "an infinite date"),
+        ("{'a': [{'b': 'infinity'::timestamp}]}", "an infinite date"),
+        ("map{'infinity'::date: 1}", "an infinite date"),
+        ("map{'a': ['-infinity'::timestamp_s]}", "an infinite date"),
+        ("row(1, 'infinity'::date)", "an infinite date"),
+        ("union_value(k := 'infinity'::date)", "an infinite date"),
+        ("[timestamp_ns '2024-01-01 00:00:00.000000001']", ".* a time with nanoseconds"),
+        ("{'n': 1, 'at': 'infinity'::timestamp_ns}", ".* a time with nanoseconds"),
+        ("['10:00:00.000000001'::time_ns]", "a time with nanoseconds"),
+        ("{'i': interval '-1 month'}", "an interval of months or years"),
     ],
 )
 @pytest.mark.usefixtures("duckdb_file")
@@ -356,6 +367,61 @@ def test_other_values_of_these_types_arrive_from_duckdb(tmp_path: Path) -> None:
             "e": dt.datetime.max,
         }
     ]
+
+
+@pytest.mark.usefixtures("duckdb_file")
+def test_other_values_of_these_types_arrive_within_others(tmp_path: Path) -> None:
+    sql = """select ['9999-12-31'::date, null] as d, {'t': timestamp_ns '2024-01-01 00:00:00.000001'} as t,
+        map{date '2024-01-01': [interval '40 days']} as i, null::date[] as n where 'a::b' = 'a::b'"""
+    assert read(tmp_path, _query(sql)).drop(["row_number"]).to_pylist() == [
+        {
+            "d": '["9999-12-31",null]',
+            "t": '{"t":"2024-01-01 00:00:00.000001"}',
+            "i": '{"2024-01-01":["40 days, 0:00:00"]}',
+            "n": None,
+        }
+    ]
+
+
+NESTED = (
+    ("[1.50::decimal(9, 2), null]", "[1.50,null]", '["1.50",null]'),
+    ("{'p': 0::decimal(20, 10), 'n': [1]}", '{"p":0.0000000000,"n":[1]}', '{"p":"0E-10","n":[1]}'),
+    ("['nan'::double, 'inf'::double, 1.5::double]", "[null,null,1.5]", "[NaN,Infinity,1.5]"),
+    ("{'f': '-inf'::float}", '{"f":null}', '{"f":-Infinity}'),
+    ("['a'::blob]", '["YQ=="]', "[\"b'a'\"]"),
+    ("[1, 2]", "[1,2]", "[1,2]"),
+    ("['1.50', 'é\n']", '["1.50","é\\n"]', '["1.50","é\\n"]'),
+)
+
+
+@pytest.mark.parametrize(("value", "printed", "before"), NESTED, ids=[value for value, _, _ in NESTED])
+@pytest.mark.usefixtures("duckdb_file")
+def test_numbers_within_nested_values_are_numbers(tmp_path: Path, value: str, printed: str, before: str) -> None:
+    query = f"select null as k, null as v union all select {value}, {value}"
+    assert _column_of(tmp_path, query) == [None, printed]
+    for columns in (["v"], ["k", "v"], ["v", "k"]):
+        with Dataset(make_pipeline(tmp_path, _query(query))) as dataset:
+            (rows,) = dataset.rows(columns)
+        for name in columns:
+            assert rows.values(name) == rows.stored_values(name) == [None, printed]
+            assert rows.values_before(name) == rows.values_at_first(name) == [None, before]
+
+
+def _column_of(folder: Path, query: str) -> list[Any]:
+    values: list[Any] = read(folder, _query(query))["v"].to_pylist()
+    return values
+
+
+@pytest.mark.usefixtures("duckdb_file")
+def test_a_decimal_within_a_nested_value_is_a_number_for_tojson(tmp_path: Path) -> None:
+    pipeline = make_pipeline(
+        tmp_path, _query("select {'p': [1.5::decimal(9, 1)]} as v"), params=params("{{ v | fromjson | tojson }}")
+    )
+    with Dataset(pipeline) as dataset:
+        renderer = RowRenderer(pipeline, dataset, row_templates(pipeline, dataset))
+        (rows,) = dataset.rows([dataset.key, *renderer.reads])
+        ((_, _, body, _),) = renderer.render(rows, {})
+    assert orjson.loads(body)["messages"][0]["content"] == '{"p": [1.5]}'
 
 
 @pytest.mark.usefixtures("duckdb_file")
