@@ -72,4 +72,8 @@ def _forms(text: str, type_: pa.DataType) -> list[str]:
         value = meant_by(text, type_)
     except pa.ArrowNotImplementedError:
         return [text]
-    return [form for texts in key_texts(value) for form in texts if form is not None] if value is not None else []
+    if value is None:
+        return []
+    # Without a unit, the number of a duration is not its text: a column of texts may have it as another key.
+    columns = key_texts(value)[: 2 if pa.types.is_duration(type_) else None]
+    return [form for texts in columns for form in texts if form is not None]

@@ -38,8 +38,8 @@ class ErasedRecord(BaseModel):
     Attributes:
         salt: A random text that the hashes depend on.
         keys: The hashes of the erased row keys.
-        values: The hashes of the numbers and times that these keys are, however a file writes them. The key column
-            may get another type, for example because of one new row with a text as its key.
+        values: The hashes of the numbers, times and durations that these keys are, however a file writes them. The
+            key column may get another type, for example because of one new row with a text as its key.
         columns: The columns of the dataset that were the row key when they were erased.
         batches: The ids of batches that hold an erased row and are not deleted at the API yet.
         waiting: The hashes of the keys whose rows are not erased yet: their requests are in flight.
@@ -80,7 +80,7 @@ class ErasedRecord(BaseModel):
         return hashlib.blake2b(text, digest_size=32, key=self.salt.encode()).hexdigest()
 
     def hashes_of_value(self, key: str, kinds: Iterable[str]) -> list[str]:
-        """Return the salted hashes of the number, time or truth value that a key is; none if it is none.
+        """Return the salted hashes of the number, time, duration or truth value that a key is; none if it is none.
 
         Args:
             key: The row key, in any form.
@@ -141,7 +141,11 @@ class ErasedRows:
         """Reject the erased rows, and replace their values by null. Other rows do not change."""
         if self._record is None or not self._hashes:
             return
-        positions = {at for name in self.reads for at in self._positions(rows.table.column(name))}
+        columns = [rows.table.column(name) for name in self.reads]
+        # A key may have been erased as results carried it before, such as a month as its number.
+        former = [name for name in self.reads if name in rows.carried_before]
+        columns += [pa.array(rows.values_at_first(name)) for name in former]
+        positions = {at for column in columns for at in self._positions(column)}
         if not positions:
             return
         rows.rejects.update(dict.fromkeys(positions, _REJECT))

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.store.duration_texts import NANOSECONDS, duration_text, nanoseconds_of
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.IGNORECASE | re.ASCII)
 # Python cuts a time after the microseconds.
 _NANOSECONDS = re.compile(r"\.\d{6}0*[1-9]")
@@ -60,6 +62,8 @@ def meant_by(text: str, type_: pa.DataType) -> pa.Array | None:
     """
     if pa.types.is_dictionary(type_):
         return meant_by(text, type_.value_type)
+    if pa.types.is_duration(type_):
+        return _duration(text, type_)
     try:
         return pa.array([text], pa.string()).cast(type_)
     except pa.ArrowNotImplementedError:
@@ -68,8 +72,20 @@ def meant_by(text: str, type_: pa.DataType) -> pa.Array | None:
         return None
 
 
+def _duration(text: str, type_: pa.DataType) -> pa.Array | None:
+    if re.fullmatch(r"-?\d{1,18}", text, re.ASCII):  # as Arrow prints it, without a unit
+        return pa.array([int(text)], type_)
+    nanoseconds = nanoseconds_of(text)
+    if nanoseconds is None or nanoseconds % NANOSECONDS[type_.unit]:
+        return None
+    try:
+        return pa.array([nanoseconds // NANOSECONDS[type_.unit]], type_)
+    except OverflowError:
+        return None
+
+
 def value_text(text: str) -> str | None:
-    """Return the same text for all texts of one number, time or truth value; `None` for any other text.
+    """Return the same text for all texts of one number, time, duration or truth value; `None` for any other text.
 
     A file may write a key as `2024-01-05T10:00:00Z` or `4711.50`, and a typed column shows it otherwise.
     """
@@ -80,6 +96,8 @@ def value_text(text: str) -> str | None:
         shown = "".join(map(str, digits)).rstrip("0")
         power = int(exponent) + len(digits) - len(shown)
         return f"{'-' * sign}{shown.lstrip('0')}e{power}" if shown else "0"
+    if (nanoseconds := nanoseconds_of(text)) is not None:
+        return duration_text(nanoseconds)
     if _NANOSECONDS.search(text) is not None:
         return None
     try:

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ from batch_assets.core.erase.run import EraseError, erase
 from batch_assets.core.erase.search import Needles
 from batch_assets.core.ledger import files, joins, submissions
 from batch_assets.core.sink.write import write_sink
+from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_files import StoredRequestFile
 
@@ -231,6 +232,40 @@ def test_a_key_in_another_form(world: World, keys: pa.Array, key: str) -> None:
     table = world.run(pipeline)
     assert sorted(table["result_type"]) == ["rejected", "succeeded"]
     assert len(world.accepted_custom_ids()) == 2
+
+
+LENGTHS = pa.array([timedelta(days=1, hours=2), timedelta(hours=3)])
+
+
+@pytest.mark.parametrize(
+    ("unit", "key"),
+    [("us", "1 day, 2:00:00"), ("us", "PT26H"), ("ns", "1 days 02:00:00"), ("ns", "93600000000000")],
+)
+def test_a_duration_stays_erased_when_its_column_becomes_text(world: World, unit: str, key: str) -> None:
+    keys = LENGTHS.cast(pa.duration(unit))
+    pq.write_table(pa.table({"id": keys, "text": [SECRET, "another text"]}), world.folder / "rows.parquet")
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    world.run(pipeline)
+    report = erased(world, pipeline, key)
+    assert report.unknown == [] and report.is_complete, list(report.open_ends())
+    for text in ("1 day, 2:00:00", "1 days 02:00:00", "P1DT2H0M0S"):
+        rows = {"id": [text, "3:00:00", "93600000000"], "text": [SECRET, "another text", "a third text"]}
+        pq.write_table(pa.table(rows), world.folder / "rows.parquet")
+        folder = world.submission_folder(pipeline, world.build(pipeline))
+        rejected = pq.read_table(folder / "rejected.parquet")
+        assert rejected.column("id").to_pylist() == [text]
+        assert rejected.column("reason").to_pylist() == ["erased"]
+
+
+def test_a_month_that_was_erased_as_its_number_stays_erased(world: World) -> None:
+    months = pd.PeriodIndex(["2024-01", "2024-02"], freq="M")
+    pd.DataFrame({"id": months, "text": [SECRET, "another text"]}).to_parquet(world.folder / "rows.parquet")
+    pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"})
+    record = ErasedRecord.new().with_keys(["648"], "id", [pa.int64()])
+    record.write(world.root.storage, pipeline.name)
+    table = world.run(pipeline)
+    assert list(table["result_type"]) == ["rejected", "succeeded"]
+    assert list(table["id"]) == ["2024-01", "2024-02"]
 
 
 @pytest.mark.parametrize(
