@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Sequence
 from decimal import Decimal
@@ -10,6 +9,8 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+
+from batch_assets.core.dataset.nested_texts import written
 
 
 def json_text(value: Any) -> Any:
@@ -19,7 +20,7 @@ def json_text(value: Any) -> Any:
     try:
         return orjson.dumps(value, default=_json_value).decode()
     except TypeError:  # whole numbers beyond 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        return written(value)
 
 
 def _json_value(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The JSON of lists and objects that a database returns."""
+"""The JSON of lists and objects: those that a database returns, and those that the usual encoder cannot write."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def without_nested(values: Sequence[Any]) -> tuple[Sequence[Any], list[str | Non
             try:
                 texts[position] = _dumped(value, default=_text_in_json, allow_nan=False)
             except (TypeError, ValueError):
-                texts[position] = _written(value)
+                texts[position] = written(value)
                 before[position] = _printed_before(value)
     return texts, before if any(text is not None for text in before) else None
 
@@ -61,11 +61,15 @@ def _printed_before(value: Any) -> str | None:
     return text
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """Return a value as JSON, whatever numbers it has: decimals and whole numbers with all digits, no NaN.
+
+    What JSON has no form for is text: bytes in Base64, and dates as Python prints them.
+    """
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_key(key)}:{_written(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{_key(key)}:{written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_written, value)) + "]"
+        return "[" + ",".join(map(written, value)) + "]"
     if isinstance(value, _BYTES):
         return f'"{b64encode(value).decode()}"'
     if isinstance(value, Decimal):
@@ -78,5 +82,5 @@ def _written(value: Any) -> str:
 
 
 def _key(key: Any) -> str:
-    text = _written(key)
+    text = written(key)
     return text if text.startswith('"') else encode_basestring(text)

@@ -204,3 +204,9 @@ def test_a_declared_float_may_round_a_decimal(tmp_path: Path) -> None:
     first, _ = of_two_files(tmp_path, pa.array(values, DECIMAL), pa.array([0.5]), types={"v": "double"})
     assert first.table["v"].to_pylist() == [1.15, float(LONG)]
     assert first.values_before("v") == [1.1500000000000001, float(LONG)]
+
+
+def test_decimals_beside_whole_numbers_of_any_length_are_numbers(tmp_path: Path) -> None:
+    value = [10**30, Decimal("1.50"), "é", float("nan"), {"a": None}]
+    (rows,) = slices(tmp_path, {"asset": "rows"}, [{"v": value}])
+    assert rows.table["v"].to_pylist() == ['[1000000000000000000000000000000,1.50,"é",null,{"a":null}]']
