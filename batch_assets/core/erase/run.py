@@ -17,6 +17,7 @@ from batch_assets.core.erase import tables
 from batch_assets.core.erase.found_rows import FoundRows, KeyColumn, find_rows, key_types, manifests_of
 from batch_assets.core.erase.held_files import HeldFiles, find_files
 from batch_assets.core.erase.named_keys import NamedKeys
+from batch_assets.core.erase.own_words import is_own_word, search_values
 from batch_assets.core.erase.provider import delete_batches
 from batch_assets.core.erase.replacement import ERASED, Replacements
 from batch_assets.core.erase.report import EraseReport
@@ -299,11 +300,21 @@ class _Erasure:
             self.report.problems.append("other processes use the ledger: erased values may still be in its files")
         self.report.unsearched = [key for key in self.keys if not is_distinctive(key)]
         custom_ids = [old for old, new in self.renamed.items() if old != new]
-        needles = Needles.of(self.keys, custom_ids, slugs)
-        if needles is None:
-            return
-        for parts in search(self.root, needles):
-            uri = self.root.storage.uri(*parts)
+        own_words = [key for key in self.keys if is_own_word(key)]
+        others = [key for key in self.keys if key not in own_words]
+        if (needles := Needles.of(others, custom_ids, slugs)) is not None:
+            self._add_found(search(self.root, needles), search_ledger(self.root, needles))
+        if (needles := Needles.of(own_words, [], slugs)) is not None:
+            with self.root.ledger.read() as tx:
+                of_ledger = erasure.columns_naming(tx, needles.texts)
+            self._add_found(search_values(self.root, needles), of_ledger)
+
+    def _add_found(self, files: Sequence[tuple[str, ...]], of_ledger: Sequence[str]) -> None:
+        """Report the files under the root, and the files or columns of the ledger, that have a key."""
+        for parts in files:
             of_another = parts[0] != self.name and len(parts) > 2
-            (self.report.elsewhere if of_another else self.report.left).append(uri)
-        self.report.left += [where for where in search_ledger(self.root, needles) if where not in self.report.left]
+            where = self.report.elsewhere if of_another else self.report.left
+            uri = self.root.storage.uri(*parts)
+            if uri not in where:
+                where.append(uri)
+        self.report.left += [where for where in of_ledger if where not in self.report.left]

@@ -124,14 +124,19 @@ def search(root: Root, needles: Needles) -> list[tuple[str, ...]]:
     return [parts for parts in root.storage.all_files() if _is_in_file(root, parts, needles)]
 
 
+def ledger_files(root: Root) -> list[Path]:
+    """Return the files that the ledger may have; none if it is on a server."""
+    database = parse_url(root.settings.ledger_url).database or ""
+    return [Path(database + ending) for ending in ("", "-wal", "-shm")] if root.ledger.is_file else []
+
+
 def search_ledger(root: Root, needles: Needles) -> list[str]:
     """Return the files of the ledger that have one of the texts; on a server, the columns of its tables."""
     if not root.ledger.is_file:
         with root.ledger.read() as tx:
             return erasure.columns_with(tx, needles.texts)
-    database = parse_url(root.settings.ledger_url).database or ""
     files = []
-    for path in (Path(database + ending) for ending in ("", "-wal", "-shm")):
+    for path in ledger_files(root):
         if path.exists():
             with path.open("rb") as file:
                 if _is_in_bytes(file, needles):
@@ -165,21 +170,21 @@ def _is_in_bytes(file: BinaryIO, needles: Needles) -> bool:
 
 
 def _is_in_rows(rows: pa.RecordBatch, needles: Needles) -> bool:
-    return any(needles.are_in(leaf) for column in rows.columns for leaf in _leaves(column))
+    return any(needles.are_in(leaf) for column in rows.columns for leaf in leaves(column))
 
 
-def _leaves(array: pa.Array) -> Iterator[Any]:
-    """Yield the texts in a column, also those within structs, lists and maps."""
+def leaves(array: pa.Array) -> Iterator[Any]:
+    """Yield the arrays of texts in a column, also of those within structs, lists and maps."""
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield array
     elif pa.types.is_dictionary(kind):
-        yield from _leaves(array.dictionary)
+        yield from leaves(array.dictionary)
     elif pa.types.is_struct(kind):
         for part in array.flatten():
-            yield from _leaves(part)
+            yield from leaves(part)
     elif pa.types.is_map(kind):
-        yield from _leaves(array.keys)
-        yield from _leaves(array.items)
+        yield from leaves(array.keys)
+        yield from leaves(array.items)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _leaves(array.flatten())
+        yield from leaves(array.flatten())

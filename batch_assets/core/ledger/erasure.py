@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import batches, files, submissions
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.fixed_words import values_in
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile, RequestFileEntry
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, EntityKind, FileMove, FileState
@@ -29,6 +31,9 @@ from batch_assets.core.ledger.tables import (
 _REASON = "a row was erased from it"
 # The columns with texts for readers. Errors in them may name a request.
 _FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
+# The columns with texts that a dataset or a pipeline may give, and those with JSON whose fields are ours.
+_OF_ROWS = (submission.c.partition, request_file.c.partition, submission.c.headers, request_file.c.headers)
+_JSON = (submission.c.examined, submission.c.joined_table, notice.c.content)
 # SQLite limits the depth of a condition to 1,000, and the pattern of LIKE to 50,000 bytes.
 _TEXTS_OF_QUERY = 200
 _CHARACTERS_OF_QUERY = 5_000
@@ -141,6 +146,27 @@ def columns_with(tx: Transaction, texts: Sequence[str]) -> list[str]:
         f"{column.table.name}.{column.name}"
         for column in _text_columns()
         if any(_whole_words(tuple(texts)).search(value) for _, value in _values_with(tx, column, texts))
+    ]
+
+
+def columns_naming(tx: Transaction, keys: Sequence[str]) -> list[str]:
+    """Return the columns, as table.column, that name one of some row keys which are words of the ledger as well.
+
+    Texts for readers have such a word without meaning the row, unless it is in quotes and not the name of a field.
+    """
+    words, wanted = _whole_words(tuple(keys)), frozenset(keys)
+    quoted = re.compile(rf"(?P<quote>['\"])(?:{'|'.join(map(re.escape, keys))})(?P=quote)(?!:)")
+
+    def is_named(column: sa.Column[str], value: str) -> bool:
+        if column in _OF_ROWS:
+            return words.search(value) is not None
+        texts = values_in(json.loads(value)) if column in _JSON else [value]
+        return any(text in wanted or quoted.search(text) for text in texts)
+
+    return [
+        f"{column.table.name}.{column.name}"
+        for column in dict.fromkeys((*_FOR_READERS, *_OF_ROWS, *_JSON))
+        if any(is_named(column, value) for _, value in _values_with(tx, column, keys))
     ]
 
 
