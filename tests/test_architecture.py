@@ -36,6 +36,8 @@ SIGNS = {
     "the name or place of a file under the root": (
         r"^def (submission_parts|pipelines_of)\b|^class PartName\b|^(ROOT_FILE|PRIVATE_FOLDERS) ="
     ),
+    "a setting of dagster.yaml": r"\"dagster\.yaml\"",
+    "a check of `batch-assets doctor`": r"^def findings\b",
     "which images and PDFs are sent": r"\b(read_media|check_media|media_problem)\(",
     "what templates print for a value": (
         r"\bRendering\.(STORED|OWN|WRITTEN)\b|^def (shown_values|text_of|written_number)\b|^class Rendering\("

@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | status | cancel | list | rename | move | erase | emulator`.
+"""The command line: `batch-assets run | status | cancel | list | rename | move | erase | doctor | emulator`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -13,6 +13,7 @@ import click
 
 from batch_assets import __version__
 from batch_assets.cli.cancel import cancel
+from batch_assets.cli.doctor.command import doctor
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.erase import erase
 from batch_assets.cli.list_batches import list_batches
@@ -103,5 +104,5 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, status, cancel, list_batches, rename, move, erase, emulator):
+for _command in (run, status, cancel, list_batches, rename, move, erase, doctor, emulator):
     main.add_command(_command)

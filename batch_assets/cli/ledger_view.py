@@ -13,10 +13,14 @@ from batch_assets.core.settings import Settings, find_project
 
 def locations(settings: Settings) -> str:
     """Return where root and ledger are, without the ledger's password."""
+    return f"root {text.short_path(settings.root)}, ledger {ledger_name(settings)}"
+
+
+def ledger_name(settings: Settings) -> str:
+    """Return where the ledger is, without its password."""
     url = parse_url(settings.ledger_url)
-    if url.get_backend_name() == "sqlite":
-        return f"root {text.short_path(settings.root)}, ledger {text.short_path(url.database or '')}"
-    return f"root {text.short_path(settings.root)}, ledger {as_text(url)}"
+    is_file = url.get_backend_name() == "sqlite"
+    return text.short_path(url.database or "") if is_file else as_text(url)
 
 
 def no_ledger(settings: Settings) -> str:

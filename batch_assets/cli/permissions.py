@@ -20,13 +20,13 @@ def permission_problems(settings: Settings) -> Iterator[str]:
     root, others = Path(settings.root.removeprefix("file://")), _others(settings)
     if paths := too_open(root, others, shared=settings.shared):
         yield (
-            "permissions: other users of this machine can open files with rows. To change this: "
+            "other users of this machine can open files with rows. To change this: "
             f"chmod -R {'o=' if settings.shared else 'go='} {_quoted(paths)}"
         )
     if settings.shared and (paths := closed_to_group(root, others)):
         quoted = _quoted(paths)
         yield (
-            "permissions: the group cannot read and write everything, as BATCH_ASSETS_SHARED asks for. To change "
+            "the group cannot read and write everything, as BATCH_ASSETS_SHARED asks for. To change "
             f"this: chmod -R g+rwX {quoted}; find {quoted} -type d -exec chmod g+s {{}} +"
         )
 

@@ -25,7 +25,7 @@ def load_pipeline_assets() -> dict[str, PipelineAssets]:
         ConfigError: When a pipeline file is wrong.
         SettingsError: When there are no definitions.
     """
-    return dict(sorted(pipelines_in(_definitions().resolve_all_asset_specs()).items()))
+    return dict(sorted(pipelines_in(load_definitions().resolve_all_asset_specs()).items()))
 
 
 def load_settings(key: str) -> Settings:
@@ -34,7 +34,7 @@ def load_settings(key: str) -> Settings:
     Raises:
         SettingsError: When there is no `MessageBatchResource` with this key. The error names those that exist.
     """
-    resources = _definitions().resources or {}
+    resources = load_definitions().resources or {}
     if key not in resources:
         keys = sorted(name for name, value in resources.items() if isinstance(value, MessageBatchResource))
         raise SettingsError(
@@ -44,7 +44,7 @@ def load_settings(key: str) -> Settings:
         return settings_for(key, initialized)
 
 
-def _definitions() -> dg.Definitions:
+def load_definitions() -> dg.Definitions:
     """Return the definitions of the project that the command is run in, or of this package outside any project.
 
     Like `dg`, it imports the module that the project's pyproject.toml names.
@@ -105,7 +105,7 @@ def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
         ) from None
     try:
         with instance:
-            definitions = _definitions()
+            definitions = load_definitions()
             upstream = definitions.resolve_asset_graph().get(key)
             return definitions.load_asset_value(
                 key, instance=instance, partition_key=partition if upstream.is_partitioned else None

@@ -72,7 +72,7 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
             return
         click.echo(locations(settings))
         for problem in permission_problems(settings):
-            click.echo(problem)
+            click.echo(f"permissions: {problem}")
         if name is not None and partition is not None:
             newest = submissions.newest(tx, name, partition)
             snapshots = read_snapshots(tx, [newest] if newest is not None else [])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Lease, Ledger, Transaction
-from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,25 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(
     assert set(checks.values()) == {"SUCCEEDED"}
     deployment.wait(lambda: all(other["status"] in ENDED for other in deployment.runs()), PATIENCE)
     assert {other["status"] for other in deployment.runs()} == {"SUCCESS"}, deployment.log()[-4000:]
+
+
+@pytest.mark.timeout(900)
+def test_the_doctor_finds_nothing_wrong(deployment: Deployment, patient_emulator: Emulator) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "BATCH_"))}
+    env |= {
+        "DAGSTER_HOME": str(deployment.home / "dagster"),
+        "BATCH_ASSETS_ROOT": str(deployment.root),
+        "BATCH_ASSETS_EMULATOR": patient_emulator.url,
+    }
+
+    def is_well() -> bool:
+        command = [sys.executable, "-m", "batch_assets.cli", "doctor"]
+        done = subprocess.run(command, cwd=deployment.project, env=env, capture_output=True, text=True)
+        print(done.stdout, done.stderr)
+        return done.returncode == 0 and "message_batches_sensor ticked last" in done.stdout
+
+    deployment.wait(is_well, PATIENCE)  # the sensor may not have ticked yet
+    assert "not in force" not in deployment.log()
 
 
 class _Looker:

@@ -26,7 +26,7 @@ from batch_assets.core.errors import (
 from batch_assets.core.io.pace import SLOW_LINE, GivenWayError
 from batch_assets.core.io.transfers import Progress
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
-from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, Submission

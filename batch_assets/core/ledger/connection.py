@@ -18,11 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from batch_assets.core.errors import (
-    EndpointMismatchError,
-    LedgerUnavailableError,
-    SettingsError,
-)
+from batch_assets.core.errors import LedgerUnavailableError, SettingsError
 from batch_assets.core.io.database import as_text
 from batch_assets.core.io.permissions import create_file, make_folders
 from batch_assets.core.io.storage import writing
@@ -132,12 +128,12 @@ class Ledger:
             raise
 
     @staticmethod
-    def has_tables(url: str, *, shared: bool = False) -> bool:
-        """Whether a database has the tables of a ledger, of whatever version. Creates none. See `Ledger`."""
+    def tables_version(url: str, *, shared: bool = False) -> str | None:
+        """Read the version of a ledger's tables; `None` if there are none. Changes nothing. See `Ledger`."""
         engine = _open(url, shared)
         try:
             with engine.connect() as connection:
-                return migrations.version_of(connection) is not None
+                return migrations.version_of(connection)
         except sa.exc.DBAPIError as error:
             raise database_errors.explained(error, engine.url) or error from None
         finally:
@@ -367,25 +363,3 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(_BUSY_PAUSE_SECONDS)
-
-
-def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
-    """Bind the root to its API endpoint at first use, and refuse any other from then on.
-
-    Raises:
-        EndpointMismatchError: When the root belongs to another base URL or organization.
-    """
-    bound = tx.execute(sa.select(tables.endpoint)).one()
-    if bound.base_url is not None and bound.base_url != base_url:
-        raise EndpointMismatchError(
-            f"This root belongs to {bound.base_url}, but the API is now {base_url}. Answers from two endpoints "
-            f"are never mixed. Use a separate root for this endpoint."
-        )
-    if bound.organization is not None and organization is not None and bound.organization != organization:
-        raise EndpointMismatchError(
-            f"This root belongs to the organization {bound.organization}, but the key belongs to {organization}. "
-            f"Use an API key of {bound.organization}, or a separate root for this endpoint."
-        )
-    if bound.base_url is None or (bound.organization is None and organization is not None):
-        values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}
-        tx.execute(sa.update(tables.endpoint).values(values))

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
-from batch_assets.core.ledger.connection import Transaction, bind_endpoint
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile

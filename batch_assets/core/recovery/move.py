@@ -49,8 +49,7 @@ def plan_move(settings: Settings) -> Move:
         lines.append(f"The root belonged to the ledger {root_file.ledger_path(storage)}.")
     if is_missing_file(settings.ledger_url):
         return Move([*lines, _NEW], False, [])
-    with_tables = Ledger.has_tables(settings.ledger_url, shared=settings.shared)
-    if not with_tables:
+    if Ledger.tables_version(settings.ledger_url, shared=settings.shared) is None:
         return Move([*lines, _NEW], False, [])
     ledger = Ledger(settings.ledger_url, shared=settings.shared)
     try:

@@ -43,7 +43,11 @@ def has_ledger(settings: Settings) -> bool:
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
         return True
-    storage = Storage(settings.root)
+    return was_used(Storage(settings.root))
+
+
+def was_used(storage: Storage) -> bool:
+    """Whether a root had a ledger: it has an id, or submissions."""
     return storage.exists(ROOT_FILE) or holds_submissions(storage)
 
 

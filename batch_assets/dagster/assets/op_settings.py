@@ -27,10 +27,15 @@ def op_settings(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
     op = pipeline.config.op.of(stage)
     return {
         "op_tags": op.tags,
-        "pool": op.pool or _POOLS.get(stage),
+        "pool": pool_of(pipeline, stage),
         "required_resource_keys": required_keys(pipeline),
         "retry_policy": _retry_policy(op.retry_policy) if op.retry_policy is not None else None,
     }
+
+
+def pool_of(pipeline: Pipeline, stage: Stage) -> str | None:
+    """Return the concurrency pool of a step; None if it has none."""
+    return pipeline.config.op.of(stage).pool or _POOLS.get(stage)
 
 
 def _retry_policy(policy: RetryPolicyConfig) -> dg.RetryPolicy:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
+from batch_assets.dagster.instance_settings import warn_of_differences
 from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 from batch_assets.dagster.sensors.tick import watch
 
@@ -30,6 +31,7 @@ def build_message_batch_sensor(
         resource_key: The `resource_key` of the pipelines; None for those that take root and API from the
             environment.
     """
+    warn_of_differences()  # every code location with pipelines builds this sensor, and needs these settings
     if name is None:
         name = "message_batches_sensor" if resource_key is None else f"message_batches_{resource_key}_sensor"
     interval = _INTERVAL_EMULATED if os.environ.get("BATCH_ASSETS_EMULATOR") else _INTERVAL

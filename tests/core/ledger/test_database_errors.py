@@ -69,7 +69,7 @@ def test_a_user_without_privileges_is_told_what_to_grant(database: str, execute:
     ) as caught:
         Ledger(as_user(database, "without_privileges"))
     with pytest.raises(LedgerUnavailableError, match="permission denied"):
-        Ledger.has_tables(as_user(database, "without_privileges"))
+        Ledger.tables_version(as_user(database, "without_privileges"))
     assert "pass-word" not in str(caught.value) and "without_privileges:***@" in str(caught.value)
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.errors import BatchAssetsError, BusyError, EndpointMismatchError, LeaseLostError
 from batch_assets.core.ledger import Ledger, Transaction, leases, rounds, tables
-from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.states import EntityKind
 
 from ..support import wait_for

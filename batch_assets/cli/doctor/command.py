@@ -1,0 +1,37 @@
+"""The command: all checks in their order."""
+
+from __future__ import annotations
+
+import click
+
+from batch_assets.cli.resource_option import resource_option
+
+
+@click.command()
+@resource_option
+def doctor(resource: str | None) -> None:
+    """Check the deployment: root, ledger, key, clock, Dagster's settings, daemon and sensor.
+
+    Each check is one line: `ok`, or `wrong` with the line or the command to change it; `skipped` if something
+    else has to be changed first. The command changes nothing. It makes one call to the API, which lists one
+    batch. Run it where the runs are executed, with their environment.
+
+    \b
+    Examples:
+      batch-assets doctor
+      batch-assets doctor --resource eu
+
+    \b
+    Exit code:
+      0    everything is as it must be
+      1    something is wrong
+    """
+    from batch_assets.cli.doctor.finding import Mark
+    from batch_assets.cli.doctor.findings import findings
+
+    is_wrong = False
+    for finding in findings(resource):
+        click.echo(str(finding))
+        is_wrong = is_wrong or finding.mark is Mark.WRONG
+    if is_wrong:
+        click.get_current_context().exit(1)

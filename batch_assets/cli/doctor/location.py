@@ -1,0 +1,48 @@
+"""What the project's definitions need of a Dagster instance: pools, and the sensors of each root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.project import load_definitions
+from batch_assets.core.remedies import Stage
+from batch_assets.dagster.assets.op_settings import pool_of
+from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
+
+
+@dataclass(frozen=True)
+class Location:
+    """The project's definitions.
+
+    Attributes:
+        pipelines: The number of pipelines.
+        pools: The names of all pools of their steps.
+        sensors: The names of the sensors that watch the root in question.
+    """
+
+    pipelines: int
+    pools: list[str]
+    sensors: list[str]
+
+
+def load_location(resource: str | None) -> Location:
+    """Load the definitions.
+
+    Args:
+        resource: Key of the resource whose sensors are meant; None for those of the environment's root.
+
+    Raises:
+        DefinitionsError: When they do not load.
+    """
+    with loading():
+        definitions = load_definitions()
+        pipelines = pipelines_in(definitions.resolve_all_asset_specs()).values()
+        pools = {pool_of(assets.pipeline, stage) for assets in pipelines for stage in Stage}
+        sensors = {
+            sensor.name
+            for sensor in definitions.sensors or ()
+            if isinstance(sensor, LedgerSensor) and sensor.resource_key == resource
+        }
+    return Location(len(pipelines), sorted(pool for pool in pools if pool is not None), sorted(sensors))

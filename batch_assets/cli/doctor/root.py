@@ -1,0 +1,59 @@
+"""Whether the root can be written to, and who can open its files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from batch_assets.cli.doctor.finding import Finding, Findings, ok, skipped, wrong
+from batch_assets.cli.permissions import permission_problems
+from batch_assets.core.errors import StorageError
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.quoting import shell_quoted
+from batch_assets.core.settings import Settings
+
+
+def root_findings(settings: Settings) -> Findings:
+    """Check the root and the permissions of its files."""
+    try:
+        storage = Storage(settings.root, shared=settings.shared)
+    except (ImportError, ValueError) as error:  # fsspec has no package for the URL, or does not know its protocol
+        yield wrong("root", f"{settings.root} cannot be opened ({error})", "install fsspec's package for this URL")
+        yield skipped("permissions", "the root cannot be opened")
+        return
+    yield _writable(storage)
+    if not storage.is_local:
+        yield skipped("permissions", "the bucket's policy decides who can open the files of rows")
+        return
+    problems = list(permission_problems(settings))
+    yield from (wrong("permissions", problem) for problem in problems)
+    if not problems:
+        who = "their owner and its group" if settings.shared else "their owner"
+        yield ok("permissions", f"only {who} can open files of rows")
+
+
+def _writable(storage: Storage) -> Finding:
+    """Write a file and remove it. A local root that does not exist yet is not created."""
+    uri = storage.uri()
+    if storage.is_local and not Path(storage.path()).exists():
+        return _can_be_created(Path(storage.path()))
+    name = f"doctor-{secrets.token_hex(6)}.tmp"
+    try:
+        storage.write_bytes(b"", name)
+        storage.remove(name)
+    except StorageError as error:
+        return wrong("root", str(error))
+    except Exception as error:  # those of an fsspec package may be of any class
+        problem = f"{uri} cannot be written ({type(error).__name__}: {error})"
+        return wrong("root", problem, "check the bucket, its policy and the credentials in the environment")
+    return ok("root", f"{uri} can be written")
+
+
+def _can_be_created(root: Path) -> Finding:
+    above = next(folder for folder in root.parents if folder.exists())
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return ok("root", f"{root} does not exist yet, and can be created")
+    user, group, path = os.getuid(), os.getgid(), shell_quoted(str(root))
+    problem = f"{root} does not exist, and {above} cannot be written"
+    return wrong("root", problem, f"sudo install -d -o {user} -g {group} {path}")

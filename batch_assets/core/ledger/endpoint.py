@@ -1,0 +1,46 @@
+"""The API endpoint that a root is bound to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.errors import EndpointMismatchError
+from batch_assets.core.ledger import tables
+from batch_assets.core.ledger.connection import Transaction
+
+
+def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
+    """Bind the root to its API endpoint at first use, and refuse any other from then on.
+
+    Raises:
+        EndpointMismatchError: When the root belongs to another base URL or organization.
+    """
+    bound = check_endpoint(tx, base_url, organization)
+    if bound.base_url is None or (bound.organization is None and organization is not None):
+        values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}
+        tx.execute(sa.update(tables.endpoint).values(values))
+
+
+def check_endpoint(tx: Transaction, base_url: str, organization: str | None) -> sa.Row[Any]:
+    """Refuse an endpoint that is not the one that the root is bound to.
+
+    Returns:
+        The row of the endpoint. Its `base_url` is `None` if the root is bound to none yet.
+
+    Raises:
+        EndpointMismatchError: When the root belongs to another base URL or organization.
+    """
+    bound = tx.execute(sa.select(tables.endpoint)).one()
+    if bound.base_url is not None and bound.base_url != base_url:
+        raise EndpointMismatchError(
+            f"This root belongs to {bound.base_url}, but the API is now {base_url}. Answers from two endpoints "
+            f"are never mixed. Use a separate root for this endpoint."
+        )
+    if bound.organization is not None and organization is not None and bound.organization != organization:
+        raise EndpointMismatchError(
+            f"This root belongs to the organization {bound.organization}, but the key belongs to {organization}. "
+            f"Use an API key of {bound.organization}, or a separate root for this endpoint."
+        )
+    return bound
