@@ -1,0 +1,1 @@
+"""A deployment to copy: image, compose.yaml, values for Helm, and a program that runs it without Docker."""
