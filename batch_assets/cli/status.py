@@ -25,13 +25,22 @@ _LISTED = 20
 _WITH_COST = 50
 # Number of partitions of a pipeline up to which each is shown. More are summed up.
 _EACH = 50
+# Lines of the history that are shown, unless the user asks for all.
+_NEWEST = 1000
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--partition", metavar="KEY", help="Show only this partition of the pipeline NAME.")
-@click.option("--all", "everything", is_flag=True, help="Show each partition also of pipelines with more than 50.")
-@click.option("--history", is_flag=True, help="Show every change of state of the pipeline NAME, in order.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Show each partition also of pipelines with more than 50, and the whole history.",
+)
+@click.option(
+    "--history", is_flag=True, help="Show the newest 1,000 changes of state of the pipeline NAME, in order."
+)
 @resource_option
 def status(name: str | None, partition: str | None, everything: bool, history: bool, resource: str | None) -> None:
     """Show the state of all pipelines, or of NAME.
@@ -42,7 +51,8 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
     the root. It does not call the API and needs no key.
 
     The history has all submissions, request files, batches, and runs that the sensor requested. Its lines are
-    cut to the width of the terminal, and complete in a pipe.
+    cut to the width of the terminal, and complete in a pipe. If there are more than 1,000, the older ones are
+    shown with --all.
 
     \b
     Examples:
@@ -68,7 +78,7 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
         return
     with open_root(settings) as root, root.ledger.read() as tx:
         if history and name is not None:
-            _show_history(tx, name)
+            _show_history(tx, name, everything=everything)
             return
         click.echo(locations(settings))
         for problem in permission_problems(settings):
@@ -110,17 +120,22 @@ def _show(tx: Transaction, snapshots: list[Snapshot], root: Root, *, everything:
             click.echo("\n" + "\n".join(_lines(tx, snapshot, root if with_cost else None)))
 
 
-def _show_history(tx: Transaction, name: str) -> None:
+def _show_history(tx: Transaction, name: str, *, everything: bool) -> None:
     import shutil
     import sys
 
     from batch_assets.cli.history import history_lines
-    from batch_assets.core.ledger.transitions import of_pipeline
+    from batch_assets.core.ledger.transitions import newest_of_pipeline, of_pipeline
+    from batch_assets.core.quoting import shell_quoted
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    transitions = of_pipeline(tx, name)
-    for line in history_lines(transitions, width):
+    transitions = of_pipeline(tx, name) if everything else newest_of_pipeline(tx, name, _NEWEST + 1)
+    is_cut = not everything and len(transitions) > _NEWEST
+    for line in history_lines(transitions[-_NEWEST:] if is_cut else transitions, width):
         click.echo(line)
+    if is_cut:
+        more = f"batch-assets status {shell_quoted(name)} --history --all"
+        click.echo(f"These are the newest {_NEWEST:,} lines. For all of them: {more}", err=True)
     if not transitions:
         click.echo(f"No run of {name} is recorded.")
 

@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from batch_assets.cli import main
+from batch_assets.core.ledger.bulk_history import HistoryLine, record_all
+from batch_assets.core.ledger.states import EntityKind
+from batch_assets.core.open_root import open_root
 from benchmarks.ticks import counting
 
 from .many_partitions import fill
@@ -97,3 +100,17 @@ def test_the_summary_needs_no_more_statements_for_more_partitions() -> None:
             status(f"of{partitions}")
         seen[partitions] = len(statements)
     assert seen[60] == seen[240] <= 20
+
+
+def test_a_long_history_begins_with_its_newest_lines() -> None:
+    fill("reviews", complete=1)
+    with open_root() as root, root.ledger.write() as tx:
+        lines = [HistoryLine("20260101T000000-reviews0", "began", "standstill", f"try {at}") for at in range(1001)]
+        record_all(tx, EntityKind.SUBMISSION, lines)
+    done = CliRunner().invoke(main, ["status", "reviews", "--history"])
+    assert [line.split("  ")[-2] for line in done.stdout.splitlines()] == [f"try {at}" for at in range(1, 1001)]
+    assert done.stderr == (
+        "These are the newest 1,000 lines. For all of them: batch-assets status reviews --history --all\n"
+    )
+    everything = CliRunner().invoke(main, ["status", "reviews", "--history", "--all"])
+    assert (len(everything.stdout.splitlines()), everything.stderr) == (1001, "")

@@ -87,7 +87,8 @@ class _Reconciler:
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
-            doubtful, watched, known_ids = files.to_reconcile(tx), files.watched(tx), batches.known_ids(tx)
+            doubtful, watched = files.to_reconcile(tx), files.watched(tx)
+            known_ids = batches.known_ids(tx) if doubtful or watched else set()
         doubtful = [doubt for doubt in doubtful if not (self._by_receipt(*doubt) or self._not_sent(*doubt))]
         if not doubtful and not watched:
             return self._found_ids

@@ -54,8 +54,8 @@ def of_refused_intents(
     """
     with root.ledger.read() as tx:
         intents = [intent for intent in files.of_file(tx, file.id) if _may_be_accepted(intent)]
-        known, now = batches.known_ids(tx), tx.now
-    intents = [intent for intent in intents if only in (None, intent.id)]
+        intents = [intent for intent in intents if only in (None, intent.id)]
+        known, now = batches.known_ids(tx) if intents else set(), tx.now
     if not intents:
         return None
     made, latest, sought = None, None, intents
@@ -161,7 +161,6 @@ def look_for(root: Root, batch_ids: list[str]) -> list[str]:
         The ids of the batches that were found.
     """
     with root.ledger.read() as tx:
-        known = batches.known_ids(tx)
         collected = {batch.id: batch for batch in batches.by_ids(tx, batch_ids)}
     own = [collected[id_] for id_ in batch_ids if id_ in collected and _is_ours(collected[id_])]
     by_count: dict[int, list[Batch]] = defaultdict(list)
@@ -170,16 +169,20 @@ def look_for(root: Root, batch_ids: list[str]) -> list[str]:
     if not own:
         return []
     try:
-        unknown = [
+        alike = [
             reported
             for reported in root.api.batches_back_to(min(batch.created_at or 0.0 for batch in own) - NEAR_SECONDS)
-            if reported.id not in known and reported.total in by_count
+            if reported.total in by_count
         ]
     except ApiError:
         _watch(root, own)
         return []
+    with root.ledger.read() as tx:
+        known = {batch.id for batch in batches.by_ids(tx, [reported.id for reported in alike])}
     repeating = []
-    for reported in unknown:
+    for reported in alike:
+        if reported.id in known:
+            continue
         near = [batch for batch in by_count[reported.total] if _may_repeat(root, batch, reported)]
         custom_id = first_custom_id(root, reported) if reported.ended and near else None
         if custom_id is None:

@@ -79,3 +79,5 @@ class SubmissionColumns(TypedDict, total=False):
     announced_at: float | None
     fresh_after: float | None
     left_out: int
+    superseded_at: float | None
+    history_removed_at: float | None

@@ -79,7 +79,8 @@ def by_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, KnownSubmission]:
 
 def partitions_of(tx: Transaction, pipeline: str) -> set[str]:
     """Return the partition keys of a pipeline's submissions."""
-    statement = sa.select(submission.c.partition).where(submission.c.pipeline == pipeline).distinct()
+    statement = sa.select(submission.c.partition).distinct()
+    statement = statement.where(submission.c.pipeline == pipeline, submission.c.superseded_at.is_(None))
     return set(tx.execute(statement).scalars())
 
 
@@ -124,7 +125,7 @@ def newest_answers(tx: Transaction, pipeline: str, most: int, since: float) -> l
         sa.select(*columns)
         .join(request_file, request_file.c.id == batch.c.file_id)
         .join(submission, submission.c.id == request_file.c.submission_id)
-        .where(request_file.c.pipeline == pipeline, batch.c.state.not_in(_BATCHES_NOT_STORED))
+        .where(submission.c.pipeline == pipeline, batch.c.state.not_in(_BATCHES_NOT_STORED))
         .where(submission.c.created_at >= since)
         .order_by(submission.c.seq.desc(), batch.c.created_at.desc(), batch.c.id)
         .limit(most)

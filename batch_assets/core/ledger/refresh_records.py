@@ -14,13 +14,16 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.tables import batch, request_file, submission, wait
 
+# Before any refresh. Unlike "is not NULL", a comparison is looked up in an index by SQLite.
+_NEVER = 0.0
+
 
 def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | None, float]]:
     """Return (file id, batch id, `fresh_after`) of the request files that refreshes wrote or wait on.
 
     A file appears once for each refresh and each batch that it became.
     """
-    of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after.is_not(None))
+    of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after > _NEVER)
     written = (
         sa.select(request_file.c.id.label("file_id"), submission.c.fresh_after)
         .join(submission, submission.c.id == request_file.c.submission_id)

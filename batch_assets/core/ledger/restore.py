@@ -8,7 +8,7 @@ from typing import Unpack
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
-from batch_assets.core.ledger import batches
+from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.endpoint import bind_endpoint
@@ -52,6 +52,7 @@ def add_submission(
     """
     columns: SubmissionColumns = {**values, "ask_again": 0}
     move(tx, SubmissionMove.REGISTER, submission_id, _REBUILT + why, **columns)
+    submissions.supersede(tx, columns["pipeline"], columns["partition"])
     if has_begun:
         move(tx, SubmissionMove.BEGIN, submission_id, f"{_REBUILT}none of its request files is in doubt")
 

@@ -76,10 +76,15 @@ def each_newest(tx: Transaction, pipeline: str | None = None) -> Iterator[Submis
 def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:
     """Select the `seq` of the submissions in force, for use in other statements.
 
-    There may be more submissions than the number of values that a statement can take.
+    There may be more submissions than the number of values that a statement can take. Those that are recorded as
+    superseded, which are nearly all, are not read.
     """
     registered = submission.alias()
-    last = sa.select(sa.func.max(registered.c.seq)).group_by(registered.c.pipeline, registered.c.partition)
+    last = (
+        sa.select(sa.func.max(registered.c.seq))
+        .where(registered.c.superseded_at.is_(None))
+        .group_by(registered.c.pipeline, registered.c.partition)
+    )
     return last if pipeline is None else last.where(registered.c.pipeline == pipeline)
 
 
@@ -141,9 +146,20 @@ def register(
         move(tx, FileMove.SET_ASIDE, file.id, f"replaced by submission {new.id}")
     reason = f"{new.rows} rows, {len(files)} new files"
     move(tx, SubmissionMove.REGISTER, new.id, reason, **new.columns)
+    supersede(tx, new.pipeline, new.partition)
     add_files(tx, new.id, files)
     add_waits(tx, new.id, waits)
     return True
+
+
+def supersede(tx: Transaction, pipeline: str, partition: str) -> None:
+    """Record of all submissions of a partition but the newest that they are no longer in force."""
+    of_partition = sa.and_(submission.c.pipeline == pipeline, submission.c.partition == partition)
+    last_seq = sa.select(sa.func.max(submission.c.seq)).where(of_partition).scalar_subquery()
+    older = sa.update(submission).where(
+        of_partition, submission.c.seq < last_seq, submission.c.superseded_at.is_(None)
+    )
+    tx.execute(older.values(superseded_at=tx.now))
 
 
 def _state(tx: Transaction, file_id: str) -> FileState:

@@ -111,7 +111,14 @@ submission = Table(
     Column("fresh_after", Float),  # a refresh: answers to requests from before it do not count
     Column("left_out", Integer, nullable=False, server_default="0"),  # distinct requests that a limit left out
     Column("canceled_at", Float),  # a user canceled it: from then on nothing of it is sent or retried
+    # A later submission of its partition was registered; NULL: it may be in force, which its `seq` decides.
+    Column("superseded_at", Float),
+    Column("history_removed_at", Float),  # retention removed what nothing needs of its lines in the history
     Index("submission_by_partition", "pipeline", "partition", "seq"),
+    Index("submission_in_force", "superseded_at", "pipeline", "partition", "seq"),
+    Index("submission_by_pipeline", "pipeline", "seq"),
+    Index("submission_by_refresh", "pipeline", "fresh_after"),
+    Index("submission_by_retention", "pipeline", "history_removed_at", "superseded_at"),
 )
 
 # The body of one batch. `states.py` explains its states.

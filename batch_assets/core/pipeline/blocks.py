@@ -31,13 +31,18 @@ class RetryConfig(ConfigBlock):
 
 
 class RetentionConfig(ConfigBlock):
-    """How long unneeded copies of requests and responses are kept; by default without limit."""
+    """How long unneeded copies of requests and responses, and the history, are kept; by default without limit."""
 
     batches_days: float | None = Field(
         default=None, ge=0, description="Days after which a collected batch is deleted at the API."
     )
     request_files_days: float | None = Field(
         default=None, ge=0, description="Age in days from which a submission's request files are deleted."
+    )
+    history_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="Days after which the history of a submission that a later one replaced is deleted.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Remove copies that are no longer needed: batches at the API, and request files under the root. Off by default.
+"""Remove what is no longer needed: batches at the API, request files, and the history. Off by default.
 
 Nothing is removed before the answers are safe, and never a receipt, index, manifest or response. Every step may be
 killed and repeated. What cannot be removed now is reported and tried again later.
@@ -20,7 +20,7 @@ from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger import Lease, batches, files, history_retention, leases, submissions
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
@@ -36,6 +36,8 @@ from batch_assets.core.store.request_files import StoredRequestFile
 _DAY = 86400.0
 # A batch that could not be deleted is tried again after this long.
 _AGAIN_SECONDS = 3600.0
+# The history of so many submissions is removed in one transaction, in so many transactions a run.
+_SUBMISSIONS_AT_ONCE, _TRANSACTIONS = 100, 20
 _DUE = "retention.batches_days have passed, its answers are stored"
 
 
@@ -50,10 +52,12 @@ def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> li
     Returns:
         What went wrong, as texts.
     """
-    if retention.batches_days is None and retention.request_files_days is None:
-        return []
     problems: list[str] = []
     try:
+        if retention.history_days is not None:
+            _remove_history(root, pipeline, retention.history_days * _DAY)
+        if retention.batches_days is None and retention.request_files_days is None:
+            return problems
         # With this lease no other process reads request files for a new submission or a retry.
         with leases.hold_requests(root.ledger, pipeline) as lease:
             if retention.batches_days is not None:
@@ -225,6 +229,15 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         root.storage.remove(*folder, name)
         with root.ledger.write() as tx:
             tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
+
+
+def _remove_history(root: Root, pipeline: str, age: float) -> None:
+    """Remove the history of submissions that were superseded long ago. The next run does what is left."""
+    for _ in range(_TRANSACTIONS):
+        with root.ledger.write() as tx:
+            removed = history_retention.remove_old(tx, pipeline, tx.now - age, _SUBMISSIONS_AT_ONCE)
+        if removed < _SUBMISSIONS_AT_ONCE:
+            return
 
 
 def _files_to_ask_again_from(root: Root, pipeline: str, candidates: list[RequestFile]) -> set[str]:

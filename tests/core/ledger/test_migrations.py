@@ -437,6 +437,23 @@ def test_a_ledger_of_a_later_version_is_refused(ledger_url: str) -> None:
     assert version_of(ledger_url) == "9999"
 
 
+def test_submissions_that_were_superseded_before_the_upgrade_are_known(ledger_url: str) -> None:
+    made_by("0013", ledger_url)
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        for number, (name, partition) in enumerate([("t", ""), ("u", "other"), ("v", "")], 1):
+            row = _SUBMISSION.replace("'s', 'p', '', 0", f"'{name}', 'p', '{partition}', {number}")
+            connection.execute(sa.text(row))
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.read() as tx:
+        times = dict(tx.execute(sa.select(tables.submission.c.id, tables.submission.c.superseded_at)).all())
+        in_force = [submission.id for submission in submissions.all_newest(tx)]
+    ledger.close()
+    assert times == {"s": 1.0, "t": 3.0, "u": None, "v": None}
+    assert in_force == ["u", "v"]
+
+
 def test_a_database_that_holds_the_tables_of_another_project_is_shared(ledger_url: str) -> None:
     """Dagster's own storage writes its version into `alembic_version`."""
     engine = sa.create_engine(ledger_url)

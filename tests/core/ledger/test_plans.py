@@ -14,8 +14,10 @@ from batch_assets.core.ledger import (
     Transaction,
     deadlines,
     examinations,
+    history_retention,
     known_files,
     overview,
+    refresh_records,
     rounds,
     submissions,
 )
@@ -33,6 +35,11 @@ READS: dict[str, Callable[[Transaction], Any]] = {
     "batches whose results are soon lost": lambda tx: deadlines.ending_soon(tx, "p"),
     "batches whose answers are stored": lambda tx: known_files.stored_batches(tx, ["s"]),
     "tables of other partitions": lambda tx: examinations.known_tables(tx, "p", ["a"]),
+    "newest submissions": lambda tx: known_files.newest_submissions(tx, 20, pipeline="p"),
+    "newest answers": lambda tx: known_files.newest_answers(tx, "p", 20, 0.0),
+    "partitions": lambda tx: known_files.partitions_of(tx, "p"),
+    "refreshed files": lambda tx: refresh_records.refreshed_files(tx, "p"),
+    "history to remove": lambda tx: history_retention.remove_old(tx, "p", 2.0, 10),
 }
 
 
