@@ -126,6 +126,7 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.ended
 	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.long_ledger
 	$(BIN)/python -m benchmarks.changes
 
 chaos: $(DEV) ## Kill processes and corrupt calls for 10 minutes, and count what was lost; KILLS=1000

@@ -137,7 +137,7 @@ def add_history(root: Root, pipeline: str, files: int, rows: int) -> None:
     new_files, new_batches = [], []
     for number in range(1, files + 1):
         batch_id, name = f"msgbatch_history{number:08d}", f"part-{number:05d}.jsonl"
-        _write_responses(root, pipeline, batch_id, drawn.randbytes(16 * rows), number)
+        write_responses(root, pipeline, batch_id, drawn.randbytes(16 * rows), number)
         id_ = f"{_HISTORY}/{name}"
         new_files.append(
             file_row
@@ -154,7 +154,8 @@ def add_history(root: Root, pipeline: str, files: int, rows: int) -> None:
         tx.connection.execute(sa.insert(tables.batch), new_batches)
 
 
-def _write_responses(root: Root, pipeline: str, batch_id: str, digests: bytes, ended_at: int) -> None:
+def write_responses(root: Root, pipeline: str, batch_id: str, digests: bytes, ended_at: int) -> None:
+    """Write a response file, with the digests of all its requests in one text. It names no batch."""
     rows = len(digests) // 16
     columns = {field.name: pa.nulls(rows, field.type) for field in RESPONSE_SCHEMA}
     columns["digest"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(digests)])

@@ -37,7 +37,7 @@ _BUSY_SECONDS = 10.0
 _WRITE_SECONDS = 3.0
 # A poll that gets no answer ends after about this many seconds.
 _LOOK_SECONDS = 3.0
-_AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0)
+_AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0, history_days=0)
 
 
 def pipeline_in(folder: Path, max_requests: int) -> Pipeline:
