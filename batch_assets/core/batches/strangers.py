@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from batch_assets.core.answers.result_types import FAILED
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger.deadlines import KEPT_SECONDS
 
@@ -42,7 +43,7 @@ def is_beyond_proof(batch: BatchObject, now: float | None) -> bool:
     """
     if batch.archived_at is not None or now is None:
         return batch.archived_at is not None
-    unpaid = sum(batch.request_counts[name] for name in ("errored", "canceled", "expired"))
+    unpaid = sum(batch.request_counts.get(result_type, 0) for result_type in FAILED)
     ended_at = batch.ended_at or batch.created_at
     return now > batch.created_at + KEPT_SECONDS or (unpaid == batch.total and now > ended_at + _UNPAID_SECONDS)
 
