@@ -6,38 +6,38 @@ Requests that are answered, in flight or given up are not written. The index con
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
-
-import numpy as np
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
-from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.errors import BusyError
+from batch_assets.core.errors import BusyError, StorageError
+from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.inputs import BuildInputs, preparing_build, reading_inputs
+from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
-from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer
-from batch_assets.core.requests.selection import Selection, kinds_of
-from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
+from batch_assets.core.requests.row_renderer import RowRenderer
+from batch_assets.core.requests.row_requests import OnRequests, RowRequests
+from batch_assets.core.requests.selection import Selection
+from batch_assets.core.requests.submission import NewSubmission, RenderedRows
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
-from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import with_readable_responses
+from batch_assets.core.store.row_hashes import remove_row_hashes
 
 _log = logging.getLogger("batch_assets")
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
 _BUILDS = 3
 
 T = TypeVar("T")
-OnRequests = Callable[[Digests, Sequence[bytes]], None]
 
 
 def build_requests(
@@ -201,15 +201,18 @@ class _Build:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
         self._files_known = dict(templates.files)
-        self._again, self._on_requests = again, on_requests
+        self._root, self._again = root, again
         self._erased = ErasedRows(
             ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names
         )
         self._selection = Selection(root, pipeline, partition, inputs.before.newest, again)
         self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
+        newest, headers = inputs.before.newest, self._renderer.headers
+        self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
         self._submission = NewSubmission(
-            root, pipeline, partition, dataset, inputs.before.lease, self._renderer.headers, self._selection
+            root, pipeline, partition, dataset, inputs.before.lease, headers, self._selection
         )
+        self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission, on_requests)
 
     @property
     def problems(self) -> list[str]:
@@ -228,21 +231,33 @@ class _Build:
         """
         submission = self._submission
         submission.write(
-            self._read_rows(on_rows), limited=self._again.limit is not None, inputs=self._inputs_digest
+            self._read_rows(on_rows),
+            limited=self._again.limit is not None,
+            inputs=self._inputs.digest,
+            context=self._known.context,
+            has_read_more=self._has_read_more,
         )
         for problem in self._selection.lost_files():
             _log.warning(problem)
         mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail: nothing is registered yet
         if submission.register():
+            self._remove_old_hashes()
             submission.report.mixed_columns = mixed_columns
             return submission.report
         submission.remove()
         return None
 
-    def _inputs_digest(self) -> str | None:
-        """Return the digest of the inputs; `None` if the templates read files that it does not cover."""
-        read_more = self._dataset.has_read_file or self._templates.files != self._files_known
-        return None if read_more else self._inputs.digest
+    def _has_read_more(self) -> bool:
+        """Whether templates have read files that were not known before the first row."""
+        return self._dataset.has_read_file or self._templates.files != self._files_known
+
+    def _remove_old_hashes(self) -> None:
+        """Remove the hashes of the submission before, which no build will read again."""
+        if (newest := self._inputs.before.newest) is not None:
+            record = newest.record
+            with suppress(OSError, StorageError):  # the submission is registered
+                folder = submission_parts(record.pipeline, record.partition, record.id)
+                remove_row_hashes(self._root.storage, folder)
 
     def count(self) -> RequestsReport:
         """Count what would be built, without writing anything."""
@@ -250,8 +265,8 @@ class _Build:
             pass
         return self._submission.report
 
-    def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[Rendered]:
-        """Read, render and look up the dataset's rows, group by group."""
+    def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
+        """Read, render and look up the dataset's rows, slice by slice."""
         report = self._submission.report
         keys = KeyCheck(self._dataset)
         names = list(dict.fromkeys([*self._erased.reads, *self._dataset.carried, *self._renderer.reads]))
@@ -260,52 +275,11 @@ class _Build:
             self._erased.hide(rows)
             row_keys = rows.stored_values(self._dataset.key)
             keys.watch(row_keys, rows.rejects)
-            digests, rejects, left_out = self._render(rows, row_keys)
-            yield rows.table, digests, rejects, left_out
+            rendered = self._requests.of(rows, row_keys)
+            yield rendered
             report.rows += len(row_keys)
-            report.rejected += len(rejects)
+            report.rejected += len(rendered.rejects)
             on_rows(report.rows)
         keys.finish()
         report.without_partition = self._dataset.without_partition
         report.without_partition_examples = self._dataset.without_partition_examples
-
-    def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], Rejects, set[bytes]]:
-        """Render rows and write the requests that are new.
-
-        Returns:
-            The digests and rejects by position, and the digests of the requests that the limit leaves out.
-        """
-        digests: list[bytes | None] = [None] * len(keys)
-        rejects: Rejects = {}
-        left_out: set[bytes] = set()
-        for group in self._renderer.groups(rows, rejects):
-            for position, digest in zip(group.positions, group.digests, strict=True):
-                digests[position] = digest
-            left_out.update(self._write_new(group, keys))
-        return digests, rejects, left_out
-
-    def _write_new(self, group: RenderedGroup, keys: list[Any]) -> list[bytes]:
-        """Write the requests of some rows that are neither answered, in flight nor given up.
-
-        Args:
-            group: The requests.
-            keys: The row key of each row of the slice.
-
-        Returns:
-            The digests of the requests beyond the limit.
-        """
-        if not group.positions:
-            return []
-        packed = pack(group.digests)
-        chosen, attempts, beyond = self._selection.choose(packed, self._submission.report)
-        by_row = self._renderer.headers.by_row
-        kinds = kinds_of(attempts, [group.header_sets[at] for at in chosen.tolist()] if by_row else None)
-        for kind in np.unique(kinds).tolist():
-            positions = chosen[kinds == kind]
-            params = [group.params[at] for at in positions.tolist()]
-            if self._on_requests is not None:
-                self._on_requests(packed[positions], params)
-            else:
-                row_keys = [keys[group.positions[at]] for at in positions.tolist()]
-                self._submission.add(kind, row_keys, packed[positions], params)
-        return [group.digests[at] for at in beyond.tolist()]

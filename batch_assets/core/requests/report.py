@@ -15,6 +15,8 @@ class RequestsReport:
         submission_id: The id of the submission.
         rows: The number of rows.
         rejected: The number of rejected rows.
+        rendered: The number of rows that were rendered or rejected. The requests of the others are known from the
+            last submission.
         requests: The number of distinct requests of all rows.
         written: The number of these requests that are to be submitted.
         reused: The number of these requests that were answered or given up before, and are left as they are.
@@ -34,6 +36,7 @@ class RequestsReport:
     submission_id: str
     rows: int = 0
     rejected: int = 0
+    rendered: int = 0
     requests: int = 0
     written: int = 0
     reused: int = 0

@@ -16,6 +16,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
 from batch_assets.core.requests.submission import Rejects
+from batch_assets.core.store.digests import digests_of
 from batch_assets.core.template.media_check import check_media
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates
@@ -122,7 +123,7 @@ class RowRenderer:
             if left_out:
                 positions = [position for position in positions if position not in left_out]
                 params = [params[position - start] for position in positions]
-            yield RenderedGroup(positions, _digests(primed, params), params, [0] * len(params))
+            yield RenderedGroup(positions, digests_of(primed, params), params, [0] * len(params))
 
     def render(self, rows: Rows, rejects: Rejects) -> Iterator[RenderedRow]:
         """Yield the requests of a slice of rows, one by one.
@@ -203,13 +204,3 @@ def _grouped(rows: Iterator[RenderedRow]) -> Iterator[RenderedGroup]:
             group, size = [], 0
     if group:
         yield RenderedGroup(*zip(*group, strict=True))
-
-
-def _digests(primed: Any, params: list[bytes]) -> list[bytes]:
-    """Return the digests of requests with one set of headers."""
-    digests = []
-    for body in params:
-        hash_ = primed.copy()
-        hash_.update(body)
-        digests.append(hash_.digest())
-    return digests

@@ -80,6 +80,27 @@ class Selection:
         digests = pack([digest])
         return bool(self.outcomes.for_digests(digests).is_answered[0] or self._in_flight.contains(digests)[0])
 
+    def keep(self, digests: Digests, report: RequestsReport) -> NDArray[np.bool_]:
+        """Return which requests are answered or in flight, and count these in the report. They are not sent.
+
+        Args:
+            digests: The digest of each row's request, shape (n,). Rows may share a request.
+            report: The report to count in.
+
+        Returns:
+            bool, shape (n,).
+        """
+        distinct, place = np.unique(digests, return_inverse=True)
+        in_flight = self._in_flight.contains(distinct)
+        kept: NDArray[np.bool_] = in_flight | self.outcomes.for_digests(distinct).is_answered
+        unseen = kept.copy()
+        unseen[kept] = ~self._desired.contains(distinct[kept])
+        self._desired.add(distinct[unseen])
+        report.requests += int(unseen.sum())
+        report.in_flight += int((unseen & in_flight).sum())
+        report.reused += int((unseen & ~in_flight).sum())
+        return kept[place]
+
     def choose(
         self, digests: Digests, report: RequestsReport
     ) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.intp]]:

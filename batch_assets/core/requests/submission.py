@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DamagedFileError, DatasetError
@@ -25,14 +29,40 @@ from batch_assets.core.store.manifest import Division, Fingerprint, Manifest
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
+from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashesWriter, remove_row_hashes
 from batch_assets.core.template.rendering import CURRENT
 from batch_assets.core.urls import without_secrets
 
 _MEGABYTE = 1_000_000
 
 Rejects = dict[int, tuple[str, str]]
-# The rows of a group, the digest of each, rejects by position, and the digests that a limit left out.
-Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
+
+
+@dataclass(frozen=True)
+class RenderedRows:
+    """A slice of the dataset's rows, with what became of each.
+
+    Attributes:
+        table: The rows.
+        digests: The digest of each row's request: S16, shape (n,). It does not count for a rejected row.
+        rejects: The (reason, text) of rejected rows, by position.
+        left_out: The digests of requests that a limit left out: S16, shape (m,).
+        hashes: The hash of each row: S16, shape (n,).
+        has_hash: Whether the row has a hash: bool, shape (n,).
+    """
+
+    table: pa.RecordBatch
+    digests: Digests
+    rejects: Rejects
+    left_out: Digests
+    hashes: Digests
+    has_hash: NDArray[np.bool_]
+
+    def write_hashes(self, writer: RowHashesWriter) -> None:
+        """Write the hashes of the rows that have a request."""
+        has_request = self.has_hash.copy()
+        has_request[list(self.rejects)] = False
+        writer.write(self.hashes[has_request], self.digests[has_request])
 
 
 class NewSubmission:
@@ -74,21 +104,34 @@ class NewSubmission:
         self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part)
         self._part_count = 0
 
-    def write(self, rendered: Iterable[Rendered], *, limited: bool, inputs: Callable[[], str | None]) -> None:
+    def write(
+        self,
+        rendered: Iterable[RenderedRows],
+        *,
+        limited: bool,
+        inputs: str | None,
+        context: bytes | None,
+        has_read_more: Callable[[], bool],
+    ) -> None:
         """Write the index and the request files while rows are rendered, then the manifest, which completes them.
 
         A failure removes everything.
 
         Args:
-            rendered: The groups of rows.
+            rendered: The slices of rows.
             limited: A limit may leave requests out.
-            inputs: Returns the `inputs_digest` of the build once all rows are rendered; `None` if other files were
-                read too.
+            inputs: The `inputs_digest` of the build; `None` if it has none.
+            context: The context of the rows' hashes; `None` if they have none.
+            has_read_more: Returns, once all rows are rendered, whether templates have read files that neither
+                covers.
         """
         try:
             with self._parts:
-                self._write_index(rendered, limited)
-            self._write_manifest(inputs())
+                self._write_index(rendered, limited, context)
+            if has_read_more():
+                remove_row_hashes(self._root.storage, self._folder)
+                inputs = None
+            self._write_manifest(inputs)
         except BaseException:
             self.remove()
             raise
@@ -97,20 +140,33 @@ class NewSubmission:
         """Remove what was written."""
         self._root.storage.remove(*self._folder)
 
-    def _write_index(self, rendered: Iterable[Rendered], limited: bool) -> None:
+    def _write_index(self, rendered: Iterable[RenderedRows], limited: bool, context: bytes | None) -> None:
         storage = self._root.storage
         rejected: list[pa.RecordBatch] = []
         with (
             storage.write(*self._folder, "index.parquet") as index_path,
             storage.write(*self._folder, "rejected.parquet") as rejected_path,
+            self._hashes_writer(context) as hashes,
             IndexWriter(index_path, self._dataset, limited=limited) as index,
         ):
-            for rows, digests, rejects, left_out in rendered:
-                index.write(rows, digests, rejects, left_out)
-                if rejects:
-                    rejected.append(_rejected_rows(rows.column(self._dataset.key), rejects))
+            for rows in rendered:
+                index.write(rows.table, rows.digests, rows.rejects, rows.left_out)
+                if hashes is not None:
+                    rows.write_hashes(hashes)
+                if rows.rejects:
+                    rejected.append(_rejected_rows(rows.table.column(self._dataset.key), rows.rejects))
             write_rejected(rejected_path, index.schema, rejected)
         self._check_nested(index.schema)
+
+    @contextmanager
+    def _hashes_writer(self, context: bytes | None) -> Iterator[RowHashesWriter | None]:
+        if context is None:
+            yield None
+            return
+        with self._root.storage.write(*self._folder, ROW_HASHES) as path, path.open("wb") as file:
+            writer = RowHashesWriter(file, context)
+            yield writer
+            writer.finish()
 
     def _check_nested(self, schema: pa.Schema) -> None:
         """Read nested columns back, as the join will: Arrow can write some that it cannot read."""

@@ -38,8 +38,10 @@ from batch_assets.core.template.rendering import CURRENT
 # File systems note times in steps of up to 2 seconds (FAT).
 _SETTLED_SECONDS = 2.0
 _ETAGS = ("ETag", "etag")
-# Fields of a pipeline file that no request and no row depends on.
-_ELSEWHERE = {"max_failed", "max_invalid", "notify", "op", "resource_key", "retention", "schedule", "watch"}
+ELSEWHERE = frozenset(
+    {"max_failed", "max_invalid", "notify", "op", "resource_key", "retention", "schedule", "watch"}
+)
+"""Fields of a pipeline file that no request and no row depends on."""
 
 
 def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str | None:
@@ -69,7 +71,7 @@ def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str |
     inputs = [
         version("batch-assets"),
         CURRENT,
-        config.model_dump(exclude=_ELSEWHERE),
+        config.model_dump(exclude=set(ELSEWHERE)),
         pipeline.prompt_digest,
         pipeline.sent_schema,
         pipeline.bounded_schema,

@@ -124,6 +124,50 @@ def tails_of(digests: Digests) -> NDArray[np.bytes_]:
     return np.array(_encoded(digests), f"S{DIGEST_CHARACTERS}")
 
 
+def digests_of(primed: Any, contents: Iterable[bytes]) -> list[bytes]:
+    """Return the digest of each content.
+
+    Args:
+        primed: The hash that each digest begins with, see `digester`.
+        contents: The contents.
+    """
+    digests = []
+    for content in contents:
+        hash_ = primed.copy()
+        hash_.update(content)
+        digests.append(hash_.digest())
+    return digests
+
+
+def halves_of(digests: Digests) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the first and the last 8 bytes of digests as numbers: uint64, shape (n,).
+
+    They sort like the digests, and are found several times as fast.
+
+    Args:
+        digests: S16, shape (n,).
+    """
+    halves = np.ascontiguousarray(digests).view(">u8").reshape(-1, 2)
+    return halves[:, 0].astype(np.uint64), halves[:, 1].astype(np.uint64)
+
+
+def position_of_halves(haystack: NDArray[np.uint64], needles: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return the position of the first number that is not less than each needle, or 0 where there is none.
+
+    Args:
+        haystack: uint64, shape (n,), sorted, not empty.
+        needles: uint64, shape (m,).
+
+    Returns:
+        intp, shape (m,).
+    """
+    order = np.argsort(needles)  # in order they are found faster, in memory that was read just before
+    position = np.empty(len(needles), np.intp)
+    position[order] = np.searchsorted(haystack, needles[order])
+    position[position == len(haystack)] = 0
+    return position
+
+
 def pack(digests: Iterable[bytes]) -> Digests:
     """Return digests as one packed array: S16, shape (n,)."""
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")

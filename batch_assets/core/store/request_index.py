@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,7 +28,7 @@ from batch_assets.core.io.parquet import (
 from batch_assets.core.io.slices import SLICE_BYTES, size_of, slices_of
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.remedies import RunStage, Stage
-from batch_assets.core.store.digests import DIGEST_BYTES
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests
 
 # Columns that only the index has. Results have no columns of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"
@@ -80,26 +81,23 @@ class IndexWriter:
     def write(
         self,
         table: pa.RecordBatch,
-        digests: list[bytes | None],
+        digests: Digests,
         rejects: dict[int, tuple[str, str]],
-        left_out: Set[bytes] = frozenset(),
+        left_out: Digests | None = None,
     ) -> None:
         """Append rows.
 
         Args:
             table: The rows.
-            digests: The digest of each row; `None` for a rejected row.
+            digests: The digest of each row: S16, shape (n,). It does not count for a rejected row.
             rejects: The (reason, text) of rejected rows, by position in `table`.
-            left_out: The digests of requests that a limit left out.
+            left_out: The digests of requests that a limit left out: S16, shape (m,); `None` if it left none out.
         """
-        count = len(table)
-        index_columns = [
-            pa.array(digests, _OWN[0].type),
-            pa.array([rejects[i][0] if i in rejects else None for i in range(count)], pa.string()),
-            pa.array([rejects[i][1] if i in rejects else None for i in range(count)], pa.string()),
-        ]
+        index_columns = [_digest_column(digests, rejects.keys()), *_reasons(rejects, len(table))]
         if self._limited:
-            index_columns.append(pa.array([digest in left_out for digest in digests], pa.bool_()))
+            marked = np.isin(digests, left_out) if left_out is not None else np.zeros(len(table), bool)
+            marked[list(rejects)] = False
+            index_columns.append(pa.array(marked))
         columns = [table.column(name) for name in self._columns]
         batch = pa.RecordBatch.from_arrays([*columns, *index_columns], schema=self.schema)
         self._pending.append(batch)
@@ -120,6 +118,21 @@ class IndexWriter:
     ) -> None:
         with self._writer:
             self._flush()
+
+
+def _digest_column(digests: Digests, rejected: Collection[int]) -> pa.Array:
+    has_digest = np.ones(len(digests), bool)
+    has_digest[list(rejected)] = False
+    validity = pa.array(has_digest).buffers()[1] if rejected else None
+    return pa.Array.from_buffers(_OWN[0].type, len(digests), [validity, pa.py_buffer(digests.tobytes())])
+
+
+def _reasons(rejects: dict[int, tuple[str, str]], count: int) -> list[pa.Array]:
+    """Return the reason and the text of each row, null for rows that are not rejected."""
+    if not rejects:
+        return [pa.nulls(count, pa.string())] * 2
+    known = [rejects.get(position, (None, None)) for position in range(count)]
+    return [pa.array(column, pa.string()) for column in zip(*known, strict=True)]
 
 
 def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) -> None:

@@ -63,6 +63,11 @@ class Betas:
         return self._template.files
 
     @property
+    def reads_row(self) -> bool:
+        """See `Template.reads_row`."""
+        return self._template.reads_row
+
+    @property
     def columns(self) -> set[str]:
         """The dataset columns that the templates read."""
         return self._template.columns

@@ -26,6 +26,11 @@ class RowTemplates:
         return self.params.columns | self.betas.columns
 
     @property
+    def reads_row(self) -> bool:
+        """Whether a template reads the row as a whole, with its columns in its own order."""
+        return self.params.reads_row or self.betas.reads_row
+
+    @property
     def files(self) -> dict[str, str]:
         """The files beside the pipeline that the templates have read so far: name to digest."""
         return self.params.files | self.betas.files

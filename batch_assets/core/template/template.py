@@ -183,6 +183,11 @@ class Template:
         return outline
 
     @property
+    def reads_row(self) -> bool:
+        """Whether a string reads the row as a whole, with its columns in its own order."""
+        return self._reads.row
+
+    @property
     def flat(self) -> FlatTemplate | None:
         """The template for many rows at once; `None` if rows have to be rendered one by one."""
         return FlatTemplate.of(self._parts) if not (self._has_source or self._reads.row) else None

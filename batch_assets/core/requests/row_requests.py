@@ -1,0 +1,114 @@
+"""The requests of a slice of rows: known from the last submission, or rendered and written if they are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batch_assets.core.dataset.rows import Rows
+from batch_assets.core.requests.known_rows import KnownRows
+from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer
+from batch_assets.core.requests.selection import Selection, kinds_of
+from batch_assets.core.requests.submission import NewSubmission, Rejects, RenderedRows
+from batch_assets.core.store.digests import Digests, pack
+
+OnRequests = Callable[[Digests, Sequence[bytes]], None]
+
+
+class RowRequests:
+    """Finds the requests of rows, slice by slice.
+
+    Args:
+        known: The rows of the last submission.
+        renderer: Renders the other rows.
+        selection: Decides which requests are sent.
+        submission: Takes the requests that are sent.
+        on_requests: Called with the requests that would be sent, and nothing is written; `None` to write them.
+    """
+
+    def __init__(
+        self,
+        known: KnownRows,
+        renderer: RowRenderer,
+        selection: Selection,
+        submission: NewSubmission,
+        on_requests: OnRequests | None = None,
+    ) -> None:
+        self._known, self._renderer, self._selection = known, renderer, selection
+        self._submission, self._on_requests = submission, on_requests
+
+    def of(self, rows: Rows, keys: list[Any]) -> RenderedRows:
+        """Return the digests of rows: those of the last submission, or those of the rows rendered now.
+
+        A row is rendered unless its request is known and need not be sent.
+        """
+        hashed = self._known.look_up(rows)
+        digests, known = hashed.digests.copy(), np.flatnonzero(hashed.is_known)
+        if len(known):
+            known = known[self._selection.keep(digests[known], self._submission.report)]
+        positions = np.delete(np.arange(len(keys)), known)
+        rejects, left_out = self._render(rows, positions, keys, digests)
+        return RenderedRows(rows.table, digests, rejects, left_out, hashed.hashes, hashed.has_hash)
+
+    def _render(
+        self, rows: Rows, positions: NDArray[np.intp], keys: list[Any], digests: Digests
+    ) -> tuple[Rejects, Digests]:
+        """Render some rows of a slice and write the requests that are new.
+
+        Args:
+            rows: The slice of n rows.
+            positions: The positions of the rows to render; intp.
+            keys: The row key of each row of the slice.
+            digests: The digest of each row of the slice: S16, shape (n,). Those of rendered rows are filled in.
+
+        Returns:
+            The rejects by position, and the digests of the requests that the limit leaves out.
+        """
+        self._submission.report.rendered += len(positions)
+        is_whole = len(positions) == len(keys)
+        part = rows if is_whole else rows.filter(_mask(positions, len(keys)))
+        rejects: Rejects = {}
+        left_out: list[bytes] = []
+        for group in self._renderer.groups(part, rejects) if len(positions) else ():
+            at = positions[list(group.positions)]
+            digests[at] = pack(group.digests)
+            left_out += self._write_new(group, [keys[position] for position in at.tolist()])
+        if not is_whole:
+            rejects = {int(positions[position]): reason for position, reason in rejects.items()}
+        return rejects, pack(left_out)
+
+    def _write_new(self, group: RenderedGroup, keys: list[Any]) -> list[bytes]:
+        """Write the requests of some rows that are neither answered, in flight nor given up.
+
+        Args:
+            group: The requests.
+            keys: The row key of each.
+
+        Returns:
+            The digests of the requests beyond the limit.
+        """
+        if not group.positions:
+            return []
+        packed = pack(group.digests)
+        chosen, attempts, beyond = self._selection.choose(packed, self._submission.report)
+        by_row = self._renderer.headers.by_row
+        kinds = kinds_of(attempts, [group.header_sets[at] for at in chosen.tolist()] if by_row else None)
+        for kind in np.unique(kinds).tolist():
+            positions = chosen[kinds == kind]
+            params = [group.params[at] for at in positions.tolist()]
+            if self._on_requests is not None:
+                self._on_requests(packed[positions], params)
+            else:
+                row_keys = [keys[at] for at in positions.tolist()]
+                self._submission.add(kind, row_keys, packed[positions], params)
+        return [group.digests[at] for at in beyond.tolist()]
+
+
+def _mask(positions: NDArray[np.intp], count: int) -> pa.Array:
+    mask = np.zeros(count, bool)
+    mask[positions] = True
+    return pa.array(mask)

@@ -1,0 +1,337 @@
+"""A build takes the requests of rows that are as they were from the last one: it makes what a full build makes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.rows import Rows
+from batch_assets.core.erase.run import erase
+from batch_assets.core.pipeline.hooks import Params, Row
+from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
+from batch_assets.core.requests.report import RequestsReport
+from batch_assets.core.requests.row_hasher import RowHasher
+from batch_assets.core.requests.row_renderer import row_templates
+from batch_assets.core.store.digests import pack
+from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashes
+
+from ..support import CREATE, World, params, texts, write_rows
+
+_SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "additionalProperties": False}
+_NOT_COMPARED = {"submission", "created_at", "fingerprint", "waits"}
+
+
+def built(world: World, pipeline: Pipeline, report: RequestsReport) -> dict[str, Any]:
+    """What a build has written, without what tells one submission from another."""
+    folder = world.submission_folder(pipeline, report)
+    manifest = pd.read_json(folder / "manifest.json", typ="series").to_dict()
+    return {
+        "index": pq.read_table(folder / "index.parquet").to_pylist(),
+        "rejected": pq.read_table(folder / "rejected.parquet").to_pylist(),
+        "files": {path.name: path.read_bytes() for path in sorted(folder.glob("part-*.jsonl"))},
+        "digests": {path.name: path.read_bytes() for path in sorted(folder.glob("part-*.digests"))},
+        "manifest": {name: value for name, value in manifest.items() if name not in _NOT_COMPARED},
+    }
+
+
+def hashes_of(world: World, pipeline: Pipeline, report: RequestsReport) -> Path:
+    return world.submission_folder(pipeline, report) / ROW_HASHES
+
+
+class History:
+    """A pipeline whose dataset and template change at random."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world, self.random = world, random.Random(seed)
+        self.rows = [self._row(number) for number in range(60)]
+        self.attributes: dict[str, Any] = {}
+        self.next = 60
+        self.is_parquet = seed % 2 == 0
+        self.erased: set[str] = set()
+
+    def _row(self, number: int) -> dict[str, Any]:
+        text = self.random.choice([f"text {number}", "the same text", f"text {number % 7}", "", None])
+        return {"id": f"row-{number}", "text": text, "value": self.random.choice([None, number, 3])}
+
+    def edit(self) -> None:
+        """Change the dataset or the pipeline."""
+        edits = self.random.choices(
+            [self._insert, self._delete, self._shuffle, self._cells, self._kind, self._template, self._headers],
+            weights=[4, 3, 2, 4, 1, 1, 1],
+            k=2,
+        )
+        for edit in edits:
+            edit()
+
+    def _insert(self) -> None:
+        for _ in range(3):
+            self.rows.insert(self.random.randrange(len(self.rows)), self._row(self.next))
+            self.next += 1
+
+    def _delete(self) -> None:
+        del self.rows[self.random.randrange(len(self.rows))]
+
+    def _shuffle(self) -> None:
+        self.random.shuffle(self.rows)
+
+    def _cells(self) -> None:
+        for row in self.random.sample(self.rows, 4):
+            row[self.random.choice(["text", "value"])] = self.random.choice([None, 7, 8])
+            row["text"] = None if row["text"] is None else str(row["text"])
+
+    def _kind(self) -> None:
+        """The numbers become numbers of another kind."""
+        kind = self.random.choice([float, int])
+        for row in self.rows:
+            row["value"] = None if row["value"] is None else kind(row["value"])
+
+    def _template(self) -> None:
+        self.attributes["params"] = params(
+            self.random.choice(["{{ text }}: {{ value }}", "{{ text }}", "{{ row }}"])
+        )
+
+    def _headers(self) -> None:
+        self.attributes["anthropic_version"] = self.random.choice(["2023-06-01", "2023-01-01"])
+
+    def pipeline(self) -> Pipeline:
+        """Write the dataset, and return the pipeline as it is now."""
+        table = pa.Table.from_pylist(self.rows)
+        if self.is_parquet:
+            pq.write_table(table, self.world.folder / "rows.parquet")
+        else:
+            table.to_pandas().to_json(self.world.folder / "rows.jsonl", orient="records", lines=True)
+        name = "rows.parquet" if self.is_parquet else "rows.jsonl"
+        return self.world.pipeline(dataset={"path": name, "key": "id"}, **self.attributes)
+
+    def go_on(self, pipeline: Pipeline) -> None:
+        """Send what is to be sent, or not; some of it fails; some rows are erased."""
+        world, step = self.world, self.random.random()
+        if step < 0.3:
+            return
+        world.emulator.reset_faults()
+        if step < 0.6:
+            world.emulator.faults(
+                [{"match": CREATE, "action": {"error_mix": {"permission_error": 0.2, "expired": 0.2}}}]
+            )
+        world.submit(pipeline)
+        if step < 0.9:
+            world.emulator.end_batches()
+            world.collect(pipeline)
+        if step > 0.75 and not self.erased:
+            self.erased = {row["id"] for row in self.random.sample(self.rows, 2)}
+            erase(world.root, pipeline.name, sorted(self.erased), pipeline)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_builds_are_those_of_a_full_way_after_any_edits(world: World, seed: int) -> None:
+    history = History(world, seed)
+    known = 0
+    for _ in range(4):
+        options = {"limit": 5} if history.random.random() < 0.2 else {}
+        options |= {"retry_failed": True} if history.random.random() < 0.3 else {}
+        pipeline = history.pipeline()
+        report = world.build(pipeline, **options)
+        if report.is_unchanged:
+            continue
+        known += report.rows - report.rendered
+        content = built(world, pipeline, report)
+        hashes_of(world, pipeline, report).unlink()
+
+        full = world.build(pipeline, **options)
+
+        assert full.rendered == full.rows
+        assert built(world, pipeline, full) == content
+        for name in ("rows", "rejected", "requests", "written", "reused", "in_flight", "left_out", "bytes"):
+            assert getattr(full, name) == getattr(report, name), name
+        history.go_on(pipeline)
+        history.edit()
+    assert known
+
+
+def again(world: World, pipeline: Pipeline) -> RequestsReport:
+    """Answer everything, add a row, and build again."""
+    world.build(pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    write_rows(world.folder / "rows.jsonl", texts(5))
+    return world.build(pipeline)
+
+
+def test_only_the_new_row_is_rendered(world: World) -> None:
+    report = again(world, world.pipeline(texts(4)))
+
+    assert (report.rows, report.rendered, report.written, report.reused) == (5, 1, 1, 4)
+
+
+def test_the_hashes_of_the_last_submission_only_are_kept(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    report = again(world, pipeline)
+
+    assert list(world.path(pipeline.name).rglob(ROW_HASHES)) == [hashes_of(world, pipeline, report)]
+
+
+def _upper(params: Params, row: Row) -> Params:
+    return params
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"hooks": Hooks(render_request=_upper)},
+        {"betas": ["{{ 'context-1m-2025-08-07' if text else none }}"]},
+        {"params": params([{"type": "text", "text": "{{ (id ~ '.txt') | file_base64 }}{{ text }}"}])},
+    ],
+    ids=["hook", "betas", "files"],
+)
+def test_rows_without_a_certain_hash_are_rendered_each_time(world: World, more: dict[str, Any]) -> None:
+    for number in range(5):
+        (world.folder / f"row-{number}.txt").write_text(f"content {number}")
+    pipeline = world.pipeline(texts(4), **more)
+    report = again(world, pipeline)
+
+    assert report.rendered == report.rows == 5
+    assert not list(world.path(pipeline.name).rglob(ROW_HASHES))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")])
+def test_without_readable_hashes_all_rows_are_rendered(world: World, damage: Callable[[Path], Any]) -> None:
+    pipeline = world.pipeline(texts(4))
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    damage(hashes_of(world, pipeline, report))
+    write_rows(world.folder / "rows.jsonl", texts(5))
+
+    assert world.build(pipeline).rendered == 5
+
+
+def test_rows_whose_requests_have_to_be_sent_are_rendered(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    world.build(pipeline)
+    write_rows(world.folder / "rows.jsonl", texts(5))
+
+    report = world.build(pipeline)
+
+    assert (report.rendered, report.written) == (5, 5)
+
+
+def test_an_erased_row_leaves_no_hash(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+
+    erase(world.root, pipeline.name, ["row-1"], pipeline)
+
+    assert not hashes_of(world, pipeline, report).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"params": params("{{ text }}!")},
+        {"batching": {"max_mb": 1}},
+        {"anthropic_version": "2023-06-01"},
+        {"betas": ["context-1m-2025-08-07"]},
+        {"output_schema": _SCHEMA},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_pipeline_renders_all_rows(world: World, change: dict[str, Any]) -> None:
+    again(world, world.pipeline(texts(4)))
+
+    assert world.build(world.pipeline(texts(5), **change)).rendered == 5
+
+
+def test_another_prompt_file_renders_all_rows(world: World) -> None:
+    (world.folder / "prompt.txt").write_text("Sum up. ")
+    template = params("{% include 'prompt.txt' %}{{ text }}")
+    again(world, world.pipeline(texts(4), params=template))
+
+    (world.folder / "prompt.txt").write_text("Translate. ")
+
+    assert world.build(world.pipeline(texts(5), params=template)).rendered == 5
+
+
+_MOMENT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+_VALUES: list[Any] = [
+    *("1", 1, 1.0, True, None, "", "None", b"1", Decimal("1"), Decimal("1.0"), -0.0, 0.0, "0"),
+    *(dt.date(2026, 1, 2), dt.datetime(2026, 1, 2), _MOMENT, dt.time(1), dt.timedelta(1), "2026-01-02"),
+    *([], {}, [1], ["1"], [1.0], [True], [None], {"a": 1}, {"a": 1, "b": 2}, {"b": 2, "a": 1}),
+]
+
+
+def hashed(world: World, values: dict[str, list[Any]]) -> tuple[list[bytes], list[bool]]:
+    """The hashes of rows with these columns, as Python values."""
+    pipeline = make_texts_pipeline(world, list(values))
+    with Dataset(pipeline) as dataset:
+        hasher = RowHasher(b"context", row_templates(pipeline, dataset))
+    count = len(next(iter(values.values())))
+    table = pa.RecordBatch.from_pydict({name: pa.nulls(count, pa.string()) for name in values})
+    hashes, has_hash = hasher.hashes(Rows(table, own=dict(values)))
+    return hashes.tolist(), has_hash.tolist()
+
+
+def make_texts_pipeline(world: World, names: list[str]) -> Pipeline:
+    write_rows(world.folder / "rows.jsonl", texts(1))
+    pq.write_table(pa.table({name: ["x"] for name in names}), world.folder / "columns.parquet")
+    template = params("".join(f"{{{{ {name} }}}}" for name in names))
+    return world.pipeline(dataset={"path": "columns.parquet"}, params=template)
+
+
+def test_values_of_different_kinds_have_different_hashes(world: World) -> None:
+    hashes, has_hash = hashed(world, {"text": _VALUES})
+
+    assert all(has_hash)
+    assert len(set(hashes)) == len(_VALUES)
+
+
+def test_a_hash_tells_columns_apart(world: World) -> None:
+    hashes, _ = hashed(world, {"a": ["12", "1", "", None], "b": ["3", "23", "123", "123"]})
+
+    assert len(set(hashes)) == 4
+
+
+def test_values_that_a_hash_cannot_tell_have_none(world: World) -> None:
+    zoned = _MOMENT.astimezone(dt.timezone(dt.timedelta(hours=1)))
+
+    _, has_hash = hashed(world, {"text": ["known", object(), [object()], zoned, np.float32(1), {1: 2}]})
+
+    assert has_hash == [True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.string(), pa.large_string(), pa.int8(), pa.uint64(), pa.float64(), pa.bool_()]
+)
+def test_columns_of_arrow_have_the_hashes_of_their_values(world: World, type_: pa.DataType) -> None:
+    values = ["a", "ä", "", None] if "string" in str(type_) else [1, 0, None, 1]
+    pipeline = make_texts_pipeline(world, ["text"])
+    with Dataset(pipeline) as dataset:
+        hasher = RowHasher(b"context", row_templates(pipeline, dataset))
+    column = pa.array(values).cast(type_)
+    table = pa.RecordBatch.from_pydict({"text": column})
+
+    from_arrow, _ = hasher.hashes(Rows(table))
+
+    assert from_arrow.tolist() == hashed(world, {"text": table.column(0).to_pylist()})[0]
+
+
+def test_equal_first_halves_of_hashes_find_no_wrong_digest() -> None:
+    hashes = pack([b"12345678abcdefgh", b"12345678abcdefgi", b"0" * 16])
+    known = RowHashes(hashes, pack([b"a" * 16, b"b" * 16, b"c" * 16]))
+
+    digests, is_known = known.digests_of(pack([b"12345678abcdefgi", b"12345678abcdefgh", b"12345678zzzzzzzz"]))
+
+    assert is_known.tolist() == [False, True, False]
+    assert digests[1] == b"a" * 16
