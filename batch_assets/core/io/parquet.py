@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.errors import DamagedFileError
@@ -21,6 +22,8 @@ from batch_assets.core.io.storage import why_no_file
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 GROUP_ROWS = 8192
 """The most rows of a row group."""
+# The rows by which it is decided whether the values of a column repeat.
+_SAMPLE_ROWS = 1024
 # Arrow's own readers refuse schemas of more levels, the root and the value included. An object is one level, a
 # list or a map two. Arrow 25 has no limit, but what it writes has to be readable later too.
 _LEVELS = 100
@@ -102,16 +105,24 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
-        # A reader that verifies them finds bytes that the disk has changed, also in a digest.
-        self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True, **COMPRESSION, **options)
+        self._path, self._schema, self._options = path, schema, options
+        self._writer: pq.ParquetWriter | None = None
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._pending: Future[None] | None = None
+
+    def _opened(self, first: pa.Table) -> pq.ParquetWriter:
+        """Return the writer. It is opened with the first table, whose values decide how columns are encoded."""
+        if self._writer is None:
+            # A reader that verifies the checksums finds bytes that the disk has changed, also in a digest.
+            options = {"write_page_checksum": True, "use_dictionary": _repeating(first), **self._options}
+            self._writer = pq.ParquetWriter(self._path, self._schema, **COMPRESSION, **options)
+        return self._writer
 
     def write(self, table: pa.Table) -> None:
         """Append a table as one row group, or as several if its values are long: readers decode a whole group."""
         for rows in cut(table, most_rows=GROUP_ROWS):
             self._wait()
-            self._pending = self._thread.submit(self._writer.write_table, rows)
+            self._pending = self._thread.submit(self._opened(rows).write_table, rows)
 
     def close(self) -> None:
         """Finish the file."""
@@ -119,7 +130,7 @@ class TableWriter:
             self._wait()
         finally:
             self._thread.shutdown()
-            self._writer.close()
+            self._opened(self._schema.empty_table()).close()
 
     def __enter__(self) -> TableWriter:
         return self
@@ -133,6 +144,27 @@ class TableWriter:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+
+
+def _repeating(table: pa.Table) -> bool | list[str]:
+    """Return the columns that are stored with a dictionary: all but those whose texts or bytes rarely repeat.
+
+    A dictionary of such a column takes time and saves no space, and readers cannot tell how large its values are.
+    """
+    if any(map(pa.types.is_nested, table.schema.types)):  # Parquet names the columns within them by their paths
+        return True
+    sample = table.slice(0, _SAMPLE_ROWS)
+    return [
+        field.name
+        for field, column in zip(sample.schema, sample.columns, strict=True)
+        if not _holds_bytes(field.type) or 2 * pc.count_distinct(column).as_py() <= len(sample)
+    ]
+
+
+def _holds_bytes(type_: pa.DataType) -> bool:
+    types = pa.types
+    is_binary = types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_)
+    return bool(is_binary or types.is_string(type_) or types.is_large_string(type_))
 
 
 @contextmanager

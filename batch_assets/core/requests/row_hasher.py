@@ -1,8 +1,8 @@
 """Hash what each row's request is rendered from, so that a row that would render the same is recognized.
 
 A hash covers the values that templates read, with their kinds, and the context: everything that requests depend on
-besides the row. Two rows with equal hashes have equal requests. A row whose values allow no certain statement has
-no hash and is rendered each time.
+apart from the row. Two rows with equal hashes have equal requests. A row whose values allow no certain statement
+has no hash and is rendered each time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TEXT, _WHOLE_NUMBER, _NULL = b"s", b"i", b"n"
 def row_context(
     pipeline: Pipeline, dataset: Dataset, templates: RowTemplates, headers: HeaderSets
 ) -> bytes | None:
-    """Return a digest of everything that requests depend on besides the row.
+    """Return a digest of everything that requests depend on apart from the row.
 
     Args:
         pipeline: The pipeline.

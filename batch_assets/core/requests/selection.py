@@ -95,7 +95,7 @@ class Selection:
         kept: NDArray[np.bool_] = in_flight | self.outcomes.for_digests(distinct).is_answered
         unseen = kept.copy()
         unseen[kept] = ~self._desired.contains(distinct[kept])
-        self._desired.add(distinct[unseen])
+        self._desired.add_new(distinct[unseen])
         report.requests += int(unseen.sum())
         report.in_flight += int((unseen & in_flight).sum())
         report.reused += int((unseen & ~in_flight).sum())
@@ -117,7 +117,7 @@ class Selection:
         distinct, first = np.unique(digests, return_index=True)
         unseen = ~self._desired.contains(distinct)
         distinct, first = distinct[unseen], first[unseen]
-        self._desired.add(distinct)
+        self._desired.add_new(distinct)
         in_flight = self._in_flight.contains(distinct)
         outcomes = self.outcomes.for_digests(distinct)
         fates = request_fates(

@@ -16,7 +16,7 @@ from batch_assets.core.answers.result_types import UNCHANGING, ResultType
 from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.io.slices import slices_of
+from batch_assets.core.io.slices import SLICE_BYTES, slices_of
 from batch_assets.core.ledger import Lease, joins, leases, submissions
 from batch_assets.core.ledger.records import LastJoin, Submission
 from batch_assets.core.results.former_tables import move_former
@@ -28,8 +28,8 @@ from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 
-# Freed memory is returned to the system after this many slices.
-_SLICES_A_RELEASE = 2
+# Freed memory is returned to the system after this many bytes of the table.
+_RELEASE_BYTES = 2 * SLICE_BYTES
 
 
 def write_results(
@@ -128,12 +128,15 @@ def _write(scratch: Path, join: ResultsJoin, submission: Submission, uri: str, l
     """
     report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
     with TableWriter(scratch, join.schema) as writer:
-        for number, joined in enumerate(join.slices()):
+        unreleased = _RELEASE_BYTES
+        for joined in join.slices():
             lease.check()
             writer.write(joined.table)
             report.add(joined)
-            if number % _SLICES_A_RELEASE == 0:
+            unreleased += joined.table.nbytes
+            if unreleased >= _RELEASE_BYTES:
                 release_memory()
+                unreleased = 0
     report.problems += join.problems
     return report
 

@@ -1,4 +1,4 @@
-"""The response in force for each digest, and the outcome of the request, in packed arrays: 24 bytes per response.
+"""The response in force for each digest, and the outcome of the request, in packed arrays: 32 bytes per response.
 
 Only this module packs and unpacks them. For n digests that ever had a response:
 
@@ -10,6 +10,7 @@ Only this module packs and unpacks them. For n digests that ever had a response:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from batch_assets.core.api.objects import PASSING_ERRORS
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, position_in
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, SortedDigests
 from batch_assets.core.store.responses import (
     ResponseFacts,
     ResponseFiles,
@@ -107,7 +108,11 @@ class Outcomes:
         Args:
             digests: S16, shape (m,).
         """
-        return position_in(self.digests, digests)
+        return self._sorted.position(digests)
+
+    @cached_property
+    def _sorted(self) -> SortedDigests:
+        return SortedDigests(self.digests)
 
     def at(self, position: NDArray[np.int64]) -> UnpackedOutcomes:
         """Return the outcomes at positions.

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
 
 _OPEN_FILES = 16
+# Rows are taken in stretches if these have this many rows on average, and are in at most so many row groups, which
+# are all in memory meanwhile.
+_STRETCH_ROWS, _STRETCHED_GROUPS = 16, 3
 
 
 class ResponseReader:
@@ -67,6 +70,9 @@ class ResponseReader:
             row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
         groups = self.groups_of(row)
+        if (stretches := _stretches(row, groups)) is not None:
+            parts = [self._stretch(groups[start], row[start], end - start) for start, end in stretches]
+            return pa.concat_tables(parts).combine_chunks()
         tables, index = [one_null_row()], np.zeros(len(row), dtype=np.int64)
         offset = 1
         for number in np.unique(groups[groups >= 0]).tolist():
@@ -79,6 +85,18 @@ class ResponseReader:
             # The usual case: the rows are in order and none is missing.
             return pa.concat_tables(tables[1:]).combine_chunks()
         return pa.concat_tables(tables).take(pa.array(index))
+
+    def _stretch(self, number: int, row: int, count: int) -> pa.Table:
+        """Return consecutive rows of a row group, without copying them.
+
+        Args:
+            number: The number of the row group, -1 for rows of nulls.
+            row: The row number of the first row.
+            count: The number of rows.
+        """
+        if number < 0:
+            return null_rows(count)
+        return self._group(int(number)).slice(int(row - self._starts[number]), count)
 
     def iterate(self, row: NDArray[np.integer[Any]]) -> Iterator[tuple[int, pa.Table]]:
         """Yield (row number of the first row, rows) for each row group that has one of some rows.
@@ -124,6 +142,31 @@ def _rows_of(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     return group.take(pa.array(rows))
 
 
+def _stretches(row: NDArray[np.int64], groups: NDArray[np.int64]) -> list[tuple[int, int]] | None:
+    """Return the (start, end) of stretches of rows that are consecutive in a row group.
+
+    Args:
+        row: The row numbers, -1 for no row; int64, shape (n,).
+        groups: The row group of each row, -1 for no row; int64, shape (n,).
+
+    Returns:
+        `None` if the stretches are so short, or in so many row groups, that the rows are better copied one by one.
+    """
+    if len(np.unique(groups)) > _STRETCHED_GROUPS:
+        return None
+    is_next = (groups[1:] == groups[:-1]) & ((np.diff(row) == 1) | (row[1:] < 0))
+    starts = np.flatnonzero(np.append(True, ~is_next)) if len(row) else np.empty(0, np.intp)
+    if len(starts) * _STRETCH_ROWS > len(row) or len(row) == 0:
+        return None
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(row)], strict=True))
+
+
+def null_rows(count: int) -> pa.Table:
+    """Return rows of nulls, for rows without a response."""
+    columns = {field.name: pa.nulls(count, field.type) for field in RESPONSE_SCHEMA}
+    return pa.table(columns, schema=RESPONSE_SCHEMA)
+
+
 def one_null_row() -> pa.Table:
     """Return the row of nulls for a row without a response."""
-    return pa.table({field.name: pa.nulls(1, field.type) for field in RESPONSE_SCHEMA}, schema=RESPONSE_SCHEMA)
+    return null_rows(1)

@@ -32,7 +32,7 @@ class RowHashesWriter:
 
     Args:
         file: The file, open for writing.
-        context: A digest of all that requests depend on besides the row, `CONTEXT_BYTES` long.
+        context: A digest of all that requests depend on apart from the row, `CONTEXT_BYTES` long.
     """
 
     def __init__(self, file: BinaryIO, context: bytes) -> None:

@@ -189,6 +189,29 @@ def test_reordered_responses_match_their_positions(world: World) -> None:
             assert reader.take(part)["custom_id"].to_pylist() == expected
 
 
+def test_stretches_of_responses_match_their_positions(world: World) -> None:
+    """As in a table of which few rows have changed: most follow each other, some are elsewhere or missing."""
+    storage = Storage(str(world.folder / "store"))
+    for number, rows in enumerate((9_000, 90)):
+        own = {"custom_id": pa.array([f"{number}-{row}" for row in range(rows)])}
+        columns = {field.name: pa.nulls(rows, field.type) for field in RESPONSE_SCHEMA}
+        table = pa.table(columns | own, schema=RESPONSE_SCHEMA)
+        with storage.write("p", "responses", f"{number}.parquet") as scratch:
+            pq.write_table(table, scratch, row_group_size=3_000)
+    names = [f"0-{row}" for row in range(9_000)] + [f"1-{row}" for row in range(90)]
+    positions = np.arange(9_000)
+    positions[::100] = 9_000 + np.arange(90)
+    positions[500:540] = -1
+    positions[8_999] = 3
+    with ResponseReader(read_responses(storage, "p")[0]) as reader:
+        for start in range(0, len(positions), SLICE_ROWS):
+            part = positions[start : start + SLICE_ROWS]
+            expected = [None if at < 0 else names[at] for at in part.tolist()]
+            taken = reader.take(part)
+            assert taken["custom_id"].to_pylist() == expected
+            assert taken["custom_id"].num_chunks <= 1
+
+
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A second HTTP server that records the headers of every call."""

@@ -9,7 +9,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_assets.core.store.digests import DigestSet, custom_ids, decode_tails, digester, pack, position_in, slug
+from batch_assets.core.store.digests import (
+    DigestSet,
+    SortedDigests,
+    custom_ids,
+    decode_tails,
+    digester,
+    pack,
+    position_in,
+    slug,
+)
 
 # Few different bytes, so that equal digests, zeros at the end and zeros in the middle are common.
 DIGEST = st.lists(st.sampled_from([0, 1, 255]), min_size=16, max_size=16).map(bytes) | st.binary(
@@ -104,3 +113,12 @@ def test_the_digest_depends_on_headers_and_every_byte_of_the_params() -> None:
     assert len({plain, *others}) == 5
     both = {"anthropic-beta": "x", "anthropic-version": "y"}
     assert _digest(both, b"{}") == _digest(dict(reversed(both.items())), b"{}")
+
+
+@given(DIGESTS, DIGESTS)
+def test_digests_are_found_by_their_halves_as_by_all_their_bytes(held: list[bytes], wanted: list[bytes]) -> None:
+    haystack, needles = np.unique(pack(held)), pack([*wanted, *held])
+
+    position = SortedDigests(haystack).position(needles)
+
+    assert position.tolist() == position_in(haystack, needles).tolist()
