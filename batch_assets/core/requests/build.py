@@ -200,7 +200,6 @@ class _Build:
     ) -> None:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
-        self._files_known = dict(templates.files)
         self._root, self._again = root, again
         self._erased = ErasedRows(
             ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names
@@ -249,7 +248,7 @@ class _Build:
 
     def _has_read_more(self) -> bool:
         """Whether templates have read files that were not known before the first row."""
-        return self._dataset.has_read_file or self._templates.files != self._files_known
+        return self._dataset.has_read_file or self._templates.files != self._inputs.files
 
     def _remove_old_hashes(self) -> None:
         """Remove the hashes of the submission before, which no build will read again."""

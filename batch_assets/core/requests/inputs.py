@@ -46,12 +46,14 @@ class BuildInputs:
         digest: See `inputs_digest`; `None` if nothing is written.
         dataset: The rows.
         templates: The templates that render them.
+        files: The files beside the pipeline that the templates had read before the first row: name to digest.
     """
 
     before: BeforeBuild
     digest: str | None
     dataset: Dataset
     templates: RowTemplates
+    files: dict[str, str]
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def reading_inputs(
     with Dataset(pipeline, table, partition, kinds) as dataset:
         templates = row_templates(pipeline, dataset)
         _check_against_dataset(pipeline, dataset, templates)
-        yield BuildInputs(before, digest, dataset, templates)
+        yield BuildInputs(before, digest, dataset, templates, dict(templates.files))
 
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:

@@ -35,7 +35,7 @@ from batch_assets.core.template.rendering import CURRENT
 from batch_assets.core.template.row_templates import RowTemplates
 
 # What turns values into text and JSON. Another version may write them otherwise.
-_RENDERED_BY = ("batch-assets", "jinja2", "markupsafe", "numpy", "orjson", "pyarrow")
+_RENDERED_BY = ("batch-assets", "jinja2", "markupsafe", "numpy", "orjson", "pyarrow", "pyyaml")
 # The values of a row do not depend on where they come from, and its request not on what becomes of it.
 _APART_FROM_ROWS = {*ELSEWHERE, "dataset", "partitions", "retry", "sink"}
 # Rows are made Python values in groups, because values may be long.

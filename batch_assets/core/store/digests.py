@@ -152,14 +152,11 @@ def halves_of(digests: Digests) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
 
 def position_of_halves(haystack: NDArray[np.uint64], needles: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Return the position of the first number that is not less than each needle, or 0 where there is none.
+    """Return the position of the first number that is not less than each needle, 0 without one: intp, shape (m,).
 
     Args:
         haystack: uint64, shape (n,), sorted, not empty.
         needles: uint64, shape (m,).
-
-    Returns:
-        intp, shape (m,).
     """
     if (needles[1:] >= needles[:-1]).all():
         position = np.searchsorted(haystack, needles)
@@ -200,9 +197,6 @@ class SortedDigests:
 
     Args:
         digests: S16, shape (n,), sorted.
-
-    Attributes:
-        digests: The same.
     """
 
     def __init__(self, digests: Digests) -> None:

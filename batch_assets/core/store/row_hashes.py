@@ -105,14 +105,11 @@ def read_row_hashes(storage: Storage, folder: tuple[str, ...], context: bytes) -
         `None` if it is missing or damaged, or if its rows were rendered in another context.
     """
     try:
-        head = storage.read_bytes(*folder, ROW_HASHES, most=_HEAD_BYTES)
-        if head != _MARK + context:
-            return None
         content = storage.read_bytes(*folder, ROW_HASHES)
     except (OSError, StorageError):  # all rows are rendered
         return None
     end = len(content) - _CHECKSUM_BYTES
-    if end < _HEAD_BYTES or (end - _HEAD_BYTES) % _ROW_BYTES or content[:_HEAD_BYTES] != head:
+    if not content.startswith(_MARK + context) or end < _HEAD_BYTES or (end - _HEAD_BYTES) % _ROW_BYTES:
         return None
     if blake2b(memoryview(content)[:end], digest_size=_CHECKSUM_BYTES).digest() != content[end:]:
         return None
