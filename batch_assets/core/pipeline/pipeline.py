@@ -292,6 +292,11 @@ class Pipeline:
         return RowTemplates(params, self.betas.fitted(columns, rendering, shapes))
 
     @property
+    def picks_files(self) -> bool:
+        """See `RowTemplates.picks_files`."""
+        return RowTemplates(self.template, self.betas).picks_files
+
+    @property
     def reads(self) -> set[str]:
         """The columns that the templates read, as far as they are known without a dataset."""
         return RowTemplates(self.template, self.betas).reads

@@ -55,10 +55,10 @@ def row_context(
         headers: The header sets of the requests, before any row was rendered.
 
     Returns:
-        `None` if it cannot be known: the pipeline's own code changes requests, or the headers depend on the rows
-        before.
+        `None` if it cannot be known: the pipeline's own code changes requests, the headers depend on the rows
+        before, or templates read files that are known only when a row is rendered.
     """
-    if pipeline.hooks.render_request is not None or headers.by_row:
+    if pipeline.hooks.render_request is not None or headers.by_row or templates.picks_files:
         return None
     inputs = [
         [*map(version, _RENDERED_BY), sys.version],

@@ -56,13 +56,14 @@ def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str |
 
     Returns:
         `None` if an equal digest would not show equal inputs: the rows are no files, a file has no version or has
-        changed just now, the pipeline's own code changes requests, or code defines the partitions. Also if the
-        pipeline has `notify`: each run has a notice, which needs a submission of its own.
+        changed just now, the pipeline's own code changes requests, code defines the partitions, or templates read
+        files that are known only when a row is rendered. Also if the pipeline has `notify`: each run has a notice,
+        which needs a submission of its own.
     """
     config = pipeline.config
     if not config.dataset.kind.is_files or pipeline.hooks.render_request or pipeline.given_partitions is not None:
         return None
-    if config.notify:
+    if config.notify or pipeline.picks_files:
         return None
     files = _file_versions(pipeline, partition)
     if files is None:

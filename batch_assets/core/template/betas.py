@@ -68,6 +68,11 @@ class Betas:
         return self._template.reads_row
 
     @property
+    def picks_files(self) -> bool:
+        """See `Template.picks_files`."""
+        return self._template.picks_files
+
+    @property
     def columns(self) -> set[str]:
         """The dataset columns that the templates read."""
         return self._template.columns

@@ -31,6 +31,11 @@ class RowTemplates:
         return self.params.reads_row or self.betas.reads_row
 
     @property
+    def picks_files(self) -> bool:
+        """Whether a template reads files that are not known before rows are rendered; see `Names.picks_files`."""
+        return self.params.picks_files or self.betas.picks_files
+
+    @property
     def files(self) -> dict[str, str]:
         """The files beside the pipeline that the templates have read so far: name to digest."""
         return self.params.files | self.betas.files

@@ -188,6 +188,11 @@ class Template:
         return self._reads.row
 
     @property
+    def picks_files(self) -> bool:
+        """Whether a string reads files that are not known before rows are rendered; see `Names.picks_files`."""
+        return self._names.picks_files
+
+    @property
     def flat(self) -> FlatTemplate | None:
         """The template for many rows at once; `None` if rows have to be rendered one by one."""
         return FlatTemplate.of(self._parts) if not (self._has_source or self._reads.row) else None

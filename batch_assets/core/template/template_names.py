@@ -48,6 +48,8 @@ class Names:
         every: Whether `row` is read in a way that may need any column.
         itself: Whether `self` is read, which is the template itself and never a column.
         loads: Files loaded by a constant name.
+        picks_files: Whether a file is included or loaded by a name that is no constant, or may be missing. Then
+            other files may be read for other rows, or as soon as they exist.
         locations: "file, line N" of names that are read in an included file.
     """
 
@@ -58,6 +60,7 @@ class Names:
     every: bool = False
     itself: bool = False
     loads: set[str] = field(default_factory=set)
+    picks_files: bool = False
     locations: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -96,6 +99,7 @@ class Names:
         self.row |= other.row
         self.every |= other.every
         self.itself |= other.itself
+        self.picks_files |= other.picks_files
 
 
 class NameFinder:
@@ -144,6 +148,7 @@ class NameFinder:
             variables |= {node.name for node in name_nodes if node.ctx in ("store", "param")}
             if LOAD in undeclared:
                 names.loads |= set(_loaded_files(tree))
+            names.picks_files |= _picks_files(tree, is_load_known=LOAD in undeclared)
             for name, optional in _included_files(tree):
                 if (name, variables) in seen:
                     continue
@@ -162,10 +167,29 @@ class NameFinder:
         return names
 
 
-def _included_files(tree: nodes.Template) -> Iterator[tuple[str, bool]]:
-    """Yield (name, whether the file may be missing) of each file that a template includes by a constant name."""
+def _includes(tree: nodes.Template) -> Iterator[nodes.Include | nodes.Extends | nodes.Import | nodes.FromImport]:
     for node in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
         assert isinstance(node, nodes.Include | nodes.Extends | nodes.Import | nodes.FromImport)
+        yield node
+
+
+def _picks_files(tree: nodes.Template, *, is_load_known: bool) -> bool:
+    """Whether a template reads files that are not known before it is rendered; see `Names.picks_files`.
+
+    Args:
+        tree: The parsed template.
+        is_load_known: Whether `load` is the function, so that files with a constant name were found.
+    """
+    for node in _includes(tree):
+        if not isinstance(node.template, nodes.Const) or (isinstance(node, nodes.Include) and node.ignore_missing):
+            return True
+    uses = sum(name.name == LOAD and name.ctx == "load" for name in tree.find_all(nodes.Name))
+    return uses > (len([*_loaded_files(tree)]) if is_load_known else 0)
+
+
+def _included_files(tree: nodes.Template) -> Iterator[tuple[str, bool]]:
+    """Yield (name, whether the file may be missing) of each file that a template includes by a constant name."""
+    for node in _includes(tree):
         has_choices = isinstance(node.template, nodes.List | nodes.Tuple)
         optional = has_choices or (isinstance(node, nodes.Include) and node.ignore_missing)
         for file in node.template.iter_child_nodes() if has_choices else [node.template]:

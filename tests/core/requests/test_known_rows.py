@@ -263,6 +263,23 @@ def test_another_prompt_file_renders_all_rows(world: World) -> None:
     assert world.build(world.pipeline(texts(5), params=template)).rendered == 5
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% include id ~ '.txt' ignore missing %}{{ text }}",
+        "{% include [id ~ '.txt', 'default.txt'] %}{{ text }}",
+    ],
+)
+def test_a_prompt_file_that_did_not_exist_before_is_noticed(world: World, template: str) -> None:
+    (world.folder / "default.txt").write_text("default ")
+    again(world, world.pipeline(texts(4), params=params(template)))
+    (world.folder / "row-1.txt").write_text("a new file ")
+
+    report = world.build(world.pipeline(params=params(template)))
+
+    assert (report.rendered, report.written) == (5, 2)  # the row with the file, and the one of the build before
+
+
 _MOMENT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 _VALUES: list[Any] = [
     *("1", 1, 1.0, True, None, "", "None", b"1", Decimal("1"), Decimal("1.0"), -0.0, 0.0, "0"),

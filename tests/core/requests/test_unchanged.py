@@ -73,6 +73,16 @@ def test_an_unchanged_dataset_is_not_read(world: World, reads: Reads) -> None:
     assert len(world.accepted_custom_ids()) == 3
 
 
+def test_a_prompt_file_that_did_not_exist_before_is_noticed(world: World) -> None:
+    template = params("{% include id ~ '.txt' ignore missing %}{{ text }}")
+    settled(world, world.pipeline(texts(3), params=template))
+    (world.folder / "row-1.txt").write_text("a new file ")
+
+    report = world.build(world.pipeline(params=template))
+
+    assert (report.is_unchanged, report.written) == (False, 1)
+
+
 def _row_added(world: World) -> None:
     write_rows(world.folder / "rows.jsonl", texts(4))
 

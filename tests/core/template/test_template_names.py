@@ -155,3 +155,26 @@ def test_columns_with_unusual_names_get_results(world: World) -> None:
     (request,) = orjson.loads(world.sent_body(batch["id"]))["requests"]
     assert request["params"]["messages"][0]["content"] == "5 r"
     assert request["params"]["system"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("source", "picks"),
+    [
+        ("{% include 'a.txt' %}", False),
+        ("{{ load('a.json') }}{% from 'a.txt' import m %}", False),
+        ("{% include 'a.txt' ignore missing %}", True),
+        ("{% include ['a.txt', 'b.txt'] %}", True),
+        ("{% include x ~ '.txt' %}", True),
+        ("{% if x %}{% import x as m %}{% endif %}", True),
+        ("{% if x %}{{ load(x) }}{% endif %}", True),
+        ("{% set l = load %}{{ l('a.json') }}", True),
+        ("{% if x %}{% set load = x %}{% endif %}{{ load('a.json') }}", False),
+        ("{% include 'inner.txt' %}", True),
+    ],
+)
+def test_templates_say_if_their_files_are_not_known_before(tmp_path: Path, source: str, picks: bool) -> None:
+    (tmp_path / "a.txt").write_text("{% macro m() %}{% endmacro %}")
+    (tmp_path / "a.json").write_text("[1]")
+    (tmp_path / "inner.txt").write_text("{% include x %}")
+
+    assert template(source, ["x"], tmp_path).picks_files == picks
