@@ -47,6 +47,15 @@ def params(content: Any = "{{ text }}", **more: Any) -> dict[str, Any]:
     return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
 
 
+def calling(argument: Any) -> dict[str, Any]:
+    """The params of a pipeline whose requests contain a call of a tool with an argument."""
+    call = {"type": "tool_use", "id": "call-1", "name": "tool", "input": argument}
+    result = {"type": "tool_result", "tool_use_id": "call-1", "content": "{{ text }}"}
+    asked = params("Call the tool.", tools=[{"name": "tool", "input_schema": {"type": "object"}}])
+    asked["messages"] += [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    return asked
+
+
 def make_pipeline(
     folder: Path, dataset: Mapping[str, Any] | str, *, hooks: Hooks = NO_HOOKS, **attributes: Any
 ) -> Pipeline:

@@ -7,7 +7,6 @@ has no hash and is rendered each time.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -27,6 +26,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.dataset.shown_values import PlainDecimal
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.exact_json import exact_json
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.unchanged import ELSEWHERE
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digests_of, pack
@@ -73,8 +73,7 @@ def row_context(
         sorted(map(sorted, dataset.shapes)),
         headers.sets,
     ]
-    content = json.dumps(inputs, default=str).encode("utf-8", "surrogatepass")
-    return blake2b(content, digest_size=CONTEXT_BYTES).digest()
+    return blake2b(exact_json(inputs), digest_size=CONTEXT_BYTES).digest()
 
 
 class RowHasher:

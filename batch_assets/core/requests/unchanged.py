@@ -8,7 +8,6 @@ was read: a change right after the reading could have the same times.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +24,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import joins
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.exact_json import exact_json
 from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
@@ -80,7 +80,7 @@ def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str |
         files,
         erased.model_dump() if erased is not None else None,
     ]
-    return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
+    return hashlib.sha256(exact_json(inputs)).hexdigest()
 
 
 def _file_versions(pipeline: Pipeline, partition: str) -> list[tuple[Any, ...]] | None:

@@ -26,7 +26,7 @@ from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.store.digests import pack
 from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashes
 
-from ..support import CREATE, World, params, texts, write_rows
+from ..support import CREATE, World, calling, params, texts, write_rows
 
 _SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "additionalProperties": False}
 _TEMPLATES = ["{{ text }}: {{ value }}", "{{ row }}", "{{ value }}: {{ text }}"]
@@ -251,6 +251,15 @@ def test_another_pipeline_renders_all_rows(world: World, change: dict[str, Any])
     again(world, world.pipeline(texts(4)))
 
     assert world.build(world.pipeline(texts(5), **change)).rendered == 5
+
+
+@pytest.mark.parametrize(("key", "text"), [(True, "true"), (None, "null")])
+def test_a_key_of_another_kind_renders_all_rows(world: World, key: Any, text: str) -> None:
+    again(world, world.pipeline(texts(4), params=calling({key: 1})))
+
+    report = world.build(world.pipeline(params=calling({text: 1})))
+
+    assert (report.rendered, report.written) == (5, 5)
 
 
 def test_another_prompt_file_renders_all_rows(world: World) -> None:

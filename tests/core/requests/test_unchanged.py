@@ -19,7 +19,7 @@ from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.requests import unchanged
 from batch_assets.core.requests.report import RequestsReport
 
-from ..support import CREATE, World, params, texts, write_rows
+from ..support import CREATE, World, calling, params, texts, write_rows
 
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "additionalProperties": False}
 
@@ -71,6 +71,12 @@ def test_an_unchanged_dataset_is_not_read(world: World, reads: Reads) -> None:
     assert not world.submit(pipeline).submitted
     assert world.collect(pipeline).results.final  # type: ignore[union-attr]
     assert len(world.accepted_custom_ids()) == 3
+
+
+def test_a_key_of_another_kind_is_noticed(world: World) -> None:
+    settled(world, world.pipeline(texts(3), params=calling({True: 1})))
+
+    assert world.build(world.pipeline(params=calling({"true": 1}))).written == 3
 
 
 def test_a_prompt_file_that_did_not_exist_before_is_noticed(world: World) -> None:
