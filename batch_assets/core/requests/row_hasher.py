@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from hashlib import blake2b
 from importlib.metadata import version
 from itertools import chain
 from types import NoneType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +36,12 @@ from batch_assets.core.template.rendering import CURRENT
 from batch_assets.core.template.row_templates import RowTemplates
 
 # What turns values into text and JSON. Another version may write them otherwise.
-_RENDERED_BY = ("batch-assets", "jinja2", "markupsafe", "numpy", "orjson", "pyarrow", "pyyaml")
+_RENDERED_BY = ("batch-assets", "jinja2", "markupsafe", "numpy", "orjson", "pandas", "pyarrow", "pyyaml")
 # The values of a row do not depend on where they come from, and its request not on what becomes of it.
 _APART_FROM_ROWS = {*ELSEWHERE, "dataset", "partitions", "retry", "sink"}
 # Rows are made Python values in groups, because values may be long.
 _ROWS_AT_ONCE = 256
+_UTC_KEYS = ("UTC", "Etc/UTC")
 _TEXT, _WHOLE_NUMBER, _NULL = b"s", b"i", b"n"
 
 
@@ -160,7 +162,10 @@ def _with_tag(tag: bytes, column: pa.Array) -> pa.Array:
 
 def _tagged(value: Any) -> bytes | None:
     """Return the bytes of a value, after a tag that tells its kind; `None` if they may not tell all of it."""
-    tagged = _TAGGED.get(type(value))
+    kind = type(value)
+    tagged = _TAGGED.get(kind)
+    if tagged is None and kind.__module__.partition(".")[0] == "pandas":
+        tagged = _TAGGED_OF_PANDAS.get(kind.__name__)
     try:
         return tagged(value) if tagged is not None else None
     except (ValueError, RecursionError):  # a number with too many digits, or too many lists in lists
@@ -175,9 +180,25 @@ def _text(value: str) -> bytes:
     return _TEXT + value.encode("utf-8", "surrogatepass")
 
 
+def _is_certain(zone: tzinfo | None) -> bool:
+    """Whether the text of times does not depend on the rules of their zone."""
+    return zone is None or zone is UTC or (type(zone) is ZoneInfo and zone.key in _UTC_KEYS)
+
+
 def _moment(value: datetime) -> bytes | None:
-    """A time of another time zone depends on the rules of the zone."""
-    return b"T" + ascii(value).encode() if value.tzinfo is None or value.tzinfo is UTC else None
+    return b"T" + ascii(value).encode() if _is_certain(value.tzinfo) else None
+
+
+def _timestamp(value: Any) -> bytes | None:
+    """A time of pandas. Arrow makes one of a time in nanoseconds."""
+    if not _is_certain(value.tzinfo):
+        return None
+    return b"P" + ascii([int(value.asm8.view("i8")), value.unit, value.tzinfo]).encode()
+
+
+def _timedelta(value: Any) -> bytes:
+    """A duration of pandas. Arrow makes one of a duration in nanoseconds."""
+    return b"L" + ascii([int(value.asm8.view("i8")), value.unit]).encode()
 
 
 def _json(value: Any) -> bytes | None:
@@ -209,3 +230,5 @@ _TAGGED: dict[type, Callable[[Any], bytes | None]] = {
     list: _json,
     dict: _json,
 }
+# By name: pandas takes long to import, and few datasets need it.
+_TAGGED_OF_PANDAS: dict[str, Callable[[Any], bytes | None]] = {"Timestamp": _timestamp, "Timedelta": _timedelta}
