@@ -100,8 +100,8 @@ class RowHasher:
             The hash of each row (S16, shape (n,)), and whether it has one (bool, shape (n,)).
         """
         columns = [_tagged_column(rows, name) for name in self._reads]
-        if self._reads_row and rows.present is not None:
-            columns.append(pa.array([ascii([*names]).encode() for names in rows.present], pa.large_binary()))
+        if self._reads_row:
+            columns.append(_present(rows))
         has_hash = np.ones(len(rows.table), bool)
         for column in columns:
             if column.null_count:
@@ -127,14 +127,19 @@ def _joined(columns: Sequence[pa.Array], count: int) -> pa.Array:
     columns = [column.fill_null(b"") for column in columns]
     if not columns:
         return pa.array([b""] * count, pa.large_binary())
-    if len(columns) == 1:
-        return columns[0]
     lengths = np.empty((count, len(columns)), "<i8")
     for number, column in enumerate(columns):
         lengths[:, number] = pc.binary_length(column).to_numpy(zero_copy_only=False)
     buffers = [None, pa.py_buffer(lengths.tobytes())]
     heads = pa.Array.from_buffers(pa.binary(8 * len(columns)), count, buffers).cast(pa.large_binary())
     return pc.binary_join_element_wise(heads, *columns, pa.scalar(b"", pa.large_binary()))
+
+
+def _present(rows: Rows) -> pa.Array:
+    """Return the columns that each row has, in its own order, as bytes: large binary, length n."""
+    if rows.present is None:  # all of them; no list of names is empty text
+        return pa.array([b""] * len(rows.table), pa.large_binary())
+    return pa.array([ascii([*names]).encode() for names in rows.present], pa.large_binary())
 
 
 def _tagged_column(rows: Rows, name: str) -> pa.Array:

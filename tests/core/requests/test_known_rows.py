@@ -335,6 +335,23 @@ def test_a_hash_tells_columns_apart(world: World) -> None:
     assert len(set(hashes)) == 4
 
 
+def test_a_hash_tells_values_from_the_columns_that_a_row_has(world: World) -> None:
+    """A value may hold whatever would precede it in the hash of another row."""
+    make_texts_pipeline(world, ["text"])
+    template = params("{{ row.items() | list | string }}")
+    pipeline = world.pipeline(dataset={"path": "columns.parquet"}, params=template)
+    with Dataset(pipeline) as dataset:
+        hasher = RowHasher(b"context", row_templates(pipeline, dataset))
+    names = ascii(["text"])
+    text = "B" * 114
+    longer = f"{chr(0) * 7}{chr(len(names))}{chr(0) * 7}s{text}{names}"
+
+    whole, _ = hasher.hashes(Rows(pa.RecordBatch.from_pydict({"text": [longer, text]})))
+    part, _ = hasher.hashes(Rows(pa.RecordBatch.from_pydict({"text": [text]}), present=[("text",)]))
+
+    assert len({*whole.tolist(), *part.tolist()}) == 3
+
+
 def test_values_that_a_hash_cannot_tell_have_none(world: World) -> None:
     zoned = _MOMENT.astimezone(dt.timezone(dt.timedelta(hours=1)))
     berlin = _MOMENT.astimezone(ZoneInfo("Europe/Berlin"))
