@@ -151,6 +151,18 @@ def halves_of(digests: Digests) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]
     return halves[:, 0].astype(np.uint64), halves[:, 1].astype(np.uint64)
 
 
+def digests_of_halves(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Digests:
+    """Return the digests that have these halves, see `halves_of`: S16, shape (n,).
+
+    Args:
+        first: uint64, shape (n,).
+        second: uint64, shape (n,).
+    """
+    halves = np.empty((len(first), 2), ">u8")
+    halves[:, 0], halves[:, 1] = first, second
+    return halves.view(f"S{DIGEST_BYTES}").reshape(len(first))
+
+
 def position_of_halves(haystack: NDArray[np.uint64], needles: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return the position of the first number that is not less than each needle, 0 without one: intp, shape (m,).
 

@@ -8,6 +8,7 @@ another context counts as missing, and all rows are rendered.
 from __future__ import annotations
 
 from hashlib import blake2b
+from os import SEEK_END
 from typing import BinaryIO
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, halves_of, position_of_halves
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digests_of_halves, halves_of, position_of_halves
 
 ROW_HASHES = "rows.hashes"
 """The name of the file."""
@@ -23,8 +24,8 @@ ROW_HASHES = "rows.hashes"
 _MARK = b"rowhash1"
 CONTEXT_BYTES = 16
 _CHECKSUM_BYTES = 16
-_HEAD_BYTES = len(_MARK) + CONTEXT_BYTES
 _ROW_BYTES = 2 * DIGEST_BYTES
+_ROWS_AT_ONCE = 1 << 19
 
 
 class RowHashesWriter:
@@ -63,17 +64,18 @@ class RowHashes:
     """The digests of a submission's requests by the hash of the row. Takes 32 bytes of memory for each row.
 
     Args:
-        hashes: The hash of each row: S16, shape (n,).
-        digests: The digest of its request: S16, shape (n,).
+        columns: The two halves of each row's hash and those of the digest of its request, see `halves_of`:
+            uint64, shape (4, n). They are sorted in place.
     """
 
-    def __init__(self, hashes: Digests, digests: Digests) -> None:
-        first, second = halves_of(hashes)
-        order = np.argsort(first, kind="stable")
-        self._first, self._second, self._digests = first[order], second[order], digests[order]
+    def __init__(self, columns: NDArray[np.uint64]) -> None:
+        order = np.argsort(columns[0], kind="stable")
+        for column in columns:  # one after the other, since a copy of all would need as much memory again
+            column[:] = column[order]
+        self._first, self._second, self._digest_first, self._digest_second = columns
 
     def __len__(self) -> int:
-        return len(self._digests)
+        return len(self._first)
 
     def digests_of(self, hashes: Digests) -> tuple[Digests, NDArray[np.bool_]]:
         """Return the digest of each row's request, and whether the row was among those of the submission.
@@ -90,7 +92,7 @@ class RowHashes:
         position = position_of_halves(self._first, first)
         # Of several rows whose hashes have the same first half, all but the first count as unknown.
         is_known = (self._first[position] == first) & (self._second[position] == second)
-        return self._digests[position], is_known
+        return digests_of_halves(self._digest_first[position], self._digest_second[position]), is_known
 
 
 def read_row_hashes(storage: Storage, folder: tuple[str, ...], context: bytes) -> RowHashes | None:
@@ -105,17 +107,30 @@ def read_row_hashes(storage: Storage, folder: tuple[str, ...], context: bytes) -
         `None` if it is missing or damaged, or if its rows were rendered in another context.
     """
     try:
-        content = storage.read_bytes(*folder, ROW_HASHES)
+        with storage.open(*folder, ROW_HASHES) as file:
+            return _read(file, _MARK + context)
     except (OSError, StorageError):  # all rows are rendered
         return None
-    end = len(content) - _CHECKSUM_BYTES
-    if not content.startswith(_MARK + context) or end < _HEAD_BYTES or (end - _HEAD_BYTES) % _ROW_BYTES:
+
+
+def _read(file: BinaryIO, head: bytes) -> RowHashes | None:
+    """Read a file, some rows at a time: the whole content would need as much memory as what is made of it."""
+    if file.read(len(head)) != head:
         return None
-    if blake2b(memoryview(content)[:end], digest_size=_CHECKSUM_BYTES).digest() != content[end:]:
+    count, rest = divmod(file.seek(0, SEEK_END) - len(head) - _CHECKSUM_BYTES, _ROW_BYTES)
+    if count < 0 or rest:
         return None
-    count = (end - _HEAD_BYTES) // _ROW_BYTES
-    rows = np.frombuffer(content, f"S{DIGEST_BYTES}", 2 * count, _HEAD_BYTES).reshape(count, 2)
-    return RowHashes(rows[:, 0], rows[:, 1])
+    file.seek(len(head))
+    checksum = blake2b(head, digest_size=_CHECKSUM_BYTES)
+    columns = np.empty((4, count), np.uint64)
+    for start in range(0, count, _ROWS_AT_ONCE):
+        rows = columns[:, start : start + _ROWS_AT_ONCE]
+        content = file.read(rows.shape[1] * _ROW_BYTES)
+        if len(content) != rows.shape[1] * _ROW_BYTES:
+            return None
+        checksum.update(content)
+        rows[:] = np.frombuffer(content, ">u8").reshape(-1, 4).T
+    return RowHashes(columns) if file.read() == checksum.digest() else None
 
 
 def remove_row_hashes(storage: Storage, folder: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -24,8 +25,9 @@ from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.row_hasher import RowHasher
 from batch_assets.core.requests.row_renderer import row_templates
+from batch_assets.core.store import row_hashes
 from batch_assets.core.store.digests import pack
-from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashes
+from batch_assets.core.store.row_hashes import CONTEXT_BYTES, ROW_HASHES, RowHashesWriter, read_row_hashes
 
 from ..support import CREATE, World, calling, params, texts, write_rows
 
@@ -399,11 +401,59 @@ def test_columns_of_arrow_have_the_hashes_of_their_values(world: World, type_: p
     assert from_arrow.tolist() == hashed(world, {"text": table.column(0).to_pylist()})[0]
 
 
-def test_equal_first_halves_of_hashes_find_no_wrong_digest() -> None:
-    hashes = pack([b"12345678abcdefgh", b"12345678abcdefgi", b"0" * 16])
-    known = RowHashes(hashes, pack([b"a" * 16, b"b" * 16, b"c" * 16]))
+def written_hashes(world: World, hashes: list[bytes], digests: list[bytes]) -> Path:
+    with world.root.storage.write("folder", ROW_HASHES) as path, path.open("wb") as file:
+        writer = RowHashesWriter(file, b"c" * CONTEXT_BYTES)
+        writer.write(pack(hashes), pack(digests))
+        writer.finish()
+    return world.path("folder", ROW_HASHES)
 
-    digests, is_known = known.digests_of(pack([b"12345678abcdefgi", b"12345678abcdefgh", b"12345678zzzzzzzz"]))
 
-    assert is_known.tolist() == [False, True, False]
-    assert digests[1] == b"a" * 16
+def test_equal_first_halves_of_hashes_find_no_wrong_digest(world: World) -> None:
+    hashes = [b"12345678abcdefgh", b"12345678abcdefgi", b"0" * 16]
+    written_hashes(world, hashes, [b"a" * 16, b"b" * 16, b"c" * 15 + b"\0"])
+    known = read_row_hashes(world.root.storage, ("folder",), b"c" * CONTEXT_BYTES)
+    assert known is not None
+
+    digests, is_known = known.digests_of(pack([*reversed(hashes), b"12345678zzzzzzzz"]))
+
+    assert is_known.tolist() == [True, False, True, False]
+    assert digests[[0, 2]].tobytes() == b"c" * 15 + b"\0" + b"a" * 16
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4, 100])
+def test_hashes_are_read_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(row_hashes, "_ROWS_AT_ONCE", at_once)
+    hashes, digests = ([random.Random(seed).randbytes(16) for seed in range(start, 50, 2)] for start in (0, 1))
+    path = written_hashes(world, hashes, digests)
+
+    known = read_row_hashes(world.root.storage, ("folder",), b"c" * CONTEXT_BYTES)
+
+    assert known is not None
+    found, is_known = known.digests_of(pack(hashes))
+    assert is_known.all()
+    assert found.tobytes() == b"".join(digests)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:40], content[:10], content[:-33] + content[-1:], content + b"?"):
+        path.write_bytes(damaged)
+        assert read_row_hashes(world.root.storage, ("folder",), b"c" * CONTEXT_BYTES) is None
+
+
+@pytest.mark.parametrize(("context", "most"), [(b"c", 60), (b"d", 1)], ids=["the same context", "another context"])
+def test_reading_hashes_takes_little_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch, context: bytes, most: int
+) -> None:
+    """32 bytes a row are kept and 16 sort them. The file of another context is not read."""
+    monkeypatch.setattr(row_hashes, "_ROWS_AT_ONCE", 10_000)
+    count = 100_000
+    content = random.Random(1).randbytes(32 * count)
+    halves = [content[at : at + 16] for at in range(0, len(content), 16)]
+    written_hashes(world, halves[:count], halves[count:])
+    tracemalloc.start()
+    try:
+        read_row_hashes(world.root.storage, ("folder",), context * CONTEXT_BYTES)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < most * count
