@@ -26,7 +26,7 @@ from batch_assets.core.store.manifest import MANIFEST
 from batch_assets.core.store.request_index import DIGEST, REASON
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import ROW_KEY
-from batch_assets.core.store.row_hashes import remove_row_hashes
+from batch_assets.core.store.row_hashes import ROW_HASHES, remove_row_hashes
 
 _REJECTED, _INDEX = "rejected.parquet", "index.parquet"
 
@@ -44,7 +44,12 @@ def remove_from_submission(root: Root, submission: IndexedSubmission, keys: Sequ
     manifest, column = submission.manifest, submission.column
     folder = submission_parts(manifest.pipeline, manifest.partition, manifest.submission)
     with results_lease(root, manifest.pipeline, manifest.partition) as lease:
-        for name in (_REJECTED, _INDEX, MANIFEST):  # a killed erasure of other rows may have left a copy
+        for name in (
+            _REJECTED,
+            _INDEX,
+            MANIFEST,
+            ROW_HASHES,
+        ):  # a killed erasure of other rows may have left a copy
             root.storage.remove_leftovers(*folder, name=name)
         remove_row_hashes(root.storage, folder)
         if root.storage.exists(*folder, _REJECTED):

@@ -1,4 +1,4 @@
-"""Write values as JSON from which their kinds can be told, for digests of inputs."""
+"""Write values as JSON that shows their kinds, for digests of inputs."""
 
 from __future__ import annotations
 

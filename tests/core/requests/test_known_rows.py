@@ -22,6 +22,7 @@ from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.erase.run import erase
 from batch_assets.core.pipeline.hooks import Params, Row
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
+from batch_assets.core.requests.garbage import remove_garbage
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.row_hasher import RowHasher
 from batch_assets.core.requests.row_renderer import row_templates
@@ -73,7 +74,7 @@ class History:
         edits = self.random.choices(
             [self._insert, self._delete, self._shuffle, self._cells, self._kind, self._template, self._headers],
             weights=[4, 3, 2, 5, 1, 1, 1],
-            k=3,
+            k=2,
         )
         for edit in edits:
             edit()
@@ -135,7 +136,7 @@ class History:
             erase(world.root, pipeline.name, sorted(self.erased), pipeline)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1, 2])  # these have all edits, failures and an erased row
 def test_builds_are_those_of_a_full_way_after_any_edits(world: World, seed: int) -> None:
     history = History(world, seed)
     known = 0
@@ -181,6 +182,31 @@ def test_the_hashes_of_the_last_submission_only_are_kept(world: World) -> None:
     report = again(world, pipeline)
 
     assert list(world.path(pipeline.name).rglob(ROW_HASHES)) == [hashes_of(world, pipeline, report)]
+
+
+def test_hashes_that_a_killed_build_left_are_removed(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    old, newest = world.build(pipeline), again(world, pipeline)
+    hashes_of(world, pipeline, old).write_bytes(b"left")
+    for report in (old, newest):
+        (world.submission_folder(pipeline, report) / f".{ROW_HASHES}.0123456789ab.tmp").write_bytes(b"left")
+
+    remove_garbage(world.root, pipeline.name, "")
+
+    assert list(world.path(pipeline.name).rglob(f"*{ROW_HASHES}*")) == [hashes_of(world, pipeline, newest)]
+
+
+def test_erasing_removes_what_a_killed_build_left_of_hashes(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    left = world.submission_folder(pipeline, report) / f".{ROW_HASHES}.0123456789ab.tmp"
+    left.write_bytes(b"left")
+
+    erase(world.root, pipeline.name, ["row-1"], pipeline)
+
+    assert not left.exists()
 
 
 def _upper(params: Params, row: Row) -> Params:
