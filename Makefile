@@ -79,8 +79,8 @@ test: lint docs ## Check everything that `make lint` and `make docs` check, and 
 
 # The tests that use the dependencies most. They are found by name, in any folder under tests/.
 DEPENDENCY_TESTS := test_template test_params_check test_output test_dataset_files test_csv test_jsonl_parquet \
-  test_table_rows test_ledger test_migrations test_query test_query_mariadb test_results test_sink test_sink_mariadb \
-  test_stages test_component
+  test_table_rows test_object_stores test_ledger test_migrations test_query test_query_mariadb test_results \
+  test_sink test_sink_mariadb test_stages test_component
 test_files = $(foreach name,$(DEPENDENCY_TESTS),$(or \
   $(shell find tests -name $(name).py),$(error DEPENDENCY_TESTS: tests/ has no $(name).py)))
 
@@ -143,8 +143,8 @@ lock: $(DEV) ## Write requirements/*.txt with the newest versions; UPGRADE= keep
 	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements/dev.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra demo \
 	  --output-file requirements/demo.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra celery --extra duckdb --extra k8s \
-	  --extra postgres --extra s3 --extra slack --output-file requirements/runtime.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra azure --extra celery --extra duckdb --extra gcs \
+	  --extra k8s --extra postgres --extra s3 --extra slack --output-file requirements/runtime.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; \
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --output-file requirements/build.txt -

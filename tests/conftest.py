@@ -17,7 +17,7 @@ from hypothesis import settings
 from tests.forked import PACKAGES, ForkServer
 
 # Skip reasons begin with one of these if a system program is missing.
-MISSING_PROGRAMS = ("NO BROWSER: ", "NO MARIADB: ", "NO POSTGRESQL: ")
+MISSING_PROGRAMS = ("NO AZURITE: ", "NO BROWSER: ", "NO MARIADB: ", "NO POSTGRESQL: ")
 
 _MEMORY = Path("/dev/shm")
 _PREFIX = "batch-assets-tests-"
@@ -60,7 +60,7 @@ def python() -> Iterator[ForkServer]:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With BATCH_ASSETS_REQUIRE_ALL set, as in CI, a skip because of a missing program is a failure.
 
-    Its value is 1, or the programs that must be there: `browser mariadb postgresql`.
+    Its value is 1, or the programs that must be there: `azurite browser mariadb postgresql`.
     """
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):

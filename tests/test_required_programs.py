@@ -22,4 +22,4 @@ def test_a_word_that_requires_nothing_is_refused(value: str, code: pytest.ExitCo
     variables = os.environ | {"BATCH_ASSETS_REQUIRE_ALL": value}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
-    assert ("set it to 1 or to some of browser mariadb postgresql" in done.stderr) == (code != 0)
+    assert ("set it to 1 or to some of azurite browser mariadb postgresql" in done.stderr) == (code != 0)

@@ -17,8 +17,8 @@ NAMES = ("build", "demo", "dev", "runtime")
 # The extras of pyproject.toml that a file locks.
 EXTRAS = {
     "demo": ("demo",),
-    "dev": ("dev", "docs", "test", "celery", "demo", "duckdb", "k8s", "postgres", "s3", "slack"),
-    "runtime": ("celery", "duckdb", "k8s", "postgres", "s3", "slack"),
+    "dev": ("dev", "docs", "test", "azure", "celery", "demo", "duckdb", "gcs", "k8s", "postgres", "s3", "slack"),
+    "runtime": ("azure", "celery", "duckdb", "gcs", "k8s", "postgres", "s3", "slack"),
 }
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 

@@ -15,7 +15,7 @@ from batch_assets.core.settings import Settings, find_project
 
 def permission_problems(settings: Settings) -> Iterator[str]:
     """Yield a text about files of rows that other users can open, and one about those that the group cannot."""
-    if not Storage(settings.root).is_local:
+    if not Storage.of(settings).is_local:
         return
     root, others = Path(settings.root.removeprefix("file://")), _others(settings)
     if paths := too_open(root, others, shared=settings.shared):

@@ -48,7 +48,7 @@ class Root:
 
     def __init__(self, settings: Settings, recovery: Recovery) -> None:
         self.settings = settings
-        self.storage = Storage(settings.root, shared=settings.shared)
+        self.storage = Storage.of(settings)
         self._recovery = recovery
         self._opening = threading.Lock()
         self._opened: tuple[Ledger, Pairing] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -27,8 +28,9 @@ REAL_BASE_URL = "https://api.anthropic.com"
 # The URL of an SQLite file with a relative path.
 _SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(?P<end>(\?.*)?)")
 MOST_TRANSFERS = 16
-MOST_PARTITIONS_PER_RUN = 1000
 """The largest number of concurrent uploads or downloads."""
+MOST_PARTITIONS_PER_RUN = 1000
+"""The largest number of partitions for which the sensor requests one run."""
 
 
 def find_project(start: Path | None = None) -> Path:
@@ -109,6 +111,7 @@ class Settings:
         partitions_per_run: The largest number of partitions for which the sensor requests one run.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
+        storage_options: Arguments of the root's file system, such as credentials; none for a local root.
     """
 
     root: str
@@ -121,6 +124,7 @@ class Settings:
     partitions_per_run: int = 25
     ui_url: str | None = None
     shared: bool = False
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     api_key: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -168,6 +172,7 @@ class Settings:
             partitions_per_run=_partitions_per_run(env),
             ui_url=_ui_url(env),
             shared=_shared(env),
+            storage_options=_storage_options(env) if overrides.root is None else {},
             api_key=overrides.api_key,
         )
 
@@ -301,6 +306,21 @@ def _shared(env: Mapping[str, str]) -> bool:
             "rows, or leave it out, so that only their owner can"
         )
     return text == "group"
+
+
+def _storage_options(env: Mapping[str, str]) -> Mapping[str, Any]:
+    """Read the arguments of the root's file system. Errors do not repeat them, because they may be secret."""
+    text = env.get("BATCH_ASSETS_STORAGE_OPTIONS") or "{}"
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise SettingsError(
+            "BATCH_ASSETS_STORAGE_OPTIONS is not a JSON object: set it to the arguments of the root's file "
+            'system, such as {"profile": "production"}'
+        )
+    return options
 
 
 def _has_credentials(env: Mapping[str, str]) -> bool:

@@ -31,9 +31,10 @@ def _loaded(forbidden: str, *modules: str) -> str:
     return done.stdout.strip()
 
 
-def test_no_module_of_the_core_imports_dagster_or_the_command_line() -> None:
+def test_no_module_of_the_core_imports_dagster_the_command_line_or_a_store() -> None:
     assert len(_MODULES) > 30
     assert _loaded("dagster,dagster_shared,click,rich", *_MODULES) == "[]"
+    assert _loaded("boto3,botocore,s3fs,gcsfs,adlfs", "batch_assets", *_MODULES) == "[]"
     assert _loaded("json,pyarrow", *_MODULES) == "['json', 'pyarrow']"  # proves that the check works
 
 

@@ -20,7 +20,7 @@ def ledger_findings(settings: Settings) -> Findings:
     name = ledger_name(settings)
     try:
         version = tables_version(settings)
-        is_lost = version is None and was_used(Storage(settings.root))
+        is_lost = version is None and was_used(Storage.of(settings))
     except BatchAssetsError as error:
         yield wrong("ledger", error_as_text(error))
         yield skipped("pairing", "the ledger cannot be opened")

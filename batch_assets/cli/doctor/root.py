@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batch_assets.cli.doctor.finding import Finding, Findings, ok, skipped, wrong
 from batch_assets.cli.permissions import permission_problems
-from batch_assets.core.errors import StorageError
+from batch_assets.core.errors import SettingsError, StorageError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import Settings
@@ -17,9 +17,9 @@ from batch_assets.core.settings import Settings
 def root_findings(settings: Settings) -> Findings:
     """Check the root and the permissions of its files."""
     try:
-        storage = Storage(settings.root, shared=settings.shared)
-    except (ImportError, ValueError) as error:  # fsspec has no package for the URL, or does not know its protocol
-        yield wrong("root", f"{settings.root} cannot be opened ({error})", "install fsspec's package for this URL")
+        storage = Storage.of(settings)
+    except SettingsError as error:  # a package is missing, or the scheme is unknown
+        yield wrong("root", str(error))
         yield skipped("permissions", "the root cannot be opened")
         return
     yield _writable(storage)

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from batch_assets.core.dataset.located_files import GLOB, LocatedFiles, fingerprint_of
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.file_systems import open_file_system
 from batch_assets.core.pipeline.partitions import PLACEHOLDER
 from batch_assets.core.pipeline.pipeline import Pipeline
 
@@ -53,7 +52,10 @@ def column_fingerprint(pipeline: Pipeline, column: str) -> str:
 
 def _by_partition(path: str, project: Path) -> dict[str, str]:
     url = path if "://" in path else str(project / path)
-    fs, root = fsspec.core.url_to_fs(url.replace(PLACEHOLDER, _KEY))
+    try:
+        fs, root = open_file_system(url.replace(PLACEHOLDER, _KEY))
+    except (ImportError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be opened: {error}") from None
     fs.invalidate_cache()
     infos = fs.glob(_KEYS.sub("*", root), detail=True)
     folder = _fixed_folder(root)

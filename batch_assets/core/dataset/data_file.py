@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.dataset.bounds import EXPANSION, FREE_BYTES
 from batch_assets.core.dataset.gzip_reader import GzipError, GzipReader
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.object_store import open_file
 
 # Endings that may follow the ending of a text format, with Arrow's names for the compressions.
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -56,7 +58,8 @@ class DataFile:
                 damaged or truncated, or unpacks to far more than its size.
         """
         try:
-            file = self.fs.open(self.name, "rb")
+            is_local = isinstance(self.fs, LocalFileSystem)
+            file = self.fs.open(self.name, "rb") if is_local else open_file(self.fs, self.name)
         except (FileNotFoundError, PermissionError) as error:
             raise DatasetError(f"{self.name} cannot be read: {error.strerror or error}") from None
         if self._compression is None:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.errors import DatasetError, ErrorType
+from batch_assets.core.io.file_systems import open_file_system
 from batch_assets.core.template.values import RowRejectedError
 
 GLOB = frozenset("*?[")
@@ -39,13 +39,25 @@ class LocatedFiles:
         self.path = path
         url = path if "://" in path else str(project / path)
         try:
-            self.fs, self._root = fsspec.core.url_to_fs(url)
+            self.fs, self._root = open_file_system(url)
         except (ImportError, ValueError, FileNotFoundError) as error:  # no driver, or no such protocol or archive
             raise DatasetError(f"{path} cannot be opened: {error}") from None
         self.fs.invalidate_cache()  # fsspec would return the listing from this process's first look
-        self.is_file = bool(self.fs.isfile(self._root))
+        is_local = isinstance(self.fs, LocalFileSystem)
+        self._info = {} if is_local else self._remote_info()
+        self.is_file = bool(self.fs.isfile(self._root)) if is_local else self._info.get("type") == "file"
         self.is_folder = not self.is_file and bool(self.fs.isdir(self._root))
         self.folder: str = self._root.rstrip("/") if self.is_folder else self._fixed_folder()
+
+    def _remote_info(self) -> dict[str, Any]:
+        """fsspec's info about the path itself; empty if there is nothing."""
+        try:
+            info: dict[str, Any] = self.fs.info(self._root)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # file systems differ in what they raise
+            raise DatasetError(f"{self.path} cannot be opened: {type(error).__name__}: {error}") from None
+        return info
 
     def _fixed_folder(self) -> str:
         parts = self._root.split("/")[:-1]
@@ -67,7 +79,7 @@ class LocatedFiles:
             DatasetError: See `sizes`.
         """
         if self.is_file:
-            return {self._root: self.fs.info(self._root)}
+            return {self._root: self._info or self.fs.info(self._root)}
         if self.is_folder:
             infos = self._find()
         elif GLOB & set(self._root):

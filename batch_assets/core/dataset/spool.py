@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from batch_assets.core.dataset.value_types import ColumnValues, as_type
-from batch_assets.core.io.storage import writing
+from batch_assets.core.io.file_errors import writing
 
 
 class SpooledRows(NamedTuple):

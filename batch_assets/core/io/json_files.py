@@ -8,7 +8,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.io.storage import Storage, why_no_file
+from batch_assets.core.io.file_errors import why_no_file
+from batch_assets.core.io.storage import Storage
 
 _Document = TypeVar("_Document", bound=BaseModel)
 # A manifest holds the pipeline's params and schema, a receipt a few lines.

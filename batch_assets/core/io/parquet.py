@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.file_errors import why_no_file
 from batch_assets.core.io.slices import cut
-from batch_assets.core.io.storage import why_no_file
 
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 GROUP_ROWS = 8192

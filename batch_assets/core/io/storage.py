@@ -2,101 +2,33 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_assets.core.errors import StorageError
+from batch_assets.core.errors import SettingsError
+from batch_assets.core.io.file_errors import reading, why_no_file, writing
+from batch_assets.core.io.object_store import AT_ONCE, ObjectStore, side_by_side
 from batch_assets.core.io.permissions import PRIVATE_FOLDERS, create_file, make_folders
 from batch_assets.core.io.scratch import scratch_folder
+from batch_assets.core.settings import Settings
 
+T = TypeVar("T")
+U = TypeVar("U")
 # File systems allow names of 255 bytes. The file names of this project are ASCII.
 _SCRATCH_NAME = 200
-# What the user can do, by the reason why a file could not be written.
-_FULL = "Free some space and run again"
-_FORBIDDEN = "Make it writable for the user that runs this, and run again"
-_REMEDIES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: "Raise the limit on file sizes and run again",
-    errno.EROFS: _FORBIDDEN,
-    errno.EACCES: _FORBIDDEN,
-    errno.EPERM: _FORBIDDEN,
-    errno.EIO: "Check the disk and run again",
-    errno.ENOTDIR: "There is a file where a folder should be: move it away and run again",
-    errno.EISDIR: "There is a folder where the file should be: move it away and run again",
-    errno.ENAMETOOLONG: "The file system does not allow names that long: choose a shorter one",
-}
-
-# What the file systems of fsspec call the version of a file's content, or the time of its last change.
-_VERSIONS = (
-    *("ETag", "etag", "generation", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created"),
-)
-# What is in the place of a file, by the reason why it cannot be read.
-_NO_FILE = {
-    errno.EISDIR: "a folder is in its place",
-    errno.ELOOP: "it is a link that leads to itself",
-    errno.ENOTDIR: "a file is in the place of its folder",
-}
-_WHILE_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def why_no_file(error: OSError) -> str | None:
-    """Return what is in the place of a file that could not be read, as a clause; `None` for any other error."""
-    return _NO_FILE.get(error.errno or 0)
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Replace the error of a file that may not be read by one that names it and says what to do."""
-    try:
-        yield
-    except PermissionError as error:
-        raise StorageError(
-            f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable for the user that runs this, "
-            "and run again; nothing is lost"
-        ) from error
-
-
-@contextmanager
-def writing(target: str | Path) -> Iterator[None]:
-    """Replace an OSError by an error that names the path and says what to do.
-
-    Args:
-        target: The path that the block writes.
-
-    Raises:
-        StorageError: In place of an OSError about the target. Errors about other files are raised unchanged.
-    """
-    try:
-        yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None or not _is_about(error, Path(target)):
-            raise
-        why = os.strerror(error.errno or 0)
-        raise StorageError(f"{target} cannot be written: {why}. {remedy}; nothing is lost") from error
-
-
-def _is_about(error: OSError, target: Path) -> bool:
-    """Whether an error is about the target, one of its parent folders, or a scratch file beside it."""
-    if error.filename is not None:
-        path = Path(str(error.filename))
-        return path.parent == target.parent or target.is_relative_to(path)
-    # The error of a write has no file name. Arrow's errors have it only in their text.
-    return error.errno in _WHILE_WRITING or str(target.parent) in str(error)
-
-
+_LOCAL = ("file://", "local://")
 PARTITION_FOLDER = "partition="
 """The start of the folder name of a partition."""
 
@@ -118,19 +50,33 @@ class Storage:
     Args:
         url: A local folder or an fsspec URL.
         shared: The group can read and write all of them too.
+        options: Arguments of a remote file system.
 
     Attributes:
         url: As given.
         is_local: Whether the root is a local folder.
+
+    Raises:
+        SettingsError: When the package for a remote root is not installed, or its scheme is unknown.
     """
 
-    def __init__(self, url: str, *, shared: bool = False) -> None:
+    def __init__(self, url: str, *, shared: bool = False, options: Mapping[str, Any] | None = None) -> None:
         self.url = url
         self._shared = shared
-        filesystem, path = fsspec.core.url_to_fs(url)
-        self._fs: Any = filesystem
-        self._base: str = path.rstrip("/")
-        self.is_local = isinstance(filesystem, LocalFileSystem)
+        self.is_local = "://" not in url or url.startswith(_LOCAL)
+        self._fs: Any = LocalFileSystem()
+        self._store = None if self.is_local else _opened(url, options)
+        local: str = LocalFileSystem._strip_protocol(url) if self._store is None else self._store.base
+        self._base = local.rstrip("/")
+
+    @classmethod
+    def of(cls, settings: Settings) -> Storage:
+        """Return the storage of the settings' root.
+
+        Raises:
+            SettingsError: See the class.
+        """
+        return cls(settings.root, shared=settings.shared, options=settings.storage_options)
 
     def path(self, *parts: str) -> str:
         """The full path of a file or folder under the root, in the form that the file system uses."""
@@ -139,7 +85,7 @@ class Storage:
     def uri(self, *parts: str) -> str:
         """The path with its protocol, for texts and metadata; a plain path if the root is local."""
         path = self.path(*parts)
-        return path if self.is_local else str(self._fs.unstrip_protocol(path))
+        return path if self._store is None else self._store.uri(path)
 
     @contextmanager
     def write(self, *parts: str) -> Iterator[Path]:
@@ -187,10 +133,43 @@ class Storage:
         pipeline, *parts = Path(target).relative_to(base).parts
         return base / pipeline / parts[0] if parts and parts[0] in PRIVATE_FOLDERS else None
 
+    @contextmanager
+    def write_all(self, *files: tuple[str, ...]) -> Iterator[list[Path]]:
+        """Like `write` for several files, which are published side by side.
+
+        Raises:
+            StorageError: When a file cannot be written.
+        """
+        targets = [self.path(*parts) for parts in files]
+        with ExitStack() as stack:
+            scratches = [stack.enter_context(self.scratch_file(target)) for target in targets]
+            yield scratches
+            pairs = zip(scratches, targets, strict=True)
+            self.together([partial(self.publish, scratch, target) for scratch, target in pairs])
+
+    @property
+    def at_once(self) -> int:
+        """How many calls are worth making side by side, see `together`."""
+        return 1 if self.is_local else AT_ONCE
+
+    def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Make calls side by side if they go to an object store, where each waits; else one after the other.
+
+        Returns:
+            What they return, in their order.
+        """
+        return [call() for call in calls] if self.is_local else side_by_side(calls)
+
+    def both(self, first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+        """Make two calls, see `together`."""
+        calls: list[Callable[[], Any]] = [first, second]
+        one, other = self.together(calls)
+        return one, other
+
     def publish(self, scratch: Path, target: str) -> None:
         """Make a finished scratch file visible under its final name, durably."""
-        if not self.is_local:
-            self._fs.put_file(str(scratch), target)
+        if self._store is not None:
+            self._store.put(str(scratch), target)
             return
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
@@ -206,6 +185,25 @@ class Storage:
         with self.write(*parts) as scratch:
             scratch.write_bytes(content)
 
+    def create_bytes(self, content: bytes, *parts: str) -> bool:
+        """Write a small file atomically unless there is one, which is left as it is.
+
+        An object store decides that itself, even between processes. Locally, the caller must hold a lease or a
+        lock that keeps other processes from writing the file.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            StorageError: When the file cannot be written.
+        """
+        if self._store is not None:
+            return self._store.create(self.path(*parts), content)
+        if self.is_file(*parts):
+            return False
+        self.write_bytes(content, *parts)
+        return True
+
     def read_bytes(self, *parts: str, most: int | None = None) -> bytes:
         """Read a file.
 
@@ -217,7 +215,9 @@ class Storage:
             FileNotFoundError: When the file does not exist.
             StorageError: When it may not be read.
         """
-        with _reading(self.uri(*parts)):
+        with reading(self.uri(*parts)):
+            if self._store is not None:
+                return self._store.read(self.path(*parts), most)
             return cast(bytes, self._fs.cat_file(self.path(*parts), end=most))
 
     def open(self, *parts: str) -> BinaryIO:
@@ -227,24 +227,46 @@ class Storage:
             FileNotFoundError: When the file does not exist.
             StorageError: When it may not be read.
         """
-        with _reading(self.uri(*parts)):
+        with reading(self.uri(*parts)):
+            if self._store is not None:
+                return self._store.open(self.path(*parts))
             return cast(BinaryIO, self._fs.open(self.path(*parts), "rb"))
 
     def exists(self, *parts: str) -> bool:
+        """Whether there is a file. Locally also whether there is something else, such as a folder."""
+        if self._store is not None:
+            return self._store.is_file(self.path(*parts))
         return bool(self._fs.exists(self.path(*parts)))
 
     def is_file(self, *parts: str) -> bool:
         """Whether there is a file: no folder, and no link that leads nowhere."""
+        if self._store is not None:
+            return self._store.is_file(self.path(*parts))
         return bool(self._fs.isfile(self.path(*parts)))
+
+    def were_files(self, files: Sequence[tuple[str, ...]]) -> list[bool]:
+        """Whether each of several files exists, for a look at many files that are not removed one by one.
+
+        One that this process read or wrote within the last ten seconds is not looked for in an object store.
+        """
+        is_file = self.is_file if self._store is None else self._was_file
+        return self.together([partial(is_file, *parts) for parts in files])
+
+    def _was_file(self, *parts: str) -> bool:
+        return self._store is not None and self._store.was_file(self.path(*parts))
+
+    def is_blocked(self, *parts: str) -> bool:
+        """Whether something that is no file is in the place of a file. On an object store nothing can be."""
+        return self.is_local and self.exists(*parts) and not self.is_file(*parts)
 
     def size(self, *parts: str) -> int | None:
         """Return the size of a file in bytes; `None` if there is no file."""
         path = self.path(*parts)
+        if self._store is not None:
+            return self._store.size(path)
         try:
-            if self.is_local:
-                stat = Path(path).stat()
-                return stat.st_size if S_ISREG(stat.st_mode) else None
-            return int(self._fs.size(path))
+            stat = Path(path).stat()
+            return stat.st_size if S_ISREG(stat.st_mode) else None
         except OSError as error:
             if _is_absent(error):
                 return None
@@ -253,17 +275,14 @@ class Storage:
     def names(self, *parts: str) -> list[str]:
         """List the names of the files and folders in a folder, sorted, without scratch files."""
         folder = self.path(*parts)
-        if self.is_local:
+        if self._store is not None:
+            listed = self._store.names(folder)
+        else:
             try:
-                local = os.listdir(folder)  # noqa: PTH208  # faster for thousands of files
-                return sorted([name for name in local if not name.startswith(".")])
+                listed = os.listdir(folder)  # noqa: PTH208  # faster for thousands of files
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        self._fs.invalidate_cache(folder)
-        if not self._fs.isdir(folder):
-            return []
-        names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(folder, detail=False))
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(name for name in listed if not name.startswith("."))
 
     def versions(self, *parts: str) -> dict[str, str]:
         """List the files in a folder, without scratch files, each with its version. One listing says all of it.
@@ -274,28 +293,20 @@ class Storage:
         object store, or the time of the change and the number of the inode of a local file.
         """
         folder = self.path(*parts)
-        if self.is_local:
-            with suppress(FileNotFoundError), os.scandir(folder) as entries:
-                return dict(sorted(_versions_of(entry for entry in entries if not entry.name.startswith("."))))
-            return {}
-        self._fs.invalidate_cache(folder)
-        try:
-            listed = self._fs.ls(folder, detail=True)
-        except FileNotFoundError:
-            return {}
-        files = {entry["name"].rsplit("/", 1)[-1]: entry for entry in listed if entry["type"] == "file"}
-        return {name: _version_of(files[name]) for name in sorted(files) if not name.startswith(".")}
+        if self._store is not None:
+            listed = self._store.versions(folder)
+            return {name: listed[name] for name in sorted(listed) if not name.startswith(".")}
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            return dict(sorted(_versions_of(entry for entry in entries if not entry.name.startswith("."))))
+        return {}
 
     def version(self, *parts: str) -> str | None:
-        """Return the version of a file, as `versions` does; `None` if it does not exist.
-
-        A file that was listed just now costs an object store no further call.
-        """
+        """Return the version of a file, as `versions` does; `None` if it does not exist."""
         path = self.path(*parts)
+        if self._store is not None:
+            return self._store.version(path)
         try:
-            if self.is_local:
-                return _local_version(Path(path).stat())
-            return _version_of(self._fs.info(path))
+            return _local_version(Path(path).stat())
         except OSError as error:
             if _is_absent(error):
                 return None
@@ -317,8 +328,10 @@ class Storage:
     def all_files(self, *folder: str) -> list[tuple[str, ...]]:
         """List the paths of all files under the root or a folder, in parts from the root, with scratch files."""
         top = self.path(*folder)
-        self._fs.invalidate_cache(top)
-        paths = self._fs.find(top) if self._fs.isdir(top) else []
+        if self._store is not None:
+            paths = self._store.find(top)
+        else:
+            paths = self._fs.find(top) if Path(top).is_dir() else []
         return sorted(tuple(path.removeprefix(self._base).strip("/").split("/")) for path in paths)
 
     def leftovers(self, *folder: str) -> list[str]:
@@ -328,23 +341,30 @@ class Storage:
     def rename(self, parts: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Rename a file or a folder, replacing what has the new name. Does nothing if it does not exist."""
         source, target = self.path(*parts), self.path(*new)
-        if self.is_local:
-            with writing(target), suppress(FileNotFoundError):
-                folder = self._folder_of(target)
-                if Path(source).is_dir():
-                    self.remove(*new)
-                Path(source).replace(target)
-                _sync_folder(folder)
-        elif self._fs.exists(source):
-            self._fs.mv(source, target, recursive=True)
+        if self._store is not None:
+            self._store.move(source, target)
+            return
+        with writing(target), suppress(FileNotFoundError):
+            folder = self._folder_of(target)
+            if Path(source).is_dir():
+                self.remove(*new)
+            Path(source).replace(target)
+            _sync_folder(folder)
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with its content. Does nothing if it does not exist."""
         path = self.path(*parts)
-        if self.is_local:
+        if self._store is not None:
+            self._store.remove(path)
+        else:
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)
-        elif self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+
+
+def _opened(url: str, options: Mapping[str, Any] | None) -> ObjectStore:
+    try:
+        return ObjectStore(url, options)
+    except (ImportError, ValueError) as error:
+        raise SettingsError(f"the root {url} cannot be opened: {error}") from None
 
 
 def _versions_of(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, str]]:
@@ -367,12 +387,6 @@ def _is_absent(error: OSError) -> bool:
 
 def _local_version(stat: os.stat_result) -> str:
     return f"{stat.st_size}:{stat.st_mtime_ns}-{stat.st_ino}"
-
-
-def _version_of(entry: dict[str, Any]) -> str:
-    """Return the version of a file from what an object store lists of it."""
-    known = (entry.get(name) for name in _VERSIONS)
-    return f"{entry['size']}:{next((str(version) for version in known if version), '')}"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,8 +20,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from batch_assets.core.errors import LedgerUnavailableError, SettingsError
 from batch_assets.core.io.database import as_text
+from batch_assets.core.io.file_errors import writing
 from batch_assets.core.io.permissions import create_file, make_folders
-from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import database_errors, migrations, tables
 from batch_assets.core.ledger.clock import LedgerClock
 from batch_assets.core.ledger.states import EntityKind

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from functools import partial
 
 from batch_assets.core.errors import UnfinishedRenamingError
 from batch_assets.core.io.layout import submission_parts
@@ -105,15 +106,19 @@ def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str]
 
 
 def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
-    unknown, _ = _unknown(root, pipeline, partition)
-    if unknown:
-        return True
     with root.ledger.read() as tx:
         files_in_flight = submissions.files_in_flight(tx, pipeline, partition)
         in_force = _in_force(tx, pipeline, partition)
     looked_at = {(file.partition, file.submission_id) for file in files_in_flight if file.state.unsent}
     looked_at |= {(submission.partition, submission.id) for submission in in_force}
-    return any(_has_unknown_receipts(root, pipeline, *folder) for folder in sorted(looked_at))
+    folders = [submission_parts(pipeline, *folder) for folder in sorted(looked_at)]
+    list_all = [partial(root.storage.names, *folder) for folder in folders]
+    (unknown, _), listed = root.storage.both(
+        lambda: _unknown(root, pipeline, partition), lambda: root.storage.together(list_all)
+    )
+    return bool(unknown) or any(
+        _has_unknown_receipts(root, folder[-1], names) for folder, names in zip(folders, listed, strict=True)
+    )
 
 
 def _in_force(tx: Transaction, pipeline: str, partition: str | None) -> list[Submission]:
@@ -123,13 +128,15 @@ def _in_force(tx: Transaction, pipeline: str, partition: str | None) -> list[Sub
     return [newest] if newest is not None else []
 
 
-def _has_unknown_receipts(root: Root, pipeline: str, partition: str, submission_id: str) -> bool:
-    """Whether there is a receipt beside a file that the ledger counts as unsent or does not know."""
-    receipts = [
-        part
-        for name in root.storage.names(*submission_parts(pipeline, partition, submission_id))
-        if (part := PartName.of_file(name)) is not None and name == part.receipt
-    ]
+def _has_unknown_receipts(root: Root, submission_id: str, names: list[str]) -> bool:
+    """Whether there is a receipt beside a file that the ledger counts as unsent or does not know.
+
+    Args:
+        root: The root.
+        submission_id: The id of a submission.
+        names: The names of the files in its folder.
+    """
+    receipts = [part for name in names if (part := PartName.of_file(name)) is not None and name == part.receipt]
     if not receipts:
         return False
     with root.ledger.read() as tx:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from urllib.parse import unquote
 
 import numpy as np
@@ -186,15 +188,21 @@ def submission_folders(
         known: Leave out the submissions with these ids.
     """
     top = storage.names(pipeline, "requests") if not partition else [partition_folder(partition)]
-    for name in top:
-        is_partition = name.startswith(PARTITION_FOLDER)
-        if partition == "" and is_partition:
-            continue
-        key = unquote(name.removeprefix(PARTITION_FOLDER)) if is_partition else ""
-        inner = storage.names(*submission_parts(pipeline, key, "")) if is_partition else [name]
+    names = [name for name in top if not name.startswith(PARTITION_FOLDER)]
+    keys = [unquote(name.removeprefix(PARTITION_FOLDER)) for name in top if name.startswith(PARTITION_FOLDER)]
+    listed = _partitions(storage, pipeline, keys) if partition != "" else ()
+    for key, inner in chain([("", names)], listed):
         for submission_id in inner:
             if submission_id not in known and was_finished(storage, pipeline, key, submission_id):
                 yield key, submission_id
+
+
+def _partitions(storage: Storage, pipeline: str, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each partition with the names in its folder. Some folders are listed side by side."""
+    for start in range(0, len(keys), storage.at_once):
+        some = keys[start : start + storage.at_once]
+        listings = [partial(storage.names, *submission_parts(pipeline, key, "")) for key in some]
+        yield from zip(some, storage.together(listings), strict=True)
 
 
 def submissions_of(

@@ -191,7 +191,7 @@ def _are_elsewhere(storage: Storage, newest: Sequence[KnownSubmission]) -> bool:
 
 
 def _missing(storage: Storage, files: Sequence[Parts]) -> list[Parts]:
-    return [parts for parts in files if not storage.is_file(*parts)]
+    return [parts for parts, is_there in zip(files, storage.were_files(files), strict=True) if not is_there]
 
 
 def _manifest(submission: KnownSubmission) -> Parts:

@@ -36,7 +36,7 @@ def plan_move(settings: Settings) -> Move:
     Raises:
         DamagedFileError: When the ledger is damaged.
     """
-    storage = Storage(settings.root, shared=settings.shared)
+    storage = Storage.of(settings)
     names, root_file = Refusals(settings.ledger_url, storage), None
     lines = [f"root    {names.root}", f"ledger  {names.ledger}"]
     try:
@@ -78,7 +78,7 @@ def plan_move(settings: Settings) -> Move:
 
 def move(settings: Settings) -> None:
     """Pair the root and the ledger of the settings. Those that they belonged to before are refused from now on."""
-    ledger, _ = open_ledger(settings, Storage(settings.root, shared=settings.shared), is_meant=True)
+    ledger, _ = open_ledger(settings, Storage.of(settings), is_meant=True)
     ledger.close()
 
 

@@ -55,6 +55,7 @@ class _Opening:
         self._location = location_of(self._url, storage)
         self._refusals = Refusals(self._url, storage)
         self._damage: DamagedFileError | None = None
+        self._is_first = False
 
     def run(self) -> tuple[Ledger, Pairing]:
         if is_missing_file(self._url):  # before Ledger makes the file
@@ -74,6 +75,10 @@ class _Opening:
     def _pairing(self, ledger: Ledger) -> Pairing:
         with ledger.read() as tx:
             pairing = pairings.read(tx)
+        # This process has just looked: the root has no root.json and no submissions.
+        if pairing is not None and self._is_first:
+            with ledger.write():
+                self._new_root_file(pairing).write(self._storage, replaces=False)
         root_file = self._root_file()
         if pairing is not None and root_file is not None and root_file.agrees(pairing) and not self._is_meant:
             return pairing
@@ -85,17 +90,21 @@ class _Opening:
             if root_file is None or not root_file.agrees(pairing):
                 if self._damage is not None:
                     _log.warning(f"{self._damage}. It is written again, and this one is now {DAMAGED_ROOT_FILE}.")
-                mine = RootFile(
-                    id=pairing.root_id,
-                    ledger=pairing.ledger_id,
-                    ledger_location=self._location,
-                    key_hash=root_file.key_hash if root_file is not None else None,
-                )
-                mine.write(self._storage)
+                key_hash = root_file.key_hash if root_file is not None else None
+                mine = self._new_root_file(pairing, key_hash)
+                mine.write(self._storage, replaces=root_file is not None)
         root_file = self._root_file()
         if root_file is None or not root_file.agrees(pairing):  # another new ledger was faster
             raise self._refusals.strangers(pairing, root_file)
         return pairing
+
+    def _new_root_file(self, pairing: Pairing, key_hash: str | None = None) -> RootFile:
+        return RootFile(
+            id=pairing.root_id,
+            ledger=pairing.ledger_id,
+            ledger_location=self._location,
+            key_hash=key_hash,
+        )
 
     def _root_file(self) -> RootFile | None:
         """Read root.json; `None` if the root has none, or a damaged one. A paired ledger has its content too."""
@@ -122,6 +131,7 @@ class _Opening:
 
         def write(tx: Transaction) -> None:
             self._new_pairing(tx, root_file)
+            self._is_first = root_file is None and self._damage is None and write_lost is None
             if write_lost is not None:
                 write_lost(tx)
                 restore.sent_with(tx, root_file.key_hash if root_file is not None else None)

@@ -43,7 +43,7 @@ def has_ledger(settings: Settings) -> bool:
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
         return True
-    return was_used(Storage(settings.root))
+    return was_used(Storage.of(settings))
 
 
 def was_used(storage: Storage) -> bool:

@@ -45,16 +45,26 @@ class RootFile(BaseModel):
         Raises:
             DamagedFileError: When it is not what this project wrote.
         """
-        return read_document(storage, (ROOT_FILE,), cls) if storage.exists(ROOT_FILE) else None
-
-    def write(self, storage: Storage) -> None:
-        """Write it, and rename a damaged one. The caller must hold the lock of the ledger."""
-        storage.remove_leftovers(name=ROOT_FILE)
         try:
-            RootFile.read(storage)
-        except DamagedFileError:
+            return read_document(storage, (ROOT_FILE,), cls)
+        except FileNotFoundError:
+            return None
+
+    def write(self, storage: Storage, *, replaces: bool) -> None:
+        """Write it. The caller must hold the lock of the ledger.
+
+        Args:
+            storage: The root.
+            replaces: The root has a root.json that this one replaces. Otherwise a damaged one is renamed, and one
+                that a process with another ledger has just written is left as it is.
+        """
+        storage.remove_leftovers(name=ROOT_FILE)
+        content = json.dumps(self.model_dump(exclude_none=True), indent=2).encode() + b"\n"
+        if replaces:
+            storage.write_bytes(content, ROOT_FILE)
+        elif not storage.create_bytes(content, ROOT_FILE) and readable(storage) is None:
             storage.rename((ROOT_FILE,), (DAMAGED_ROOT_FILE,))
-        storage.write_bytes(json.dumps(self.model_dump(exclude_none=True), indent=2).encode() + b"\n", ROOT_FILE)
+            storage.create_bytes(content, ROOT_FILE)
 
     def agrees(self, pairing: Pairing) -> bool:
         """Whether the ledger with this pairing is the root's, and the root is the ledger's."""
@@ -79,7 +89,7 @@ def note_key(storage: Storage, ledger: Ledger, key_hash: str | None) -> None:
         return
     with ledger.write():  # its lock keeps other processes from writing the file
         if (root_file := _with_other_key(storage, key_hash)) is not None:
-            root_file.model_copy(update={"key_hash": key_hash}).write(storage)
+            root_file.model_copy(update={"key_hash": key_hash}).write(storage, replaces=True)
 
 
 def _with_other_key(storage: Storage, key_hash: str | None) -> RootFile | None:

@@ -29,7 +29,7 @@ from batch_assets.core.requests.submission import NewSubmission, RenderedRows
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
-from batch_assets.core.store.erased import ErasedRecord, ErasedRows
+from batch_assets.core.store.erased import ErasedRows
 from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.row_hashes import remove_row_hashes
 
@@ -81,7 +81,7 @@ def build_requests(
     if pipeline.config.notify:
         note_targets(root, [pipeline])
     with preparing_build(root, pipeline, partition) as before:
-        digest = inputs_digest(root.storage, pipeline, partition)
+        digest = inputs_digest(pipeline, partition, before.erased)
         unchanged = unchanged_submission(root, before.newest, digest, again)
         if unchanged is not None:
             return unchanged
@@ -201,9 +201,7 @@ class _Build:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
         self._root, self._again = root, again
-        self._erased = ErasedRows(
-            ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names
-        )
+        self._erased = ErasedRows(inputs.before.erased, dataset.key, dataset.schema.names)
         self._selection = Selection(root, pipeline, partition, inputs.before.newest, again)
         self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
         newest, headers = inputs.before.newest, self._renderer.headers

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from batch_assets.core.dataset.dataset import Dataset
@@ -18,6 +19,7 @@ from batch_assets.core.requests.newest_submission import NewestSubmission, newes
 from batch_assets.core.requests.recorded_kinds import recorded_kinds
 from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.root import Root
+from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.row_templates import RowTemplates
 
@@ -31,10 +33,12 @@ class BeforeBuild:
     Attributes:
         lease: Ensures that no other process builds requests of the pipeline.
         newest: The partition's newest submission so far; `None` without one.
+        erased: The rows that were erased; `None` if none were.
     """
 
     lease: Lease
     newest: NewestSubmission | None
+    erased: ErasedRecord | None
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,12 @@ def preparing_build(root: Root, pipeline: Pipeline, partition: str) -> Iterator[
         root.catch_up_for(pipeline.name, partition, lease)
         root.check_files(pipeline.name)
         remove_garbage(root, pipeline.name, partition)
-        for problem in reopen_lost(root, pipeline.name):
+        problems, erased = root.storage.both(
+            partial(reopen_lost, root, pipeline.name), partial(ErasedRecord.read, root.storage, pipeline.name)
+        )
+        for problem in problems:
             _log.warning(problem)
-        yield BeforeBuild(lease, newest_submission(root, pipeline, partition))
+        yield BeforeBuild(lease, newest_submission(root, pipeline, partition), erased)
 
 
 @contextmanager

@@ -144,8 +144,10 @@ class NewSubmission:
         storage = self._root.storage
         rejected: list[pa.RecordBatch] = []
         with (
-            storage.write(*self._folder, "index.parquet") as index_path,
-            storage.write(*self._folder, "rejected.parquet") as rejected_path,
+            storage.write_all((*self._folder, "index.parquet"), (*self._folder, "rejected.parquet")) as (
+                index_path,
+                rejected_path,
+            ),
             self._hashes_writer(context) as hashes,
             IndexWriter(index_path, self._dataset, limited=limited) as index,
         ):

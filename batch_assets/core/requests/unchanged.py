@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,15 @@ ELSEWHERE = frozenset(
 """Fields of a pipeline file that no request and no row depends on."""
 
 
-def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str | None:
+def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | None) -> str | None:
     """Return a digest of everything that a build reads.
 
     Call it before the dataset is read. A file that changes in between then counts as changed next time.
 
     Args:
-        storage: The storage of the root.
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
+        erased: The rows that were erased; `None` if none were.
 
     Returns:
         `None` if an equal digest would not show equal inputs: the rows are no files, a file has no version or has
@@ -68,7 +69,6 @@ def inputs_digest(storage: Storage, pipeline: Pipeline, partition: str) -> str |
     files = _file_versions(pipeline, partition)
     if files is None:
         return None
-    erased = ErasedRecord.read(storage, pipeline.name)
     inputs = [
         version("batch-assets"),
         CURRENT,
@@ -179,5 +179,6 @@ def _has_same_answers(root: Root, record: Submission) -> bool:
 
 def _own_files(storage: Storage, pipeline: str, partition: str, submission_id: str) -> list[str]:
     """Return the versions of the files that describe a submission's rows; "" for one that is missing."""
-    folder = submission_parts(pipeline, partition, submission_id)
-    return [storage.version(*folder, name) or "" for name in ("index.parquet", "rejected.parquet")]
+    folder, names = submission_parts(pipeline, partition, submission_id), ("index.parquet", "rejected.parquet")
+    versions = storage.together([partial(storage.version, *folder, name) for name in names])
+    return [version or "" for version in versions]

@@ -89,13 +89,11 @@ def damage(leased: LeasedBatch, requests: KnownRequests) -> str | None:
 
 
 def check_matchable(leased: LeasedBatch) -> None:
-    """Check that the answers of a batch can be matched to rows, and that someone has them.
+    """Check that the answers of a batch, whose request file is gone, can be matched and that someone has them.
 
     Raises:
         ResultsError: When they are lost, or the request file is needed.
     """
-    if has_request_file(leased):
-        return
     root, batch = leased.root, leased.batch
     with root.ledger.read() as tx:
         was_deleted = lost_answers.was_deleted(tx, batch.id)

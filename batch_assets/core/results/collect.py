@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from batch_assets.core.results.batch_requests import (
     check_matchable,
     damage,
     find_lines,
+    has_request_file,
     requests_of,
     stored_file,
 )
@@ -85,10 +87,18 @@ def downloaded(
         ResultsError: When they cannot be downloaded now, or the request file is missing. A later run tries again.
     """
     with _leased(root, batch, BatchState.ENDED) as leased:
-        if leased is None or (not batch.provisional and _was_collected(leased)):
+        if leased is None:
             yield None
             return
-        check_matchable(leased)  # before a useless download
+        is_stored, has_file = root.storage.both(
+            lambda: not batch.provisional and _is_stored(leased), partial(has_request_file, leased)
+        )
+        if is_stored:
+            _record_stored(leased)
+            yield None
+            return
+        if not has_file:  # before a useless download
+            check_matchable(leased)
         target = _target(leased)
         with root.storage.scratch_file(target + ".raw") as raw:
             yield Downloaded(leased, target, raw, download(leased, raw, on_bytes))
@@ -161,11 +171,15 @@ def _was_collected(leased: LeasedBatch) -> bool:
     """Record the batch as collected if its answers are stored. Return whether they are."""
     if not _is_stored(leased):
         return False
+    _record_stored(leased)
+    return True
+
+
+def _record_stored(leased: LeasedBatch) -> None:
     with leased.root.ledger.write() as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, leased.batch.id, "its answers are stored already")
     _target(leased)  # no later run removes leftovers of a batch recorded as collected
-    return True
 
 
 def _target(leased: LeasedBatch) -> str:
@@ -177,7 +191,7 @@ def _target(leased: LeasedBatch) -> str:
     *folder, name = parts = response_parts(leased.file.pipeline, leased.batch.id)
     storage = leased.root.storage
     storage.remove_leftovers(*folder, name=name)
-    if storage.exists(*parts) and not storage.is_file(*parts):
+    if storage.is_blocked(*parts):
         storage.rename(parts, (*folder, name + SET_ASIDE))
     return storage.path(*parts)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from batch_assets.core.io.layout import former_results_parts, results_parts
@@ -39,20 +40,19 @@ def move_former(root: Root, pipeline: str, partition: str) -> list[str]:
         folders = [name for name in storage.names(pipeline, "results") if name.startswith(PARTITION_FOLDER)]
         target = _move(root, pipeline, folders, partitioned=True)
         return [_changed(root, pipeline, target, "with", "without")] if folders else []
-    texts = []
-    if storage.exists(*results_parts(pipeline, "")):
+    texts, tables = [], set(storage.names(pipeline, "results"))
+    if results_parts(pipeline, "")[-1] in tables:
         target = _move(root, pipeline, ["results.parquet"], partitioned=False)
         texts.append(_changed(root, pipeline, target, "without", "with"))
-    return texts + _move_otherwise_divided(root, pipeline, partition)
+    return texts + _move_otherwise_divided(root, pipeline, partition, tables)
 
 
-def _move_otherwise_divided(root: Root, pipeline: str, partition: str) -> list[str]:
+def _move_otherwise_divided(root: Root, pipeline: str, partition: str, tables: set[str]) -> list[str]:
     """Move the tables of partitions that are divided in another way than the one that was just written.
 
     They are older than those of the present division. So the oldest one with a table tells whether there are any,
     and it is moved last: if this is interrupted, the next table moves the rest.
     """
-    tables = set(root.storage.names(pipeline, "results"))
 
     def others(tx: Transaction) -> Iterator[Submission]:
         for other in submissions.each_newest(tx, pipeline):
@@ -62,8 +62,10 @@ def _move_otherwise_divided(root: Root, pipeline: str, partition: str) -> list[s
     with root.ledger.read() as tx:
         own = submissions.newest(tx, pipeline, partition)
         oldest = list(islice(others(tx), _LOOKED_AT))
-    current = division_of(root, own) if own is not None else None
-    before = next(filter(None, (division_of(root, other) for other in oldest)), None)
+    current, *before_all = root.storage.together(
+        [partial(division_of, root, submission) for submission in (own, *oldest)]
+    )
+    before = next(filter(None, before_all), None)
     if before is None or current is None or not before.differs_from(current):
         return []
     with root.ledger.read() as tx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,9 @@ class ResultsJoin:
         self._requests_in_flight: RequestsInFlight | None = None
         self._lost_rows = LostRows(root, files_in_flight)
         location = (submission.pipeline, submission.partition, submission.id)
-        self._index = open_index(root, *location)
-        self._manifest = Manifest.read(root.storage, *location)
+        self._index, self._manifest = root.storage.both(
+            partial(open_index, root, *location), partial(Manifest.read, root.storage, *location)
+        )
         self._answers = answers or self._manifest.answers
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]
         self.schema = self._schema()

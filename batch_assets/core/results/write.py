@@ -70,6 +70,7 @@ def write_results(
                 return unchanged
         target = root.storage.path(*parts)
         root.storage.remove_leftovers(*parts[:-1])
+        version: str | None = None
         with root.storage.scratch_file(target) as scratch:
             join = ResultsJoin(root, submission, files_in_flight, refreshes, untried, answers)
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
@@ -80,10 +81,14 @@ def write_results(
             report.held_back = waits and _is_complete(root, submission)
             if not report.held_back:
                 root.storage.publish(scratch, target)
-                report.problems += [] if former else move_former(root, pipeline, partition)
+                problems, version = root.storage.both(
+                    lambda: [] if former else move_former(root, pipeline, partition),
+                    lambda: root.storage.version(*parts) if inputs is not None else None,
+                )
+                report.problems += problems
         last = None
         is_settled = report.counts.keys() <= UNCHANGING and not report.problems and not report.held_back
-        if inputs is not None and is_settled and (version := root.storage.version(*parts)) is not None:
+        if inputs is not None and is_settled and version is not None:
             last = LastJoin(inputs, JoinedTable.of(version, report).model_dump_json())
         report.final = _record(root, lease, submission, seq, report, join.waits, last)
         return report

@@ -39,7 +39,7 @@ def write_digests(
     content = np.ascontiguousarray(digests).tobytes()
     head = _MARK + bytes.fromhex(checksum) + _checksum(content)
     parts = (*folder, name.digests)
-    if storage.exists(*parts) and not storage.is_file(*parts):
+    if storage.is_blocked(*parts):
         storage.rename(parts, (*folder, f"{name.digests}.damaged"))
     storage.write_bytes(head + content, *parts)
 

@@ -61,9 +61,10 @@ class ErasedRecord(BaseModel):
         Raises:
             DamagedFileError: When it is not a record: without it, an erased row might be sent again.
         """
-        if not storage.exists(pipeline, *_PARTS):
+        try:
+            return read_document(storage, (pipeline, *_PARTS), cls)
+        except FileNotFoundError:
             return None
-        return read_document(storage, (pipeline, *_PARTS), cls)
 
     @classmethod
     def new(cls) -> ErasedRecord:

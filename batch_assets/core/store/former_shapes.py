@@ -34,8 +34,10 @@ def is_former(root: Root, pipeline: str, partition: str) -> bool:
     return own is not None and own.id != last.id and differ(division_of(root, own), division_of(root, last))
 
 
-def division_of(root: Root, submission: Submission) -> Division | None:
-    """Return how a submission's partition was made; `None` if its manifest does not tell."""
+def division_of(root: Root, submission: Submission | None) -> Division | None:
+    """Return how a submission's partition was made; `None` without one, or if its manifest does not tell."""
+    if submission is None:
+        return None
     try:
         manifest = Manifest.read(root.storage, submission.pipeline, submission.partition, submission.id)
     except (MissingFileError, DamagedFileError):

@@ -7,6 +7,7 @@ not what was written: then only the index of its submission shows which requests
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,8 @@ class KnownRequests:
     @classmethod
     def read(cls, storage: Storage, file: RequestFile) -> KnownRequests:
         """Read what is known of a file's requests. At least `file.requests` are returned."""
-        beside = read_digests(storage, file)
-        try:
-            lines, checksum = _lines(storage, file, hashed=beside is None)
-        except FileNotFoundError:
+        beside, lines, checksum = _read(storage, file)
+        if lines is None:
             tails = _unknown(file.requests) if beside is None else tails_of(beside)
             return cls(storage, file, tails, np.full(len(tails), -1, np.int64), GONE, are_certain=True)
         digests, is_own = decode_tails(lines.tails)
@@ -141,10 +140,23 @@ class KnownRequests:
         return self.file.checksum in (None, _lines(self.storage, self.file, hashed=True)[1])
 
 
-def _lines(storage: Storage, file: RequestFile, *, hashed: bool) -> tuple[Scan, str | None]:
-    """Return the lines of a file, and its SHA-256 if that is wanted."""
+def _read(storage: Storage, file: RequestFile) -> tuple[Digests | None, Scan | None, str | None]:
+    """Return the digests beside a file, its lines, and its SHA-256 if there are no digests; `None` if missing."""
+    if storage.is_local:
+        beside = read_digests(storage, file)
+        return beside, *_lines(storage, file, hashed=beside is None)
+    # Side by side, before it is known whether the checksum is needed.
+    beside, read = storage.both(partial(read_digests, storage, file), partial(_lines, storage, file, hashed=True))
+    return beside, *read
+
+
+def _lines(storage: Storage, file: RequestFile, *, hashed: bool) -> tuple[Scan | None, str | None]:
+    """Return the lines of a file, and its SHA-256 if that is wanted; `None` if it does not exist."""
     stored = StoredRequestFile.of(storage, file)
-    return stored.scan_with_checksum() if hashed else (stored.scan(), None)
+    try:
+        return stored.scan_with_checksum() if hashed else (stored.scan(), None)
+    except FileNotFoundError:
+        return None, None
 
 
 def _unknown(count: int) -> NDArray[np.bytes_]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from hashlib import sha256
 from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 
+from batch_assets.core.io.file_errors import writing
 from batch_assets.core.io.names import PartName
-from batch_assets.core.io.storage import Storage, writing
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.settings import MOST_TRANSFERS
 from batch_assets.core.store.digest_files import write_digests
 from batch_assets.core.store.digests import Digests, digests_of_tails
@@ -233,9 +235,10 @@ class _OpenPart:
         return self._hash.hexdigest()
 
     def publish(self) -> None:
-        """Make the file visible under its name, and then its digests beside it."""
-        self._resources.close()
-        write_digests(self._storage, self._folder, self.name, np.concatenate(self._digests), self.checksum)
+        """Make the file visible under its name, and its digests beside it."""
+        digests, checksum = np.concatenate(self._digests), self.checksum
+        write_beside = partial(write_digests, self._storage, self._folder, self.name, digests, checksum)
+        self._storage.both(self._resources.close, write_beside)
 
     def drop(self) -> None:
         """Remove the file."""

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.file_errors import why_no_file
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
-from batch_assets.core.io.storage import Storage, why_no_file
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.store.digests import Digests, decode_tails, digester, tail_of
 from batch_assets.core.store.manifest import Receipt
@@ -186,14 +187,15 @@ class StoredRequestFile:
             The receipt that is beside the file now: an earlier one, if there was one.
         """
         *folder, name = self.receipt_parts()
-        try:
-            earlier = self.receipt()
-        except DamagedFileError:
-            self.storage.rename((*folder, name), (*folder, f"{name}.damaged"))
-            earlier = None
-        if earlier is not None:
-            return earlier
-        self.storage.write_bytes(receipt.to_json(), *self.receipt_parts())
+        content = receipt.to_json()
+        while not self.storage.create_bytes(content, *folder, name):
+            try:
+                earlier = self.receipt()
+            except DamagedFileError:
+                self.storage.rename((*folder, name), (*folder, f"{name}.damaged"))
+            else:
+                if earlier is not None:
+                    return earlier
         return receipt
 
     def receipt(self) -> Receipt | None:
@@ -202,9 +204,12 @@ class StoredRequestFile:
         Raises:
             DamagedFileError: When it is not a receipt.
         """
-        if not self.storage.is_file(*self.receipt_parts()):
+        if self.storage.is_blocked(*self.receipt_parts()):
             return None
-        return read_document(self.storage, self.receipt_parts(), Receipt)
+        try:
+            return read_document(self.storage, self.receipt_parts(), Receipt)
+        except FileNotFoundError:
+            return None
 
 
 class _Hashing:

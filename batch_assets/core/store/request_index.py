@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import io
+from collections.abc import Collection, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -170,6 +172,7 @@ class RequestIndex:
     def __init__(self, storage: Storage, pipeline: str, partition: str, submission_id: str) -> None:
         folder = submission_parts(pipeline, partition, submission_id)
         self._storage, self._parts = storage, (*folder, "index.parquet")
+        self._content: bytes | None = None
         with self._open() as file:
             self.rows: int = file.metadata.num_rows
             self.schema: pa.Schema = _readable(file.schema_arrow.remove_metadata())
@@ -185,7 +188,7 @@ class RequestIndex:
         uri, pipeline = self._storage.uri(*self._parts), self._parts[0]
         try:
             with reading_parquet(uri, "Restore it from a backup"):
-                source = self._storage.open(*self._parts)
+                source = self._source()
         except FileNotFoundError:
             remedy = RunStage(Stage.REQUESTS, pipeline)
             raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None
@@ -194,6 +197,15 @@ class RequestIndex:
             open_parquet(source, buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True) as file,
         ):
             yield file
+
+    def _source(self) -> BinaryIO:
+        """The file, which never changes. What an object store sent as a whole is not fetched again."""
+        if self._content is not None:
+            return io.BytesIO(self._content)
+        source = self._storage.open(*self._parts)
+        if isinstance(source, io.BytesIO):
+            self._content = source.getvalue()
+        return source
 
     def slices(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, with the named columns or all.

@@ -63,7 +63,7 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
     location = pipeline.config.dataset.location
     current = fingerprints(pipeline)
     settings = settings_for(pipeline.config.resource_key, context.resources)
-    storage = Storage(settings.root, shared=settings.shared)
+    storage = Storage.of(settings)
     before = DatasetCursor.read(context.cursor, storage, pipeline.name)
     unchanged = {key for key, fingerprint in current.items() if before.asked.get(key) == fingerprint}
     keys = _keys_among(partitions, current, unchanged, context.instance)
