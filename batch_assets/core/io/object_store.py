@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.file_systems import open_file_system
-from batch_assets.core.urls import HIDDEN, SECRET_NAME
+from batch_assets.core.urls import HIDDEN, secret_in
 
 T = TypeVar("T")
 AT_ONCE = 16
@@ -28,6 +28,7 @@ _RECENT = 10.0
 # A file that is smaller is read in one call. Arrow reads ranges of a larger one, after a call for its size.
 _SMALL = 4 << 20
 _ALL = 1 << 50
+_SHORTEST_SECRET = 8
 _NO_RANGE = re.compile(r"\b416\b|range", re.IGNORECASE)
 # Other processes write to the same root, so what was listed before says nothing about now.
 _NO_CACHE = {"use_listings_cache": False}
@@ -49,7 +50,7 @@ class ObjectStore:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
-        self._secrets = [str(value) for name, value in (options or {}).items() if SECRET_NAME.search(name)]
+        self._secrets = sorted(_secrets_in(dict(options or {})), key=len, reverse=True)
         self._fs, path = open_file_system(url, {**_NO_CACHE, **(options or {})})
         self.base: str = path.rstrip("/")
         self._seen: dict[str, float] = {}
@@ -67,7 +68,7 @@ class ObjectStore:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            for secret in filter(None, self._secrets):
+            for secret in self._secrets:
                 reason = reason.replace(secret, HIDDEN)
             raise StorageError(
                 f"{self.uri(path)} cannot be reached ({reason}). Check the credentials, the endpoint and the "
@@ -196,6 +197,19 @@ class ObjectStore:
         with self._calling(path):
             if self._fs.exists(path):
                 self._fs.rm(path, recursive=True)
+
+
+def _secrets_in(options: Any) -> Iterator[str]:
+    """Yield the texts in options that errors do not repeat: all but short ones and URLs without a secret."""
+    if isinstance(options, Mapping | list):
+        for value in options.values() if isinstance(options, Mapping) else options:
+            yield from _secrets_in(value)
+    if isinstance(options, str):
+        for part in options.split(";"):  # a connection string has several
+            for text in {part, part.partition("=")[2]}:
+                is_public = text.startswith(("http://", "https://")) and secret_in(text) is None
+                if len(text) >= _SHORTEST_SECRET and not is_public:
+                    yield text
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:

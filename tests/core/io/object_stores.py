@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import fsspec
 from gcp_storage_emulator.server import create_server
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from batch_assets.core.io.storage import Storage
 
@@ -43,7 +43,7 @@ class Call(NamedTuple):
     range: str
 
 
-class _Quiet(MotoRequestHandler):  # type: ignore[misc]
+class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any, **__: Any) -> None:
         """Print nothing."""
 

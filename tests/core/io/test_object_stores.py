@@ -249,6 +249,21 @@ def test_errors_show_the_place_and_no_secret(s3: S3Server, tmp_path: Path) -> No
         assert SECRET not in str(raised_.value)
 
 
+def test_a_library_that_repeats_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"AccountName=acme;AccountKey={SECRET}==;BlobEndpoint=http://127.0.0.1:1/acme"
+    storage = Storage(
+        "memory://bucket/root", options={"connection_string": text, "client": {"password": "pass-w0rd"}}
+    )
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise RuntimeError(f"403 {text} {SECRET}== pass-w0rd http://127.0.0.1:1/acme")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cat_file", refuse)
+    with pytest.raises(StorageError, match=r"403 .*http://127.0.0.1:1/acme") as raised:
+        storage.read_bytes("a")
+    assert SECRET not in str(raised.value) and "pass-w0rd" not in str(raised.value)
+
+
 def test_a_dataset_that_cannot_be_reached_is_no_missing_file(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
