@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from batch_assets.core.ledger import Lease, Ledger, Transaction
 from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
+
+_NOTED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Root:
         self._opened: tuple[Ledger, Pairing] | None = None
         self._api: ApiClient | None = None
         self._caught_up: set[str] = set()
+        self._noted_at = -_NOTED_SECONDS
         self.kept: dict[str, object] = {}
 
     @property
@@ -81,8 +85,14 @@ class Root:
         return self.api.key_hash(self.salt)
 
     def note_key(self) -> None:
-        """Record beside the files, before something is sent, with which API key."""
-        self._recovery.note_key(self.storage, self.ledger, self.key_hash)
+        """Record beside the files, before something is sent, with which API key.
+
+        In an object store, one look is enough for the files that are sent within ten seconds.
+        """
+        now = time.monotonic()
+        if self.storage.is_local or now - self._noted_at > _NOTED_SECONDS:
+            self._recovery.note_key(self.storage, self.ledger, self.key_hash)
+            self._noted_at = now
 
     def _paired(self) -> tuple[Ledger, Pairing]:
         with self._opening:

@@ -147,11 +147,6 @@ class Storage:
             pairs = zip(scratches, targets, strict=True)
             self.together([partial(self.publish, scratch, target) for scratch, target in pairs])
 
-    @property
-    def at_once(self) -> int:
-        """How many calls are worth making side by side, see `together`."""
-        return 1 if self.is_local else AT_ONCE
-
     def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Make calls side by side if they go to an object store, where each waits; else one after the other.
 
@@ -159,6 +154,13 @@ class Storage:
             What they return, in their order.
         """
         return [call() for call in calls] if self.is_local else side_by_side(calls)
+
+    def each(self, call: Callable[[U], T], items: Sequence[U]) -> Iterator[tuple[U, T]]:
+        """Yield each item with what a call returns for it, in order. Some calls at a time are made `together`."""
+        at_once = 1 if self.is_local else AT_ONCE
+        for start in range(0, len(items), at_once):
+            some = items[start : start + at_once]
+            yield from zip(some, self.together([partial(call, item) for item in some]), strict=True)
 
     def both(self, first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
         """Make two calls, see `together`."""

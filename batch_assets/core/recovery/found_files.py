@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from urllib.parse import unquote
@@ -189,20 +188,13 @@ def submission_folders(
     """
     top = storage.names(pipeline, "requests") if not partition else [partition_folder(partition)]
     names = [name for name in top if not name.startswith(PARTITION_FOLDER)]
-    keys = [unquote(name.removeprefix(PARTITION_FOLDER)) for name in top if name.startswith(PARTITION_FOLDER)]
-    listed = _partitions(storage, pipeline, keys) if partition != "" else ()
+    folders = [name for name in top if name.startswith(PARTITION_FOLDER)] if partition != "" else []
+    keys = [unquote(name.removeprefix(PARTITION_FOLDER)) for name in folders]
+    listed = storage.each(lambda key: storage.names(*submission_parts(pipeline, key, "")), keys)
     for key, inner in chain([("", names)], listed):
         for submission_id in inner:
             if submission_id not in known and was_finished(storage, pipeline, key, submission_id):
                 yield key, submission_id
-
-
-def _partitions(storage: Storage, pipeline: str, keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each partition with the names in its folder. Some folders are listed side by side."""
-    for start in range(0, len(keys), storage.at_once):
-        some = keys[start : start + storage.at_once]
-        listings = [partial(storage.names, *submission_parts(pipeline, key, "")) for key in some]
-        yield from zip(some, storage.together(listings), strict=True)
 
 
 def submissions_of(

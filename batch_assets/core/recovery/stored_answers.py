@@ -43,7 +43,10 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
         names = root.storage.versions(pipeline, "responses")
         stored = [batch for batch in matched if str(ResponseName.of_batch(batch.id)) in names]
     else:
-        stored = [batch for batch in matched if root.storage.is_file(*response_parts(pipeline, batch.id))]
+        looked_at = root.storage.each(
+            lambda batch: root.storage.is_file(*response_parts(pipeline, batch.id)), matched
+        )
+        stored = [batch for batch, is_there in looked_at if is_there]
     if collected := sum(_record(root, pipeline, batch) for batch in stored):
         _log.warning(
             f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "

@@ -71,9 +71,11 @@ def preparing_build(root: Root, pipeline: Pipeline, partition: str) -> Iterator[
     with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         root.catch_up_for(pipeline.name, partition, lease)
         root.check_files(pipeline.name)
-        remove_garbage(root, pipeline.name, partition)
-        problems, erased = root.storage.both(
-            partial(reopen_lost, root, pipeline.name), partial(ErasedRecord.read, root.storage, pipeline.name)
+        _, (problems, erased) = root.storage.both(
+            partial(remove_garbage, root, pipeline.name, partition),
+            lambda: root.storage.both(
+                partial(reopen_lost, root, pipeline.name), partial(ErasedRecord.read, root.storage, pipeline.name)
+            ),
         )
         for problem in problems:
             _log.warning(problem)

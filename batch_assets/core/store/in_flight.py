@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +143,7 @@ class RequestsInFlight:
         self._files: list[RequestFile] = []
         digests: list[Digests] = []
         lost: list[RequestFile] = []
-        for file in read:
-            known = known_digests(root.storage, file, repair=repair)
+        for file, known in root.storage.each(partial(known_digests, root.storage, repair=repair), read):
             self._files.append(file)
             digests.append(known.digests)
             if known.problem is not None:
@@ -181,7 +181,8 @@ class RequestsInFlight:
         if possible is None:
             return None
         same = [file for file in files if file.submission_id == lost.submission_id]
-        readable = [known_digests(self._root.storage, file).digests for file in same]
+        known = self._root.storage.each(partial(known_digests, self._root.storage), same)
+        readable = [one.digests for _, one in known]
         return np.setdiff1d(possible, np.concatenate(readable))
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:

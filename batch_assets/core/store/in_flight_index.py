@@ -43,11 +43,15 @@ class InFlightIndex:
         with root.ledger.read() as tx:
             known = {file.name: file for file in answer_index.request_files(tx, pipeline)}
         self._file_of: dict[int, RequestFile] = {}
+        unknown: list[RequestFile] = []
         for file in files:
             indexed = known.get(file.id)
             if indexed is not None and indexed.version == _version(file):
                 self._file_of[indexed.number] = file
-            elif (digests := digests_of(file)) is None:
+            else:
+                unknown.append(file)
+        for file, digests in root.storage.each(digests_of, unknown):
+            if digests is None:
                 self.left.append(file)
             else:
                 self._file_of[_add(root, file, digests)] = file

@@ -9,7 +9,6 @@ Only this module packs and unpacks them. For n digests that ever had a response:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
@@ -158,22 +156,14 @@ def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Resp
     """
     facts: list[ResponseFacts] = []
     parts: dict[ResponseName, Responses] = {}
-    for name, opened in _opened(storage, pipeline):
+    names = [*filter(None, map(ResponseName.parse, storage.versions(pipeline, "responses")))]
+    for name, opened in storage.each(partial(open_responses, storage, pipeline), names):
         with opened as file, reading_responses(storage, pipeline, name):
             facts.append(ResponseFacts.of(name, file))
             parts[name] = packed_responses(file.read(columns=RESPONSE_COLUMNS, use_threads=False))
         release_memory()
     files = ResponseFiles(storage, pipeline, facts)
     return files, _joined(files, [parts.pop(name) for name in files.names])
-
-
-def _opened(storage: Storage, pipeline: str) -> Iterator[tuple[ResponseName, pq.ParquetFile]]:
-    """Open the response files of a pipeline, some at a time."""
-    names = [*filter(None, map(ResponseName.parse, storage.versions(pipeline, "responses")))]
-    for start in range(0, len(names), storage.at_once):
-        some = names[start : start + storage.at_once]
-        opened = storage.together([partial(open_responses, storage, pipeline, name) for name in some])
-        yield from zip(some, opened, strict=True)
 
 
 def _joined(files: ResponseFiles, parts: list[Responses]) -> Responses:
