@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_assets.core.dataset.bounds import EXPANSION, FREE_BYTES
 from batch_assets.core.dataset.gzip_reader import GzipError, GzipReader
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.io.object_store import open_file
+from batch_assets.core.io.remote_reads import open_file
 
 # Endings that may follow the ending of a text format, with Arrow's names for the compressions.
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}

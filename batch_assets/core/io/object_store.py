@@ -1,7 +1,8 @@
 """The files of a remote root, in as few calls as possible: on an object store each call takes up to 0.2 seconds.
 
 fsspec's own looks at a path take two calls if nothing is there, because an object store has no folders: the second
-one asks whether other names begin with the path. Here a file is looked for by reading its first byte.
+one asks whether other names begin with the path. Here a file is looked for by reading its first byte. Other file
+systems, such as SFTP, do have folders, and are asked as fsspec asks them.
 """
 
 from __future__ import annotations
@@ -12,26 +13,25 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from batch_assets.core.errors import StorageError
-from batch_assets.core.io.file_systems import open_file_system
-from batch_assets.core.urls import HIDDEN, secret_in
+from batch_assets.core.io.file_systems import has_folder_marks, is_object_store, open_file_system
+from batch_assets.core.io.option_secrets import without_options
+from batch_assets.core.io.remote_reads import GuardedFile, open_file, read_start
 
 T = TypeVar("T")
 AT_ONCE = 16
 """The number of calls side by side."""
 # A file that was seen this many seconds ago is still there.
 _RECENT = 10.0
-# A file that is smaller is read in one call. Arrow reads ranges of a larger one, after a call for its size.
-_SMALL = 4 << 20
-_ALL = 1 << 50
-_SHORTEST_SECRET = 8
-_NO_RANGE = re.compile(r"\b416\b|range", re.IGNORECASE)
-# Other processes write to the same root, so what was listed before says nothing about now.
-_NO_CACHE = {"use_listings_cache": False}
+# The seconds to wait before a conditional write is tried again, because another one was under way.
+_WAITS = (0.1, 0.2)
+_CONFLICT = re.compile(r"\b409\b|Conflict")
+# How often the files of a folder are looked for and removed until there are none.
+_TURNS = 3
 # What file systems call the version of a file's content, or the time of its last change.
 _VERSIONS = (
     *("ETag", "etag", "generation", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created"),
@@ -50,8 +50,9 @@ class ObjectStore:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
-        self._secrets = sorted(_secrets_in(dict(options or {})), key=len, reverse=True)
-        self._fs, path = open_file_system(url, {**_NO_CACHE, **(options or {})})
+        self._options = dict(options or {})
+        self._fs, path = open_file_system(url, options, keeps_listings=False)
+        self._is_object_store = is_object_store(self._fs)
         self.base: str = path.rstrip("/")
         self._seen: dict[str, float] = {}
 
@@ -67,13 +68,25 @@ class ObjectStore:
         except (FileNotFoundError, FileExistsError, StorageError):
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            for secret in self._secrets:
-                reason = reason.replace(secret, HIDDEN)
+            reason = without_options(f"{type(error).__name__}: {error}", self._options)
             raise StorageError(
                 f"{self.uri(path)} cannot be reached ({reason}). Check the credentials, the endpoint and the "
                 "permissions of the store, and run again; nothing is lost"
             ) from None
+
+    @contextmanager
+    def _reading_on(self, path: str) -> Iterator[None]:
+        """Like `_calling` for an open file, which may also be gone since."""
+        with self._calling(path):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise StorageError(f"{self.uri(path)} was removed while it was read; run again") from error
+
+    def _look(self) -> None:
+        """Prepare a look at a file system that remembers what it listed: other processes write to it too."""
+        if not self._is_object_store:
+            self._fs.invalidate_cache()
 
     def read(self, path: str, most: int | None = None) -> bytes:
         """Read a file, or only this many bytes from its start.
@@ -83,7 +96,10 @@ class ObjectStore:
             StorageError: When it cannot be read.
         """
         with self._calling(path):
-            content = read_start(self._fs, path, most)
+            if self._is_object_store:
+                content = read_start(self._fs, path, most)
+            else:
+                content = self._fs.cat_file(path, **({} if most is None else {"end": most}))
         self._seen[path] = time.monotonic()
         return content
 
@@ -95,15 +111,28 @@ class ObjectStore:
             StorageError: When it cannot be read.
         """
         with self._calling(path):
-            return open_file(self._fs, path)
+            file = open_file(self._fs, path) if self._is_object_store else self._fs.open(path, "rb")
+        is_read = isinstance(file, io.BytesIO)
+        return file if is_read else cast(BinaryIO, GuardedFile(file, partial(self._reading_on, path)))
 
     def is_file(self, path: str) -> bool:
-        """Whether there is a file."""
+        """Whether there is a file. An empty one may be the mark of a folder, so there the store is asked."""
+        if not self._is_object_store:
+            return self._info(path) is not None
         try:
-            self.read(path, 1)
+            return bool(self.read(path, 1)) or self._info(path) is not None
         except FileNotFoundError:
             return False
-        return True
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        """What the file system says about a file; `None` if there is no file."""
+        self._look()
+        try:
+            with self._calling(path):
+                info: dict[str, Any] = self._fs.info(path)
+        except FileNotFoundError:
+            return None
+        return info if info["type"] == "file" else None
 
     def was_file(self, path: str) -> bool:
         """Whether there is a file, or was one at most ten seconds ago, when this process read or wrote it."""
@@ -111,15 +140,12 @@ class ObjectStore:
 
     def size(self, path: str) -> int | None:
         """Return the size of a file in bytes; `None` if there is no file."""
-        try:
-            with self._calling(path):
-                return int(self._fs.size(path))
-        except FileNotFoundError:
-            return None
+        info = self._info(path)
+        return None if info is None else int(info["size"])
 
     def names(self, folder: str) -> list[str]:
         """List the names of the files and folders in a folder, in any order."""
-        return [name for name, _ in self._entries(folder)]
+        return [*{name: None for name, _ in self._entries(folder)}]
 
     def versions(self, folder: str) -> dict[str, str]:
         """List the files in a folder, each with its version: see `Storage.versions`."""
@@ -127,13 +153,11 @@ class ObjectStore:
 
     def version(self, path: str) -> str | None:
         """Return the version of a file; `None` if there is no file."""
-        try:
-            with self._calling(path):
-                return _version_of(self._fs.info(path))
-        except FileNotFoundError:
-            return None
+        info = self._info(path)
+        return None if info is None else _version_of(info)
 
     def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+        self._look()
         try:
             with self._calling(folder):
                 listed = self._fs.ls(folder, detail=True)
@@ -145,6 +169,7 @@ class ObjectStore:
 
     def find(self, folder: str) -> list[str]:
         """List the paths of all files in a folder and the folders in it."""
+        self._look()
         with self._calling(folder):
             return [str(path) for path in self._fs.find(folder)]
 
@@ -160,56 +185,129 @@ class ObjectStore:
         A store that has no conditional writes is asked first, so there the last of several processes wins.
 
         Returns:
-            Whether it was written.
+            Whether it was written. False also if the store did not say so, and a file is there now.
+
+        Raises:
+            StorageError: When it cannot be written.
         """
-        with self._calling(path):
+        for wait in (*_WAITS, None) if self._is_object_store else ():
             try:
-                self._fs.pipe_file(path, content, mode="create")
-            except FileExistsError:
-                return False
-            except (NotImplementedError, OSError) as error:
-                if isinstance(error, OSError) and error.errno != errno.ENOSYS:
+                with self._calling(path):
+                    was_written = self._create(path, content)
+            except StorageError as error:
+                # Stores differ in how they say that there is a file, and a reply may be lost.
+                if self._is_there(path):
+                    return False
+                if wait is None or _CONFLICT.search(str(error)) is None:
                     raise
+                time.sleep(wait)
             else:
-                return True
-            if self.is_file(path):
-                return False
+                if was_written is None:
+                    break
+                return was_written
+        if self.is_file(path):
+            return False
+        with self._calling(path):
+            if not self._is_object_store:
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(path, content)
-            return True
+        return True
+
+    def _create(self, path: str, content: bytes) -> bool | None:
+        """Make a conditional write. Returns whether it was done; `None` if the store has none."""
+        try:
+            self._fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOSYS:
+                raise
+            return None
+        return True
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self.is_file(path)
+        except StorageError:
+            return False
 
     def move(self, path: str, new: str) -> None:
         """Move a file, or a folder with its content. Does nothing if it does not exist.
 
-        Everything is copied before anything is removed. After a kill in between, moving it again finishes it.
+        Everything is copied before anything is removed, and only what was copied is removed. After a kill in
+        between, moving it again finishes it.
+
+        Raises:
+            StorageError: When something cannot be copied or removed.
         """
         self._seen.clear()
-        sources = [path] if self.is_file(path) else self.find(path)
-        with self._calling(path):
-            targets = [new + source.removeprefix(path) for source in sources]
-            side_by_side([partial(self._fs.cp_file, *pair) for pair in zip(sources, targets, strict=True)])
-            if sources:
-                self._fs.rm(path, recursive=True)
+        if not self._is_object_store:
+            with self._calling(path):
+                if self._fs.exists(path):
+                    self._fs.mv(path, new, recursive=True)
+            return
+        self._until_none_is_left(path, lambda source: new + source.removeprefix(path))
         self._seen.clear()
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a folder with its content. Does nothing if it does not exist."""
+        """Remove a file, or a folder with its content. Does nothing if it does not exist.
+
+        Raises:
+            StorageError: When something cannot be removed.
+        """
         self._seen.clear()
+        if not self._is_object_store:
+            with self._calling(path):
+                if self._fs.exists(path):
+                    self._fs.rm(path, recursive=True)
+            return
+        self._until_none_is_left(path)
+
+    def _until_none_is_left(self, path: str, target_of: Callable[[str], str] | None = None) -> None:
+        """Remove all files at a path, each by its name, and look again. With targets, copy all of them first.
+
+        Deleting many names in one call would be shorter, but s3fs does not report the names that S3 refuses.
+        """
+        for _ in range(_TURNS):
+            files = self._files_at(path)
+            with self._calling(path):
+                if target_of is not None:
+                    side_by_side([partial(self._fs.cp_file, file, target_of(file)) for file in files])
+                side_by_side([partial(self._remove_file, file) for file in files])
+            # An error of a single file has been raised. On Azure, adlfs finds nothing in a folder that is a file.
+            if not files or (files == [path] and not has_folder_marks(self._fs)):
+                break
+        else:
+            if left := self._files_at(path):
+                names = ", ".join(map(self.uri, left[:3]))
+                raise StorageError(
+                    f"{names} cannot be removed: {len(left):,} files are still there. Check that the store lets "
+                    "this user delete, and run again; nothing is lost"
+                )
+        self._remove_folder_marks(path)
+
+    def _files_at(self, path: str) -> list[str]:
+        """The path if it is a file, and the files in it if it is a folder. In an object store it can be both."""
+        found, is_file = side_by_side([partial(self.find, path), partial(self._only_if_file, path)])
+        return [*is_file, *(file for file in found if file.startswith(f"{path}/"))]
+
+    def _only_if_file(self, path: str) -> list[str]:
+        return [path] if self.is_file(path) else []
+
+    def _remove_file(self, path: str) -> None:
+        with suppress(FileNotFoundError):  # another process was faster
+            self._fs.rm_file(path)
+
+    def _remove_folder_marks(self, path: str) -> None:
+        """Remove the empty blobs that stand for folders on Azure. One with something in it stays."""
+        if not has_folder_marks(self._fs):
+            return
         with self._calling(path):
-            if self._fs.exists(path):
-                self._fs.rm(path, recursive=True)
-
-
-def _secrets_in(options: Any) -> Iterator[str]:
-    """Yield the texts in options that errors do not repeat: all but short ones and URLs without a secret."""
-    if isinstance(options, Mapping | list):
-        for value in options.values() if isinstance(options, Mapping) else options:
-            yield from _secrets_in(value)
-    if isinstance(options, str):
-        for part in options.split(";"):  # a connection string has several
-            for text in {part, part.partition("=")[2]}:
-                is_public = text.startswith(("http://", "https://")) and secret_in(text) is None
-                if len(text) >= _SHORTEST_SECRET and not is_public:
-                    yield text
+            found = self._fs.find(path, withdirs=True, detail=True)
+        folders = [name for name, entry in found.items() if entry["type"] == "directory"]
+        for folder in sorted([path, *folders], key=len, reverse=True):
+            with suppress(Exception), self._calling(folder):
+                self._remove_file(folder)
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -223,42 +321,6 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(min(len(calls), AT_ONCE)) as pool:
         futures = [pool.submit(call) for call in calls]
     return [future.result() for future in futures]
-
-
-def open_file(fs: Any, path: str) -> BinaryIO:
-    """Open a remote file for reading. The file is seekable, and a small one is read in one call.
-
-    Args:
-        fs: The fsspec file system.
-        path: The path in it.
-
-    Raises:
-        FileNotFoundError: When there is no file.
-    """
-    start = read_start(fs, path, _SMALL)
-    return io.BytesIO(start) if len(start) < _SMALL else cast(BinaryIO, fs.open(path, "rb"))
-
-
-def read_start(fs: Any, path: str, most: int | None) -> bytes:
-    """Read this many bytes from the start of a remote file, in one call; `None` for all.
-
-    Args:
-        fs: The fsspec file system.
-        path: The path in it.
-        most: The number of bytes.
-
-    Raises:
-        FileNotFoundError: When there is no file.
-    """
-    try:
-        return cast(bytes, fs.cat_file(path, start=0, end=most or _ALL))
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        # An empty file has no range. File systems differ in what they raise for it.
-        if _NO_RANGE.search(str(error)) is None:
-            raise
-    return cast(bytes, fs.cat_file(path))[:most]
 
 
 def _version_of(entry: dict[str, Any]) -> str:

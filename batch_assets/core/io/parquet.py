@@ -182,6 +182,8 @@ def reading_parquet(uri: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise  # an object store gives it no errno
         why = why_no_file(error) if isinstance(error, OSError) else None
         if why is None and isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk; Arrow's errors about damaged content have no errno

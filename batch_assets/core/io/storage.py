@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.file_errors import reading, why_no_file, writing
 from batch_assets.core.io.object_store import AT_ONCE, ObjectStore, side_by_side
+from batch_assets.core.io.option_secrets import without_options
 from batch_assets.core.io.permissions import PRIVATE_FOLDERS, create_file, make_folders
 from batch_assets.core.io.scratch import scratch_folder
 from batch_assets.core.settings import Settings
@@ -365,8 +366,10 @@ class Storage:
 def _opened(url: str, options: Mapping[str, Any] | None) -> ObjectStore:
     try:
         return ObjectStore(url, options)
-    except (ImportError, ValueError) as error:
-        raise SettingsError(f"the root {url} cannot be opened: {error}") from None
+    except Exception as error:  # file systems differ in what they raise
+        is_plain = isinstance(error, ImportError | ValueError)
+        reason = without_options(str(error) if is_plain else f"{type(error).__name__}: {error}", options)
+        raise SettingsError(f"the root {url} cannot be opened: {reason}") from None
 
 
 def _versions_of(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, str]]:

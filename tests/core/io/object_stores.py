@@ -56,12 +56,15 @@ class S3Server:
         delay: Seconds that each call takes longer.
         has_conditions: Whether it knows conditional writes.
         before: Called before each call with its method and path.
+        answer: Called with the WSGI environment of each call; returns an answer in place of the server's own, as
+            a status and a body, or `None`.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.delay, self.has_conditions = 0.0, True
         self.before: Callable[[str, str], None] = lambda *_: None
+        self.answer: Callable[[dict[str, Any]], tuple[str, bytes] | None] = lambda _: None
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._call, threaded=True, request_handler=_Quiet)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -101,6 +104,9 @@ class S3Server:
         if environ.get("HTTP_IF_NONE_MATCH") and not self.has_conditions:
             start("501 Not Implemented", [("Content-Type", "application/xml")])
             return [_NOT_IMPLEMENTED]
+        if (own := self.answer(environ)) is not None:
+            start(own[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(own[1])))])
+            return [own[1]]
         answer: Iterable[bytes] = self._app(environ, start)
         self.calls.append(Call(began, time.monotonic(), method, path, environ.get("HTTP_RANGE", "")))
         return answer
@@ -192,6 +198,11 @@ class AzureServer:
         name = f"test-{secrets.token_hex(6)}"
         fsspec.filesystem("abfs", **self.options).mkdir(name)
         return f"abfs://{name}"
+
+
+def refusal(status: str, code: str) -> tuple[str, bytes]:
+    """An answer of S3 that says no."""
+    return status, f"<Error><Code>{code}</Code><Message>not now</Message></Error>".encode()
 
 
 class Bucket(NamedTuple):
