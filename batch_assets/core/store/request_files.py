@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.errors import DamagedFileError, StorageError
 from batch_assets.core.io.file_errors import why_no_file
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
@@ -35,6 +35,8 @@ from batch_assets.core.store.request_lines import (
 
 # Several bodies are sent at once, each with a few chunks in memory.
 _BODY_CHUNK = 1 << 18
+# How often a receipt that cannot be read is renamed, and another one written.
+_TURNS = 3
 # The reason that the ledger has for a request file that cannot be sent because it is missing.
 MISSING = "the request file is missing: its requests have to be built again"
 
@@ -188,7 +190,9 @@ class StoredRequestFile:
         """
         *folder, name = self.receipt_parts()
         content = receipt.to_json()
-        while not self.storage.create_bytes(content, *folder, name):
+        for _ in range(_TURNS):
+            if self.storage.create_bytes(content, *folder, name):
+                return receipt
             try:
                 earlier = self.receipt()
             except DamagedFileError:
@@ -196,7 +200,10 @@ class StoredRequestFile:
             else:
                 if earlier is not None:
                     return earlier
-        return receipt
+        raise StorageError(
+            f"{self.storage.uri(*folder, name)} cannot be written: there is something, and then there is not. "
+            "Check that nothing else writes to the root, and run again; nothing is lost"
+        )
 
     def receipt(self) -> Receipt | None:
         """Read the receipt; `None` if there is none, or a folder, which writing the receipt will report.

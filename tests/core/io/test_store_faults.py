@@ -19,6 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_assets.core.errors import SettingsError, StorageError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
 
 from .object_stores import SECRET, AzureServer, Bucket, S3Server, refusal
@@ -140,6 +142,37 @@ def test_what_a_store_does_not_remove_is_not_reported_as_removed(s3: S3Server) -
     storage.remove("a")
     storage.remove("b")
     assert storage.names() == ["c", "d"]
+
+
+@pytest.mark.parametrize("fault", [_ignores_deletions, _fails_within_success])
+def test_a_receipt_that_cannot_be_replaced_is_given_up(
+    s3: S3Server, fault: Callable[[dict[str, Any]], tuple[str, bytes] | None]
+) -> None:
+    storage = Bucket(s3.new_bucket(), s3.options).storage()
+    file = StoredRequestFile(storage, ("p", "requests", "part-00001.jsonl"))
+    storage.write_bytes(b"not a receipt", *file.receipt_parts())
+    receipt = Receipt(
+        batch_id="msgbatch_1",
+        requests=1,
+        attempt=1,
+        created_at=0.0,
+        expires_at=1.0,
+        base_url="http://127.0.0.1:1",
+        organization=None,
+    )
+    calls: list[str] = []
+
+    def bounded(environ: dict[str, Any]) -> tuple[str, bytes] | None:
+        calls.append(environ["REQUEST_METHOD"])
+        return fault(environ) if len(calls) < 100 else refusal("403 Forbidden", "AccessDenied")
+
+    s3.answer = bounded
+    if fault is _ignores_deletions:
+        with pytest.raises(StorageError, match=r"cannot be written"):
+            file.write_receipt(receipt)
+    else:
+        assert file.write_receipt(receipt) == receipt == file.receipt()
+    assert len(calls) < 100
 
 
 def _puts_answered(answer: Callable[[], tuple[str, bytes] | None]) -> Callable[..., tuple[str, bytes] | None]:
