@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.dataset.bounds import EXPANSION, FREE_BYTES
 from batch_assets.core.dataset.gzip_reader import GzipError, GzipReader
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.file_systems import is_object_store
 from batch_assets.core.io.remote_reads import open_file
 
 # Endings that may follow the ending of a text format, with Arrow's names for the compressions.
@@ -58,8 +58,9 @@ class DataFile:
                 damaged or truncated, or unpacks to far more than its size.
         """
         try:
-            is_local = isinstance(self.fs, LocalFileSystem)
-            file = self.fs.open(self.name, "rb") if is_local else open_file(self.fs, self.name)
+            # A web server that knows no ranges would send a whole file to be kept in memory.
+            in_store = is_object_store(self.fs)
+            file = open_file(self.fs, self.name) if in_store else self.fs.open(self.name, "rb")
         except (FileNotFoundError, PermissionError) as error:
             raise DatasetError(f"{self.name} cannot be read: {error.strerror or error}") from None
         if self._compression is None:

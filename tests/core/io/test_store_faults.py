@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -16,6 +18,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 from fsspec.implementations.local import LocalFileSystem
 
+from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.errors import SettingsError, StorageError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
@@ -265,3 +268,43 @@ def test_other_file_systems_are_asked_as_fsspec_does(tmp_path: Path) -> None:
     assert storage.names() == [] and storage.names("b") == [] and storage.all_files() == []
     fsspec.filesystem("memory").pipe_file("/cached/root/a", b"one")
     assert Storage("simplecache::memory://cached/root").read_bytes("a") == b"one"
+
+
+@pytest.fixture
+def web_server() -> Iterator[tuple[str, list[int]]]:
+    """A web server that knows no ranges: its URL, and how many bytes of a file it has sent."""
+    sent = [0]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _start(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(64 << 20))
+            self.end_headers()
+
+        do_HEAD = _start
+
+        def do_GET(self) -> None:
+            self._start()
+            try:
+                for _ in range(64):
+                    self.wfile.write(b"x" * (1 << 20))
+                    sent[0] += 1 << 20
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/rows.csv", sent
+        server.shutdown()
+        thread.join()
+
+
+def test_a_dataset_of_a_web_server_is_read_as_it_comes(web_server: tuple[str, list[int]]) -> None:
+    url, sent = web_server
+    with DataFile(fsspec.filesystem("http"), url).open() as file:
+        assert file.read(1 << 20) == b"x" * (1 << 20)
+    assert sent[0] < 32 << 20
