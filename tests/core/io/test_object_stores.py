@@ -35,7 +35,8 @@ def test_files_are_written_read_listed_and_removed(bucket: Bucket) -> None:
     storage.write_bytes(b"new", "a", "b")
     assert storage.names() == ["a"] and storage.names("a") == ["b", "c d=%", "empty", "large"]
     assert [*storage.versions("a")] == ["b", "empty", "large"]
-    assert storage.version("a", "b") == storage.version("a", "b")
+    if not bucket.url.startswith("memory:"):  # which names one time in a listing, and another for one file
+        assert storage.version("a", "b") == storage.versions("a")["b"]
     assert (storage.read_bytes("a", "b"), storage.read_bytes("a", "b", most=2)) == (b"new", b"ne")
     assert storage.read_bytes("a", "empty") == b"" and storage.is_file("a", "empty")
     with storage.open("a", "large") as file:
