@@ -51,7 +51,7 @@ def is_object_store(fs: Any) -> bool:
 
 
 def has_folder_marks(fs: Any) -> bool:
-    """Whether empty blobs may stand for folders in an object store: on Azure, with a hierarchical namespace."""
+    """Whether folders may be empty blobs in an object store: on Azure, with a hierarchical namespace."""
     return "abfs" in _protocols_of(fs)
 
 

@@ -80,8 +80,8 @@ class ObjectStore:
         with self._calling(path):
             try:
                 yield
-            except FileNotFoundError as error:
-                raise StorageError(f"{self.uri(path)} was removed while it was read; run again") from error
+            except FileNotFoundError:
+                raise StorageError(f"{self.uri(path)} was removed while it was read; run again") from None
 
     def _look(self) -> None:
         """Prepare a look at a file system that remembers what it listed: other processes write to it too."""
@@ -120,9 +120,12 @@ class ObjectStore:
         if not self._is_object_store:
             return self._info(path) is not None
         try:
-            return bool(self.read(path, 1)) or self._info(path) is not None
+            is_file = bool(self.read(path, 1)) or self._info(path) is not None
         except FileNotFoundError:
             return False
+        if not is_file:
+            self._seen.pop(path, None)
+        return is_file
 
     def _info(self, path: str) -> dict[str, Any] | None:
         """What the file system says about a file; `None` if there is no file."""
@@ -240,14 +243,13 @@ class ObjectStore:
         Raises:
             StorageError: When something cannot be copied or removed.
         """
-        self._seen.clear()
         if not self._is_object_store:
+            self._seen.clear()
             with self._calling(path):
                 if self._fs.exists(path):
                     self._fs.mv(path, new, recursive=True)
             return
         self._until_none_is_left(path, lambda source: new + source.removeprefix(path))
-        self._seen.clear()
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with its content. Does nothing if it does not exist.
@@ -255,8 +257,8 @@ class ObjectStore:
         Raises:
             StorageError: When something cannot be removed.
         """
-        self._seen.clear()
         if not self._is_object_store:
+            self._seen.clear()
             with self._calling(path):
                 if self._fs.exists(path):
                     self._fs.rm(path, recursive=True)
@@ -270,6 +272,7 @@ class ObjectStore:
         """
         for _ in range(_TURNS):
             files = self._files_at(path)
+            self._seen.clear()  # also of what was just looked for
             with self._calling(path):
                 if target_of is not None:
                     side_by_side([partial(self._fs.cp_file, file, target_of(file)) for file in files])
@@ -299,13 +302,15 @@ class ObjectStore:
             self._fs.rm_file(path)
 
     def _remove_folder_marks(self, path: str) -> None:
-        """Remove the empty blobs that stand for folders on Azure. One with something in it stays."""
+        """Remove the empty blobs that are folders on Azure. One with something in it stays."""
         if not has_folder_marks(self._fs):
             return
         with self._calling(path):
-            found = self._fs.find(path, withdirs=True, detail=True)
-        folders = [name for name, entry in found.items() if entry["type"] == "directory"]
-        for folder in sorted([path, *folders], key=len, reverse=True):
+            entries = {**self._fs.find(path, withdirs=True, detail=True)}
+            with suppress(FileNotFoundError):
+                entries[path] = self._fs.info(path)
+        folders = [name for name, entry in entries.items() if entry["type"] == "directory"]
+        for folder in sorted(folders, key=len, reverse=True):
             with suppress(Exception), self._calling(folder):
                 self._remove_file(folder)
 

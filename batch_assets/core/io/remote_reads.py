@@ -46,9 +46,9 @@ class GuardedFile(io.RawIOBase):
         with self._guard():
             return cast(bytes, self._file.readline(-1 if size is None else size))
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+    def seek(self, offset: int, origin: int = io.SEEK_SET, /) -> int:
         with self._guard():
-            self._file.seek(offset, whence)
+            self._file.seek(offset, origin)
         return self.tell()
 
     def tell(self) -> int:

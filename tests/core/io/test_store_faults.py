@@ -1,4 +1,4 @@
-"""Object stores that refuse, lie or differ: nothing is lost, and no healthy file is taken for a damaged one."""
+"""Object stores that refuse or differ: nothing is lost, and no healthy file passes for a damaged one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NAME = ResponseName.of_batch("msgbatch_1")
 
 
 def test_folders_that_are_blobs_are_moved_with_what_is_in_them(azure_server: AzureServer) -> None:
-    """As with a hierarchical namespace, where an empty blob stands for each folder."""
+    """As with a hierarchical namespace, where each folder is also an empty blob."""
     bucket = Bucket(azure_server.new_bucket(), azure_server.options)
     storage = bucket.storage()
     service = BlobServiceClient.from_connection_string(azure_server.options["connection_string"])
@@ -45,6 +45,7 @@ def test_folders_that_are_blobs_are_moved_with_what_is_in_them(azure_server: Azu
     storage.write_bytes(b"an answer", "old", "responses", "one")
     storage.write_bytes(b"another", "older", "two")
     mark("old", "old/responses", "old/empty")
+    assert storage.were_files([("old",), ("old",), ("older", "two")]) == [False, False, True]
     assert not storage.is_file("old") and storage.size("old") is None and storage.version("old") is None
     assert storage.names() == ["old", "older"] and not storage.create_bytes(b"x", "older", "two")
     storage.rename(("old",), ("new",))
@@ -67,7 +68,7 @@ def test_a_name_can_be_a_file_and_a_folder(bucket: Bucket, content: bytes) -> No
     moved = {"/".join(parts): storage.read_bytes(*parts) for parts in storage.all_files()}
     assert moved == {name.replace("old", "new"): data for name, data in files.items()}
     storage.remove("new")
-    assert storage.names() == []
+    assert storage.names() == [] and storage.were_files([("new",), ("new", "one")]) == [False, False]
 
 
 def _large_responses() -> bytes:
