@@ -34,6 +34,7 @@ UNUSED = {
     "core/dataset/document_files.py",
     "core/dataset/query_rows.py",
     "core/dataset/table_rows.py",
+    "core/requests/row_hasher.py",
     "core/results/message_line.py",
     "core/results/reorder.py",
     "core/template/flat_template.py",
