@@ -331,4 +331,6 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
 def _version_of(entry: dict[str, Any]) -> str:
     """Return the version of a file from what the store says about it."""
     known = (entry.get(name) for name in _VERSIONS)
-    return f"{entry['size']}:{next((str(version) for version in known if version), '')}"
+    # Some stores give an ETag in quotes for one file, and without them in a listing.
+    version = next((str(version).strip('"') for version in known if version), "")
+    return f"{entry['size']}:{version}"
