@@ -107,7 +107,7 @@ def test_a_ledger_of_another_root_and_one_of_another_version(project: Project) -
     with sqlite3.connect(ledger) as connection:
         connection.execute("update ledger_version set version_num = '0012'")
     mark, text = lines(project.run("doctor"))["ledger"]
-    assert (mark, "`batch-assets status` upgrades it" in text) == ("wrong", True)
+    assert (mark, "`batch-assets status` upgrades the ledger" in text) == ("wrong", True)
     with sqlite3.connect(ledger) as connection:
         assert connection.execute("select version_num from ledger_version").fetchall() == [("0012",)]
         connection.execute("update ledger_version set version_num = '9999'")

@@ -54,7 +54,7 @@ def _key_finding(settings: Settings) -> Finding:
         return wrong(
             "key",
             "no credentials are set",
-            f"export {_KEY}=…, in the environment of every process that runs pipelines",
+            f"export {_KEY}=…  # for every process that runs pipelines",
         )
     if not settings.has_credentials:
         return ok("key", f"none is set; {settings.base_url} gets a placeholder")
@@ -79,7 +79,7 @@ def _change(error: Exception, settings: Settings) -> str:
     if isinstance(error, RefusedError) and error.status in (401, 403):
         return f"set {_KEY} to a key of this root's workspace"
     if settings.emulator_url is not None:
-        return "batch-assets emulator, or set BATCH_ASSETS_EMULATOR to the URL of the one that runs"
+        return "start it with `batch-assets emulator`, or set BATCH_ASSETS_EMULATOR to the URL of one that runs"
     return "check ANTHROPIC_BASE_URL, HTTPS_PROXY and the network of this machine"
 
 

@@ -55,7 +55,7 @@ def _export_home() -> str:
     """Return the command that sets DAGSTER_HOME. `make dev` keeps its instance in the project's folder."""
     of_project = find_project() / ".dagster"
     home = shell_quoted(str(of_project)) if (of_project / FILE_NAME).is_file() else "/path/to/the/folder"
-    return f"export DAGSTER_HOME={home}, the folder that has {FILE_NAME}"
+    return f"export DAGSTER_HOME={home}  # the folder that has {FILE_NAME}"
 
 
 def _setting_findings(file: Path) -> Findings:

@@ -29,14 +29,16 @@ def ledger_findings(settings: Settings) -> Findings:
         yield from _pairing_findings(settings, name)
         return
     if is_lost:
-        problem = f"{name} is empty, but the root was used with a ledger"
-        yield wrong("ledger", problem, "`batch-assets move` shows which one, and fills this one from the files")
+        problem = f"{name} is empty, but the root was used with another ledger"
+        yield wrong("ledger", problem, "`batch-assets move` shows that ledger, and fills this one from the files")
     elif version is None:
         yield ok("ledger", f"{name} is new: the first run creates its tables")
     elif version < HEAD:
         problem = f"{name} has tables of version {version}, and this program needs {HEAD}"
         yield wrong(
-            "ledger", problem, "stop all programs of the earlier version; `batch-assets status` upgrades it"
+            "ledger",
+            problem,
+            "stop all programs of the earlier version; then `batch-assets status` upgrades the ledger",
         )
     else:
         problem = f"{name} has tables of version {version}, and this program knows versions up to {HEAD}"

@@ -60,9 +60,10 @@ def text_about(others: Sequence[BatchObject], unproved: Sequence[BatchObject]) -
     if not unproved:
         return text
     return (
-        f"{text}. The API has ended {_names(unproved)}, and does not show its results. Allow that to the key, or, "
-        "if it is another program's, have it deleted at the API. Otherwise the file waits until the API has "
-        "archived the results, 29 days after the creation of the batch, and is then sent again"
+        f"{text}. The API has ended {_names(unproved)}, and does not show its results. Give the key access to "
+        "them. If the batch is another program's, delete it at the API once that program has its answers. "
+        "Otherwise the file waits until the API archives the results, 29 days after the batch was created, and is "
+        "then sent again"
     )
 
 

@@ -29,7 +29,7 @@ def test_a_batch_whose_results_no_one_can_read_any_more_keeps_no_file_in_doubt(w
     in_doubt(world, theirs)
     (reason,) = world.submit(pipeline, unattended=True).waiting.values()
     assert f"The API has ended {theirs}, and does not show its results" in reason
-    assert "have it deleted at the API" in reason
+    assert "delete it at the API" in reason
     assert world.query("select error from request_file") == [(reason,)]
     if way == "archived":
         world.emulator.archive_batches(theirs)
