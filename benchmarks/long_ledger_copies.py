@@ -11,16 +11,8 @@ import sqlalchemy as sa
 from batch_assets.core.ledger import answer_index, tables
 from batch_assets.core.root import Root
 from benchmarks.history import write_responses
+from benchmarks.ticks import COPIED_TABLES
 
-_TABLES = (
-    tables.submission,
-    tables.request_file,
-    tables.wait,
-    tables.intent,
-    tables.batch,
-    tables.round_,
-    tables.history,
-)
 _DAY = 86400.0
 # Times of the ledger are seconds since 1970; waits and sizes are smaller.
 _LEAST_TIME = 1e9
@@ -48,12 +40,12 @@ def copy_rows(root: Root, partitions: int, copies: int) -> int:
         tx.connection.execute(sa.insert(number), [{"n": n} for n in range(1, copies + 1)])
         columns = tables.submission.c.id, tables.batch.c.id
         ids = [str(id_) for column in columns for id_ in tx.execute(sa.select(column)).scalars()]
-        for table in _TABLES:
+        for table in COPIED_TABLES:
             tx.execute(sa.text(f'create table "model_{table.name}" as select * from "{table.name}"'))
-        for table in _TABLES:
+        for table in COPIED_TABLES:
             tx.execute(_copying(table, number, ids, partitions, copies))
         tx.execute(_superseding())
-        for table in _TABLES:
+        for table in COPIED_TABLES:
             tx.execute(sa.text(f'drop table "model_{table.name}"'))
         tx.execute(sa.text(f"drop table {_COPY}"))
         lines = tx.execute(sa.select(sa.func.count()).select_from(tables.history)).scalar_one()

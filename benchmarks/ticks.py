@@ -30,7 +30,8 @@ from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, USER_TEMPLATE
 _PIPELINE, _FIRST = "bench", "key-0"
 _AGE_SECONDS = 3600.0
 _ROWS_AT_ONCE = 5000
-_TABLES = (
+# What the ledger has of a submission, in the order in which it can be inserted.
+COPIED_TABLES = (
     tables.submission,
     tables.request_file,
     tables.wait,
@@ -114,7 +115,7 @@ def copy_rows(partitions: int) -> None:
         tx.execute(age.values(final_at=tables.submission.c.final_at - _AGE_SECONDS))
         (submission_id,) = tx.execute(sa.select(tables.submission.c.id)).scalars()
         (batch_id,) = tx.execute(sa.select(tables.batch.c.id)).scalars()
-        for table in _TABLES:
+        for table in COPIED_TABLES:
             rows = [dict(row._mapping) for row in tx.execute(sa.select(table))]
             copies = [
                 _copy(table, row, number, (submission_id, batch_id))

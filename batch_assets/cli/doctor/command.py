@@ -13,8 +13,8 @@ def doctor(resource: str | None) -> None:
     """Check the deployment: root, ledger, key, clock, Dagster's settings, daemon and sensor.
 
     Each check is one line: `ok`, or `wrong` with the line or the command to change it; `skipped` if something
-    else has to be changed first. The command changes nothing. It makes one call to the API, which lists one
-    batch. Run it where the runs are executed, with their environment.
+    else has to be changed first. It makes one call to the API, which lists one batch. To test the root, it writes
+    an empty file there and removes it. Run it where the runs are executed, with their environment.
 
     \b
     Examples:

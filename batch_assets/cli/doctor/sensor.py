@@ -29,23 +29,23 @@ def sensor_findings(instance: dg.DagsterInstance, location: Location) -> Finding
     """
     if not location.sensors:
         yield ok("sensor", "no pipeline of the definitions uses this root, so it needs none")
+    states = instance.all_instigator_state() if location.sensors else []
     for name in location.sensors:
-        yield _finding(name, [state for state in instance.all_instigator_state() if state.name == name], instance)
+        yield _finding(name, [state for state in states if state.name == name], instance)
 
 
 def _finding(name: str, states: list[InstigatorState], instance: dg.DagsterInstance) -> Finding:
     """Check one sensor. Another code location of the instance may have one of the same name: the latest counts."""
-    latest = max(_last_ticks(states, instance), key=lambda pair: pair[1].timestamp, default=None)
+    tick = max(_last_ticks(states, instance), key=lambda tick: tick.timestamp, default=None)
     if states and not any(state.is_running for state in states):
         start = f"dagster sensor start {shell_quoted(name)} -w $DAGSTER_HOME/workspace.yaml"
         return wrong("sensor", f"{name} is stopped", start)
-    if latest is None:
+    if tick is None:
         return wrong(
             "sensor",
             f"{name} has never ticked",
             "start the code server and the daemon, with the same DAGSTER_HOME",
         )
-    tick = latest[1]
     age = time.time() - tick.timestamp
     ago = f"{name} ticked last {duration(age)} ago"
     if age > _TICK_SECONDS:
@@ -58,9 +58,6 @@ def _finding(name: str, states: list[InstigatorState], instance: dg.DagsterInsta
     return ok("sensor", f"{ago}{f': {tick.skip_reason}' if tick.skip_reason else ''}")
 
 
-def _last_ticks(
-    states: list[InstigatorState], instance: dg.DagsterInstance
-) -> Iterator[tuple[InstigatorState, InstigatorTick]]:
+def _last_ticks(states: list[InstigatorState], instance: dg.DagsterInstance) -> Iterator[InstigatorTick]:
     for state in states:
-        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1):
-            yield state, tick
+        yield from instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)

@@ -12,6 +12,7 @@ import pyarrow.compute
 from batch_assets.core.dataset.clock_times import in_numbers
 from batch_assets.core.dataset.column_texts import json_text
 from batch_assets.core.dataset.column_types import goes_by_value, in_utc, is_extension
+from batch_assets.core.dataset.nested_values import map_leaves
 from batch_assets.core.dataset.shown_values import has_clock, shown_values
 from batch_assets.core.io.parquet import unknown_zone, unstorable
 
@@ -141,12 +142,8 @@ def by_value(column: pa.Array | pa.ChunkedArray, type_: pa.DataType) -> pa.Array
         values = [value for chunk in chunks for value in in_numbers(chunk).to_pylist()]
     else:
         values = column.to_pylist()
-    return pa.array([_without_uuids(value) for value in values], type_)
+    return pa.array([map_leaves(_without_uuid, value) for value in values], type_)
 
 
-def _without_uuids(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, list):
-        return [_without_uuids(item) for item in value]
-    return {key: _without_uuids(item) for key, item in value.items()} if isinstance(value, dict) else value
+def _without_uuid(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value

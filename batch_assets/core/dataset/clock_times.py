@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_assets.core.dataset.nested_values import map_leaves
+
 _MICROSECOND, _SECOND, _MINUTE, _HOUR = 1_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_000
 
 
@@ -56,12 +58,12 @@ def clock_time(value: int | time) -> time:
 
 def without_nanoseconds(value: Any) -> Any:
     """Return a value without the nanoseconds of times of the day, also within lists and objects."""
+    return map_leaves(_in_microseconds, value)
+
+
+def _in_microseconds(value: Any) -> Any:
     if isinstance(value, NanosecondTime):
         return time(value.hour, value.minute, value.second, value.microsecond)
-    if isinstance(value, list):
-        return [without_nanoseconds(item) for item in value]
-    if isinstance(value, dict):
-        return {key: without_nanoseconds(item) for key, item in value.items()}
     return value
 
 

@@ -17,6 +17,7 @@ from batch_assets.core.dataset.column_types import (
     may_hold_floats,
     plain_type,
 )
+from batch_assets.core.dataset.nested_values import map_leaves
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import whole_number
@@ -106,7 +107,7 @@ class Rows:
         column = self.table.column(name)
         values = self._python(name, column, python_values)
         if self.has_json_numbers and may_hold_floats(column.type):
-            return [_with_whole_numbers(value) for value in values]
+            return [map_leaves(_whole, value) for value in values]
         return values
 
     def values_at_first(self, name: str) -> list[Any]:
@@ -256,13 +257,8 @@ def python_values(column: pa.Array) -> list[Any]:
     return values
 
 
-def _with_whole_numbers(value: Any) -> Any:
-    """Return a JSON value in which whole numbers are integers: 1.0 becomes 1 at any depth."""
-    if isinstance(value, float):
-        return whole_number(value)
-    if isinstance(value, list):
-        return [_with_whole_numbers(item) for item in value]
-    return {key: _with_whole_numbers(item) for key, item in value.items()} if isinstance(value, dict) else value
+def _whole(value: Any) -> Any:
+    return whole_number(value) if isinstance(value, float) else value
 
 
 def invalid_text(problem: str) -> tuple[str, str]:

@@ -27,8 +27,6 @@ T = TypeVar("T")
 U = TypeVar("U")
 # File systems allow names of 255 bytes. The file names of this project are ASCII.
 _SCRATCH_NAME = 200
-
-
 _LOCAL = ("file://", "local://")
 PARTITION_FOLDER = "partition="
 """The start of the folder name of a partition."""
@@ -267,13 +265,8 @@ class Storage:
         path = self.path(*parts)
         if self._store is not None:
             return self._store.size(path)
-        try:
-            stat = Path(path).stat()
-            return stat.st_size if S_ISREG(stat.st_mode) else None
-        except OSError as error:
-            if _is_absent(error):
-                return None
-            raise
+        stat = _stat_of(Path(path))
+        return stat.st_size if stat is not None and S_ISREG(stat.st_mode) else None
 
     def names(self, *parts: str) -> list[str]:
         """List the names of the files and folders in a folder, sorted, without scratch files."""
@@ -308,12 +301,8 @@ class Storage:
         path = self.path(*parts)
         if self._store is not None:
             return self._store.version(path)
-        try:
-            return _local_version(Path(path).stat())
-        except OSError as error:
-            if _is_absent(error):
-                return None
-            raise
+        stat = _stat_of(Path(path))
+        return None if stat is None else _local_version(stat)
 
     def remove_leftovers(self, *folder: str, name: str = "") -> None:
         """Remove the scratch files that killed processes left in a folder.
@@ -374,20 +363,19 @@ def _opened(url: str, options: Mapping[str, Any] | None) -> ObjectStore:
 
 def _versions_of(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, str]]:
     for entry in entries:
-        try:
-            stat = entry.stat()
-        except OSError as error:
-            if not _is_absent(
-                error
-            ):  # otherwise a link that leads nowhere, or another process has just renamed it
-                raise
-        else:
-            if S_ISREG(stat.st_mode):
-                yield entry.name, _local_version(stat)
+        stat = _stat_of(entry)
+        if stat is not None and S_ISREG(stat.st_mode):
+            yield entry.name, _local_version(stat)
 
 
-def _is_absent(error: OSError) -> bool:
-    return isinstance(error, FileNotFoundError) or why_no_file(error) is not None
+def _stat_of(entry: Path | os.DirEntry[str]) -> os.stat_result | None:
+    """Return what the system says about a file; `None` for a link that leads nowhere, or if there is no file."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or why_no_file(error) is not None:
+            return None
+        raise
 
 
 def _local_version(stat: os.stat_result) -> str:
