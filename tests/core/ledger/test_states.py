@@ -6,6 +6,7 @@ import ast
 import contextlib
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,16 +256,22 @@ def _sources() -> list[Path]:
     return [path for path in sorted(_PACKAGE.rglob("*.py")) if not any(map(path.is_relative_to, apart))]
 
 
-_TREES = {path: ast.parse(path.read_text("utf-8")) for path in _sources()}
-_TAKERS = takers(*_TREES.values())
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text("utf-8")) for path in _sources()}
+
+
+@cache
+def _takers() -> set[str]:
+    return takers(*_trees().values())
 
 
 def test_no_state_is_written_as_a_string() -> None:
-    assert len(_TREES) > 200
+    assert len(_trees()) > 200
     literals = [
         f"{path.relative_to(_PACKAGE)}:{line}: {code}"
-        for path, tree in _TREES.items()
-        for line, code in literals_in(tree, _TAKERS)
+        for path, tree in _trees().items()
+        for line, code in literals_in(tree, _takers())
     ]
     assert not literals, "\n".join(literals)
 
@@ -327,7 +334,7 @@ def test_no_state_is_written_as_a_string() -> None:
     ],
 )
 def test_a_state_that_is_written_as_a_string_is_found(planted: str) -> None:
-    assert literals_in(ast.parse(planted), _TAKERS)
+    assert literals_in(ast.parse(planted), _takers())
 
 
 @pytest.mark.parametrize(
@@ -351,4 +358,4 @@ def test_a_state_that_is_written_as_a_string_is_found(planted: str) -> None:
     ],
 )
 def test_other_strings_are_ignored(innocent: str) -> None:
-    assert not literals_in(ast.parse(innocent), _TAKERS)
+    assert not literals_in(ast.parse(innocent), _takers())
