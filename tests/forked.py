@@ -144,10 +144,12 @@ class ForkServer:
 
 def _serve(modules: list[str]) -> dict[str, Any] | None:
     """Take orders until standard input ends. In a child that is to be an interpreter, return its order."""
+    gc.disable()  # nothing of what is imported becomes garbage
     for module in modules:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
+    gc.enable()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what children print is not a reply
     for line in sys.stdin.buffer:

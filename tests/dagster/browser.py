@@ -40,11 +40,16 @@ def open_page(patience: float) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
         try:
-            page = browser.new_page(viewport=WIDE)
+            page = browser.new_page(viewport=WIDE, reduced_motion="reduce")
             page.set_default_timeout(patience * 1000)
             yield page
         finally:
             browser.close()
+
+
+def rest(page: Any) -> None:
+    """Show nothing while the test waits for something else: a page of Dagster never stops drawing and asking."""
+    page.goto("about:blank")
 
 
 def click_through(page: Any, url: str, clicked: Any, wanted: Any) -> None:

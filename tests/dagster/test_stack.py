@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from browser import TALL, click_through, find_chromium, open_page, shoot
+from browser import TALL, click_through, find_chromium, open_page, rest, shoot
 from dagster_deployment import Deployment
 
 from batch_assets.emulator import Emulator
+from tests.forked import ForkServer
 
 PATIENCE = 240.0  # seconds; each run is a process that imports Dagster, on a busy machine
 STAGES = ("requests", "batches", "results")
@@ -37,6 +36,7 @@ def test_one_click_in_the_browser(
     with open_page(PATIENCE) as page:
         look.click_materialize_all(page)
         look.at_the_sensor(page)
+        rest(page)
         # They would bring the results back themselves before their runs are over.
         deployment.wait(lambda: all(run["status"] in ENDED for run in deployment.runs()), PATIENCE)
         patient_emulator.end_batches()
@@ -83,7 +83,9 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(
 
 
 @pytest.mark.timeout(900)
-def test_the_doctor_finds_nothing_wrong(deployment: Deployment, patient_emulator: Emulator) -> None:
+def test_the_doctor_finds_nothing_wrong(
+    deployment: Deployment, patient_emulator: Emulator, python: ForkServer
+) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "BATCH_"))}
     env |= {
         "DAGSTER_HOME": str(deployment.home / "dagster"),
@@ -92,8 +94,7 @@ def test_the_doctor_finds_nothing_wrong(deployment: Deployment, patient_emulator
     }
 
     def is_well() -> bool:
-        command = [sys.executable, "-m", "batch_assets.cli", "doctor"]
-        done = subprocess.run(command, cwd=deployment.project, env=env, capture_output=True, text=True)
+        done = python.python("-m", "batch_assets.cli", "doctor", cwd=deployment.project, env=env, timeout=PATIENCE)
         print(done.stdout, done.stderr)
         return done.returncode == 0 and "message_batches_sensor ticked last" in done.stdout
 
@@ -163,6 +164,7 @@ class _Looker:
 
     def at_the_summary(self, page: Any) -> None:
         """The chart of an asset downstream of the other pipeline's results."""
+        rest(page)
         self.deployment.wait(lambda: self.deployment.events("Materializations", "review_summary"), PATIENCE)
         url, chart = (
             f"{self.deployment.url}/assets/review_summary",

@@ -2,10 +2,14 @@
 
 Each run is a process of its own all the same, but a fork of one that has imported everything. A new interpreter
 needs seconds for that.
+
+All these processes, and those that fork the runs, look for garbage less often: while Dagster is imported there is
+none, and looking for it takes a quarter of the time.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from multiprocessing.context import BaseContext
 
@@ -23,4 +27,5 @@ def _get_context(method: str | None = None) -> BaseContext:
     return forking
 
 
+gc.set_threshold(50_000, 20, 20)
 multiprocessing.get_context = _get_context  # type: ignore[assignment]
