@@ -5,6 +5,7 @@ PORT = 4010
 UI_PORT = 3000
 LATENCY = 2
 KILLS =
+FLEET_PARTITIONS =
 PYTHON =
 UPGRADE = --upgrade
 
@@ -31,7 +32,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test test-lowest test-newest lint docs format bench chaos diagrams screenshots lock clean
+.PHONY: help demo dev test test-lowest test-newest lint docs format bench bench-large fleet chaos diagrams screenshots lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -128,6 +129,12 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.long_ledger
 	$(BIN)/python -m benchmarks.changes
+
+bench-large: $(DEV) ## Measure the largest sizes: hours, and 35 GB of disk; what was done is not done again
+	$(BIN)/python -m benchmarks.large
+
+fleet: $(DEV) ## Compare one worker with two, and kill everything, as root; FLEET_PARTITIONS=20
+	$(BIN)/python -m benchmarks.fleet $(if $(FLEET_PARTITIONS),--partitions $(FLEET_PARTITIONS))
 
 chaos: $(DEV) ## Kill processes and corrupt calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))

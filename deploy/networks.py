@@ -47,6 +47,7 @@ class Namespaces:
         self._subnet, self._network, self._bridge = subnet, f"10.213.{subnet}", f"ba{subnet}-bridge"
         self._addresses: dict[str, str] = {}
         self._hosts: dict[str, str] = {}
+        self._is_closed = False
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{self.outside}/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -55,6 +56,10 @@ class Namespaces:
     def outside(self) -> str:
         """The address of this machine as the processes see it."""
         return f"{self._network}.1"
+
+    def address(self, name: str) -> str:
+        """Return the address of a process, which this machine can reach."""
+        return self._addresses[name]
 
     def add(self, name: str, host: str) -> None:
         """Make the namespace of a process. The first process of a service also has the service's host name."""
@@ -86,12 +91,14 @@ class Namespaces:
         return text
 
     def close(self) -> None:
-        """Remove all namespaces and the bridge."""
+        """Remove all namespaces and the bridge. The second time there is nothing to do."""
         for name in self._addresses:
             _ip("netns", "del", self._namespace(name))
             shutil.rmtree(_HOSTS / self._namespace(name), ignore_errors=True)
-        _ip("link", "del", self._bridge)
         self._addresses.clear()
+        if not self._is_closed:
+            self._is_closed = True
+            _ip("link", "del", self._bridge)
 
     def _namespace(self, name: str) -> str:
         return f"ba{self._subnet}-{name}"

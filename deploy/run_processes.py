@@ -65,12 +65,16 @@ class Deployment:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._folder, self._network, self._more = folder, network, dict(more or {})
 
+    @property
+    def home(self) -> Path:
+        """Dagster's home, with its dagster.yaml."""
+        return self._folder / "dagster_home"
+
     def __enter__(self) -> Deployment:
-        home = self._folder / "dagster_home"
-        (home / "storage").mkdir(parents=True)
+        (self.home / "storage").mkdir(parents=True)
         parts = [PROJECT / "dagster.yaml", PROJECT / "deploy" / "storage_and_launcher.yaml"]
-        (home / "dagster.yaml").write_text("".join(part.read_text() for part in parts))
-        (home / "workspace.yaml").write_text(self._here((PROJECT / "deploy" / "workspace.yaml").read_text()))
+        (self.home / "dagster.yaml").write_text("".join(part.read_text() for part in parts))
+        (self.home / "workspace.yaml").write_text(self._here((PROJECT / "deploy" / "workspace.yaml").read_text()))
         return self
 
     def __exit__(
@@ -131,7 +135,7 @@ class Deployment:
         env = {"PATH": ":".join(path), "HOME": str(self._folder)}
         env |= {name: self._here(value) for name, value in service.environment.items()}
         if service.is_own:
-            env |= {"DAGSTER_HOME": f"{self._folder}/dagster_home", "PYTHONPATH": f"{PROJECT}/deploy:{PROJECT}"}
+            env |= {"DAGSTER_HOME": str(self.home), "PYTHONPATH": f"{PROJECT}/deploy:{PROJECT}"}
         if "BATCH_ASSETS_ROOT" in env:
             env |= self._more
         arguments = self._network.command(process, [self._here(argument) for argument in command])
@@ -147,7 +151,7 @@ class Deployment:
             )
 
     def _here(self, text: str) -> str:
-        text = text.replace(_IMAGE_HOME, f"{self._folder}/dagster_home")
+        text = text.replace(_IMAGE_HOME, str(self.home))
         return self._network.named(text, list(self.services))
 
     def _wait_for(self, after: Mapping[str, str], wanted: Iterable[str]) -> None:

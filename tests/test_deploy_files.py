@@ -232,7 +232,7 @@ def test_the_settings_in_the_image_are_the_shipped_ones_and_dagster_takes_them(t
     assert differences(read_settings(file), file) == []
     instance = InstanceRef.from_dir(str(tmp_path))
     assert instance.run_launcher_data is not None
-    assert instance.run_launcher_data.class_name == "CeleryRunLauncher"
+    assert instance.run_launcher_data.class_name == "WatchingCeleryRunLauncher"
     assert instance.storage_data.class_name == "DagsterPostgresStorage"
 
 

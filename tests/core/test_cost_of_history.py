@@ -59,7 +59,8 @@ def test_a_run_over_partitions_lists_the_response_files_once(emulator: Emulator,
             write_partition(tmp_path, f"p{number}", 3)
             assert build_requests(root, pipeline, f"p{number}").written == 3
     # Once for all partitions, and in each to see whether a file of a collected batch is gone.
-    assert sum(call in ("names bench/responses", "versions bench/responses") for call in cost.calls) == 1 + 4
+    assert sum(call.endswith("names bench/responses") for call in cost.calls) == 1 + 4
+    assert not any(call == "versions bench/responses" for call in cost.calls), "it takes seven times as long"
     assert not any(call.startswith("open bench/responses") for call in cost.calls)
 
 

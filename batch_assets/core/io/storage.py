@@ -280,6 +280,14 @@ class Storage:
                 return []
         return sorted(name for name in listed if not name.startswith("."))
 
+    def file_names(self, *parts: str) -> set[str]:
+        """Return the names of the files that `versions` lists, which takes much longer in a local folder."""
+        if self._store is not None:
+            return {name for name in self._store.versions(self.path(*parts)) if not name.startswith(".")}
+        with suppress(FileNotFoundError), os.scandir(self.path(*parts)) as entries:
+            return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()}
+        return set()
+
     def versions(self, *parts: str) -> dict[str, str]:
         """List the files in a folder, without scratch files, each with its version. One listing says all of it.
 

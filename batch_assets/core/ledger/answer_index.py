@@ -136,12 +136,8 @@ def of_numbers(tx: Transaction, pipeline: str, numbers: Collection[int]) -> list
 
 def names_hash(names: Iterable[str]) -> tuple[int, int]:
     """Return the number of names of response files and a hash of them, whatever their order."""
-    hashes = [*map(_hash_of, names)]
+    hashes = [*map(crc32, map(str.encode, names))]
     return len(hashes), sum(hashes)
-
-
-def _hash_of(name: str) -> int:
-    return crc32(name.encode())
 
 
 def indexed_names(tx: Transaction, pipeline: str) -> tuple[int, int]:
@@ -216,7 +212,7 @@ def begin(
         "ended_at": ended_at,
         "row_groups": json.dumps(row_groups),
         "indexed_at": tx.now,
-        "name_hash": _hash_of(name) if is_response else None,
+        "name_hash": crc32(name.encode()) if is_response else None,
     }
     inserted = tx.execute(sa.insert(indexed_file).values(values))
     return int(inserted.inserted_primary_key[0])  # type: ignore[index]

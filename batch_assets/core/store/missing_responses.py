@@ -77,12 +77,12 @@ def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], set[str]]:
         indexed = answer_index.indexed_names(tx, pipeline)
         stored = answer_index.without_answers(tx, pipeline) if indexed[0] else []
     if indexed[0]:
-        names = set(root.storage.versions(pipeline, "responses"))
+        names = root.storage.file_names(pipeline, "responses")
         if answer_index.names_hash(response_names(names)) == indexed:
             return stored, names
     with root.ledger.read() as tx:
         stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
-    return stored, set(root.storage.versions(pipeline, "responses"))
+    return stored, root.storage.file_names(pipeline, "responses")
 
 
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:
