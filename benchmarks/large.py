@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -77,6 +78,7 @@ def measure_history() -> Figures:
 
 def measure_ended() -> Figures:
     """Let all batches end at once."""
+    logging.disable()  # Dagster's messages about the runs
     ticks = ended.measure(_BATCHES)
     return {
         "ticks": len(ticks.cpu),

@@ -28,7 +28,8 @@ def kill_all_kinds(machines: Machines, times: int, seed: int = 1) -> list[Kill]:
         times: How often each kind is killed.
         seed: Decides the moments.
     """
-    chosen, kills = random.Random(seed), []
+    chosen = random.Random(seed)
+    kills: list[Kill] = []
     for number in range(times):
         worker = machines.workers()[number % len(machines.workers())]
         for kind in KINDS:

@@ -189,12 +189,19 @@ class Machines:
         return self.final() == len(self.keys)
 
     def runs(self) -> dict[str, int]:
-        """Return the number of runs in each status; none while the webserver cannot be asked."""
-        try:
-            runs = self._query(_RUNS)["runsOrError"]["results"]
-        except OSError:  # its connections to PostgreSQL were cut by a kill
-            return {}
-        return dict(Counter(run["status"] for run in runs))
+        """Return the number of runs in each status."""
+        statuses: Counter[str] = Counter()
+
+        def is_read() -> bool:
+            try:
+                runs = self._query(_RUNS)["runsOrError"]["results"]
+            except OSError:  # each of the webserver's connections that a kill of PostgreSQL cut fails once
+                return False
+            statuses.update(run["status"] for run in runs)
+            return True
+
+        self.wait(is_read, _READY_SECONDS, "the webserver says which runs there are")
+        return dict(statuses)
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait until a condition holds.
