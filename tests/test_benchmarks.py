@@ -9,10 +9,11 @@ import pytest
 
 import benchmarks
 
-MODULES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
+NAMES = sorted(module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."))
+MODULES = [name for name in NAMES if name != "benchmarks.__main__"]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_benchmark_can_be_imported(name: str) -> None:
-    module = importlib.import_module(f"benchmarks.{name}")
+    module = importlib.import_module(name)
     assert module.__doc__, "it says what it measures"

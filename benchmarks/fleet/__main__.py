@@ -10,7 +10,7 @@ process is killed three times. Processes that were killed are started again, as 
 launched again. What was sent is counted in the API's own log, and every table is compared with its dataset.
 
 Exits with 1 if a limit is missed. The limits of speed and shares apply to 200 partitions; with fewer, the figures
-are printed without a verdict. Needs root, and takes an hour.
+are printed without a verdict. Needs root, and takes about two hours.
 """
 
 from __future__ import annotations
