@@ -91,8 +91,8 @@ def measure_ended() -> Figures:
 
 PARTS = {
     _FEWER: Part(partial(measure_rows, _MILLION), 3, 4),
-    _MORE: Part(partial(measure_rows, _TIMES * _MILLION), 40, 35),
-    "history": Part(measure_history, 30, 5),
+    _MORE: Part(partial(measure_rows, _TIMES * _MILLION), 30, 35),
+    "history": Part(measure_history, 10, 2),
     "ended": Part(measure_ended, 60, 1),
 }
 

@@ -34,6 +34,8 @@ _LATENCY_SECONDS = 5.0
 _READY_SECONDS, _PAUSE_SECONDS = 300.0, 1.0
 _S3_PORT, _WEB_PORT = 9000, 3000
 _DEFINITIONS = "benchmarks.fleet.definitions"
+# As many as 200 partitions have with the default of 25 a run.
+_RUNS_OF_A_BACKFILL = 8
 # Dagster's own retries of the backfill's runs: of one that is killed before it sends, the ledger knows nothing.
 _RETRIES = 10
 # Run monitoring waits for minutes, so that a trial with 18 kills would take hours.
@@ -104,6 +106,7 @@ class Machines:
             "AWS_ENDPOINT_URL": self.store.url,
             "AWS_EC2_METADATA_DISABLED": "true",
             PARTITIONS_VARIABLE: str(len(self.keys)),
+            "BATCH_ASSETS_PARTITIONS_PER_RUN": str(max(len(self.keys) // _RUNS_OF_A_BACKFILL, 1)),
         }
         deployment = Deployment(folder, self._network, {"ANTHROPIC_API_KEY": "unused"}, more)
         code, worker = deployment.services["code"], deployment.services["worker"]
