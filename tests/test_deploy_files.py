@@ -6,6 +6,7 @@ variable is read by the one that it is for.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ import click
 import pytest
 import sqlalchemy as sa
 import yaml
+from celery.app.defaults import NAMESPACES, flatten
 from celery.bin.celery import celery
 from dagster._cli import create_dagster_cli
 from dagster._core.instance.ref import InstanceRef
@@ -130,6 +132,15 @@ def test_each_variable_is_read_by_something(service: Service) -> None:
     ours = {name for name in service.environment if not name.startswith("AWS_")}
     assert ours - read == set()
     assert ("BATCH_ASSETS_LEDGER" in ours) == ("ANTHROPIC_API_KEY" in ours) == (service.name in WITH_PIPELINES)
+
+
+def test_celery_knows_the_settings_of_the_workers(celery_environment: None) -> None:
+    settings = importlib.import_module("dagster_celery_config")
+    known = {name for name, _ in flatten(NAMESPACES)}
+    names = {name for name in vars(settings) if not name.startswith("_")} - {"os"}
+    assert {"broker_url", "worker_disable_prefetch"} <= names <= known
+    (shown,) = (block.text for block in page("docs/deploy.md").blocks() if "worker_disable_prefetch" in block.text)
+    assert (FOLDER / "dagster_celery_config.py").read_text().endswith(shown.partition("\n\n")[2])
 
 
 def test_the_product_understands_its_variables() -> None:
