@@ -5,10 +5,13 @@ medians are printed. A ratio is taken within each round, between runs that follo
 
 What is measured: as with the real API, a batch takes a while (the emulator's latency, the same for all), and its
 answers are made in that time. Meanwhile a contender only asks whether its batch has ended. This time is printed
-separately, as `wait s`; `wall s`, `CPU s`, rows/s and the ratios do not contain it, because a longer latency would
-bring every ratio closer to 1. Process start and imports do not count either. Everything else counts: the
+separately, as `wait s`; `wall s`, `CPU s`, rows/s and their ratios do not contain it, because a longer latency
+would bring every ratio closer to 1. Process start and imports do not count either. Everything else counts: the
 contender's work, both transfers, and the emulator's part in them, which is to receive and check the requests and
 to send the answers, on the same cores.
+
+`whole s` is the CPU time of the whole process, with all of this but the emulator. It is compared with two more
+contenders, see `benchmarks.whole_processes`.
 
 Exits with 1 if a limit is missed. The limits apply to 100,000 rows (and 1,000,000 with `--million`); with other
 options the ratios are printed without a verdict. MB are millions of bytes.
@@ -20,17 +23,17 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from batch_assets.emulator import Emulator
+from benchmarks import whole_processes
 from benchmarks.limits import ROWS, Verdicts
 from benchmarks.references import make_dataset
 
-CONTENDERS = ("batch_assets", "bare_loop", "typed_sdk")
+CONTENDERS = ("batch_assets", "bare_loop", "typed_sdk", *whole_processes.CONTENDERS)
 _MEGABYTE = 1_000_000
 _MILLION = 1_000_000
 # The emulator needs about 20 microseconds to make an answer; the rest is a reserve for slow machines.
@@ -40,8 +43,9 @@ Runs = dict[str, list[dict[str, Any]]]
 
 
 def run_once(name: str, dataset: Path, rows: int) -> dict[str, Any]:
-    """The figures of one contender from one fresh process."""
+    """The figures of one contender from one fresh process. Some contenders have only `rows` and `whole`."""
     print(f"  {name}, {rows:,} rows", file=sys.stderr)
+    figures: dict[str, Any]
     with Emulator(latency=rows * _LATENCY_PER_ROW) as emulator, tempfile.TemporaryDirectory() as work:
         env = {
             **{
@@ -52,9 +56,14 @@ def run_once(name: str, dataset: Path, rows: int) -> dict[str, Any]:
             "ANTHROPIC_BASE_URL": emulator.url,
             "ANTHROPIC_API_KEY": "bench",
         }
-        command = [sys.executable, "-m", "benchmarks.contender", name, str(dataset), work]
-        done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, Any] = json.loads(done.stdout)
+        if name in whole_processes.CONTENDERS:
+            answered, cpu = whole_processes.CONTENDERS[name](dataset, Path(work), env)
+            figures = {"rows": answered}
+        else:
+            command = [sys.executable, "-m", "benchmarks.contender", name, str(dataset), work]
+            printed, cpu = whole_processes.run(command, env)
+            figures = json.loads(printed)
+        figures["whole"] = cpu
     if figures["rows"] != rows:
         sys.exit(f"{name} answered {figures['rows']} of {rows} rows")
     return figures
@@ -68,21 +77,25 @@ def peak(runs: list[dict[str, Any]]) -> float:
     return max(float(run["peak_mb"]) for run in runs)
 
 
-def ratios(runs: Runs, over: str, under: str) -> list[float]:
-    """The ratio of the wall times of two contenders, round by round."""
-    return [float(slower["wall"] / faster["wall"]) for slower, faster in zip(runs[over], runs[under], strict=True)]
+def ratios(runs: Runs, over: str, under: str, figure: str = "wall") -> list[float]:
+    """The ratio of a figure of two contenders, by default the wall time, round by round."""
+    return [float(slower[figure] / faster[figure]) for slower, faster in zip(runs[over], runs[under], strict=True)]
 
 
 def print_contenders(runs: Runs, rows: int) -> None:
-    heads = f"{'wall s':>8}{'min-max':>14}{'wait s':>8}{'CPU s':>8}{'rows/s':>9}{'peak MB':>9}{'imports MB':>12}"
+    heads = f"{'wall s':>8}{'min-max':>14}{'wait s':>8}{'CPU s':>8}{'whole s':>9}"
+    heads += f"{'rows/s':>9}{'peak MB':>9}{'imports MB':>12}"
     print(f"\n{'':14}{heads}")
     for name, some in runs.items():
+        if "wall" not in some[0]:
+            print(f"{name:14}{'':38}{median(some, 'whole'):9.2f}")
+            continue
         walls = [run["wall"] for run in some]
         span = f"{min(walls):.1f}-{max(walls):.1f}"
         wall = statistics.median(walls)
         print(
             f"{name:14}{wall:8.2f}{span:>14}{median(some, 'wait'):8.2f}{median(some, 'cpu'):8.2f}"
-            f"{rows / wall:9.0f}{peak(some):9.0f}{median(some, 'imported_mb'):12.0f}"
+            f"{median(some, 'whole'):9.2f}{rows / wall:9.0f}{peak(some):9.0f}{median(some, 'imported_mb'):12.0f}"
         )
 
 
@@ -126,6 +139,9 @@ def main() -> None:
             verdicts.faster_than_typed(ratios(runs, "typed_sdk", "batch_assets"))
         if "bare_loop" in runs:
             verdicts.slower_than_bare(ratios(runs, "batch_assets", "bare_loop"))
+        for under in ("bare_loop", "without_sdk"):
+            if {"command", under} <= runs.keys():
+                verdicts.whole_process(under, ratios(runs, "command", under, "whole"))
         verdicts.peak(peak(ours))
         if options.million:
             dataset = Path(folder) / "million.parquet"

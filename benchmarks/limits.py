@@ -9,6 +9,8 @@ ROWS = 100_000
 
 TYPED_AT_LEAST = 3.0
 BARE_AT_MOST = 1.6
+WHOLE_AT_MOST = {"bare_loop": 1.15}
+"""CPU time of `batch-assets run` as a process, by what it is compared with."""
 COLUMNS_AT_LEAST = 5.0
 PEAK_MB_AT_MOST = 350.0
 GROWTH_AT_MOST = 1.15
@@ -37,6 +39,14 @@ class Verdicts:
         ratio = statistics.median(ratios)
         measured = f"{ratio:.2f} times the time of bare_loop ({min(ratios):.2f}-{max(ratios):.2f})"
         self._print(measured, f"at most {BARE_AT_MOST:g}", ratio <= BARE_AT_MOST)
+
+    def whole_process(self, under: str, ratios: list[float]) -> None:
+        ratio = statistics.median(ratios)
+        measured = f"{ratio:.2f} times the whole CPU time of {under} ({min(ratios):.2f}-{max(ratios):.2f})"
+        if (limit := WHOLE_AT_MOST.get(under)) is None:
+            print(measured)
+        else:
+            self._print(measured, f"at most {limit:g}", ratio <= limit)
 
     def faster_columns(self, name: str, ratios: list[float]) -> None:
         ratio = statistics.median(ratios)

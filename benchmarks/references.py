@@ -6,14 +6,12 @@ Both read the columns `id` and `text`, send the same requests, and find the endp
 in `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY`.
 """
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import anthropic
 import httpx2
-import jinja2
 import numpy as np
 import orjson
 import pandas as pd
@@ -22,13 +20,8 @@ import pyarrow.parquet as pq
 from anthropic.types.messages import MessageBatch
 from anthropic.types.messages.batch_create_params import Request
 
-from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
-
-MAX_REQUESTS = 100_000
-MAX_BYTES = 250_000_000
-
-_BODY_START = b'{"requests":['
-_BODY_END = b"]}"
+from benchmarks import bare_loop as bare
+from benchmarks.workload import MAX_TOKENS, MODEL, SYSTEM, USER_TEMPLATE
 
 
 def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
@@ -46,7 +39,9 @@ def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
 
     answers: list[dict[str, Any]] = []
     for batch_id in batch_ids:
-        _wait(client, batch_id)
+        bare.wait_until(
+            lambda ended=batch_id: client.messages.batches.retrieve(ended).processing_status == "ended"
+        )
         for response in client.messages.batches.results(batch_id):
             answer: dict[str, Any] = {"id": response.custom_id, "result_type": response.result.type}
             if response.result.type == "succeeded":
@@ -59,37 +54,14 @@ def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
                 answer["output_tokens"] = message.usage.output_tokens
             answers.append(answer)
 
-    results = pd.DataFrame(answers, columns=_RESULT_SCHEMA.names)
+    results = pd.DataFrame(answers, columns=bare.RESULT_SCHEMA.names)
     results = results.astype({"input_tokens": "Int64", "output_tokens": "Int64"})
     rows.merge(results, on="id", how="left", validate="one_to_one").to_parquet(out, index=False)
 
 
 def bare_loop(dataset: Path, out: Path, work: Path) -> None:
-    """Answer `dataset` as a stream of bytes through files in `work`, and write the answers to `out`.
-
-    The rows of `out` are in the order in which the API returned them, without the dataset's text: nothing is
-    joined, and nothing would survive an interruption.
-    """
-    client = anthropic.Anthropic(max_retries=0)
-    work.mkdir(parents=True, exist_ok=True)
-
-    batch_ids = []
-    for body in _write_bodies(dataset, work):
-        batch = client.post(
-            "/v1/messages/batches",
-            cast_to=MessageBatch,
-            content=_FileBody(body),
-            options={"headers": {"Content-Length": str(body.stat().st_size)}},
-        )
-        batch_ids.append(batch.id)
-
-    with pq.ParquetWriter(out, _RESULT_SCHEMA) as writer:
-        for number, batch_id in enumerate(batch_ids):
-            _wait(client, batch_id)
-            downloaded = work / f"results-{number:05d}.jsonl"
-            _download(client, batch_id, downloaded)
-            for columns in _parse(downloaded):
-                writer.write_batch(pa.record_batch(columns, schema=_RESULT_SCHEMA))
+    """Answer `dataset` with the loop of `benchmarks.bare_loop`, through the SDK's client."""
+    bare.answer(_SdkTransport(), dataset, out, work)
 
 
 def make_dataset(path: Path, rows: int, seed: int = 0) -> None:
@@ -113,11 +85,6 @@ def make_dataset(path: Path, rows: int, seed: int = 0) -> None:
             writer.write_batch(pa.record_batch([ids, texts], schema=schema))
 
 
-def _wait(client: anthropic.Anthropic, batch_id: str) -> None:
-    while client.messages.batches.retrieve(batch_id).processing_status != "ended":
-        time.sleep(POLL_SECONDS)
-
-
 def _typed_requests(rows: pd.DataFrame) -> Iterator[list[Request]]:
     """Lists of requests, each within the limits of one batch."""
     requests: list[Request] = []
@@ -133,7 +100,7 @@ def _typed_requests(rows: pd.DataFrame) -> Iterator[list[Request]]:
             },
         }
         length = len(orjson.dumps(request)) + 1  # cheap compared with create(), and the true size
-        if requests and (len(requests) == MAX_REQUESTS or size + length > MAX_BYTES):
+        if requests and (len(requests) == bare.MAX_REQUESTS or size + length > bare.MAX_BYTES):
             yield requests
             requests, size = [], 0
         requests.append(request)
@@ -142,116 +109,32 @@ def _typed_requests(rows: pd.DataFrame) -> Iterator[list[Request]]:
         yield requests
 
 
-def _write_bodies(dataset: Path, work: Path) -> Iterator[Path]:
-    """Write files, each with the body that creates one batch. A file is complete when it is yielded."""
-    template = jinja2.Environment(autoescape=False).from_string(USER_TEMPLATE)
-    file: BinaryIO | None = None
-    path = work
-    number = count = size = 0
-    try:
-        for table in pq.ParquetFile(dataset).iter_batches(10_000, columns=["id", "text"]):
-            ids, texts = table.column("id").to_pylist(), table.column("text").to_pylist()
-            for row_id, text in zip(ids, texts, strict=True):
-                line = orjson.dumps(
-                    {
-                        "custom_id": row_id,
-                        "params": {
-                            "model": MODEL,
-                            "max_tokens": MAX_TOKENS,
-                            "system": SYSTEM,
-                            "messages": [{"role": "user", "content": template.render(text=text)}],
-                        },
-                    }
-                )
-                if file is not None and (count == MAX_REQUESTS or size + len(line) + 4 > MAX_BYTES):
-                    file.write(_BODY_END)
-                    file.close()
-                    file = None
-                    yield path
-                if file is None:
-                    path = work / f"requests-{number:05d}.json"
-                    file = path.open("wb")
-                    number += 1
-                    count, size = 0, file.write(_BODY_START)
-                else:
-                    size += file.write(b",\n")
-                size += file.write(line)
-                count += 1
-        if file is not None:
-            file.write(_BODY_END)
-            file.close()
-            yield path
-    finally:
-        if file is not None:
-            file.close()
+class _SdkTransport:
+    """The SDK's client without its objects."""
 
+    def __init__(self) -> None:
+        self._client = anthropic.Anthropic(max_retries=0)
 
-class _FileBody:
-    """The bytes of a file, from its start for every iteration."""
+    def create(self, body: Path) -> str:
+        headers = {"Content-Length": str(body.stat().st_size)}
+        content = bare.FileBody(body)
+        batch = self._client.post(
+            bare.BATCHES, cast_to=MessageBatch, content=content, options={"headers": headers}
+        )
+        return batch.id
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def has_ended(self, batch_id: str) -> bool:
+        return self._client.messages.batches.retrieve(batch_id).processing_status == "ended"
 
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                yield piece
+    def download(self, batch_id: str, path: Path) -> None:
+        response = self._client.get(
+            f"{bare.BATCHES}/{batch_id}/results", cast_to=httpx2.Response, stream=True, stream_cls=None
+        )
+        try:
+            bare.save(response, path)
+        finally:
+            response.close()
 
-
-def _download(client: anthropic.Anthropic, batch_id: str, path: Path) -> None:
-    response = client.get(
-        f"/v1/messages/batches/{batch_id}/results", cast_to=httpx2.Response, stream=True, stream_cls=None
-    )
-    try:
-        with path.open("wb") as file:
-            for piece in response.iter_bytes():
-                file.write(piece)
-    finally:
-        response.close()
-
-
-def _parse(path: Path) -> Iterator[list[list[Any]]]:
-    """Columns of up to 10,000 result lines at a time."""
-    rows: list[tuple[Any, ...]] = []
-    with path.open("rb") as file:
-        for line in file:  # a binary file is split only at b"\n"
-            response = orjson.loads(line)
-            result = response["result"]
-            if result["type"] == "succeeded":
-                message = result["message"]
-                rows.append(
-                    (
-                        response["custom_id"],
-                        "succeeded",
-                        "".join([block["text"] for block in message["content"] if block["type"] == "text"]),
-                        message["stop_reason"],
-                        message["model"],
-                        message["id"],
-                        message["usage"]["input_tokens"],
-                        message["usage"]["output_tokens"],
-                    )
-                )
-            else:
-                rows.append((response["custom_id"], result["type"], None, None, None, None, None, None))
-            if len(rows) == 10_000:
-                yield [list(column) for column in zip(*rows, strict=True)]
-                rows = []
-    if rows:
-        yield [list(column) for column in zip(*rows, strict=True)]
-
-
-_RESULT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("result_type", pa.string()),
-        ("response_text", pa.string()),
-        ("stop_reason", pa.string()),
-        ("model", pa.string()),
-        ("message_id", pa.string()),
-        ("input_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-    ]
-)
 
 # Sentences of the invented customers. Eight of them, drawn at random, make one text.
 # codespell:ignore-begin

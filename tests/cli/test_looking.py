@@ -160,5 +160,16 @@ def test_help_with_examples(bare_project: Project, command: list[str]) -> None:
     assert f"batch-assets {command[0] if command else 'run'}" in done.stdout.partition("\n")[2]
 
 
+def test_a_command_ends_without_looking_for_garbage() -> None:
+    code = (
+        "import sys\nfrom batch_assets.cli import main\nif sys.argv[1:]: main(standalone_mode=False)\n"
+        "class Garbage:\n    def __init__(self): self.itself = self\n    def __del__(self): print('found')\n"
+        "Garbage()"
+    )
+    command = [sys.executable, "-c", code]
+    outputs = [subprocess.check_output([*command, *more], text=True) for more in ([], ["--version"])]
+    assert outputs == ["found\n", f"batch-assets, version {batch_assets.__version__}\n"]
+
+
 def test_version(bare_project: Project) -> None:
     assert bare_project.run("--version").stdout == f"batch-assets, version {batch_assets.__version__}\n"

@@ -31,6 +31,7 @@ from batch_assets.core.api.errors import (
     translated,
 )
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.api.sdk import sdk
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.settings import Settings
 from batch_assets.core.urls import SECRET_NAME
@@ -104,7 +105,7 @@ class ApiClient:
             return self._opened
 
     def _open(self) -> anthropic.Anthropic:
-        import anthropic  # takes over a second, so it is imported only when the API is called
+        import httpx2  # as the SDK, it takes time to import: only when the API is called
 
         # The SDK sends nothing without a key. The emulator must not get the real key, and a gateway may need none.
         options: dict[str, Any] = {}  # the SDK finds the environment's credentials itself
@@ -114,11 +115,11 @@ class ApiClient:
             options["api_key"] = self._api_key
         # The API may be behind a proxy, the emulator never is.
         direct = {self.base_url: None} if self._emulated else {}
-        return anthropic.Anthropic(
+        return sdk().client(
             base_url=self.base_url,
             max_retries=_READ_RETRIES,
-            timeout=anthropic.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            http_client=anthropic.DefaultHttpxClient(
+            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            http_client=sdk().http_client(
                 follow_redirects=False,
                 mounts=direct,
                 event_hooks={"response": [_leave_waiting_to_us, _bound]},
@@ -135,10 +136,10 @@ class ApiClient:
         """The SDK's client with a timeout that fits one read, its retries included, into `seconds`."""
         if seconds is None:
             return self._sdk
-        import anthropic
+        import httpx2
 
         per_try = min(max(seconds / (_READ_RETRIES + 1), SHORTEST_WAIT), READ_SECONDS)
-        return self._sdk.with_options(timeout=anthropic.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
+        return self._sdk.with_options(timeout=httpx2.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
 
     def _hide(self, text: str) -> str:
         """Remove the key and a gateway's credentials from a text. A gateway may repeat them in an error."""
@@ -178,14 +179,14 @@ class ApiClient:
             UnknownOutcomeError: When the API may or may not have accepted the batch.
             RefusedError: When the API refused the batch.
         """
-        import anthropic
+        import httpx2
 
-        timeout = anthropic.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
-        sdk = self._sdk.with_options(max_retries=0, timeout=timeout)
+        timeout = httpx2.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
+        client = self._sdk.with_options(max_retries=0, timeout=timeout)
         guarded = GuardedBody(body, length)
         try:
             with translated(self._hide, guarded):
-                response = sdk.post(
+                response = client.post(
                     BATCHES,
                     cast_to=_raw_response(),
                     stream=True,
@@ -239,9 +240,9 @@ class ApiClient:
         Raises:
             ApiError: As `retrieve`.
         """
-        sdk = self._sdk.with_options(max_retries=0)
+        client = self._sdk.with_options(max_retries=0)
         with translated(self._hide):
-            response = sdk.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response())
+            response = client.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response())
         self._json(response, "delete")
 
     def page(self, limit: int = PAGE, after_id: str | None = None, *, seconds: float | None = None) -> Page:

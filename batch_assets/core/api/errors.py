@@ -19,6 +19,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from unicodedata import category
 
+from batch_assets.core.api.sdk import sdk
+
 if TYPE_CHECKING:
     import anthropic
 
@@ -135,14 +137,13 @@ def translated(hide: Callable[[str], str], body: GuardedBody | None = None) -> I
         NotFoundError: When the status is 404.
         RefusedError: When the API answered with any other error status.
     """
-    import anthropic
     import httpx2
 
     try:
         yield
-    except anthropic.APIStatusError as error:
+    except sdk().status_error as error:
         raise _status_error(error, hide) from None
-    except anthropic.APIConnectionError as error:
+    except sdk().connection_error as error:
         if body is not None and body.failure is not None:
             raise body.failure from None
         cause = error.__cause__

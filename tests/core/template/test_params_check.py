@@ -253,7 +253,8 @@ _IN_A_NEW_PROCESS = """
 import sys
 from pathlib import Path
 from batch_assets.core.pipeline.load import load_pipeline
-from batch_assets.core.template.sdk_types import request_type, sdk_module
+from batch_assets.core.template.sdk_modules import sdk_module
+from batch_assets.core.template.sdk_types import request_type
 
 params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "{{ a }}"}]}
 load_pipeline({"name": "a", "dataset": {"path": "a.csv"}, "params": params}, folder=Path("."))
@@ -276,7 +277,7 @@ def test_the_sdks_types_are_imported_without_the_sdk_unless_it_is_already_import
         "True",
         " ".join(
             f"{sdk}.{name}"
-            for sdk in ("batch_assets.core.template.sdk_types_only", "anthropic")
+            for sdk in ("batch_assets.core.template.sdk_modules_only", "anthropic")
             for name in modules
         ),
         "True",
