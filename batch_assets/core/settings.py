@@ -29,6 +29,8 @@ REAL_BASE_URL = "https://api.anthropic.com"
 _SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(?P<end>(\?.*)?)")
 MOST_TRANSFERS = 16
 """The largest number of concurrent uploads or downloads."""
+MOST_PROCESSES = 64
+"""The largest number of processes that render rows."""
 MOST_PARTITIONS_PER_RUN = 1000
 """The largest number of partitions for which the sensor requests one run."""
 
@@ -108,6 +110,7 @@ class Settings:
         reconcile_grace: Seconds to wait after the last byte of an upload whose outcome is unknown before the
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
+        processes: The number of processes that render rows; with 1 the run renders them itself.
         partitions_per_run: The largest number of partitions for which the sensor requests one run.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
@@ -121,6 +124,7 @@ class Settings:
     has_credentials: bool
     reconcile_grace: float
     transfers: int = 4
+    processes: int = 1
     partitions_per_run: int = 25
     ui_url: str | None = None
     shared: bool = False
@@ -169,6 +173,7 @@ class Settings:
             has_credentials=has_credentials,
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
+            processes=_processes(env),
             partitions_per_run=_partitions_per_run(env),
             ui_url=_ui_url(env),
             shared=_shared(env),
@@ -346,6 +351,16 @@ def _transfers(env: Mapping[str, str]) -> int:
         raise SettingsError(
             f"BATCH_ASSETS_TRANSFERS is {text!r}: set it to the number of concurrent uploads or downloads, "
             f"from 1 to {MOST_TRANSFERS}"
+        )
+    return int(text)
+
+
+def _processes(env: Mapping[str, str]) -> int:
+    text = env.get("BATCH_ASSETS_PROCESSES") or str(Settings.processes)
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise SettingsError(
+            f"BATCH_ASSETS_PROCESSES is {text!r}: set it to the number of processes that render rows, "
+            f"from 1 to {MOST_PROCESSES}"
         )
     return int(text)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, TypeVar
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
@@ -124,7 +124,12 @@ def count_requests(
         preparing_build(root, pipeline, partition) as before,
         reading_inputs(root, pipeline, partition, table, before) as inputs,
     ):
-        return _readable(root, lambda: _begun(root, pipeline, partition, inputs, again, on_requests).count())
+
+        def count() -> RequestsReport:
+            with closing(_begun(root, pipeline, partition, inputs, again, on_requests)) as build:
+                return build.count()
+
+        return _readable(root, count)
 
 
 def _built(
@@ -136,8 +141,13 @@ def _built(
     on_rows: Callable[[int], None],
 ) -> RequestsReport:
     """Build until no file that a build had set aside was sent meanwhile."""
+
+    def run() -> RequestsReport | None:
+        with closing(_begun(root, pipeline, partition, inputs, again)) as build:
+            return build.run(on_rows)
+
     for _ in range(_BUILDS):
-        report = _readable(root, lambda: _begun(root, pipeline, partition, inputs, again).run(on_rows))
+        report = _readable(root, run)
         release_memory()
         if report is not None:
             return report
@@ -203,13 +213,19 @@ class _Build:
         self._root, self._again = root, again
         self._erased = ErasedRows(inputs.before.erased, dataset.key, dataset.schema.names)
         self._selection = Selection(root, pipeline, partition, inputs.before.newest, again)
-        self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
+        self._renderer = RowRenderer(
+            pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
+        )
         newest, headers = inputs.before.newest, self._renderer.headers
         self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
         self._submission = NewSubmission(
             root, pipeline, partition, dataset, inputs.before.lease, headers, self._selection
         )
         self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission, on_requests)
+
+    def close(self) -> None:
+        """End the processes of this build."""
+        self._renderer.close()
 
     @property
     def problems(self) -> list[str]:

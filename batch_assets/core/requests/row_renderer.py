@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
+from batch_assets.core.requests.parallel_rows import ParallelRows, RenderedParams
 from batch_assets.core.requests.submission import Rejects
 from batch_assets.core.store.digests import digests_of
 from batch_assets.core.template.media_check import check_media
@@ -71,6 +73,7 @@ class RowRenderer:
         rendering: The version of the rendering that they were compiled for.
         is_kept: Whether a request with this digest is answered or in flight. It keeps its row even if its media
             would be rejected now: nothing is sent.
+        processes: The number of processes that render rows one by one, if it is more than one.
 
     Attributes:
         headers: The header sets of the rows so far.
@@ -84,6 +87,7 @@ class RowRenderer:
         templates: RowTemplates,
         rendering: Rendering = CURRENT,
         is_kept: Callable[[bytes], bool] = lambda _: False,
+        processes: int = 1,
     ) -> None:
         self._is_kept = is_kept
         self.headers = HeaderSets(pipeline, templates.betas)
@@ -97,6 +101,17 @@ class RowRenderer:
             self._render = RequestHook(pipeline, hook, templates.params).render
         is_plain = not self._has_hook and not self.headers.by_row
         self._flat = templates.params.flat if is_plain else None
+        # The pipeline's own code runs in its own process, and all rows have the same version of a file.
+        self._parallel: ParallelRows | None = None
+        if processes > 1 and not self._has_hook and not templates.picks_files:
+            self._parallel = ParallelRows(
+                processes, pipeline, templates, dataset.schema.names, rendering, dataset.shapes
+            )
+
+    def close(self) -> None:
+        """End the processes that render rows."""
+        if self._parallel is not None:
+            self._parallel.__exit__()
 
     def groups(self, rows: Rows, rejects: Rejects) -> Iterator[RenderedGroup]:
         """Yield the requests of a slice of rows, in groups.
@@ -113,7 +128,7 @@ class RowRenderer:
             return
         sizes = np.array(escaped.sizes(), np.int64)
         odd = escaped.odd.union(np.flatnonzero(sizes > self._limit).tolist()) - rejects.keys()
-        odd_rows = (self._row(at, _values_at(columns, at), None, rejects) for at in sorted(odd))
+        odd_rows = (self._row(at, _values_at(columns, at), None, rejects, None) for at in sorted(odd))
         yield from _grouped(row for row in odd_rows if row is not None)
         left_out = odd | rejects.keys()
         primed = self.headers.primed[0]
@@ -144,16 +159,27 @@ class RowRenderer:
     def _rows(self, rows: Rows, columns: dict[str, list[Any]], rejects: Rejects) -> Iterator[RenderedRow]:
         present, names = rows.present, list(columns)
         values = zip(*columns.values(), strict=True) if columns else iter([()] * len(rows.table))
-        for position, row in enumerate(values):
+        elsewhere: Iterable[RenderedParams | None] = repeat(None)
+        if self._parallel is not None:
+            is_wanted = [position not in rejects for position in range(len(rows.table))]
+            elsewhere = self._parallel.render(columns, present, is_wanted)
+        for position, (row, done) in enumerate(zip(values, elsewhere)):  # noqa: B905  one of them has no end
             if position in rejects:
                 continue
             own = present[position] if present is not None else None
             named = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
-            rendered = self._row(position, named, own, rejects)
+            rendered = self._row(position, named, own, rejects, done)
             if rendered is not None:
                 yield rendered
 
-    def _row(self, position: int, named: Row, own: Collection[str] | None, rejects: Rejects) -> RenderedRow | None:
+    def _row(
+        self,
+        position: int,
+        named: Row,
+        own: Collection[str] | None,
+        rejects: Rejects,
+        done: RenderedParams | None,
+    ) -> RenderedRow | None:
         """Return the request of a row, or reject the row.
 
         Args:
@@ -161,10 +187,17 @@ class RowRenderer:
             named: Its values by column.
             own: See `Template.render`.
             rejects: The rejects so far.
+            done: The row as another process has rendered it; `None` to render it here.
         """
         headers, number = self.headers, 0
         try:
-            params = self._render(named, own)
+            if done is None:
+                params = self._render(named, own)
+            elif done.params is not None:
+                params = done.params
+            else:
+                assert done.problem is not None
+                raise RowRejectedError(*done.problem)
             if len(params) > self._limit:
                 problem = f"the request is {len(params)} bytes; batching.max_mb allows {self._limit}"
                 raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, problem)
@@ -173,7 +206,10 @@ class RowRenderer:
             hash_ = headers.primed[number].copy()
             hash_.update(params)
             digest = hash_.digest()
-            if self._has_hook or self._template.may_hold_media:
+            if done is not None:
+                if done.problem is not None and not self._is_kept(digest):
+                    raise RowRejectedError(*done.problem)
+            elif self._has_hook or self._template.may_hold_media:
                 self._check_media(params, digest)
         except RowRejectedError as error:
             rejects[position] = (error.error_type, error.message)

@@ -1,0 +1,169 @@
+"""Rows that are rendered in several processes: the same requests, and nothing is lost with a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+
+from batch_assets.core.errors import SettingsError
+from batch_assets.core.io.worker_processes import WorkerProcessError
+from batch_assets.core.pipeline.pipeline import Hooks
+from batch_assets.core.requests import parallel_rows, row_renderer
+from batch_assets.core.requests.build import build_requests, count_requests
+from batch_assets.core.requests.report import AskAgain
+from batch_assets.core.settings import MOST_PROCESSES, Settings
+from batch_assets.core.store.digests import Digests
+
+from ..support import World, make_pipeline
+
+_CONTENT = (
+    "{% include 'start.md' %} {% if file %}{{ file | file_base64 }}{% else %}{{ text | upper }}{% endif %} "
+    "{{ row | tojson }} {% for tag in tags or [] %}[{{ tag.name }}]{% endfor %} {{ at.isoformat() if at }}"
+)
+
+
+@pytest.fixture(autouse=True)
+def _few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel_rows, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(parallel_rows, "_ROWS_AT_ONCE", 7)
+
+
+def asking(world: World, rows: int, processes: int, **fields: Any) -> Any:
+    """A pipeline over rows of many kinds, some of which are rejected; the root is opened for some processes."""
+    (world.folder / "start.md").write_text("Read:")
+    (world.folder / "note.txt").write_text("a file of the dataset's folder")
+    lines = [
+        {
+            "id": f"r{number}",
+            "text": None if number % 11 == 0 else f"text {number} é\u2028",
+            "file": "note.txt" if number % 13 == 0 else "missing.txt" if number % 17 == 0 else None,
+            "tags": [{"name": number}] if number % 3 else [],
+            "at": "2024-01-02T03:04:05",
+            "price": number / 8,
+        }
+        for number in range(rows)
+    ]
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    world.reopened(BATCH_ASSETS_PROCESSES=str(processes))
+    params = {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 10,
+        "messages": [{"role": "user", "content": _CONTENT}],
+    }
+    dataset = {"path": "rows.jsonl", "key": "id", "types": {"at": "timestamp[us]"}}
+    return make_pipeline(world.folder, dataset, params=params, **fields)
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that render rows for this one."""
+    return [child for child in psutil.Process().children() if "worker_processes" in "".join(child.cmdline())]
+
+
+def requests(world: World, pipeline: Any) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The digests and params of all requests in order, and the number of rejected rows."""
+    found: list[tuple[bytes, bytes]] = []
+
+    def note(digests: Digests, params: Sequence[bytes]) -> None:
+        found.extend(zip(digests.tolist(), params, strict=True))
+
+    report = count_requests(world.root, pipeline, "", note, AskAgain())
+    return found, report.rejected
+
+
+def test_several_processes_make_the_same_requests(world: World) -> None:
+    alone = requests(world, asking(world, 200, 1))
+    assert requests(world, asking(world, 200, 2)) == alone
+    assert len(alone[0]) > 100 and alone[1] > 10
+    assert not workers()
+
+
+def test_rows_are_rendered_elsewhere_but_for_those_that_read_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[bytes] = []
+    pipeline = asking(world, 200, 2)
+    render = parallel_rows.ParallelRows.render
+
+    def noting(*args: Any) -> Any:
+        for row in render(*args):
+            here.append(b"" if row is None else b"elsewhere")
+            yield row
+
+    monkeypatch.setattr(parallel_rows.ParallelRows, "render", noting)
+    requests(world, pipeline)
+    reading = [number % 13 == 0 or number % 17 == 0 for number in range(200)]
+    assert [row == b"" for row in here] == reading
+
+
+def test_a_pipelines_own_code_runs_in_the_process_of_the_run(world: World) -> None:
+    processes = set()
+
+    def note(pipeline: Any, row: Any, params: Any) -> Any:
+        processes.add(os.getpid())
+        return params
+
+    assert len(requests(world, asking(world, 50, 2, hooks=Hooks(render_request=note)))[0]) > 20
+    assert processes == {os.getpid()}
+
+
+def test_a_killed_process_is_an_error_and_no_row_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_renderer, "_GROUP_ROWS", 10)
+    pipeline = asking(world, 2000, 2)
+    killed: list[int] = []
+
+    def kill(rows: Any, *_: Any) -> None:
+        for process in workers() if not killed else []:
+            process.kill()
+            killed.append(process.pid)
+
+    with pytest.raises(WorkerProcessError, match="ended by signal 9: does the machine have enough memory"):
+        count_requests(world.root, pipeline, "", kill, AskAgain())
+    assert len(killed) == 2
+    assert build_requests(world.root, pipeline).rows == 2000
+
+
+def test_a_file_that_changes_meanwhile_is_an_error(world: World) -> None:
+    pipeline = asking(world, 50, 2)
+    assert pipeline.template.files  # they are read
+    (world.folder / "start.md").write_text("Read again:")
+    with pytest.raises(WorkerProcessError, match=r"start\.md has changed during the run"):
+        build_requests(world.root, pipeline)
+    assert world.query("select count(*) from submission") == [(0,)]
+
+
+_WAITING = """
+import time
+from functools import partial
+import psutil
+from batch_assets.core.io.worker_processes import WorkerProcesses
+with WorkerProcesses(2, partial, time.sleep) as workers:
+    list(workers.map([0.0] * 4))
+    print(*[child.pid for child in psutil.Process().children()], flush=True)
+    list(workers.map([600.0] * 2))
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_their_run(by: signal.Signals) -> None:
+    command = [sys.executable, "-c", _WAITING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        assert run.stdout is not None
+        processes = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+        run.send_signal(by)
+        run.wait()
+    assert len(processes) == 2
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", str(MOST_PROCESSES + 1)])
+def test_the_number_of_processes_is_checked(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"BATCH_ASSETS_PROCESSES is '{text}': set it to the number"):
+        Settings.from_env({"BATCH_ASSETS_PROCESSES": text})
