@@ -26,6 +26,9 @@ _SDK = "anthropic"
 _ALIAS = f"{__name__}_only"
 _TYPES = "types"
 _EXPORT = re.compile(r"from (\.+[\w.]*) import (?:\(([^()]*)\)|([^()\n]*))\n")
+# The transport of an asynchronous client. The SDK does without it where aiohttp is not installed, and so do we:
+# another package may have brought aiohttp, which takes long to import.
+_LEFT_OUT = "_vendor.httpx_aiohttp"
 _preparing = threading.Lock()
 _NO_EXPORT = re.compile(r"(?:#[^\n]*|from __future__ import annotations)?\n")
 
@@ -81,6 +84,7 @@ def _prepare() -> None:
         parent, _, name = package.__name__.rpartition(".")
         setattr(sys.modules.get(parent, whole), name, package)
         sys.modules[package.__name__] = package
+    sys.modules[f"{_ALIAS}.{_LEFT_OUT}"] = None  # type: ignore[assignment]  # how Python marks what does not exist
     sys.modules[_ALIAS] = whole
 
 

@@ -38,7 +38,7 @@ errors = [error_of(os.environ["URL"])]
 {between}
 errors += [error_of(os.environ["URL"]), error_of("http://127.0.0.1:1")]
 module = sdk().client.__module__.partition(".")[0]
-print(json.dumps([errors, module, "anthropic" in sys.modules]))
+print(json.dumps([errors, module, bool({{"anthropic", "aiohttp"}} & sys.modules.keys())]))
 """
 _ERRORS = ["NotFoundError", "NotFoundError", "NotSentError"]
 _CLIENT_ALONE = "batch_assets.core.template.sdk_modules_only._client"
