@@ -19,7 +19,8 @@ from batch_assets.core.ledger import batches, joins, leases, standstills, submis
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, DigestSet, digester, pack, tail_of
+from batch_assets.core.store.digest_set import DigestSet
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digester, pack, tail_of
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.missing_responses import with_readable_responses

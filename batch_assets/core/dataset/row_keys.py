@@ -15,6 +15,7 @@ from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 
 _SHOWN = 5
+_FIRST_ROOM = 1 << 16
 
 
 class KeyCheck:
@@ -26,7 +27,8 @@ class KeyCheck:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._hashes: list[NDArray[np.int64]] = []
+        self._hashes: NDArray[np.int64] = np.empty(_FIRST_ROOM, np.int64)
+        self._known = 0
         self._nulls: list[int] = []
         self._null_count = self._rows = 0
 
@@ -51,7 +53,16 @@ class KeyCheck:
         self._rows += len(keys)
         if unreadable:
             keys = [key for key in keys if key is not None]
-        self._hashes.append(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
+        self._add(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
+
+    def _add(self, hashes: NDArray[np.int64]) -> None:
+        """Keep hashes in one array: to join many at the end would need as much memory again."""
+        end = self._known + len(hashes)
+        if end > len(self._hashes):
+            # What is not written yet takes no memory, and the system moves a large array without a copy.
+            self._hashes.resize(2 * end, refcheck=False)
+        self._hashes[self._known : end] = hashes
+        self._known = end
 
     def finish(self) -> None:
         """Finish the check after the last row key.
@@ -62,9 +73,9 @@ class KeyCheck:
         if self._null_count:
             rows = ", ".join(map(str, self._nulls))
             self._fail(f"{self._null_count} rows have none; the first are rows {rows} (counted from 0)")
-        if self._dataset.key == ROW_NUMBER or not self._hashes:
+        if self._dataset.key == ROW_NUMBER:
             return
-        hashes = np.concatenate(self._hashes)
+        hashes = self._hashes[: self._known]
         hashes.sort()
         suspects = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if len(suspects):

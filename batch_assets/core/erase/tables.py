@@ -20,7 +20,7 @@ from batch_assets.core.io.parquet import TableWriter, reading_parquet
 from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.ledger import erasure, leases
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DigestSet
+from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.manifest import MANIFEST
 from batch_assets.core.store.request_index import DIGEST, REASON

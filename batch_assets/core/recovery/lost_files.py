@@ -20,7 +20,8 @@ from batch_assets.core.recovery.found_files import (
     submissions_of,
     table_is_complete,
 )
-from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
+from batch_assets.core.store.digest_set import DigestSet
+from batch_assets.core.store.digests import DigestOwners, Digests
 from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, in_force, read_responses
 from batch_assets.core.store.request_files import MISSING
 from batch_assets.core.store.request_index import DIGEST, RequestIndex

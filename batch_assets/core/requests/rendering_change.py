@@ -24,7 +24,8 @@ from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain
 from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import Digests, DigestSet, pack
+from batch_assets.core.store.digest_set import DigestSet
+from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates

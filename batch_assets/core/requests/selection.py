@@ -11,7 +11,8 @@ from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import Digests, DigestSet, pack
+from batch_assets.core.store.digest_set import DigestSet
+from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.in_flight_index import retire_settled

@@ -236,50 +236,6 @@ class SortedDigests:
         return result
 
 
-class DigestSet:
-    """A growing set of digests, in sorted runs that are merged as they grow. Takes 24 bytes per digest."""
-
-    def __init__(self) -> None:
-        self._runs: list[SortedDigests] = []
-
-    def __len__(self) -> int:
-        return sum(len(run) for run in self._runs)
-
-    def contains(self, digests: Digests) -> NDArray[np.bool_]:
-        """Whether each digest is in the set: bool, shape (n,).
-
-        Args:
-            digests: S16, shape (n,).
-        """
-        is_member = np.zeros(len(digests), dtype=bool)
-        for run in self._runs:
-            is_member |= run.position(digests) >= 0
-        return is_member
-
-    def add(self, digests: Digests) -> None:
-        """Add digests. Those already in the set change nothing.
-
-        Args:
-            digests: S16, shape (n,).
-        """
-        new = np.unique(digests)
-        self.add_new(new[~self.contains(new)])
-
-    def add_new(self, digests: Digests) -> None:
-        """Add digests that are not in the set.
-
-        Args:
-            digests: S16, shape (n,), sorted, unique.
-        """
-        if len(digests) == 0:
-            return
-        last = digests
-        while self._runs and len(self._runs[-1]) < 2 * len(last):
-            last = np.concatenate([self._runs.pop().digests, last])
-            last.sort(kind="stable")
-        self._runs.append(SortedDigests(last))
-
-
 class DigestOwners:
     """Digests with their owners, such as request files. Takes 20 bytes per digest.
 

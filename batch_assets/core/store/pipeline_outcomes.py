@@ -18,7 +18,8 @@ from batch_assets.core.ledger import answer_index
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import AnswerIndex, is_read_whole, merge
-from batch_assets.core.store.digests import Digests, DigestSet
+from batch_assets.core.store.digest_set import DigestSet
+from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.outcomes import (
     Outcomes,
     Refreshes,

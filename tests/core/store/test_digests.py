@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
+import tracemalloc
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_assets.core.store import digest_set
+from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import (
-    DigestSet,
     SortedDigests,
     custom_ids,
     decode_tails,
@@ -80,6 +83,38 @@ def test_a_digest_set_behaves_like_a_set(added: list[list[bytes]], searched: lis
         assert len(packed) == len(expected)
     assert len(packed) == len(expected)
     assert packed.contains(pack(searched)).tolist() == [digest in expected for digest in searched]
+
+
+@given(st.lists(DIGESTS, max_size=12), DIGESTS)
+@settings(max_examples=100)
+def test_a_large_digest_set_behaves_like_a_set(added: list[list[bytes]], searched: list[bytes]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(digest_set, "_UNDIVIDED", 3)
+        test_a_digest_set_behaves_like_a_set.hypothesis.inner_test(added, searched)  # type: ignore[attr-defined]
+
+
+def test_digests_with_one_first_half_are_told_apart() -> None:
+    packed = DigestSet()
+    digests = pack([b"samehalf" + bytes([0, 0, 0, 0, 0, 0, 1, number]) for number in range(250)])
+    packed.add(digests[::2])
+    packed.add(digests[::5])
+    assert packed.contains(digests).tolist() == [number % 2 == 0 or number % 5 == 0 for number in range(250)]
+
+
+def test_a_digest_set_holds_16_bytes_for_each_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest_set, "_UNDIVIDED", 10_000)
+    packed, random = DigestSet(), np.random.default_rng(0)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(50):
+            packed.add(np.frombuffer(random.bytes(16 * 4096), "S16"))
+        held, most = (traced - before for traced in tracemalloc.get_traced_memory())
+    finally:
+        tracemalloc.stop()
+    assert len(packed) == 50 * 4096
+    assert held < 17 * len(packed)
+    assert most < 24 * len(packed)
 
 
 @given(DIGESTS, DIGESTS)
