@@ -10,6 +10,7 @@ import pytest
 from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
+from tests import quick_ledger as quick_ledger  # for its effect
 from tests.receivers import Receiver, receiver
 
 from .mariadb import MariadbServer, find_mariadb

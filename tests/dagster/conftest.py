@@ -14,6 +14,7 @@ from dagster_deployment import Deployment
 from batch_assets import build_message_batch_assets
 from batch_assets.emulator import Emulator
 from tests import quick_dagster as quick_dagster  # for its effect
+from tests import quick_ledger as quick_ledger
 from tests.projects import Project, importable
 
 REPOSITORY = Path(__file__).parents[2]
