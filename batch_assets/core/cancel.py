@@ -125,7 +125,7 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
         raise UnknownTargetError(f"{pipeline} has no partition {partition!r}; partitions submitted: {names}")
     root.check_endpoint()
     report = CancelReport()
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         for submission in chosen:
             current = submissions.by_id(tx, submission.id)
             if current.final_at is None and not current.is_canceled:

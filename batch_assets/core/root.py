@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Lease, Ledger, Transaction
-from batch_assets.core.ledger.endpoint import bind_endpoint
+from batch_assets.core.ledger.endpoint import bind_endpoint, is_bound
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
 
@@ -120,6 +120,9 @@ class Root:
             EndpointMismatchError: When the root belongs to another API.
         """
         self.settings.require_endpoint()
+        with self.ledger.read() as tx:
+            if is_bound(tx, self.api.base_url, self.api.organization):
+                return
         with self.ledger.write() as tx:
             bind_endpoint(tx, self.api.base_url, self.api.organization)
 

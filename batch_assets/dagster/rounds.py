@@ -73,21 +73,28 @@ def is_unattended(tags: Mapping[str, str]) -> bool:
 
 
 @contextmanager
-def closing(root: Root, tags: Mapping[str, str], *, when_done: bool) -> Iterator[None]:
-    """Close the run's rounds, if it has any, when the block fails or, with `when_done`, in any case."""
+def closing(root: Root, pipeline: str, tags: Mapping[str, str], *, when_done: bool) -> Iterator[None]:
+    """Close the run's rounds, if it has any, when the block fails or, with `when_done`, in any case.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline whose rounds they are.
+        tags: The tags of the run.
+        when_done: Close them also if the block does not fail.
+    """
     try:
         yield
     except BaseException:
-        _close(root, tags)
+        _close(root, pipeline, tags)
         raise
     if when_done:
-        _close(root, tags)
+        _close(root, pipeline, tags)
 
 
-def _close(root: Root, tags: Mapping[str, str]) -> None:
+def _close(root: Root, pipeline: str, tags: Mapping[str, str]) -> None:
     if is_unattended(tags):
         leader, number = tags[keys.SUBMISSION], int(tags[keys.ROUND].partition(":")[0])
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             opened_at = rounds.opened_at(tx, leader, number)
             if opened_at is not None and name_of(number, opened_at) == tags[keys.ROUND]:
                 rounds.close_run(tx, leader, number)

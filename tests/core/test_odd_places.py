@@ -45,7 +45,7 @@ def test_long_names_of_leases_are_distinguished(ledger_url: str) -> None:
                 assert leases.is_held(tx, name + "a")
                 assert not leases.is_held(tx, name + "c")
                 assert (leases.ended_at(tx, name + "a") or 0.0) > tx.now
-        with leases.mark(ledger, name), ledger.read() as tx:
+        with leases.mark(ledger, name, "p"), ledger.read() as tx:
             assert leases.is_held(tx, name)
         with ledger.read() as tx:
             assert leases.ended_at(tx, name) is None

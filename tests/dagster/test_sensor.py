@@ -137,7 +137,7 @@ def test_what_a_run_is_sending_is_left_to_it(location: Location, emulator: Emula
     with open_root() as root:
         with root.ledger.write() as tx:
             submissions.began(tx, submission.id)
-        with leases.mark(root.ledger, submissions.sending_name(submission.id)):
+        with leases.mark(root.ledger, submissions.sending_name(submission.id), "greetings"):
             assert location.tick()[0] == []
     (request,), _ = location.tick()
     assert [key.path[-1] for key in request.asset_selection or []] == ["batches", "results"]
@@ -344,7 +344,7 @@ def test_no_run_is_asked_for_while_a_users_run_brings_the_results(location: Loca
     emulator.end_batches()
     with open_root() as root:
         assert poll(root, now=True).problems == []
-        with leases.mark(root.ledger, collecting_name("greetings")):
+        with leases.mark(root.ledger, collecting_name("greetings"), "greetings"):
             assert location.tick()[0] == []
     assert len(location.tick()[0]) == 1
 

@@ -78,7 +78,7 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
         files = [
             entry.ledger_entry(submission_id, submission.pipeline, submission.partition) for entry in parts.written
         ]
-        with root.ledger.write() as tx:
+        with root.ledger.write(submission.pipeline) as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
             submissions.add_waits(tx, submission.id, in_flight.waited_on)

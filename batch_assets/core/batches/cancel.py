@@ -103,7 +103,7 @@ def cancel_batches(root: Root, to_end: list[Batch], report: CancelReport) -> Non
         except ApiError as error:
             report.problems.append(f"{batch.id}: {error}")
             continue
-        with root.ledger.write() as tx:
+        with root.ledger.write(batch.pipeline) as tx:
             batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, is_cancel=True)
         # Another process of ours may have been faster; the batch counts as canceled all the same.
         had_ended = reported.ended and not reported.request_counts["canceled"]
@@ -152,7 +152,7 @@ def _is_in_progress(batch: Batch) -> bool:
 
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
-    with root.ledger.write() as tx:
+    with root.ledger.write(submission.pipeline) as tx:
         unshared, shared = _files_in_flight(tx, submission)
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
         for file in unshared:

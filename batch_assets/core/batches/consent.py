@@ -28,5 +28,5 @@ def begin_all(root: Root, pipeline: str, partitions: Collection[str]) -> int:
     """
     root.check_endpoint()
     root.check_files(pipeline)
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         return submissions.begin_all(tx, pipeline, partitions)

@@ -170,7 +170,8 @@ def _record(root: Root, looks: list[tuple[Batch, BatchObject]], report: PollRepo
     """
     if not looks:
         return
-    with root.ledger.write() as tx:
+    pipelines = {batch.pipeline for batch, _ in looks}
+    with root.ledger.write(pipelines.pop() if len(pipelines) == 1 else None) as tx:
         entries = [Look(batch, reported, _next_poll_at(root, tx.now, batch, floor)) for batch, reported in looks]
         for batch in record(tx, entries):
             report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
@@ -182,7 +183,7 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
         is_late = batch.missing_since is not None and tx.now - batch.missing_since >= UNREACHABLE_AFTER_SECONDS
         is_over = is_late and end is not None and tx.now >= end
     if is_over and not batch.provisional:
-        with root.ledger.write() as tx:
+        with root.ledger.write(batch.pipeline) as tx:
             batches.end_unseen(tx, batch.id, "29 days have passed, and the API answers 404")
         report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
         return
@@ -190,7 +191,7 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
     is_gone = (
         is_late and batch.provisional and workspace.is_ours(root, workspace.current_intent(root, batch.file_id))
     )
-    with root.ledger.write() as tx:
+    with root.ledger.write(None if is_gone else batch.pipeline) as tx:
         is_lost = batches.missing(
             tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone
         )

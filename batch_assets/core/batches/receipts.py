@@ -9,6 +9,7 @@ from __future__ import annotations
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import Lease, Transaction, batches, files, restore
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Receipt
@@ -89,3 +90,32 @@ def accept_by_receipt(tx: Transaction, file_id: str, receipt: Receipt) -> None:
         replied=receipt.replied is True,
         reason=batches.BY_RECEIPT,
     )
+
+
+def accept_by_reply(
+    root: Root, file: RequestFile, lease: Lease, intent_id: int, accepted: BatchObject, receipt: Receipt | None
+) -> None:
+    """Record the batch that the reply to a file's create names.
+
+    If the ledger knows the batch already, it may have to be taken from another pipeline's file. Only then the
+    writers of all pipelines are locked out.
+
+    Args:
+        root: The root.
+        file: The request file.
+        lease: The lease on the file.
+        intent_id: The intent that sent it.
+        accepted: The batch.
+        receipt: The receipt beside the file; `None` if it could not be written.
+    """
+    for pipeline in (file.pipeline, None):
+        with root.ledger.write(pipeline, endpoint=True) as tx:
+            lease.confirm(tx)
+            if pipeline is not None and batches.by_id(tx, accepted.id) is not None:
+                continue
+            files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
+            batches.accept(
+                tx, file.id, intent_id, accepted, provisional=False, replied=True, reason=batches.ACCEPTED
+            )
+            note_other(tx, file, receipt, accepted.id)
+            return

@@ -68,7 +68,7 @@ def of_refused_intents(
             made = intent, batch
         if made is not None or not sought:
             break
-    _limit(root, intents, _latest(root, intents, now) if latest is None else latest)
+    _limit(root, file.pipeline, intents, _latest(root, intents, now) if latest is None else latest)
     return made
 
 
@@ -110,18 +110,18 @@ def _latest(root: Root, intents: list[Intent], now: float) -> dict[int, float]:
     return latest
 
 
-def _limit(root: Root, intents: list[Intent], latest: dict[int, float]) -> None:
+def _limit(root: Root, pipeline: str, intents: list[Intent], latest: dict[int, float]) -> None:
     """Record the limits that were unknown: the list was read, with a key of the right workspace."""
     unseen = [intent.id for intent in intents if intent.latest_created_at is None and latest[intent.id] < inf]
     if not unseen:
         return
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         for intent_id in unseen:
             files.limit_creation(tx, intent_id, latest[intent_id])
             files.unwatch(tx, intent_id)
 
 
-def limit_refused(root: Root, intent_id: int, started_at: float) -> None:
+def limit_refused(root: Root, pipeline: str, intent_id: int, started_at: float) -> None:
     """Record until when a refused POST may have been accepted, right after the list was read.
 
     What repeats a POST does so before its reply is here, or within the time of the upload. So batches that others
@@ -129,7 +129,7 @@ def limit_refused(root: Root, intent_id: int, started_at: float) -> None:
     """
     if (listed_at := root.api.server_time) is None:
         return
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         files.limit_creation(tx, intent_id, listed_at + max(0.0, tx.now - started_at) + LATE_SECONDS)
 
 

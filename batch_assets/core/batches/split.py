@@ -54,7 +54,7 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
             lease.check()
         size = body_bytes(end - start)
         parts.append({"name": str(name), "requests": requests, "bytes": size, "checksum": checksum})
-    with root.ledger.write() as tx:
+    with root.ledger.write(file.pipeline) as tx:
         lease.confirm(tx)
         return files.replace(tx, file, parts)
 
@@ -100,6 +100,6 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
             writer.write(pa.Table.from_pylist([row], schema=schema))
         lease.check()
         root.storage.publish(scratch, target)
-    with root.ledger.write() as tx:
+    with root.ledger.write(file.pipeline) as tx:
         lease.confirm(tx)
         files.given_up(tx, file.id, "its request is too large by itself")

@@ -73,7 +73,7 @@ def submit_batches(
     if unattended and submission.began_at is None and (is_new or _is_untouched(root, submission)):
         return report  # built since the run was requested, or just found: a user has to start sending it
     if submission.requests == 0:
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             submissions.began(tx, submission.id)
         return report
     root.check_endpoint()
@@ -82,7 +82,7 @@ def submit_batches(
         report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
         return report
     root.check_files(pipeline)
-    with leases.mark(root.ledger, submissions.sending_name(submission.id)):
+    with leases.mark(root.ledger, submissions.sending_name(submission.id), pipeline):
         _submit(root, submission, report, unattended, seconds, on_file)
     report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
     return report
@@ -108,7 +108,7 @@ def _submit(
     seconds: float | None,
     on_file: Callable[[RequestFile], None] | None,
 ) -> None:
-    with root.ledger.write() as tx:
+    with root.ledger.write(submission.pipeline) as tx:
         submissions.began(tx, submission.id)
         if not unattended:
             files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
@@ -119,7 +119,7 @@ def _submit(
         report.planned_again, lost = plan_again(root, submission)
     except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
         lost = [str(error)]
-        with root.ledger.write() as tx:
+        with root.ledger.write(submission.pipeline) as tx:
             standstills.note(tx, submission.id, str(error))
     if lost:
         report.waiting["retries"] = "; ".join(lost)
@@ -163,7 +163,7 @@ def _send(
     sendable = _sendable(root, submission)
     if not sendable:
         return
-    with SharedLine(root.ledger).used() as line:
+    with SharedLine(root.ledger, submission.pipeline).used() as line:
         sending = Transfers(
             root.settings.transfers,
             send,

@@ -14,7 +14,7 @@ from batch_assets.core.api.errors import (
 )
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import repeats, workspace
-from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
+from batch_assets.core.batches.receipts import accept_by_reply, adopt, write_receipt
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import (
@@ -61,7 +61,10 @@ class Upload:
             The files to send instead, if this one is too large.
         """
         lease = leases.try_take(
-            self._root.ledger, files.lease_name(self._file.id), work=f"the request file {self._file.id}"
+            self._root.ledger,
+            files.lease_name(self._file.id),
+            work=f"the request file {self._file.id}",
+            pipeline=self._file.pipeline,
         )
         if lease is None:
             self._report.waiting[self._file.id] = "another process is sending it"
@@ -156,7 +159,7 @@ class Upload:
         except (NotSentError, UnknownOutcomeError) as error:
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         self._root.note_key()
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline, endpoint=True) as tx:
             lease.confirm(tx)
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
             if self._has_to_wait(tx):
@@ -195,7 +198,7 @@ class Upload:
 
         def before_last() -> None:
             """Record that the upload may be accepted from now on. A process without its lease never gets here."""
-            with self._root.ledger.write() as tx:
+            with self._root.ledger.write(self._file.pipeline) as tx:
                 lease.confirm(tx)
                 files.complete_body(tx, intent_id)
 
@@ -207,7 +210,7 @@ class Upload:
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except NotSentError as error:
-            with self._root.ledger.write() as tx:
+            with self._root.ledger.write(self._file.pipeline) as tx:
                 self._back_to_ready(tx, lease, intent_id, str(error), 0.0)
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         except UnknownOutcomeError as error:
@@ -215,7 +218,7 @@ class Upload:
         except FileNotFoundError:
             self._move(lease, FileMove.REFUSE, intent_id, MISSING)
         except GivenWayError:  # the body was never complete
-            with self._root.ledger.write() as tx:
+            with self._root.ledger.write(self._file.pipeline) as tx:
                 self._back_to_ready(tx, lease, intent_id, SLOW_LINE, 0.0)
             self._report.waiting[self._file.id] = SLOW_LINE
         except DamagedFileError as error:  # the body was never complete
@@ -249,13 +252,7 @@ class Upload:
             receipt = write_receipt(self._root, self._file, accepted, replied=True)
         except Exception as error:  # a full disk, an unavailable object store: the ledger may still record the id
             problem = error
-        with self._root.ledger.write() as tx:
-            lease.confirm(tx)
-            files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
-            batches.accept(
-                tx, self._file.id, intent_id, accepted, provisional=False, replied=True, reason=batches.ACCEPTED
-            )
-            note_other(tx, self._file, receipt, accepted.id)
+        accept_by_reply(self._root, self._file, lease, intent_id, accepted, receipt)
         self._report.submitted.append(accepted.id)
         if problem is not None:
             raise problem
@@ -269,7 +266,7 @@ class Upload:
             text: Why.
             candidate: The only reason why a refusal is not certain.
         """
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline) as tx:
             lease.confirm(tx)
             self._doubt(tx, intent_id, text, candidate)
 
@@ -289,7 +286,7 @@ class Upload:
     def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
         """Make this file and those after it wait: the API would answer every upload the same."""
         seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline) as tx:
             until = tx.now + seconds
             self._back_to_ready(tx, lease, intent_id, str(error), until)
             files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
@@ -302,7 +299,7 @@ class Upload:
         file's: a later run finds out.
         """
         text = repeats.text_about(candidate)
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline, endpoint=True) as tx:
             lease.confirm(tx)
             if self._has_to_wait(tx):
                 return
@@ -320,7 +317,7 @@ class Upload:
         with self._root.ledger.read() as tx:
             intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
         made = repeats.of_refused_intents(self._root, self._file, only=intent_id)
-        repeats.limit_refused(self._root, intent_id, intent.started_at)
+        repeats.limit_refused(self._root, self._file.pipeline, intent_id, intent.started_at)
         return made[1] if made is not None else None
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
@@ -330,7 +327,7 @@ class Upload:
             candidate = self._accepted_too(intent_id)
         except ApiError:
             # Its batch is looked for before the file is sent again, and for a day if it never is.
-            with self._root.ledger.write() as tx:
+            with self._root.ledger.write(self._file.pipeline) as tx:
                 lease.confirm(tx)
                 files.watch(tx, self._file.id)
             if not error.stop and not error.waits:
@@ -356,7 +353,7 @@ class Upload:
     def _ask_list_later(self, lease: Lease, intent_id: int, text: str) -> None:
         """Leave the file to a later run, which sends nothing before it has read the list of batches."""
         text = f"{text}. The list of batches, which could confirm that, cannot be read now"
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline) as tx:
             self._back_to_ready(tx, lease, intent_id, text, 0.0)
         self._report.waiting[self._file.id] = text
 
@@ -372,7 +369,7 @@ class Upload:
         text: str,
         outcome: IntentOutcome = IntentOutcome.REFUSED,
     ) -> None:
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline) as tx:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
@@ -386,7 +383,7 @@ class Upload:
     def _stop(self, lease: Lease, intent_id: int | None, error: RefusedError) -> SubmissionStoppedError:
         """Stop this file and those after it, so that nothing is sent again before a user has fixed the cause."""
         text = str(error)
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(self._file.pipeline) as tx:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, IntentOutcome.REFUSED, last_byte_at=tx.now)

@@ -108,7 +108,7 @@ def _due_batches(root: Root, record: ErasedRecord) -> bool:
 def _note(root: Root, name: str, keys: list[str], report: EraseReport) -> None:
     """Record in the history what was erased, and when what is left is tried again."""
     done = [*report.done()]
-    with root.ledger.write() as tx:
+    with root.ledger.write(name) as tx:
         for batch_id in report.kept:
             batches.delete_later(tx, batch_id, tx.now + _AGAIN_SECONDS)
         in_force = submissions.all_newest(tx, name)

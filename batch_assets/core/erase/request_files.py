@@ -58,9 +58,9 @@ class ErasedRequests:
         """
         stored = StoredRequestFile.of(self.root.storage, file)
         work = f"the request file {file.id}"
-        with leases.hold(self.root.ledger, files.lease_name(file.id), work=work) as lease:
+        with leases.hold(self.root.ledger, files.lease_name(file.id), work=work, pipeline=file.pipeline) as lease:
             remaining = self._write_remaining(file, stored)
-            with self.root.ledger.write() as tx:
+            with self.root.ledger.write(file.pipeline) as tx:
                 lease.confirm(tx)
                 is_replaced = erasure.replace_unsent(tx, file, remaining)
         if not is_replaced:
@@ -156,5 +156,5 @@ class ErasedRequests:
             current.model_copy(update={"files": entries}).write(storage)
         recorded = held_file.file
         if recorded is not None and (recorded.bytes, recorded.checksum) != (size, recorded.checksum and checksum):
-            with self.root.ledger.write() as tx:
+            with self.root.ledger.write(recorded.pipeline) as tx:
                 erasure.rewritten(tx, recorded, size, recorded.checksum and checksum)

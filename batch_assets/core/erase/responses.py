@@ -82,7 +82,8 @@ class _Answers:
 def _rewrite(root: Root, pipeline: str, name: ResponseName, answers: _Answers, check: Callable[[], None]) -> int:
     """Erase the answers in one response file. Returns how many it had."""
     batch = name.batch_id or str(name.refused)
-    with leases.hold(root.ledger, batches.lease_name(batch), work=f"the results of {batch}") as lease:
+    lease_name, work = batches.lease_name(batch), f"the results of {batch}"
+    with leases.hold(root.ledger, lease_name, work=work, pipeline=pipeline) as lease:
         with root.ledger.read() as tx:
             answers.headers = _headers(tx, name)
         target = root.storage.path(pipeline, "responses", str(name))
@@ -165,7 +166,7 @@ def remove_copies(root: Root, pipeline: str) -> list[str]:
                 problems.append(f"{uri} is damaged and may hold the row, but it is all that is left of its batch")
     for scratch in root.storage.leftovers(pipeline, "responses"):
         batch = scratch.removeprefix(".").partition(".parquet")[0]
-        lease = leases.try_take(root.ledger, batches.lease_name(batch))
+        lease = leases.try_take(root.ledger, batches.lease_name(batch), pipeline=pipeline)
         if lease is None:
             problems.append(f"{root.storage.uri(pipeline, 'responses', scratch)} is being written")
             continue

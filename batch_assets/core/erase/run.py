@@ -77,7 +77,7 @@ def erase(
     """
     keys = list(dict.fromkeys(keys))
     patience = 0.0 if is_later else leases.PATIENCE
-    with leases.hold(root.ledger, f"erase:{name}", wait=patience, work=f"erasing from {name}"):
+    with leases.hold(root.ledger, f"erase:{name}", wait=patience, work=f"erasing from {name}", pipeline=name):
         manifests, _ = manifests_of(root.storage, name)
         if not manifests and pipeline is None:
             raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")
@@ -200,7 +200,7 @@ class _Erasure:
             self.report.answers = rewrite_responses(
                 self.root, self.name, targets.digests, replacements, self.renamed, self.lease.check
             )
-        with self.root.ledger.write() as tx:
+        with self.root.ledger.write(self.name) as tx:
             self.lease.confirm(tx)
             answer_index.erase(tx, self.name, pack(set(targets.requests) - set(targets.shared)))
         drop_kept(self.root, self.name)

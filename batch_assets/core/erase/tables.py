@@ -35,7 +35,8 @@ _REJECTED, _INDEX = "rejected.parquet", "index.parquet"
 def results_lease(root: Root, pipeline: str, partition: str) -> Iterator[leases.Lease]:
     """Hold the lease on a partition's results: no other process joins its index or writes its table."""
     work = f"the results of {pipeline}{f' [{partition}]' if partition else ''}"
-    with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE, work=work) as lease:
+    name = f"results:{pipeline}:{partition}"
+    with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work, pipeline=pipeline) as lease:
         yield lease
 
 
@@ -106,7 +107,7 @@ def _record_counts(root: Root, submission: IndexedSubmission, keys: Sequence[str
     manifest = old.read(root.storage, old.pipeline, old.partition, old.submission)
     counts = {"rows": rows, "rejected": rejected, "requests": len(requests)}
     manifest.model_copy(update=counts).write(root.storage)
-    with root.ledger.write() as tx:
+    with root.ledger.write(old.pipeline) as tx:
         erasure.recounted(tx, submission.id, rows, rejected, len(requests))
 
 

@@ -5,7 +5,11 @@ goes on as before and then approaches the wall clock so slowly that no duration 
 
 The steady part is the time since the machine was started, which all its processes share. The ledger records the
 last reading, so that a process that begins after the jump continues it too. After a restart, and on another
-machine, the recorded distance from the wall clock is kept. The clock never goes back.
+machine, the recorded distance from the wall clock is kept.
+
+The writers of each pipeline, and those of the whole root, record their readings in a row of their own, because two
+pipelines may be written at the same time. Every reading continues the latest of all rows. So the clock never goes
+back between two transactions of which the second began after the first had ended.
 """
 
 from __future__ import annotations
@@ -60,13 +64,20 @@ class LedgerClock:
             connection: The transaction.
             wall: The wall clock of the database, in seconds since 1970.
         """
-        row = connection.execute(sa.select(tables.clock)).first()
+        latest = sa.select(tables.clock).order_by(tables.clock.c.now.desc()).limit(1)
+        row = connection.execute(latest).first()
         recorded = Reading(row.boot_id, row.steady, row.now, row.offset) if row is not None else None
         self.last = reading = _next(recorded, self.last, boot_id(), steady(), wall)
         return reading
 
-    def record(self, connection: Connection, wall: float) -> Reading:
-        """Read the clock within a transaction that locks out other writers, and record the reading."""
+    def record(self, connection: Connection, wall: float, pipeline: str) -> Reading:
+        """Read the clock within a transaction that locks out other writers, and record the reading.
+
+        Args:
+            connection: The transaction.
+            wall: See `read`.
+            pipeline: The pipeline whose other writers are locked out; "" for the whole root.
+        """
         reading = self.read(connection, wall)
         values = {
             "boot_id": reading.boot_id,
@@ -74,8 +85,9 @@ class LedgerClock:
             "now": reading.now,
             "offset": reading.offset,
         }
-        if connection.execute(sa.update(tables.clock).values(values)).rowcount == 0:
-            connection.execute(sa.insert(tables.clock).values(id=1, **values))
+        own = sa.update(tables.clock).where(tables.clock.c.pipeline == pipeline)
+        if connection.execute(own.values(values)).rowcount == 0:
+            connection.execute(sa.insert(tables.clock).values(pipeline=pipeline, **values))
         return reading
 
 

@@ -1,4 +1,7 @@
-"""The ledger's database: SQLite next to the data, or PostgreSQL in production. One writer at a time."""
+"""The ledger's database: SQLite next to the data, or PostgreSQL in production.
+
+SQLite has one writer at a time. PostgreSQL has one for each pipeline, or one for the whole root.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -28,7 +32,8 @@ from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.remedies import GiveLedgerUrl
 from batch_assets.core.text import duration
 
-_TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
+# Keys of PostgreSQL's advisory locks: arbitrary numbers, the same in all processes. A pipeline's has a second one.
+_TABLES_LOCK, _ROOT_LOCK, _PIPELINE_LOCKS = 7263001, 7263002, 7263003
 _EXAMPLE = "sqlite:////data/ledger.db"
 _DATABASES = ("sqlite", "postgresql")
 _BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
@@ -148,9 +153,9 @@ class Ledger:
                 migrations.create(connection)
                 connection.execute(sa.insert(tables.endpoint).values(id=1))
                 if fill is not None:
-                    fill(Transaction(connection, self._clock.record(connection, self._wall(connection)).now))
+                    fill(Transaction(connection, self._clock.record(connection, self._wall(connection), "").now))
             elif version != migrations.HEAD:
-                self._lock_out_writers(connection)
+                self._lock_out_writers(connection, None, endpoint=True)
                 if not self._is_sqlite:  # a large ledger may need longer than any other statement
                     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 migrations.upgrade(connection, version)
@@ -180,11 +185,19 @@ class Ledger:
         return self._is_sqlite
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """Open a transaction without any other writer in between: all of it happens, or nothing."""
+    def write(self, pipeline: str | None = None, *, endpoint: bool = False) -> Iterator[Transaction]:
+        """Open a transaction without a certain other writer in between: all of it happens, or nothing.
+
+        Args:
+            pipeline: The pipeline whose rows are written. Other pipelines are written at the same time, so nothing
+                may be decided by their rows. `None` locks out the writers of all pipelines.
+            endpoint: What is written or decided concerns the files in doubt or the batches of all pipelines. It
+                locks out other writers that set this.
+        """
         with self._begin(write=True) as connection:
-            self._lock_out_writers(connection)
-            yield Transaction(connection, self._clock.record(connection, self._wall(connection)).now)
+            self._lock_out_writers(connection, pipeline, endpoint=endpoint or pipeline is None)
+            reading = self._clock.record(connection, self._wall(connection), pipeline or "")
+            yield Transaction(connection, reading.now)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -192,9 +205,20 @@ class Ledger:
         with self._begin(write=False) as connection:
             yield Transaction(connection, self._clock.read(connection, self._wall(connection)).now)
 
-    def _lock_out_writers(self, connection: Connection) -> None:
-        """Lock out other writers. SQLite did so when the transaction began."""
-        if not self._is_sqlite:
+    def _lock_out_writers(self, connection: Connection, pipeline: str | None, *, endpoint: bool) -> None:
+        """Lock out other writers. SQLite did so when the transaction began.
+
+        The order is always the same: the root, the pipeline, the endpoint. A writer of the whole root comes after
+        the writers that hold its lock or wait for it, and before those that come later.
+        """
+        if self._is_sqlite:
+            return
+        if pipeline is None:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ROOT_LOCK)))
+        else:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_ROOT_LOCK)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PIPELINE_LOCKS, _lock_key(pipeline))))
+        if endpoint:
             connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
 
     def _wall(self, connection: Connection) -> float:
@@ -230,6 +254,11 @@ class Ledger:
             if (explained := database_errors.explained(error, url)) is not None:
                 raise explained from None
             raise
+
+
+def _lock_key(pipeline: str) -> int:
+    """Return the number of a pipeline's lock, a signed integer of 32 bits. Two pipelines may share one."""
+    return crc32(pipeline.encode()) - (1 << 31)
 
 
 def parse_url(url: str) -> sa.URL:

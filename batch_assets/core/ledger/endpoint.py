@@ -17,10 +17,19 @@ def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> N
     Raises:
         EndpointMismatchError: When the root belongs to another base URL or organization.
     """
-    bound = check_endpoint(tx, base_url, organization)
-    if bound.base_url is None or (bound.organization is None and organization is not None):
+    if not is_bound(tx, base_url, organization):
         values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}
         tx.execute(sa.update(tables.endpoint).values(values))
+
+
+def is_bound(tx: Transaction, base_url: str, organization: str | None) -> bool:
+    """Whether the root is bound to an endpoint, with all that is known about it.
+
+    Raises:
+        EndpointMismatchError: When the root belongs to another base URL or organization.
+    """
+    bound = check_endpoint(tx, base_url, organization)
+    return bound.base_url is not None and (bound.organization is not None or organization is None)
 
 
 def check_endpoint(tx: Transaction, base_url: str, organization: str | None) -> sa.Row[Any]:

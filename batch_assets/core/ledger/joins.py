@@ -35,7 +35,7 @@ def joined(
     Args:
         tx: The transaction.
         submission_id: The id of the submission.
-        seq: The newest number in the history when the join began.
+        seq: The number in the history of the last collection of a file that it waits on, when the join began.
         counts: Rows by result_type.
         ask_again: The number of requests that failed for a passing reason and that are not in flight.
         waits: Ids of request files in flight with other such requests, of any submission.
@@ -84,7 +84,7 @@ def joined_as_before(tx: Transaction, final: Submission, seq: int) -> bool:
     Args:
         tx: The transaction.
         final: The submission as it was when its inputs were compared.
-        seq: The newest number in the history at that time.
+        seq: The number in the history of the last collection of a file that it waits on, at that time.
 
     Returns:
         False if the submission has changed since, so that nothing is recorded.

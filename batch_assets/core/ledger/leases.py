@@ -44,8 +44,11 @@ class Lease:
         work: What the lease protects, for errors.
     """
 
-    def __init__(self, ledger: Ledger, name: str, owner: str, seconds: float, work: str = "") -> None:
+    def __init__(
+        self, ledger: Ledger, name: str, owner: str, seconds: float, work: str = "", pipeline: str | None = None
+    ) -> None:
         self.name, self.work = name, work or name
+        self._pipeline = pipeline
         self._ledger, self._owner, self._seconds = ledger, owner, seconds
         self._stored = _stored(name)
         self._renewed = steady()
@@ -97,7 +100,7 @@ class Lease:
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
-        with self._ledger.write() as tx:
+        with self._ledger.write(self._pipeline) as tx:
             tx.execute(sa.delete(lease).where(lease.c.name == self._stored, lease.c.owner == self._owner))
 
     def start(self) -> None:
@@ -105,7 +108,7 @@ class Lease:
 
     def _renew(self) -> None:
         started = steady()
-        with self._ledger.write() as tx:
+        with self._ledger.write(self._pipeline) as tx:
             self.confirm(tx)
             until = tx.now + self._seconds
             tx.execute(sa.update(lease).where(lease.c.name == self._stored).values(until=until))
@@ -143,7 +146,9 @@ def _default_seconds() -> float:
     return seconds
 
 
-def try_take(ledger: Ledger, name: str, seconds: float | None = None, work: str = "") -> Lease | None:
+def try_take(
+    ledger: Ledger, name: str, seconds: float | None = None, work: str = "", *, pipeline: str | None = None
+) -> Lease | None:
     """Take a lease that is free or has expired.
 
     Args:
@@ -151,6 +156,8 @@ def try_take(ledger: Ledger, name: str, seconds: float | None = None, work: str 
         name: The name of the lease.
         seconds: How long the lease lasts without being renewed; BATCH_ASSETS_LEASE_SECONDS or 60 by default.
         work: What the lease protects, for errors: "the requests of review_triage". By default its name.
+        pipeline: The pipeline whose rows the work concerns, which is the same for all who take the lease. `None`:
+            it concerns the whole root.
 
     Returns:
         `None` if another process or thread holds it.
@@ -160,21 +167,27 @@ def try_take(ledger: Ledger, name: str, seconds: float | None = None, work: str 
     """
     seconds = _default_seconds() if seconds is None else seconds
     owner, stored = f"{process_name()}:{secrets.token_hex(6)}", _stored(name)
-    with ledger.write() as tx:
+    with ledger.write(pipeline) as tx:
         row = tx.execute(sa.select(lease).where(lease.c.name == stored)).first()
         if row is not None and row.until >= tx.now:
             return None
         if row is not None:
             tx.execute(sa.delete(lease).where(lease.c.name == stored))
         tx.execute(sa.insert(lease).values(name=stored, owner=owner, until=tx.now + seconds))
-    new_lease = Lease(ledger, name, owner, seconds, work)
+    new_lease = Lease(ledger, name, owner, seconds, work, pipeline)
     new_lease.start()
     return new_lease
 
 
 @contextmanager
 def hold(
-    ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None = None, work: str = ""
+    ledger: Ledger,
+    name: str,
+    *,
+    wait: float = 0.0,
+    seconds: float | None = None,
+    work: str = "",
+    pipeline: str | None = None,
 ) -> Iterator[Lease]:
     """Hold a lease for the block.
 
@@ -184,13 +197,14 @@ def hold(
         wait: Seconds to wait for another holder to finish.
         seconds: How long the lease lasts without being renewed, as in `try_take`.
         work: What the lease protects, as in `try_take`.
+        pipeline: The pipeline that it concerns, as in `try_take`.
 
     Raises:
         BusyError: When another holder has not finished by then.
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     deadline = time.monotonic() + wait
-    while (own_lease := try_take(ledger, name, seconds, work)) is None:
+    while (own_lease := try_take(ledger, name, seconds, work, pipeline=pipeline)) is None:
         if time.monotonic() >= deadline:
             raise BusyError(f"another run is busy with {work or name}; repeat this one when that is done")
         time.sleep(0.1)
@@ -210,13 +224,19 @@ def hold_requests(ledger: Ledger, pipeline: str, *, wait: float = 0.0) -> Abstra
         BusyError: When another holder has not finished by then.
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
-    return hold(ledger, f"requests:{pipeline}", wait=wait, work=f"the requests of {pipeline}")
+    return hold(ledger, f"requests:{pipeline}", wait=wait, work=f"the requests of {pipeline}", pipeline=pipeline)
 
 
 @contextmanager
-def mark(ledger: Ledger, name: str) -> Iterator[None]:
-    """Show other processes, for the block, that this one does a piece of work. It does not exclude any."""
-    own_lease = try_take(ledger, name)
+def mark(ledger: Ledger, name: str, pipeline: str) -> Iterator[None]:
+    """Show other processes, for the block, that this one does a piece of work. It does not exclude any.
+
+    Args:
+        ledger: The ledger.
+        name: The name of the lease that shows it.
+        pipeline: The pipeline that it concerns, as in `try_take`.
+    """
+    own_lease = try_take(ledger, name, pipeline=pipeline)
     try:
         yield
     finally:

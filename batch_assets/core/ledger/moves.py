@@ -96,7 +96,7 @@ def move(
         MoveRefusedError: When the move is not legal from the entity's state. Nothing was changed.
     """
     kind, table = _ENTITIES[type(step)]
-    row = tx.execute(sa.select(table).where(table.c.id == entity_id)).first()
+    row = tx.execute(_locked(table).where(table.c.id == entity_id)).first()
     before = _state(step, row) if row is not None else None
     if before not in step.before:
         raise MoveRefusedError(kind, entity_id, before, step.after, step.event)
@@ -140,7 +140,7 @@ def move_all(tx: Transaction, step: Move, moving: Sequence[Moving]) -> None:
     kind, table = _ENTITIES[type(step)]
     states: dict[str, FileState | BatchState | SubmissionState] = {}
     for chunk in id_chunks([entity.entity_id for entity in moving]):
-        for row in tx.execute(sa.select(table).where(table.c.id.in_(chunk))):
+        for row in tx.execute(_locked(table).where(table.c.id.in_(chunk))):
             states[row.id] = _state(step, row)
     changes, lines = [], []
     for entity in moving:
@@ -153,6 +153,14 @@ def move_all(tx: Transaction, step: Move, moving: Sequence[Moving]) -> None:
     if changes:
         tx.connection.execute(sa.update(table).where(table.c.id == sa.bindparam("its_id")), changes)
         record_all(tx, kind, lines)
+
+
+def _locked(table: sa.Table) -> sa.Select[Any]:
+    """Select rows that no other transaction moves meanwhile.
+
+    A process that has read the name of a pipeline before it was renamed does not lock out the others.
+    """
+    return sa.select(table).with_for_update(key_share=True)
 
 
 def _state(step: Move, row: sa.Row[Any]) -> FileState | BatchState | SubmissionState:

@@ -26,10 +26,11 @@ class SharedLine:
 
     Args:
         ledger: The ledger.
+        pipeline: The pipeline of the run.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, pipeline: str) -> None:
+        self._ledger, self._pipeline = ledger, pipeline
         self._name = ""
 
     @contextmanager
@@ -37,7 +38,7 @@ class SharedLine:
         """Mark for the block that this run transfers. Its place among the others is decided here."""
         with self._ledger.read() as tx:
             self._name = f"{_RUN}{tx.now:020.6f}:{secrets.token_hex(4)}"
-        with leases.mark(self._ledger, self._name):
+        with leases.mark(self._ledger, self._name, self._pipeline):
             yield self
 
     def is_taken(self) -> bool:

@@ -47,7 +47,7 @@ class EnumColumn(TypeDecorator[Member], Generic[Member]):
 
 metadata = MetaData()
 
-# One row: the API endpoint that this root belongs to. On PostgreSQL every writer locks this row.
+# One row: the API endpoint that this root belongs to. On PostgreSQL it is locked by who writes an intent.
 endpoint = Table(
     "endpoint",
     metadata,
@@ -70,11 +70,11 @@ pairing = Table(
     Column("files_from", Float, nullable=False),  # a user accepted that files from before this time are missing
 )
 
-# One row: the last reading of the ledger's clock, see `clock.py`.
+# The last readings of the ledger's clock, see `clock.py`: by writers of the whole root, and of each pipeline.
 clock = Table(
     "clock",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("pipeline", String(100), primary_key=True),  # "" for the whole root
     Column("boot_id", String(64), nullable=False),  # the start of the machine that `steady` counts from
     Column("steady", Float, nullable=False),
     Column("now", Float, nullable=False),
@@ -99,7 +99,8 @@ submission = Table(
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
     Column("began_at", Float),  # a run of `batches` has begun: from now on it may be sent unattended
-    Column("joined_seq", Integer),  # the newest number in the history when the last join began
+    # When the last join began: the last collection of a file that it waits on, as its number in the history.
+    Column("joined_seq", Integer),
     Column("joined_at", Float),
     Column("counts", Text),  # JSON: rows by result_type at the last join
     Column("examined", Text),  # JSON: what the checks counted in the table since the last join

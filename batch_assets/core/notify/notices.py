@@ -169,7 +169,7 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
             asset=entry.asset,
             ending=occurrence.ending,
         )
-        with root.ledger.write() as tx:
+        with root.ledger.write(occurrence.submission.pipeline) as tx:
             notices.add(tx, [_row(occurrence, target, content) for target in targets])
 
 
@@ -227,7 +227,7 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, senders: Mappi
     field = next((name for name in senders if entry is not None and getattr(entry, name) is not None), None)
     if entry is None or field is None:
         return  # the target was removed from the pipeline file in the meantime
-    with root.ledger.write() as tx:
+    with root.ledger.write(notice.pipeline) as tx:
         if not notices.claim(tx, notice, _pause(notice.attempts)):
             return
         outgoing = OutgoingNotice(notice.id, json.loads(notice.content), tx.now)
@@ -240,10 +240,10 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, senders: Mappi
         is_late = outgoing.sent_at - notice.created_at > _GIVEN_UP_SECONDS
         state, reason = NoticeState.GIVEN_UP if is_late else NoticeState.WAITING, str(error)
     else:
-        with root.ledger.write() as tx:
+        with root.ledger.write(notice.pipeline) as tx:
             notices.sent(tx, notice.id)
         return
-    with root.ledger.write() as tx:
+    with root.ledger.write(notice.pipeline) as tx:
         notices.failed(tx, notice.id, state, reason)
 
 

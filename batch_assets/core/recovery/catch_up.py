@@ -70,7 +70,9 @@ def _add_from_files(root: Root, pipeline: str, partition: str | None, lease: Lea
     if lease is not None:
         _catch_up(root, pipeline, lease)
         return
-    own_lease = leases.try_take(root.ledger, f"requests:{pipeline}", work=f"the requests of {pipeline}")
+    own_lease = leases.try_take(
+        root.ledger, f"requests:{pipeline}", work=f"the requests of {pipeline}", pipeline=pipeline
+    )
     if own_lease is None:
         return  # another process is building the submission of the folder, and has caught up before
     with own_lease:

@@ -57,8 +57,10 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
 def _record(root: Root, pipeline: str, batch: Batch) -> bool:
     """Record a batch as collected if its answers are all stored and no other process works on it."""
     responses = _responses(root, pipeline, batch)
-    lease = leases.try_take(root.ledger, batches.lease_name(batch.id)) if responses is not None else None
-    if responses is None or lease is None:
+    if responses is None:
+        return False
+    lease = leases.try_take(root.ledger, batches.lease_name(batch.id), pipeline=pipeline)
+    if lease is None:
         return False
     with lease:
         # Of a process that was killed right after it had stored them. No later run looks for leftovers of a batch

@@ -272,7 +272,7 @@ class NewSubmission:
             left_out=report.left_out,
         )
         files = [part.ledger_entry(self._id, pipeline.name, self._partition) for part in self._parts.written]
-        with self._root.ledger.write() as tx:
+        with self._root.ledger.write(pipeline.name) as tx:
             self._lease.confirm(tx)
             return submissions.register(tx, entry, files, selection.waited_on, selection.set_aside)
 

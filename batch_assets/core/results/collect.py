@@ -139,7 +139,9 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
 @contextmanager
 def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBatch | None]:
     """Lease a batch in one of these states. Yields `None` if another process has it or moved it on."""
-    lease = leases.try_take(root.ledger, batches.lease_name(batch.id), work=f"the results of {batch.id}")
+    lease = leases.try_take(
+        root.ledger, batches.lease_name(batch.id), work=f"the results of {batch.id}", pipeline=batch.pipeline
+    )
     if lease is None:
         yield None
         return
@@ -176,7 +178,7 @@ def _was_collected(leased: LeasedBatch) -> bool:
 
 
 def _record_stored(leased: LeasedBatch) -> None:
-    with leased.root.ledger.write() as tx:
+    with leased.root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, leased.batch.id, "its answers are stored already")
     _target(leased)  # no later run removes leftovers of a batch recorded as collected
@@ -297,7 +299,7 @@ def _incomplete(leased: LeasedBatch, details: str, *, is_lost: bool) -> str:
     Raises:
         ResultsError: When there were too few downloads to conclude that the answers do not exist.
     """
-    with leased.root.ledger.write() as tx:
+    with leased.root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         attempts, failing = downloads.in_part(tx, leased.batch.id)
     problem = f"results of {leased.batch.id} are incomplete: {details}"
@@ -351,7 +353,7 @@ def _publish(
     answers.add()
     if rows.raw is not None:
         rows.raw.unlink()  # now, because no later run removes leftovers of a batch recorded as collected
-    with root.ledger.write() as tx:
+    with root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, batch.id, problem or counts(batch.count_map))
     missing = rows.lines.missing + rows.unreadable

@@ -40,7 +40,7 @@ def give_up_answers(root: Root, batch: Batch) -> bool:
     file = _file_of(root, batch)
     if file is None or not lost_answers.is_lost(file) or _has_files(root, batch, file):
         return False
-    with root.ledger.write() as tx:
+    with root.ledger.write(batch.pipeline) as tx:
         return lost_answers.give_up(tx, batch.id, _LOST)
 
 
@@ -60,7 +60,7 @@ def _without_files(root: Root, batch: Batch) -> bool:
     file = _file_of(root, batch)
     if file is None or _has_files(root, batch, file):
         return False
-    with root.ledger.write() as tx:
+    with root.ledger.write(batch.pipeline) as tx:
         batches.end_unseen(tx, batch.id, _REASON)
         lost_answers.note(tx, file.id, _LOST)
         return lost_answers.give_up(tx, batch.id, _LOST)
@@ -98,7 +98,7 @@ def give_up(root: Root, batch: Batch, report: CancelReport) -> None:
     elif not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
         report.problems.append(f"{batch.id}: another run is busy with it; cancel again later")
     else:
-        with root.ledger.write() as tx:
+        with root.ledger.write(batch.pipeline) as tx:
             batches.move_stored(tx, BatchMove.GIVE_UP, batch.id, _REASON)
         report.given_up.append(batch.id)
 

@@ -100,7 +100,7 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
         if problem is not None:
             problems.append(f"{batch.id} is not deleted at the API: {problem}")
             is_lasting = kept is not None and kept.is_lasting  # it is reported once
-            with root.ledger.write() as tx:
+            with root.ledger.write(pipeline) as tx:
                 batches.delete_later(tx, batch.id, batches.NEVER if is_lasting else tx.now + _AGAIN_SECONDS)
     return problems
 
@@ -154,7 +154,7 @@ def _delete(root: Root, batch: Batch, reason: str) -> str | None:
     Raises:
         NotSentError: When the API cannot be reached.
     """
-    with root.ledger.write() as tx:
+    with root.ledger.write(batch.pipeline) as tx:
         if not batches.move_stored(tx, BatchMove.DELETE, batch.id, reason):
             return None
     was_there = _is_there(root, batch)
@@ -199,14 +199,14 @@ def _is_gone(root: Root, batch: Batch, was_there: bool | None) -> bool:
 
 
 def _deleted(root: Root, batch: Batch, reason: str) -> None:
-    with root.ledger.write() as tx:
+    with root.ledger.write(batch.pipeline) as tx:
         batches.move_stored(tx, BatchMove.DELETED, batch.id, reason)
 
 
 def _not_deleted(root: Root, batch: Batch, reason: str) -> str:
     """Record that nothing was deleted, unless an earlier attempt may have succeeded. Returns the reason."""
     if batch.state is BatchState.COLLECTED:
-        with root.ledger.write() as tx:
+        with root.ledger.write(batch.pipeline) as tx:
             batches.move_stored(tx, BatchMove.KEEP, batch.id, reason)
     return reason
 
@@ -227,14 +227,14 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         *folder, name = StoredRequestFile.of(root.storage, file).parts
         remove_digests(root.storage, tuple(folder), PartName.parse(name))
         root.storage.remove(*folder, name)
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 
 
 def _remove_history(root: Root, pipeline: str, age: float) -> None:
     """Remove the history of submissions that were superseded long ago. The next run does what is left."""
     for _ in range(_TRANSACTIONS):
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             removed = history_retention.remove_old(tx, pipeline, tx.now - age, _SUBMISSIONS_AT_ONCE)
         if removed < _SUBMISSIONS_AT_ONCE:
             return

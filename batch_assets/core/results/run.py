@@ -80,7 +80,7 @@ def collect_results(
         ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
         ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
-    outcomes, left, repeated = _collect_all(root, ended, seconds, on_batch)
+    outcomes, left, repeated = _collect_all(root, pipeline, ended, seconds, on_batch)
     if problems:  # without its files, a complete table would become one of pending rows
         root.check_files(pipeline)
     results, set_aside = with_readable_responses(
@@ -102,7 +102,11 @@ def collect_results(
 
 
 def _collect_all(
-    root: Root, ended: list[Batch], seconds: float | None, on_batch: Callable[[str, int], None] | None
+    root: Root,
+    pipeline: str,
+    ended: list[Batch],
+    seconds: float | None,
+    on_batch: Callable[[str, int], None] | None,
 ) -> tuple[list[CollectReport | ResultsError], list[Batch], list[Batch]]:
     """Collect batches, and those that repeat one of them.
 
@@ -112,7 +116,7 @@ def _collect_all(
     if not ended:
         return [], [], []
     root.check_endpoint()
-    with SharedLine(root.ledger).used() as line:
+    with SharedLine(root.ledger, pipeline).used() as line:
         pace: Pace[Batch] = Pace(seconds, lambda batch: batch.requests, line=line)
         outcomes, left = _collect(root, ended, pace, on_batch)
         repeated = _repeats_of(root, outcomes)
@@ -127,7 +131,7 @@ def _problem(outcome: CollectReport | ResultsError) -> str | None:
 def _note_failure(root: Root, batch: Batch, error: ResultsError) -> None:
     """Record that a batch's results could not be collected, and what a user can do about it."""
     refused, lost = isinstance(error.remedy, CancelBatch), isinstance(error.remedy, GiveUpAnswers)
-    with root.ledger.write() as tx:
+    with root.ledger.write(batch.pipeline) as tx:
         downloads.failed(tx, batch.id, str(error), refused=refused, lost=lost)
 
 

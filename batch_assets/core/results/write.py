@@ -53,16 +53,17 @@ def write_results(
         parts = former_results_parts(pipeline, partitioned=bool(partition)) + parts[2:]
     name = f"results:{pipeline}:{partition}"
     work = f"the results of {pipeline}{f' [{partition}]' if partition else ''}"
-    with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work) as lease:
+    with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work, pipeline=pipeline) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
             files_in_flight = submissions.files_in_flight(tx, pipeline)
             refreshes = refreshes_of(tx, pipeline)
             untried = untried_of(tx, submission) if submission is not None else {}
             waits_for = submissions.waited_on(tx, submission.id) if submission is not None else []
-            seq = tx.last_seq()
         if submission is None:
             return None
+        # The last one as of this transaction. Other pipelines' numbers in the history do not come in order.
+        seq = max((file.collected_seq or 0 for file in waits_for), default=0)
         inputs = None
         if answers is None and not former and not any(file.state.in_flight for file in waits_for):
             inputs = join_inputs(root.storage, submission, refreshes, untried)
@@ -103,7 +104,7 @@ def _unchanged(
         root: The root.
         lease: The lease on the table.
         submission: The submission.
-        seq: The newest number in the history.
+        seq: The number in the history of the last collection of a file that it waits on.
         inputs: See `join_inputs`.
         parts: The path of the table.
     """
@@ -115,7 +116,7 @@ def _unchanged(
         return None
     report = joined.report_of(submission, root.storage, parts)
     if report is not None:
-        with root.ledger.write() as tx:
+        with root.ledger.write(submission.pipeline) as tx:
             if not lease.is_ours(tx) or not joins.joined_as_before(tx, submission, seq):
                 return None
     return report
@@ -168,7 +169,7 @@ def _record(
         root: The root.
         lease: The lease on the table.
         submission: The submission as it was when the join began.
-        seq: The newest number in the history at that time.
+        seq: The number in the history of the last collection, at that time, of a file that it waits on.
         report: What the table contains.
         waits: See `ResultsJoin.waits`.
         last: What a later join has to know to be skipped; `None` if it must not be.
@@ -176,7 +177,7 @@ def _record(
     Returns:
         Whether every row has its final type.
     """
-    with root.ledger.write() as tx:
+    with root.ledger.write(submission.pipeline) as tx:
         if not lease.is_ours(tx):
             # This process was frozen, and may have replaced a newer table with an old one.
             joins.join_again(tx, submission.id)

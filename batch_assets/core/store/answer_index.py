@@ -164,11 +164,11 @@ def check(root: Root, pipeline: str) -> frozenset[str]:
         indexed = answer_index.response_files(tx, pipeline)
     newest = {file.name: file for file in indexed}
     usable = {name: file for name, file in newest.items() if _is_same(file, listed.get(name))}
-    _record_versions(root, usable, listed)
+    _record_versions(root, pipeline, usable, listed)
     _add_stored(root, pipeline, {name: version for name, version in listed.items() if name not in usable})
     used = {file.number for file in usable.values()}
     _remove_unused(root, pipeline, [file.number for file in indexed if file.number not in used])
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         answer_index.checked(tx, pipeline)
     return frozenset(listed)
 
@@ -184,11 +184,11 @@ def _is_same(file: IndexedFile, version: str | None) -> bool:
     return file.version == version or (written_at == _UNSEEN and version.startswith(f"{size}:"))
 
 
-def _record_versions(root: Root, usable: dict[str, IndexedFile], listed: dict[str, str]) -> None:
+def _record_versions(root: Root, pipeline: str, usable: dict[str, IndexedFile], listed: dict[str, str]) -> None:
     """Record the versions of files that were written since the last listing."""
     unseen = {file.number: listed[name] for name, file in usable.items() if file.version != listed[name]}
     if unseen:
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.seen(tx, unseen)
 
 
@@ -258,7 +258,7 @@ def _add(root: Root, pipeline: str, files: list[_NewFile]) -> None:
     """
     if not files:
         return
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         numbers = [
             answer_index.begin(
                 tx,
@@ -278,9 +278,9 @@ def _add(root: Root, pipeline: str, files: list[_NewFile]) -> None:
     packed = np.concatenate([new.responses.packed for new in files])
     for start in range(0, len(order), ROWS_AT_ONCE):
         part = order[start : start + ROWS_AT_ONCE]
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.add_answers(tx, of_file[part], digests[part], row[part], packed[part])
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         answer_index.complete(tx, dict(zip(numbers, sizes, strict=True)))
 
 
@@ -321,16 +321,16 @@ def _remove_unused(root: Root, pipeline: str, replaced: list[int]) -> None:
         unused = [*replaced, *answer_index.unfinished(tx, pipeline, long_ago)]
         responses, requests = answer_index.retired(tx, pipeline, long_ago)
     if unused:
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.retire(tx, unused)
     for number in requests:
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.remove_asked(tx, number)
     for part in range(answer_index.PARTS) if responses else ():
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.remove_answers(tx, responses, part)
     if responses or requests:
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.remove_numbers(tx, [*responses, *requests])
 
 

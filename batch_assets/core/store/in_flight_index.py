@@ -82,7 +82,7 @@ def retire_settled(root: Root, pipeline: str) -> None:
     with root.ledger.read() as tx:
         settled = answer_index.settled(tx, pipeline)
     if settled:
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             answer_index.retire(tx, settled)
 
 
@@ -96,7 +96,7 @@ def _add(root: Root, file: RequestFile, digests: Digests) -> int:
     ordered = np.unique(digests)
     number, start = None, 0
     while number is None or start < len(ordered):
-        with root.ledger.write() as tx:
+        with root.ledger.write(file.pipeline) as tx:
             if number is None:
                 number = answer_index.begin(tx, file.pipeline, file.id, _version(file), is_response=False)
             end = start + ROWS_AT_ONCE

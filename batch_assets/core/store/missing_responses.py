@@ -146,7 +146,7 @@ def _reopen(root: Root, pipeline: str, batch: Batch, fault: str, is_matchable: b
         is_matchable: Whether its request file is there, by which answers are matched.
     """
     uri, end = root.storage.uri(*response_parts(pipeline, batch.id)), results_end(batch)
-    with root.ledger.write() as tx:
+    with root.ledger.write(pipeline) as tx:
         batches.reopen(tx, batch.id, f"{uri} is {fault}")
         is_over = batch.state is BatchState.DELETED or (end is not None and tx.now >= end)
         if is_over and not is_matchable:

@@ -32,7 +32,11 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
     """Submit the request files of every partition of the run that are ready. It does not wait for the answers."""
     tags, partitions = context.run.tags, partitions_of(context)
     # `results` closes the rounds. If this step fails, `results` does not run, so they are closed here.
-    with explained(), root_for(pipeline, context.resources) as root, rounds.closing(root, tags, when_done=False):
+    with (
+        explained(),
+        root_for(pipeline, context.resources) as root,
+        rounds.closing(root, pipeline.name, tags, when_done=False),
+    ):
         if len(partitions) > 1 and not rounds.is_unattended(tags):
             with suppress(BatchAssetsError):  # each partition reports it
                 begin_all(root, pipeline.name, partitions)

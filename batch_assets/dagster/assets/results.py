@@ -60,9 +60,9 @@ def materialize_results(
         dg.Failure: When partitions failed. It names them all.
     """
     with explained(), root_for(pipeline, context.resources) as root, ExitStack() as stack:
-        stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
+        stack.enter_context(rounds.closing(root, pipeline.name, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
-            stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
+            stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name), pipeline.name))
             _poll(context, root)
         news: set[str] = set()
         unchanged: set[str] = set()
@@ -71,13 +71,13 @@ def materialize_results(
         )
         complete = {partition: table for partition, table in tables.items() if table is not None}
         if failure is not None or len(complete) < len(partitions_of(context)):
-            _leave_to_the_sensor(context, root, complete)
+            _leave_to_the_sensor(context, root, pipeline.name, complete)
             if unchanged:
                 settle_checks(context, root, pipeline, context.asset_key)
         else:
             yield materialized(context, {partition: table.metadata for partition, table in complete.items()})
             # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
-            with root.ledger.write() as tx:
+            with root.ledger.write(pipeline.name) as tx:
                 for table in complete.values():
                     joins.announced(tx, table.submission_id)
         if failure is not None:
@@ -157,11 +157,13 @@ def _copied_to_sink(
     return {}
 
 
-def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, complete: dict[str, _Complete]) -> None:
+def _leave_to_the_sensor(
+    context: dg.AssetExecutionContext, root: Root, pipeline: str, complete: dict[str, _Complete]
+) -> None:
     for partition, table in complete.items():
         _observe(context, partition, table.metadata)
     if complete and not rounds.is_unattended(context.run.tags):
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline) as tx:
             for table in complete.values():
                 joins.announce_again(tx, table.submission_id)
         context.log.info(

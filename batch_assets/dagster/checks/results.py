@@ -249,7 +249,7 @@ def _examine(
             else:
                 if table is not None:
                     examined[name] = table
-        with root.ledger.write() as tx:
+        with root.ledger.write(pipeline.name) as tx:
             for name, table_or_error in examined.items():
                 if isinstance(table_or_error, Examination):
                     note(tx, pipeline.name, name, table_or_error)

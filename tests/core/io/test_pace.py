@@ -87,7 +87,7 @@ def rounds_until_all_landed(
         with ExitStack() as stack:
             runs = []
             for name, size in left.items():
-                line = stack.enter_context(SharedLine(ledger).used()) if shared else None
+                line = stack.enter_context(SharedLine(ledger, "p").used()) if shared else None
                 pace: Pace[str] = Pace(
                     55 * MINUTE, left.__getitem__, 1.0 if known else None, now=lambda: clock[0], line=line
                 )
@@ -120,13 +120,13 @@ def test_runs_that_all_end_in_time_do_not_wait_for_each_other(world: World) -> N
 def test_a_run_begins_beside_another_one_unless_the_line_is_slow(new_world: NewWorld, ledger_url: str) -> None:
     world = new_world(ledger=ledger_url)
     ledger = world.root.ledger
-    with SharedLine(ledger).used() as first, SharedLine(ledger).used() as second:
+    with SharedLine(ledger, "p").used() as first, SharedLine(ledger, "p").used() as second:
         assert [line.is_taken() for line in (first, second)] == [False, False]
         assert [line.gives_way() for line in (first, second)] == [False, True]
         assert [line.is_taken() for line in (first, second)] == [False, True]
         world.query("update lease set until = until - 4000 where name = 'slow line'")
         assert not second.is_taken()
-    with SharedLine(ledger).used() as alone:
+    with SharedLine(ledger, "p").used() as alone:
         assert not alone.gives_way()
 
 
@@ -172,7 +172,7 @@ def test_an_upload_that_gives_way_is_ready_again_and_was_not_accepted(
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
     world.build(pipeline)
     begin_all(world.root, pipeline.name, [""])
-    with SharedLine(world.root.ledger).used():
+    with SharedLine(world.root.ledger, "p").used():
         with monkeypatch.context() as patched:
             patched.setattr("batch_assets.core.io.pace._GIVES_WAY_SECONDS", 0.0)
             report = submit_batches(world.root, pipeline.name, unattended=True, seconds=1e-9)

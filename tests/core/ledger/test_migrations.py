@@ -454,6 +454,24 @@ def test_submissions_that_were_superseded_before_the_upgrade_are_known(ledger_ur
     assert in_force == ["u", "v"]
 
 
+def test_the_clock_goes_on_after_the_upgrade(ledger_url: str) -> None:
+    made_by("0014", ledger_url)
+    ahead = 9e9
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("insert into clock values (1, 'another start', 5.0, 9e9, 7.0)"))
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.write("p") as tx:
+        assert tx.now >= ahead
+    with ledger.read() as tx:
+        rows = tx.execute(sa.select(tables.clock.c.pipeline, tables.clock.c.offset)).all()
+        assert tx.now >= ahead
+    ledger.close()
+    assert dict(rows).keys() == {"", "p"}
+    assert dict(rows)[""] == 7.0
+
+
 def test_a_database_that_holds_the_tables_of_another_project_is_shared(ledger_url: str) -> None:
     """Dagster's own storage writes its version into `alembic_version`."""
     engine = sa.create_engine(ledger_url)

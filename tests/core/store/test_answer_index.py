@@ -263,9 +263,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> I
     original = Ledger.write
 
     @contextmanager
-    def write_transaction(ledger: Ledger) -> Iterator[Transaction]:
+    def write_transaction(ledger: Ledger, pipeline: str) -> Iterator[Transaction]:
         begun.append(1)
-        with original(ledger) as tx:
+        with original(ledger, pipeline) as tx:
             yield tx
             if len(begun) == number and not after:
                 raise Killed
