@@ -96,7 +96,7 @@ def _newest(root: Root, pipeline: str, partition: str) -> Submission | None:
 def _is_untouched(root: Root, submission: Submission) -> bool:
     """Whether a submission has request files of its own, and no run has begun to send one."""
     with root.ledger.read() as tx:
-        states = files.states_of(tx, submission.id)
+        states = files.states_of(tx, [submission.id])[submission.id]
     return set(states.values()) == {FileState.READY}
 
 

@@ -13,6 +13,7 @@ from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import leases
 from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.intents import (
     CLOCK_MARGIN_SECONDS,
     INTENTS_IN_DOUBT,
@@ -44,12 +45,14 @@ def known_ids(tx: Transaction, pipeline: str) -> set[str]:
     return set(tx.execute(sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline)).scalars())
 
 
-def states_of(tx: Transaction, submission_id: str) -> dict[str, FileState]:
-    """Return the states of the request files that a submission wrote, by name."""
-    statement = sa.select(request_file.c.name, request_file.c.state)
-    return {
-        row.name: row.state for row in tx.execute(statement.where(request_file.c.submission_id == submission_id))
-    }
+def states_of(tx: Transaction, submission_ids: Sequence[str]) -> dict[str, dict[str, FileState]]:
+    """Return by submission the states of the request files that it wrote, by name."""
+    states: dict[str, dict[str, FileState]] = {id_: {} for id_ in submission_ids}
+    columns = request_file.c.submission_id, request_file.c.name, request_file.c.state
+    for chunk in id_chunks(submission_ids):
+        for row in tx.execute(sa.select(*columns).where(request_file.c.submission_id.in_(chunk))):
+            states[row.submission_id][row.name] = row.state
+    return states
 
 
 def known(tx: Transaction, file_id: str) -> RequestFile | None:

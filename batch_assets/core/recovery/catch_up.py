@@ -118,9 +118,8 @@ def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
     (unknown, _), listed = root.storage.both(
         lambda: _unknown(root, pipeline, partition), lambda: root.storage.together(list_all)
     )
-    return bool(unknown) or any(
-        _has_unknown_receipts(root, folder[-1], names) for folder, names in zip(folders, listed, strict=True)
-    )
+    names = {folder[-1]: folder_names for folder, folder_names in zip(folders, listed, strict=True)}
+    return bool(unknown) or _has_unknown_receipts(root, names)
 
 
 def _in_force(tx: Transaction, pipeline: str, partition: str | None) -> list[Submission]:
@@ -130,20 +129,24 @@ def _in_force(tx: Transaction, pipeline: str, partition: str | None) -> list[Sub
     return [newest] if newest is not None else []
 
 
-def _has_unknown_receipts(root: Root, submission_id: str, names: list[str]) -> bool:
+def _has_unknown_receipts(root: Root, names: Mapping[str, Collection[str]]) -> bool:
     """Whether there is a receipt beside a file that the ledger counts as unsent or does not know.
 
     Args:
         root: The root.
-        submission_id: The id of a submission.
-        names: The names of the files in its folder.
+        names: The names of the files in the folder of each submission, by its id.
     """
-    receipts = [part for name in names if (part := PartName.of_file(name)) is not None and name == part.receipt]
+    receipts = {
+        (id_, str(part))
+        for id_, of_folder in names.items()
+        for name in of_folder
+        if (part := PartName.of_file(name)) is not None and name == part.receipt
+    }
     if not receipts:
         return False
     with root.ledger.read() as tx:
-        states = files.states_of(tx, submission_id)
-    return any((state := states.get(str(part))) is None or state.unsent for part in receipts)
+        states = files.states_of(tx, sorted({id_ for id_, _ in receipts}))
+    return any((state := states[id_].get(part)) is None or state.unsent for id_, part in receipts)
 
 
 def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.core.cancel import cancel
 from batch_assets.core.io.storage import Storage
@@ -369,3 +370,22 @@ def test_a_receipt_that_the_ledger_has_lost_proves_more_than_a_match_by_the_coun
     end(world, first)
     check(world, first, 2)
     assert len(world.accepted()) == 2
+
+
+def test_receipts_of_many_partitions_take_as_many_statements_as_those_of_few(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    def counted(partitions: range) -> int:
+        for number in partitions:
+            world.send(world.pipeline(texts(1, f"row-{number}")), f"p{number}")
+        sa.event.listen(sa.Engine, "before_cursor_execute", note)
+        statements.clear()
+        world.root.catch_up(pipeline.name)
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        return len(statements)
+
+    assert counted(range(2)) == counted(range(2, 7))
