@@ -253,8 +253,8 @@ class _Build:
         for problem in self._selection.lost_files():
             _log.warning(problem)
         mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail: nothing is registered yet
+        self._remove_old_hashes()
         if submission.register():
-            self._remove_old_hashes()
             submission.report.mixed_columns = mixed_columns
             return submission.report
         submission.remove()
@@ -265,10 +265,13 @@ class _Build:
         return self._dataset.has_read_file or self._templates.files != self._inputs.files
 
     def _remove_old_hashes(self) -> None:
-        """Remove the hashes of the submission before, which no build will read again."""
+        """Remove the hashes of the submission before, which no build reads once this one is registered.
+
+        Afterwards, a killed build would leave them. If it is killed now, the next one finds its complete folder.
+        """
         if (newest := self._inputs.before.newest) is not None:
             record = newest.record
-            with suppress(OSError, StorageError):  # the submission is registered
+            with suppress(OSError, StorageError):  # they take space, and that is all
                 folder = submission_parts(record.pipeline, record.partition, record.id)
                 remove_row_hashes(self._root.storage, folder)
 

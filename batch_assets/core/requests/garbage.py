@@ -10,10 +10,7 @@ from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.ledger import submissions
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import was_finished
-from batch_assets.core.store.row_hashes import ROW_HASHES, remove_row_hashes
-
-# Every folder takes a call of an object store. A killed build leaves hashes in the folder before the newest.
-_REMOTE_FOLDERS = 3
+from batch_assets.core.store.row_hashes import ROW_HASHES
 
 
 def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
@@ -21,9 +18,7 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
     folder = submission_parts(pipeline, partition, "")
     with root.ledger.read() as tx:
         registered = submissions.known_ids(tx, pipeline)
-        newest = submissions.newest(tx, pipeline, partition)
-    names = root.storage.names(*folder)
-    for name in names:
+    for name in root.storage.names(*folder):
         if name.startswith(PARTITION_FOLDER):
             continue
         if name in registered:  # a run that copied failed requests for a retry was killed
@@ -31,20 +26,6 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
                 root.storage.remove_leftovers(*folder, name, name=pattern)
         elif not was_finished(root.storage, pipeline, partition, name):
             root.storage.remove(*folder, name)
-    if newest is not None:
-        _remove_old_hashes(root, folder, [name for name in names if name in registered and name != newest.id])
-
-
-def _remove_old_hashes(root: Root, folder: tuple[str, ...], older: list[str]) -> None:
-    """Remove the hashes of older submissions. A build that was killed after it had registered its own left them.
-
-    Args:
-        root: The root.
-        folder: The folder of the submissions.
-        older: The ids of the partition's submissions but the newest, sorted.
-    """
-    for name in older if root.storage.is_local else older[-_REMOTE_FOLDERS:]:
-        remove_row_hashes(root.storage, (*folder, name))
 
 
 def partitions_on_disk(root: Root, pipeline: str) -> list[str]:

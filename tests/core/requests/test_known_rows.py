@@ -20,6 +20,7 @@ import pytest
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.erase.run import erase
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.hooks import Params, Row
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.requests.exact_json import exact_json
@@ -27,6 +28,7 @@ from batch_assets.core.requests.garbage import remove_garbage
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.row_hasher import RowHasher
 from batch_assets.core.requests.row_renderer import row_templates
+from batch_assets.core.requests.submission import NewSubmission
 from batch_assets.core.store import row_hashes
 from batch_assets.core.store.digests import pack
 from batch_assets.core.store.row_hashes import CONTEXT_BYTES, ROW_HASHES, RowHashesWriter, read_row_hashes
@@ -185,10 +187,50 @@ def test_the_hashes_of_the_last_submission_only_are_kept(world: World) -> None:
     assert list(world.path(pipeline.name).rglob(ROW_HASHES)) == [hashes_of(world, pipeline, report)]
 
 
-def test_hashes_that_a_killed_build_left_are_removed(world: World) -> None:
+def test_a_build_removes_the_hashes_before_its_own_with_one_call(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = world.pipeline(texts(4))
+    old = world.build(pipeline)
+    removed: list[tuple[str, ...]] = []
+    remove = Storage.remove
+
+    def noting(storage: Storage, *parts: str) -> None:
+        removed.append(parts)
+        remove(storage, *parts)
+
+    monkeypatch.setattr(Storage, "remove", noting)
+    for number in (5, 6):
+        removed.clear()
+        write_rows(world.folder / "rows.jsonl", texts(number))
+        new = world.build(pipeline)
+        assert [parts[-2:] for parts in removed if parts[-1] == ROW_HASHES] == [(old.submission_id, ROW_HASHES)]
+        old = new
+
+
+def test_a_build_that_is_killed_before_it_is_registered_leaves_no_other_hashes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is complete, so the next build finds it and has its hashes."""
+    pipeline = world.pipeline(texts(4))
+    world.build(pipeline)
+    write_rows(world.folder / "rows.jsonl", texts(5))
+
+    def killed(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NewSubmission, "register", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.build(pipeline)
+    newest = world.build(pipeline)
+    assert (newest.rows, newest.rendered) == (5, 0)
+    assert list(world.path(pipeline.name).rglob(ROW_HASHES)) == [hashes_of(world, pipeline, newest)]
+
+
+def test_unfinished_hashes_that_a_killed_build_left_are_removed(world: World) -> None:
     pipeline = world.pipeline(texts(4))
     old, newest = world.build(pipeline), again(world, pipeline)
-    hashes_of(world, pipeline, old).write_bytes(b"left")
     for report in (old, newest):
         (world.submission_folder(pipeline, report) / f".{ROW_HASHES}.0123456789ab.tmp").write_bytes(b"left")
 
