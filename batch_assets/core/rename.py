@@ -1,8 +1,11 @@
 """Rename a pipeline: what was submitted, answered and is still at the API goes on under the new name.
 
-Every step may be killed and repeated: an unsent build under the new name is dropped first, then the folder is
+Every step may be killed and repeated: an unsent build under the new name is removed first, then the folder is
 moved, the manifests in it are rewritten, and the ledger follows in one transaction. What was stored under the old
 name in between is moved after it.
+
+An object store moves a folder file by file: it copies all of them, and then removes them. The history records that
+this has begun, so that the next call goes on with it and does not take the copies for files of another pipeline.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -23,6 +27,7 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.states import EntityKind, FileState
 from batch_assets.core.ledger.tables import (
     batch,
+    history,
     indexed_file,
     intent,
     lease,
@@ -42,6 +47,8 @@ _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 _RENAMED = (submission, request_file, batch, notice, indexed_file)
 _TABLES = "results"
+# What the history calls a submission whose files are being moved, and one that was moved.
+_MOVING, _MOVED = "{old} is being renamed to {new}", "renamed from {old} to {new}"
 # The lengths of the paths that may be dropped: all tables, and folders of submissions without and with partitions.
 _FOLDERS = (2, 3, 4)
 # The states of request files of which nothing was ever sent, unless they have an intent.
@@ -61,11 +68,13 @@ class _Plan:
         unsent: The submissions under the new name of which nothing was sent. They are dropped.
         has_begun: The folders of submissions have the new name already: an earlier renaming was interrupted, or
             someone moved the folder.
+        is_interrupted: An object store has copied files already, and may have removed some.
     """
 
     renamed: list[Submission]
     unsent: list[Submission]
     has_begun: bool
+    is_interrupted: bool = False
 
 
 def rename(root: Root, old: str, new: str) -> int:
@@ -104,10 +113,16 @@ def rename(root: Root, old: str, new: str) -> int:
                     _check_idle(tx, name)
                 yield tx
 
-        with writing() as tx:  # before the files move, which the ledger would miss
+        with writing() as tx:
+            if plan.unsent:
+                _check_unsent(root, tx, old, new)
+        _make_room(root.storage, old, new, plan)  # as long as the ledger knows what it was for
+        with writing() as tx:
             if plan.unsent:
                 _check_unsent(root, tx, old, new)
                 _drop(tx, new, plan.unsent, f"nothing of it was sent, and {old} was renamed to {new}")
+            if not root.storage.is_local:  # a local folder is moved at once
+                _note_moving(tx, old, new, plan)
         _move_files(root.storage, old, new, plan)
         for moved in plan.renamed:
             _rewrite_manifest(root, new, moved.partition, moved.id)
@@ -127,16 +142,36 @@ def _plan(root: Root, old: str, new: str, of_old: list[Submission], of_new: list
         with root.ledger.read() as tx:
             _check_unsent(root, tx, old, new)
     has_begun = _are_only_under(storage, of_old, new, old)
+    is_interrupted = not storage.is_local and _is_moving(root, old, new)
     dropped = {tuple(filter(None, submission_parts(new, each.partition, each.id))) for each in of_new}
     if of_new:
         dropped.add((new, _TABLES))
     kept = [parts for parts in _files(storage, new) if not any(parts[:end] in dropped for end in _FOLDERS)]
-    if kept and not has_begun and _files(storage, old):
+    if kept and not (has_begun or is_interrupted) and _files(storage, old):
         raise RenameError(
             f"{storage.uri(old)} and {storage.uri(new)} both have files, such as {storage.uri(*kept[0])}. The "
             f"ledger knows those of {old!r} only: move those of {new!r} away"
         )
-    return _Plan(of_old, of_new, has_begun)
+    return _Plan(of_old, of_new, has_begun, is_interrupted)
+
+
+def _is_moving(root: Root, old: str, new: str) -> bool:
+    """Whether a renaming of a pipeline to a new name was interrupted while its files were moved."""
+    of_old = sa.select(submission.c.id).where(submission.c.pipeline == old)
+    lines = (
+        sa.select(history.c.reason)
+        .where(history.c.kind == EntityKind.SUBMISSION, history.c.entity.in_(of_old))
+        .where(
+            sa.or_(
+                history.c.reason.like(_MOVING.format(old="%", new="%")),
+                history.c.reason.like(_MOVED.format(old="%", new="%")),
+            )
+        )
+        .order_by(history.c.seq.desc())
+        .limit(1)
+    )
+    with root.ledger.read() as tx:
+        return tx.execute(lines).scalar() == _MOVING.format(old=old, new=new)
 
 
 def _are_only_under(storage: Storage, known: Sequence[Submission], name: str, other: str) -> bool:
@@ -186,19 +221,35 @@ def _check_idle(tx: Transaction, name: str) -> None:
         raise BusyError(f"another run is busy with {min(busy)}; repeat this one when that is done")
 
 
-def _move_files(storage: Storage, old: str, new: str, plan: _Plan) -> None:
+def _make_room(storage: Storage, old: str, new: str, plan: _Plan) -> None:
+    """Remove what was built under the new name, and what is left of its tables."""
     for unsent in plan.unsent:
         storage.remove(*submission_parts(new, unsent.partition, unsent.id))
-    if not plan.has_begun:
+    if not (plan.has_begun or plan.is_interrupted) and _files(storage, old):
+        storage.remove(new)
+
+
+def _note_moving(tx: Transaction, old: str, new: str, plan: _Plan) -> None:
+    """Record that the files are being moved from now on."""
+    for each in plan.renamed[-1:]:
+        tx.record(EntityKind.SUBMISSION, each.id, each.state, each.state, _MOVING.format(old=old, new=new))
+
+
+def _move_files(storage: Storage, old: str, new: str, plan: _Plan) -> None:
+    if not (plan.has_begun or plan.is_interrupted):
         if _files(storage, old):  # otherwise there is nothing to move, and what is under the new name stays
-            storage.remove(new)
             storage.rename((old,), (new,))
         return
-    # A later run or an earlier version stored answers, receipts or a table under the old name meanwhile.
-    for parts in _files(storage, old):
-        target = (new, *parts[1:])
-        if parts[1] == _TABLES or not storage.exists(*target):
-            storage.rename(parts, target)
+    # A later run or an earlier version stored answers, receipts or a table under the old name meanwhile. If an
+    # object store was copying, what is left under the old name is what was copied, or newer.
+    targets = {parts: (new, *parts[1:]) for parts in _files(storage, old)}
+    storage.together(
+        [
+            partial(storage.rename, parts, target)
+            for parts, target in targets.items()
+            if plan.is_interrupted or parts[1] == _TABLES or not storage.exists(*target)
+        ]
+    )
     if not _files(storage, old):
         storage.remove(old)
 
@@ -233,7 +284,7 @@ def _drop(tx: Transaction, pipeline: str, unsent: Sequence[Submission], why: str
 def _move(tx: Transaction, old: str, new: str) -> None:
     for id_ in sorted(submissions.known_ids(tx, old)):
         state = submissions.by_id(tx, id_).state
-        tx.record(EntityKind.SUBMISSION, id_, state, state, f"renamed from {old} to {new}")
+        tx.record(EntityKind.SUBMISSION, id_, state, state, _MOVED.format(old=old, new=new))
     taken = sa.select(notice_target.c.target).where(notice_target.c.pipeline == new)
     tx.execute(sa.delete(notice_target).where(notice_target.c.pipeline == old, notice_target.c.target.in_(taken)))
     for table in (*_RENAMED, notice_target):

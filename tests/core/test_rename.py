@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from batch_assets.core import rename as rename_module
 from batch_assets.core.batches.poll import poll
@@ -265,3 +269,45 @@ def test_files_under_the_new_name_are_kept_when_the_old_name_has_none(world: Wor
     (world.path("new") / "notes.txt").write_text("mine")
     rename(world.root, "old", "new")
     assert (world.path("new") / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("step", ["cp_file", "rm_file"])
+def test_a_renaming_in_an_object_store_that_is_killed_between_two_files_is_finished_by_the_next(
+    new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Meanwhile both names have files, and those under the old one may be incomplete."""
+    world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT="memory://renamed/data")
+    memory = fsspec.filesystem("memory")
+    try:
+        world.build(world.pipeline(texts(2), name="new"))
+        pipeline = world.pipeline(texts(3), name="old")
+        world.send(pipeline)
+        world.finish(pipeline)
+        files = {
+            path.removeprefix("/renamed/data/old"): memory.cat(path) for path in memory.find("/renamed/data/old")
+        }
+        original, calls = getattr(MemoryFileSystem, step), itertools.count()
+
+        def killed(self: MemoryFileSystem, *arguments: str, **more: object) -> None:
+            is_of_old = arguments[0].startswith("/renamed/data/old") and self.isfile(arguments[0])
+            if is_of_old and next(calls) == 2:
+                raise KeyboardInterrupt
+            original(self, *arguments, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryFileSystem, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                rename(world.root, "old", "new")
+        assert memory.find("/renamed/data/old") and memory.find("/renamed/data/new")
+        rename(world.root, "old", "new")
+        assert not memory.find("/renamed/data/old")
+        moved = {
+            path.removeprefix("/renamed/data/new"): memory.cat(path) for path in memory.find("/renamed/data/new")
+        }
+        assert moved.keys() == files.keys()
+        assert {name for name in files if files[name] != moved[name]} == {
+            name for name in files if name.endswith("manifest.json")
+        }
+        assert world.build(world.pipeline(texts(3), name="new")).written == 0
+    finally:
+        memory.rm("/renamed", recursive=True)
