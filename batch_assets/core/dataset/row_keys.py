@@ -1,4 +1,4 @@
-"""Check that every row has a row key and that no two are equal, with 8 bytes of memory per row."""
+"""Check that every row has a row key and that no two are equal. Memory does not grow with the rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.repeated_hashes import RepeatedHashes
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 
 _SHOWN = 5
-_FIRST_ROOM = 1 << 16
 
 
 class KeyCheck:
@@ -27,8 +26,7 @@ class KeyCheck:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._hashes: NDArray[np.int64] = np.empty(_FIRST_ROOM, np.int64)
-        self._known = 0
+        self._hashes = RepeatedHashes()
         self._nulls: list[int] = []
         self._null_count = self._rows = 0
 
@@ -53,16 +51,8 @@ class KeyCheck:
         self._rows += len(keys)
         if unreadable:
             keys = [key for key in keys if key is not None]
-        self._add(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
-
-    def _add(self, hashes: NDArray[np.int64]) -> None:
-        """Keep hashes in one array: to join many at the end would need as much memory again."""
-        end = self._known + len(hashes)
-        if end > len(self._hashes):
-            # What is not written yet takes no memory, and the system moves a large array without a copy.
-            self._hashes.resize(2 * end, refcheck=False)
-        self._hashes[self._known : end] = hashes
-        self._known = end
+        if self._dataset.key != ROW_NUMBER:
+            self._hashes.add(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
 
     def finish(self) -> None:
         """Finish the check after the last row key.
@@ -75,11 +65,9 @@ class KeyCheck:
             self._fail(f"{self._null_count} rows have none; the first are rows {rows} (counted from 0)")
         if self._dataset.key == ROW_NUMBER:
             return
-        hashes = self._hashes[: self._known]
-        hashes.sort()
-        suspects = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
-        if len(suspects):
-            self._find_duplicates(set(suspects.tolist()))
+        suspects = self._hashes.repeated()
+        if suspects:
+            self._find_duplicates(suspects)
 
     def _find_duplicates(self, suspects: set[int]) -> None:
         """Read the keys a second time, because keys with equal hashes may be different.
