@@ -23,6 +23,8 @@ SLICE_BYTES = 16 << 20
 # Rows are decoded some at a time, because their size is known only afterwards. With fewer than 128 it would take
 # much longer.
 _DECODED_ROWS, _DECODED_BYTES = 128, 256 << 10
+# Values of all other physical types of Parquet have at most so many bytes in Arrow: decimals have the most.
+_OF_ANY_SIZE, _FIXED_BYTES = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"), 16
 JOINED_BYTES = 4 << 20
 """The most bytes of a slice that small batches are joined to: meanwhile they are in memory twice."""
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
@@ -131,6 +133,9 @@ def _rows_at_once(
             continue
         encoded += chunk.total_uncompressed_size
         repeats = chunk.num_values if chunk.has_dictionary_page and path not in dictionaries else 1
+        if chunk.physical_type not in _OF_ANY_SIZE:
+            most_decoded += max(chunk.total_uncompressed_size, repeats * _FIXED_BYTES)
+            continue
         most_decoded += repeats * chunk.total_uncompressed_size
     if most_decoded <= most_bytes:
         return most_rows

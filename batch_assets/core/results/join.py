@@ -219,7 +219,7 @@ class ResultsJoin:
             }
         columns["result_type"] = result_types(slice_.fates, columns["result_type"])
         is_first = pa.array(slice_.is_first)
-        for name in COUNTED_ONCE:
+        for name in COUNTED_ONCE if not slice_.is_first.all() else ():
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
         columns["shared_with"] = shared.first_keys(slice_.first, slice_.is_first)
         rejected = pa.array(slice_.fates == RowFate.REJECTED.value)

@@ -24,10 +24,11 @@ class ResponseReader:
 
     Args:
         files: The response files.
-        cache_bytes: The size of decoded row groups to keep.
+        cache_bytes: The size of decoded row groups to keep. Three usual ones fit: the answers of a slice may be in
+            two groups of an old file, with new ones in a third.
     """
 
-    def __init__(self, files: ResponseFiles, cache_bytes: int = 12 << 20) -> None:
+    def __init__(self, files: ResponseFiles, cache_bytes: int = 16 << 20) -> None:
         self._files, self._cache_bytes = files, cache_bytes
         self._open: dict[int, pq.ParquetFile] = {}
         self._groups = [

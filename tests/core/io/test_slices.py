@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +95,27 @@ def test_short_rows_of_many_row_groups_come_in_few_slices() -> None:
 def test_rows_are_counted_without_any_column() -> None:
     file = written({"a": pa.array(range(5000))})
     assert sum(len(part) for part in slices_of(file, [])) == 5000
+
+
+class _Watched(pq.ParquetFile):
+    """Notes how many rows are decoded at once."""
+
+    decoded: list[int]
+
+    def iter_batches(self, batch_size: int, **options: Any) -> Any:
+        self.decoded = [*getattr(self, "decoded", []), batch_size]
+        return super().iter_batches(batch_size, **options)
+
+
+def test_numbers_in_a_dictionary_are_decoded_as_many_at_a_time_as_others() -> None:
+    """However often each of them occurs, a number takes no more than its few bytes."""
+    numbers = pa.table({str(column): pa.array(range(SLICE_ROWS), pa.int64()) for column in range(20)})
+    stored = io.BytesIO()
+    pq.write_table(numbers, stored)
+    file = _Watched(stored)
+
+    assert [len(part) for part in slices_of(file)] == [SLICE_ROWS]
+    assert file.decoded == [SLICE_ROWS]
 
 
 def test_a_value_in_a_dictionary_counts_as_often_as_it_occurs() -> None:
