@@ -20,11 +20,11 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,6 +107,13 @@ def write_figures(path: Path, figures: Figures) -> None:
     beside.rename(path)
 
 
+def measure_part(name: str, path: Path) -> None:
+    """Measure a part, and write its figures."""
+    began = time.monotonic()
+    figures = PARTS[name].measure()
+    write_figures(path, figures | {"minutes": round((time.monotonic() - began) / 60, 1)})
+
+
 def run_parts(folder: Path, names: list[str]) -> dict[str, Figures]:
     """Run the parts that are not done, and return the figures of all.
 
@@ -120,9 +127,14 @@ def run_parts(folder: Path, names: list[str]) -> dict[str, Figures]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in missing:
         began = time.monotonic()
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            figures = process.submit(PARTS[name].measure).result()
-        write_figures(paths[name], figures | {"minutes": round((time.monotonic() - began) / 60, 1)})
+        process = multiprocessing.get_context("spawn").Process(target=measure_part, args=(name, paths[name]))
+        process.start()
+        try:
+            process.join()
+        finally:
+            process.kill()  # Dagster makes a process deaf to SIGTERM
+        if process.exitcode:
+            sys.exit(f"{name} failed, see above")
         print(f"{name}: done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     return {name: json.loads(path.read_text()) for name, path in paths.items()}
 
@@ -185,6 +197,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=PARTS, action="append", help="leave the other parts out")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit("; ".join(problems_of(run_parts(options.folder, options.only or list(PARTS)))) or 0)
 
 
