@@ -24,6 +24,7 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import EntityKind, FileState
 from batch_assets.core.ledger.tables import (
     batch,
@@ -40,7 +41,7 @@ from batch_assets.core.ledger.tables import (
 )
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import MANIFEST, Manifest
+from batch_assets.core.store.manifest import MANIFEST, Manifest, remove_submission
 from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
@@ -95,8 +96,8 @@ def rename(root: Root, old: str, new: str) -> int:
     if not _NAME.fullmatch(new) or old == new:
         raise RenameError(f"{new!r} is not another name of a pipeline: letters, digits and _, at most 100")
     with (
-        leases.hold_requests(root.ledger, old) as first,
-        leases.hold_requests(root.ledger, new) as second,
+        hold_pipeline(root.ledger, old) as first,
+        hold_pipeline(root.ledger, new) as second,
         leases.hold(root.ledger, "reconcile", work="the files in doubt") as third,
     ):
         with root.ledger.read() as tx:
@@ -224,7 +225,7 @@ def _check_idle(tx: Transaction, name: str) -> None:
 def _make_room(storage: Storage, old: str, new: str, plan: _Plan) -> None:
     """Remove what was built under the new name, and what is left of its tables."""
     for unsent in plan.unsent:
-        storage.remove(*submission_parts(new, unsent.partition, unsent.id))
+        remove_submission(storage, new, unsent.partition, unsent.id)
     if not (plan.has_begun or plan.is_interrupted) and _files(storage, old):
         storage.remove(new)
 

@@ -30,7 +30,7 @@ class Recovery:
     """
 
     open_ledger: Callable[[Settings, Storage], tuple[Ledger, Pairing]]
-    catch_up: Callable[[Root, str, str | None, Lease | None], None]
+    catch_up: Callable[[Root, str, str | None, Lease | None, float | None], None]
     check_files: Callable[[Settings, Storage, Transaction, str], None]
     note_key: Callable[[Storage, Ledger, str | None], None]
 
@@ -126,17 +126,24 @@ class Root:
         with self.ledger.write() as tx:
             bind_endpoint(tx, self.api.base_url, self.api.organization)
 
-    def catch_up(self, pipeline: str, partition: str | None = None, lease: Lease | None = None) -> None:
+    def catch_up(
+        self, pipeline: str, partition: str | None = None, lease: Lease | None = None, wait: float | None = None
+    ) -> None:
         """Add what a pipeline's files show and the ledger does not know, because it is older than they are.
 
         Args:
             pipeline: The name of the pipeline.
             partition: Look for the traces in this partition only; `None` for all.
-            lease: The lease on the pipeline's requests, if the caller holds it.
-        """
-        self._recovery.catch_up(self, pipeline, partition, lease)
+            lease: The lease on all of the pipeline's requests, if the caller holds it.
+            wait: If something is missing, seconds to wait for this lease; `None` to add nothing now if others
+                work on the pipeline's requests.
 
-    def catch_up_for(self, pipeline: str, partition: str, lease: Lease) -> None:
+        Raises:
+            BusyError: When something is missing, and the others were not done by then.
+        """
+        self._recovery.catch_up(self, pipeline, partition, lease, wait)
+
+    def catch_up_for(self, pipeline: str, partition: str, wait: float) -> None:
         """Catch up before a partition is built: look in all partitions once, and later only in the built one.
 
         Requests of other partitions may be the same. But a run that builds thousands of partitions does not look
@@ -145,9 +152,9 @@ class Root:
         Args:
             pipeline: The name of the pipeline.
             partition: The partition key; "" without partitions.
-            lease: The lease on the pipeline's requests.
+            wait: See `catch_up`.
         """
-        self.catch_up(pipeline, partition if pipeline in self._caught_up else None, lease)
+        self.catch_up(pipeline, partition if pipeline in self._caught_up else None, wait=wait)
         self._caught_up.add(pipeline)
 
     def check_files(self, pipeline: str) -> None:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, ResponseName, SubmissionId
-from batch_assets.core.ledger import batches, joins, leases, standstills, submissions
+from batch_assets.core.ledger import Lease, batches, joins, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.request_leases import hold_partition
 from batch_assets.core.root import Root
+from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digester, pack, tail_of
 from batch_assets.core.store.fate import RequestFate, request_fates
@@ -27,11 +29,14 @@ from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.outcomes import Outcomes
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.pipeline_outcomes import outcomes_for
+from batch_assets.core.store.registered_since import LOOKS, RegisteredSince, read_in_flight
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.request_lines import line_with_mark, own_tail
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 from batch_assets.core.text import count
+
+_PLANS = 3
 
 
 def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
@@ -46,49 +51,93 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
     Raises:
         MissingFileError: When a lost file leaves unknown which of them are in flight. Nothing is written.
         DamagedFileError: When the request index cannot be read. Nothing is written.
-        BusyError: When another run works on the pipeline's requests.
+        BusyError: When another run works on the partition's requests, or on the whole pipeline.
     """
     if submission.ask_again == 0:
         return 0, []
-    with leases.hold_requests(root.ledger, submission.pipeline, wait=leases.PATIENCE) as lease:
+    with hold_partition(root.ledger, submission.pipeline, submission.partition, wait=leases.PATIENCE) as lease:
+        for _ in range(_PLANS):
+            planned = _plan(root, submission, lease)
+            if planned is not None:
+                return planned
+    return 0, []  # others registered the same requests each time: the next run plans again
+
+
+def _plan(root: Root, submission: Submission, lease: Lease) -> tuple[int, list[str]] | None:
+    """Write and register the request files of a retry.
+
+    Returns:
+        As `plan_again`; `None` if others have registered the same requests meanwhile.
+    """
+
+    def look() -> tuple[tuple[Submission, list[str], RegisteredSince], list[RequestFile]]:
         with root.ledger.read() as tx:
-            current = submissions.by_id(tx, submission.id)
-            files_in_flight = submissions.files_in_flight(tx, submission.pipeline)
-            waited_on_names = [file.name for file in submissions.waited_on(tx, submission.id)]
-        if current.ask_again == 0:
-            return 0, []
-        in_flight = RequestsInFlight(root, files_in_flight, repair=True, rows=submission.rows)
-        outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
-        if set_aside:  # the requests of these files are in flight now, and the next run counts them
-            return 0, set_aside
-        folder = submission_parts(submission.pipeline, submission.partition, submission.id)
-        # Request files only: another process may be writing a receipt.
-        for pattern in (REQUEST_FILES, DIGEST_FILES):
-            root.storage.remove_leftovers(*folder, name=pattern)
-        used_names = {*waited_on_names, *root.storage.names(*folder)}
-        names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
-        limits = submission.max_requests, submission.max_bytes
-        parts = PartWriters(root.storage, folder, limits, names.__next__)
-        lost = LostTexts()
-        with parts:
-            for attempt, headers, text in _failed_lines(root, submission, outcomes, in_flight, lost):
-                lease.check()
-                parts.add(attempt, headers, [line_with_mark(text, root.mark)])
-        submission_id = SubmissionId(submission.id)
-        files = [
-            entry.ledger_entry(submission_id, submission.pipeline, submission.partition) for entry in parts.written
-        ]
+            in_flight = submissions.files_in_flight(tx, submission.pipeline)
+            since = RegisteredSince(root, submission.pipeline, in_flight, tx.last_seq())
+            names = [file.name for file in submissions.waited_on(tx, submission.id)]
+            return (submissions.by_id(tx, submission.id), names, since), in_flight
+
+    read, in_flight = read_in_flight(root, look, submission.partition, submission.rows)
+    current, waited_on_names, since = read
+    if current.ask_again == 0:
+        return 0, []
+    outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
+    if set_aside:  # the requests of these files are in flight now, and the next run counts them
+        return 0, set_aside
+    folder = submission_parts(submission.pipeline, submission.partition, submission.id)
+    # Request files only: another process may be writing a receipt.
+    for pattern in (REQUEST_FILES, DIGEST_FILES):
+        root.storage.remove_leftovers(*folder, name=pattern)
+    used_names = {*waited_on_names, *root.storage.names(*folder)}
+    names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
+    limits = submission.max_requests, submission.max_bytes
+    parts = PartWriters(root.storage, folder, limits, names.__next__)
+    lost, wanted = LostTexts(), DigestSet()
+    with parts:
+        for attempt, headers, text in _failed_lines(root, submission, outcomes, in_flight, lost, wanted):
+            lease.check()
+            parts.add(attempt, headers, [line_with_mark(text, root.mark)])
+    if not _register(root, submission, lease, parts, in_flight, since, wanted, lost):
+        for entry in parts.written:
+            remove_digests(root.storage, folder, entry.part)
+            root.storage.remove(*folder, entry.name)
+        return None
+    return sum(entry.requests for entry in parts.written), lost.problems
+
+
+def _register(
+    root: Root,
+    submission: Submission,
+    lease: Lease,
+    parts: PartWriters,
+    in_flight: RequestsInFlight,
+    since: RegisteredSince,
+    wanted: DigestSet,
+    lost: LostTexts,
+) -> bool:
+    """Register the request files of a retry, unless others have registered the same requests meanwhile."""
+    submission_id = SubmissionId(submission.id)
+    files = [
+        entry.ledger_entry(submission_id, submission.pipeline, submission.partition) for entry in parts.written
+    ]
+    for _ in range(LOOKS):
         with root.ledger.write(submission.pipeline) as tx:
             lease.confirm(tx)
-            submissions.add_files(tx, submission.id, files)
-            submissions.add_waits(tx, submission.id, in_flight.waited_on)
-            if not submissions.let_go(tx, in_flight.waited_on):  # otherwise the next run plans again
-                joins.planned_again(tx, submission.id, left=lost.requests)
-                if lost.requests:
-                    standstills.note(tx, submission.id, "; ".join(lost.problems))
-                else:
-                    standstills.end(tx, submission.id)
-        return sum(entry.requests for entry in parts.written), lost.problems
+            new, seq = since.new(tx), tx.last_seq()
+            if not new:
+                submissions.add_files(tx, submission.id, files)
+                submissions.add_waits(tx, submission.id, in_flight.waited_on)
+                if not submissions.let_go(tx, in_flight.waited_on):  # otherwise the next run plans again
+                    joins.planned_again(tx, submission.id, left=lost.requests)
+                    if lost.requests:
+                        standstills.note(tx, submission.id, "; ".join(lost.problems))
+                    else:
+                        standstills.end(tx, submission.id)
+                return True
+        if since.have(new, wanted.contains):
+            return False
+        since.saw(new, seq)
+    return False
 
 
 @dataclass
@@ -105,11 +154,17 @@ class LostTexts:
 
 
 def _failed_lines(
-    root: Root, submission: Submission, outcomes: Outcomes, in_flight: RequestsInFlight, lost: LostTexts
+    root: Root,
+    submission: Submission,
+    outcomes: Outcomes,
+    in_flight: RequestsInFlight,
+    lost: LostTexts,
+    wanted: DigestSet,
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """Yield (next attempt, headers, line) of every request to retry.
 
-    Responses are in the order of their request file. The headers are `None` if they are the submission's.
+    Responses are in the order of their request file. The headers are `None` if they are the submission's. The
+    digests of these requests are added to `wanted`.
     """
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     read_before = DigestSet()
@@ -130,14 +185,15 @@ def _failed_lines(
         due = np.flatnonzero(fates == RequestFate.RETRY.value)
         # Only requests to retry are looked up: the submission will wait on every file that `in_flight` finds.
         free = due[~in_flight.contains(digests[due])]
+        wanted.add_new(digests[free])
         all_rows.append(response_rows[free])
         all_attempts.append(attempts[free])
         all_digests.append(digests[free])
     response_rows = np.concatenate([np.empty(0, np.int64), *all_rows])
     attempts = np.concatenate([np.empty(0, np.int32), *all_attempts])
-    wanted = np.concatenate([pack([]), *all_digests])
+    failed_digests = np.concatenate([pack([]), *all_digests])
     order = np.argsort(response_rows)
-    failed = _Failed(response_rows[order], attempts[order], wanted[order])
+    failed = _Failed(response_rows[order], attempts[order], failed_digests[order])
     yield from _request_lines(root, submission, outcomes.files, failed, lost)
 
 

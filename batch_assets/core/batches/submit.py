@@ -59,12 +59,14 @@ def submit_batches(
         SettingsError: When the settings name no API. Nothing was sent.
         EndpointMismatchError: When the root belongs to another API. Nothing was sent.
         PairingError: When the pipeline has lost its files. Nothing was sent.
+        BusyError: When the ledger is older than the files, and others worked on the pipeline's requests the whole
+            time. Nothing was sent.
         SubmissionStoppedError: When the API refuses for a reason that only a user can fix. The files are kept for
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
     before = _newest(root, pipeline, partition)
-    root.catch_up(pipeline, partition)
+    root.catch_up(pipeline, partition, wait=leases.PATIENCE)  # another process may be adding what is missing
     submission = _newest(root, pipeline, partition)
     if submission is None:
         return None

@@ -34,6 +34,7 @@ from batch_assets.core.erase.search import (
 from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import Lease, answer_index, erasure, leases, submissions
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.garbage import partitions_on_disk, remove_garbage
@@ -91,7 +92,7 @@ def erase(
         record = ErasedRecord.read(root.storage, name) or ErasedRecord.new()
         record = record.with_keys(named.texts, key.column, named.types)
         record.write(root.storage, name)
-        with leases.hold_requests(root.ledger, name, wait=patience) as lease:
+        with hold_pipeline(root.ledger, name, wait=patience) as lease:
             erasure_ = _Erasure(root, name, named.texts, named.types, key, pipeline, record, lease, is_later)
             erasure_.run()
         erasure_.report.unknown = named.unknown(erasure_.report.unknown)

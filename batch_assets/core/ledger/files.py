@@ -23,8 +23,8 @@ from batch_assets.core.ledger.intents import (
 )
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
-from batch_assets.core.ledger.states import FILES_IN_DOUBT, FileMove, FileState
-from batch_assets.core.ledger.tables import batch, intent, lease, request_file, submission, wait
+from batch_assets.core.ledger.states import FILES_IN_DOUBT, EntityKind, FileMove, FileState
+from batch_assets.core.ledger.tables import batch, history, intent, lease, request_file, submission, wait
 
 # After a file was sent again, the batch of the first POST may still turn up for this long.
 WATCH_SECONDS = 25 * 3600.0
@@ -43,6 +43,14 @@ def by_id(tx: Transaction, file_id: str) -> RequestFile:
 def known_ids(tx: Transaction, pipeline: str) -> set[str]:
     """Return the ids of all request files of a pipeline."""
     return set(tx.execute(sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline)).scalars())
+
+
+def changed_since(tx: Transaction, pipeline: str, seq: int) -> list[RequestFile]:
+    """Return the request files of a pipeline that the history mentions after a number, also those new since."""
+    changed = sa.select(history.c.entity).where(history.c.seq > seq, history.c.kind == EntityKind.FILE)
+    of_pipeline = request_file.c.pipeline == pipeline
+    statement = sa.select(request_file).where(request_file.c.id.in_(changed), of_pipeline)
+    return to_records(RequestFile, tx.execute(statement.order_by(request_file.c.id)))
 
 
 def states_of(tx: Transaction, submission_ids: Sequence[str]) -> dict[str, dict[str, FileState]]:

@@ -37,22 +37,7 @@ def remove_old(tx: Transaction, pipeline: str, before: float, most: int) -> int:
     Returns:
         The number of submissions.
     """
-    in_flight = sa.exists().where(
-        request_file.c.submission_id == submission.c.id, request_file.c.state.in_(FILES_IN_FLIGHT)
-    )
-    uncollected = sa.exists().where(
-        request_file.c.submission_id == submission.c.id,
-        batch.c.file_id == request_file.c.id,
-        batch.c.state.in_(BATCHES_UNCOLLECTED),
-    )
-    old = (
-        sa.select(submission.c.id)
-        .where(submission.c.pipeline == pipeline, submission.c.history_removed_at.is_(None))
-        .where(submission.c.superseded_at <= before, ~in_flight, ~uncollected)
-        .order_by(submission.c.superseded_at)
-        .limit(most)
-    )
-    ids = list(tx.execute(old).scalars())
+    ids = list(tx.execute(_old(pipeline, before).order_by(submission.c.superseded_at).limit(most)).scalars())
     if not ids:
         return 0
     newest = tx.last_seq()
@@ -62,6 +47,27 @@ def remove_old(tx: Transaction, pipeline: str, before: float, most: int) -> int:
         tx.execute(sa.delete(history).where(of_kind, ~is_needed))
     tx.execute(sa.update(submission).where(submission.c.id.in_(ids)).values(history_removed_at=tx.now))
     return len(ids)
+
+
+def is_due(tx: Transaction, pipeline: str, before: float) -> bool:
+    """Whether `remove_old` would remove the history of a submission."""
+    return tx.execute(_old(pipeline, before).limit(1)).first() is not None
+
+
+def _old(pipeline: str, before: float) -> sa.Select[tuple[str]]:
+    in_flight = sa.exists().where(
+        request_file.c.submission_id == submission.c.id, request_file.c.state.in_(FILES_IN_FLIGHT)
+    )
+    uncollected = sa.exists().where(
+        request_file.c.submission_id == submission.c.id,
+        batch.c.file_id == request_file.c.id,
+        batch.c.state.in_(BATCHES_UNCOLLECTED),
+    )
+    return (
+        sa.select(submission.c.id)
+        .where(submission.c.pipeline == pipeline, submission.c.history_removed_at.is_(None))
+        .where(submission.c.superseded_at <= before, ~in_flight, ~uncollected)
+    )
 
 
 def _entities(ids: list[str]) -> dict[EntityKind, sa.Select[tuple[str]]]:

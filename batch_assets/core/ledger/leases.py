@@ -8,8 +8,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import sqlalchemy as sa
@@ -28,9 +28,13 @@ from batch_assets.core.ledger.tables import lease
 
 PATIENCE = 600.0
 """Seconds to wait for work that processes do one after the other, such as the partitions of a backfill."""
+PAUSE = 0.1
+"""Seconds between two looks at work that is waited for."""
 _SECONDS = 60.0
 # A longer name, such as one with a long partition key, does not fit into the table's column.
 _NAME_LENGTH, _NAME_KEPT = 150, 100
+
+BlockedBy = Callable[[Transaction], str | None]
 
 
 class Lease:
@@ -147,7 +151,13 @@ def _default_seconds() -> float:
 
 
 def try_take(
-    ledger: Ledger, name: str, seconds: float | None = None, work: str = "", *, pipeline: str | None = None
+    ledger: Ledger,
+    name: str,
+    seconds: float | None = None,
+    work: str = "",
+    *,
+    pipeline: str | None = None,
+    blocked_by: BlockedBy | None = None,
 ) -> Lease | None:
     """Take a lease that is free or has expired.
 
@@ -158,9 +168,10 @@ def try_take(
         work: What the lease protects, for errors: "the requests of review_triage". By default its name.
         pipeline: The pipeline whose rows the work concerns, which is the same for all who take the lease. `None`:
             it concerns the whole root.
+        blocked_by: Returns, in the transaction that takes the lease, the other work that excludes it.
 
     Returns:
-        `None` if another process or thread holds it.
+        `None` if another process or thread holds it, or if other work excludes it.
 
     Raises:
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
@@ -169,7 +180,7 @@ def try_take(
     owner, stored = f"{process_name()}:{secrets.token_hex(6)}", _stored(name)
     with ledger.write(pipeline) as tx:
         row = tx.execute(sa.select(lease).where(lease.c.name == stored)).first()
-        if row is not None and row.until >= tx.now:
+        if (row is not None and row.until >= tx.now) or (blocked_by is not None and blocked_by(tx) is not None):
             return None
         if row is not None:
             tx.execute(sa.delete(lease).where(lease.c.name == stored))
@@ -188,6 +199,7 @@ def hold(
     seconds: float | None = None,
     work: str = "",
     pipeline: str | None = None,
+    blocked_by: BlockedBy | None = None,
 ) -> Iterator[Lease]:
     """Hold a lease for the block.
 
@@ -198,33 +210,31 @@ def hold(
         seconds: How long the lease lasts without being renewed, as in `try_take`.
         work: What the lease protects, as in `try_take`.
         pipeline: The pipeline that it concerns, as in `try_take`.
+        blocked_by: The other work that excludes it, as in `try_take`.
 
     Raises:
         BusyError: When another holder has not finished by then.
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     deadline = time.monotonic() + wait
-    while (own_lease := try_take(ledger, name, seconds, work, pipeline=pipeline)) is None:
+    while (own_lease := try_take(ledger, name, seconds, work, pipeline=pipeline, blocked_by=blocked_by)) is None:
         if time.monotonic() >= deadline:
-            raise BusyError(f"another run is busy with {work or name}; repeat this one when that is done")
-        time.sleep(0.1)
+            raise busy(_blocking(ledger, blocked_by) or work or name)
+        time.sleep(PAUSE)
     with own_lease:
         yield own_lease
 
 
-def hold_requests(ledger: Ledger, pipeline: str, *, wait: float = 0.0) -> AbstractContextManager[Lease]:
-    """Hold the lease on a pipeline's requests for the block: no other process builds, retries or removes them.
+def busy(work: str) -> BusyError:
+    """Return the error for a run that has waited in vain for other work."""
+    return BusyError(f"another run is busy with {work}; repeat this one when that is done")
 
-    Args:
-        ledger: The ledger.
-        pipeline: The name of the pipeline.
-        wait: Seconds to wait for another holder to finish.
 
-    Raises:
-        BusyError: When another holder has not finished by then.
-        SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
-    """
-    return hold(ledger, f"requests:{pipeline}", wait=wait, work=f"the requests of {pipeline}", pipeline=pipeline)
+def _blocking(ledger: Ledger, blocked_by: BlockedBy | None) -> str | None:
+    if blocked_by is None:
+        return None
+    with ledger.read() as tx:
+        return blocked_by(tx)
 
 
 @contextmanager

@@ -12,13 +12,14 @@ import logging
 from collections.abc import Collection, Mapping
 from functools import partial
 
-from batch_assets.core.errors import UnfinishedRenamingError
+from batch_assets.core.errors import BusyError, UnfinishedRenamingError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.ledger import (
     Lease,
     Transaction,
     batches,
+    builds,
     files,
     known_files,
     leases,
@@ -28,6 +29,7 @@ from batch_assets.core.ledger import (
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
@@ -37,7 +39,7 @@ from batch_assets.core.recovery.rebuild import Known, write_pipeline
 from batch_assets.core.recovery.root_file import readable
 from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import was_finished
+from batch_assets.core.store.manifest import has_receipts, was_finished
 from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
@@ -45,7 +47,7 @@ _OLDER = "the ledger is older than the files under the root"
 _DAMAGED_RECEIPT = f"{_OLDER}, and its receipt is damaged: it was sent, and its batch is looked for"
 
 
-def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:
+def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | None, wait: float | None) -> None:
     """Bring a ledger up to date that is older than a pipeline's files. Usually it finds nothing to do.
 
     Args:
@@ -53,40 +55,43 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         pipeline: The name of the pipeline.
         partition: Look for traces in this partition only; `None` for all. If there are any, what is
             missing is added for the whole pipeline.
-        lease: The lease on the pipeline's requests, if the caller holds it.
+        lease: The lease on all of the pipeline's requests, if the caller holds it.
+        wait: If something is missing, seconds to wait for the lease; `None` to add nothing now if others have it.
 
     Raises:
         UnfinishedRenamingError: When this pipeline was being renamed, or another one was being renamed to it.
+        BusyError: When something is missing, and other work was not done by then.
     """
     with root.ledger.read() as tx:
         check_renaming(tx, root.storage, pipeline)
-    _add_from_files(root, pipeline, partition, lease)
+    _add_from_files(root, pipeline, partition, lease, wait)
     stored_answers.record(root, pipeline, partition)
 
 
-def _add_from_files(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:
+def _add_from_files(
+    root: Root, pipeline: str, partition: str | None, lease: Lease | None, wait: float | None
+) -> None:
     if not _is_behind(root, pipeline, partition):
         return
     if lease is not None:
         _catch_up(root, pipeline, lease)
         return
-    own_lease = leases.try_take(
-        root.ledger, f"requests:{pipeline}", work=f"the requests of {pipeline}", pipeline=pipeline
-    )
-    if own_lease is None:
-        return  # another process is building the submission of the folder, and has caught up before
-    with own_lease:
-        # A submission that was being registered is known by now.
-        if _is_behind(root, pipeline, partition):
-            _catch_up(root, pipeline, own_lease)
+    try:
+        with hold_pipeline(root.ledger, pipeline, wait=wait or 0.0) as own_lease:
+            # Another process may have caught up meanwhile.
+            if _is_behind(root, pipeline, partition):
+                _catch_up(root, pipeline, own_lease)
+    except BusyError:
+        if wait is not None:
+            raise
 
 
 def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str], set[str]]:
     """Find the folders that are not those of a submission of the pipeline, as far as the ledger knows.
 
     Returns:
-        The ids of submissions that the ledger does not know, and those of other pipelines' submissions whose
-        folders were copied into this one's.
+        The ids of submissions that the ledger has lost, and those of folders that are none of the pipeline's
+        submissions: copies of other pipelines' folders, and builds that were never registered.
 
     Raises:
         UnfinishedRenamingError: When the folder of another pipeline's submission was moved, not copied.
@@ -94,17 +99,26 @@ def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str]
     with root.ledger.read() as tx:
         own = submissions.known_ids(tx, pipeline)
     # Outside of a transaction: an object store may take minutes to list the folders.
-    ids = [id_ for _, id_ in submission_folders(root.storage, pipeline, partition, own)]
-    with root.ledger.read() as tx:
-        others = known_files.by_ids(tx, ids)
+    folders = {id_: key for key, id_ in submission_folders(root.storage, pipeline, partition, own)}
+    with root.ledger.read() as tx:  # a build may have been registered meanwhile
+        others = known_files.by_ids(tx, [*folders])
+        unregistered = builds.unregistered(tx, [*folders])
+    own = {id_ for id_, other in others.items() if other.pipeline == pipeline}
     for other in others.values():
-        if not was_finished(root.storage, other.pipeline, other.partition, other.id):
+        if other.pipeline != pipeline and not was_finished(
+            root.storage, other.pipeline, other.partition, other.id
+        ):
             raise UnfinishedRenamingError(
                 f"{root.storage.uri(pipeline)} has the files that the ledger knows as {other.pipeline!r}'s, "
                 "which was being renamed. Nothing is sent under the new name before that is finished",
                 remedy=FinishRenaming(other.pipeline, pipeline),
             )
-    return set(ids) - set(others), set(others)
+    left_out = {
+        id_
+        for id_, key in folders.items()
+        if id_ in unregistered and not has_receipts(root.storage, pipeline, key, id_)
+    }
+    return folders.keys() - others.keys() - left_out, (others.keys() - own) | left_out
 
 
 def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
@@ -150,8 +164,8 @@ def _has_unknown_receipts(root: Root, names: Mapping[str, Collection[str]]) -> b
 
 
 def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
-    _, copies = _unknown(root, pipeline, None)
-    lost, root_file = find_pipeline(root.storage, pipeline, copies), readable(root.storage)
+    _, foreign = _unknown(root, pipeline, None)
+    lost, root_file = find_pipeline(root.storage, pipeline, foreign), readable(root.storage)
     with root.ledger.write() as tx:
         lease.confirm(tx)
         known = Known(

@@ -103,7 +103,8 @@ def find_pipeline(storage: Storage, pipeline: str, copies: Collection[str] = ())
     Args:
         storage: The root.
         pipeline: The name of the pipeline.
-        copies: The ids of submissions that belong to other pipelines, of which the folder has copies.
+        copies: The ids of submissions to leave out: copies of other pipelines' folders, and builds that were never
+            registered.
     """
     return with_states(storage, pipeline, *submissions_of(storage, pipeline, copies))
 

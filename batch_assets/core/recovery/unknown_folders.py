@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from batch_assets.core.io.storage import PARTITION_FOLDER, Storage
-from batch_assets.core.ledger import Ledger, known_files
+from batch_assets.core.ledger import Ledger, builds, known_files
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.store.manifest import was_finished
 
@@ -40,9 +40,10 @@ def unknown_folders(ledger: Ledger, storage: Storage, pipeline: str) -> list[tup
     for partition in sorted(partitions)[-_NEWEST:]:
         folders += submission_folders(storage, pipeline, partition)
     with ledger.read() as tx:
-        known = known_files.by_ids(tx, [id_ for _, id_ in folders])
+        ids = [id_ for _, id_ in folders]
+        left_out = known_files.by_ids(tx, ids).keys() | builds.unregistered(tx, ids)
     return [
         (partition, id_)
         for partition, id_ in folders
-        if id_ not in known and was_finished(storage, pipeline, partition, id_)
+        if id_ not in left_out and was_finished(storage, pipeline, partition, id_)
     ]

@@ -35,7 +35,7 @@ from batch_assets.core.store.row_hashes import remove_row_hashes
 
 _log = logging.getLogger("batch_assets")
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
-_BUILDS = 3
+_BUILDS = 5
 
 T = TypeVar("T")
 
@@ -74,8 +74,8 @@ def build_requests(
         RenderingChangedError: When answered rows would render differently since an upgrade.
         PairingError: When the pipeline has lost its files.
         SinkError: When the results could not be written to the pipeline's sink.
-        BusyError: When other processes worked on this pipeline's requests the whole time, or kept sending its
-            files.
+        BusyError: When other processes worked on the partition's requests or on the whole pipeline the whole time,
+            or kept sending or registering files with requests that its rows want.
     """
     again = AskAgain(retry_failed, refresh, limit, accept_rendering)
     if pipeline.config.notify:
@@ -118,7 +118,7 @@ def count_requests(
     Raises:
         DatasetError: When the dataset cannot be used.
         ConfigError: When the pipeline does not fit the dataset's columns.
-        BusyError: When other processes worked on this pipeline's requests the whole time.
+        BusyError: When other processes worked on the partition's requests or on the whole pipeline the whole time.
     """
     with (
         preparing_build(root, pipeline, partition) as before,
@@ -140,7 +140,7 @@ def _built(
     again: AskAgain,
     on_rows: Callable[[int], None],
 ) -> RequestsReport:
-    """Build until no file that a build had set aside was sent meanwhile."""
+    """Build until nothing that a build relied on has changed meanwhile."""
 
     def run() -> RequestsReport | None:
         with closing(_begun(root, pipeline, partition, inputs, again)) as build:
@@ -151,7 +151,9 @@ def _built(
         release_memory()
         if report is not None:
             return report
-    raise BusyError(f"request files of {pipeline.name} were sent during each of {_BUILDS} builds: run it again")
+    raise BusyError(
+        f"request files of {pipeline.name} were sent or registered during each of {_BUILDS} builds: run it again"
+    )
 
 
 def _begun(
@@ -240,25 +242,24 @@ class _Build:
         """Build and register the submission.
 
         Returns:
-            `None` if request files that this build counted as unsent were sent meanwhile.
+            `None` if request files that this build counted as unsent were sent meanwhile, or if others have
+            registered requests that its rows want.
         """
         submission = self._submission
-        submission.write(
+        is_covered = submission.write(
             self._read_rows(on_rows),
             limited=self._again.limit is not None,
-            inputs=self._inputs.digest,
             context=self._known.context,
             has_read_more=self._has_read_more,
         )
         for problem in self._selection.lost_files():
             _log.warning(problem)
         mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail: nothing is registered yet
+        if not submission.register(self._inputs.digest if is_covered else None):
+            return None
         self._remove_old_hashes()
-        if submission.register():
-            submission.report.mixed_columns = mixed_columns
-            return submission.report
-        submission.remove()
-        return None
+        submission.report.mixed_columns = mixed_columns
+        return submission.report
 
     def _has_read_more(self) -> bool:
         """Whether templates have read files that were not known before the first row."""

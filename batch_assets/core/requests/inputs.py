@@ -1,8 +1,9 @@
-"""What a build reads, opened while no other process builds requests of the pipeline."""
+"""What a build reads, opened while no other process builds requests of the partition."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.ledger import Lease, leases
+from batch_assets.core.ledger.request_leases import hold_partition
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import NamePartition
 from batch_assets.core.requests.garbage import remove_garbage
@@ -31,7 +33,7 @@ class BeforeBuild:
     """What a build knows before it reads the dataset.
 
     Attributes:
-        lease: Ensures that no other process builds requests of the pipeline.
+        lease: Ensures that no other process builds requests of the partition.
         newest: The partition's newest submission so far; `None` without one.
         erased: The rows that were erased; `None` if none were.
     """
@@ -62,14 +64,16 @@ class BuildInputs:
 
 @contextmanager
 def preparing_build(root: Root, pipeline: Pipeline, partition: str) -> Iterator[BeforeBuild]:
-    """Settle what killed processes left, while no other process works on the pipeline's requests."""
+    """Settle what killed processes left, while no other process works on the partition's requests."""
     if pipeline.partitions is not None and not partition:
         raise DatasetError(
             f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
             remedy=NamePartition(),
         )
-    with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
-        root.catch_up_for(pipeline.name, partition, lease)
+    started = time.monotonic()
+    root.catch_up_for(pipeline.name, partition, leases.PATIENCE)
+    wait = max(0.0, leases.PATIENCE - (time.monotonic() - started))
+    with hold_partition(root.ledger, pipeline.name, partition, wait=wait) as lease:
         root.check_files(pipeline.name)
         _, (problems, erased) = root.storage.both(
             partial(remove_garbage, root, pipeline.name, partition),
@@ -88,8 +92,7 @@ def reading_inputs(
 ) -> Iterator[BuildInputs]:
     """Open what a build reads.
 
-    The dataset is opened only with the lease: the newest submission must have the newest rows, and DuckDB allows
-    one process at a time.
+    The dataset is opened only with the lease: the newest submission must have the newest rows.
     """
     kinds = recorded_kinds(root, pipeline, partition, before.newest)
     with Dataset(pipeline, table, partition, kinds) as dataset:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import Transaction, submissions
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.requests.newest_submission import NewestSubmission
@@ -14,13 +17,36 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.fate import RequestFate, request_fates
-from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.in_flight_index import retire_settled
+from batch_assets.core.store.outcomes import Refreshes
 from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
+from batch_assets.core.store.registered_since import RegisteredSince, read_in_flight
 
 # A new submission sends these, up to a limit. It sends requests that were given up only with `retry_failed`.
 _UNSETTLED = np.array([RequestFate.NEW, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a selection takes from the ledger, apart from the request files in flight. See `Selection`."""
+
+    set_aside: list[RequestFile]
+    since: RegisteredSince
+    refreshes: Refreshes
+    fresh_after: float | None
+
+    @classmethod
+    def of(
+        cls, tx: Transaction, root: Root, pipeline: str, partition: str, again: AskAgain
+    ) -> tuple[_Look, list[RequestFile]]:
+        set_aside = submissions.unsent(tx, pipeline, partition)
+        unsent = {file.id for file in set_aside}
+        in_flight = submissions.files_in_flight(tx, pipeline)
+        since = RegisteredSince(root, pipeline, in_flight, tx.last_seq())
+        fresh_after = fresh_after_for(tx, pipeline, partition, refresh=again.refresh)
+        look = cls(set_aside, since, refreshes_of(tx, pipeline), fresh_after)
+        return look, [file for file in in_flight if file.id not in unsent]
 
 
 class Selection:
@@ -34,7 +60,7 @@ class Selection:
         again: What is sent again, and the limit.
 
     Attributes:
-        created_at: When this was read, by the ledger's clock.
+        since: What was registered since this was read.
         fresh_after: The `fresh_after` of the submission that is built; `None` if it is not a refresh.
         set_aside: Request files that count as unsent: the submission replaces them.
         outcomes: The outcomes of the pipeline's requests.
@@ -44,19 +70,18 @@ class Selection:
         self, root: Root, pipeline: Pipeline, partition: str, newest: NewestSubmission | None, again: AskAgain
     ) -> None:
         self._again, self._max_attempts = again, pipeline.config.retry.max_attempts
-        with root.ledger.read() as tx:
-            self.created_at = tx.now
-            self.set_aside = submissions.unsent(tx, pipeline.name, partition)
-            unsent = {file.id for file in self.set_aside}
-            in_flight = [file for file in submissions.files_in_flight(tx, pipeline.name) if file.id not in unsent]
-            refreshes = refreshes_of(tx, pipeline.name)
-            self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         retire_settled(root, pipeline.name)
         rows = newest.record.rows if newest is not None else 0
+
+        def look() -> tuple[_Look, list[RequestFile]]:
+            with root.ledger.read() as tx:
+                return _Look.of(tx, root, pipeline.name, partition, again)
+
         # In this order, a batch that is collected in between is in both, never in neither.
-        self._in_flight = RequestsInFlight(root, in_flight, repair=True, rows=rows)
+        read, self._in_flight = read_in_flight(root, look, partition, rows)
+        self.set_aside, self.since, self.fresh_after = read.set_aside, read.since, read.fresh_after
         answers = open_answers(root, pipeline.name, rows)
-        self.outcomes = PipelineOutcomes(answers, refreshes, self.fresh_after)
+        self.outcomes = PipelineOutcomes(answers, read.refreshes, self.fresh_after)
         self._desired = DigestSet()
 
     def lost_files(self) -> list[str]:
@@ -67,6 +92,14 @@ class Selection:
     def waited_on(self) -> list[str]:
         """Ids of other request files in flight that contain requests the rows want."""
         return self._in_flight.waited_on
+
+    def is_wanted(self, digests: Digests) -> NDArray[np.bool_]:
+        """Whether the rows so far want each request: bool, shape (n,).
+
+        Args:
+            digests: The digests of the requests, shape (n,).
+        """
+        return self._desired.contains(digests)
 
     def is_in_flight(self, digests: Digests) -> NDArray[np.bool_]:
         """Whether each request is in flight: bool, shape (n,).

@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.errors import DamagedFileError, DatasetError
+from batch_assets.core.errors import BusyError, DamagedFileError, DatasetError, LeaseLostError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
-from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.ledger import Lease, builds, submissions
 from batch_assets.core.ledger.records import SubmissionEntry
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -25,8 +25,9 @@ from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
-from batch_assets.core.store.manifest import Division, Fingerprint, Manifest
+from batch_assets.core.store.manifest import Division, Fingerprint, Manifest, remove_submission
 from batch_assets.core.store.part_writer import PartWriters
+from batch_assets.core.store.registered_since import LOOKS
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
 from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashesWriter, remove_row_hashes
@@ -73,7 +74,7 @@ class NewSubmission:
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
         dataset: The rows.
-        lease: Ensures that no other process builds requests of the pipeline.
+        lease: Ensures that no other process builds requests of the partition.
         headers: The sets of headers that requests are sent with.
         selection: Decides which requests are sent.
 
@@ -103,42 +104,45 @@ class NewSubmission:
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
         self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part)
         self._part_count = 0
+        self._is_recorded = False
 
     def write(
         self,
         rendered: Iterable[RenderedRows],
         *,
         limited: bool,
-        inputs: str | None,
         context: bytes | None,
         has_read_more: Callable[[], bool],
-    ) -> None:
-        """Write the index and the request files while rows are rendered, then the manifest, which completes them.
-
-        A failure removes everything.
+    ) -> bool:
+        """Write the index and the request files while rows are rendered. A failure removes everything.
 
         Args:
             rendered: The slices of rows.
             limited: A limit may leave requests out.
-            inputs: The `inputs_digest` of the build; `None` if it has none.
             context: The context of the rows' hashes; `None` if they have none.
-            has_read_more: Returns, once all rows are rendered, whether templates have read files that neither
-                covers.
+            has_read_more: Returns, once all rows are rendered, whether templates have read files that neither the
+                context nor the `inputs_digest` of the build covers.
+
+        Returns:
+            Whether the two cover everything that was read.
         """
         try:
             with self._parts:
                 self._write_index(rendered, limited, context)
             if has_read_more():
                 remove_row_hashes(self._root.storage, self._folder)
-                inputs = None
-            self._write_manifest(inputs)
+                return False
+            return True
         except BaseException:
             self.remove()
             raise
 
     def remove(self) -> None:
-        """Remove what was written."""
-        self._root.storage.remove(*self._folder)
+        """Remove what was written. It is not registered."""
+        remove_submission(self._root.storage, self._pipeline.name, self._partition, self.report.submission_id)
+        if self._is_recorded:
+            with self._root.ledger.write(self._pipeline.name) as tx:
+                builds.end(tx, self.report.submission_id)
 
     def _write_index(self, rendered: Iterable[RenderedRows], limited: bool, context: bytes | None) -> None:
         storage = self._root.storage
@@ -205,7 +209,7 @@ class NewSubmission:
         self._part_count += 1
         return PartName(self._part_count - 1)
 
-    def _write_manifest(self, inputs: str | None) -> None:
+    def _write_manifest(self, inputs: str | None, created_at: float) -> None:
         """Write the manifest, which records the inputs and the files."""
         report, pipeline, files = self.report, self._pipeline, self._parts.written
         selection = self._selection
@@ -217,7 +221,7 @@ class NewSubmission:
             partition=self._partition,
             division=_division(pipeline),
             submission=report.submission_id,
-            created_at=selection.created_at,
+            created_at=created_at,
             dataset=self._dataset.location,
             key=self._dataset.key_name,
             carried=self._dataset.carried,
@@ -249,14 +253,81 @@ class NewSubmission:
     def _fingerprint(self, inputs: str) -> Fingerprint:
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)
 
-    def register(self) -> bool:
-        """Register it, once written, in the ledger, unless files that counted as unsent were sent meanwhile.
+    def register(self, inputs: str | None) -> bool:
+        """Write the manifest, which completes what was written, and register it in the ledger.
+
+        Before each manifest it looks at what others have registered since the selection. So a submission is newer
+        than all whose requests its selection knew, also by its manifest.
+
+        Args:
+            inputs: The `inputs_digest` of the build; `None` if it has none.
 
         Returns:
-            Whether it was registered.
+            Whether it was registered. It is removed if files that counted as unsent were sent meanwhile, or if
+            others have registered requests that its rows want.
+
+        Raises:
+            BusyError: When others registered request files during each look.
+            LeaseLostError: When another process has taken over. What was written is removed.
         """
-        report, pipeline, selection = self.report, self._pipeline, self._selection
-        entry = SubmissionEntry(
+        try:
+            for _ in range(LOOKS):
+                created_at = self._look()
+                if created_at is None:
+                    self.remove()
+                    return False
+                self._write_manifest(inputs, created_at)
+                is_registered = self._try_register()
+                if is_registered is not None:
+                    if not is_registered:
+                        self.remove()
+                    return is_registered
+        except LeaseLostError:
+            self.remove()
+            raise
+        self.remove()
+        raise BusyError(
+            f"others registered request files of {self._pipeline.name} during each of {LOOKS} looks: run it again"
+        )
+
+    def _look(self) -> float | None:
+        """Look at the files that others have registered.
+
+        Returns:
+            The time of the look, by the ledger's clock; `None` if they have requests that the rows want.
+        """
+        selection = self._selection
+        with self._root.ledger.write(self._pipeline.name) as tx:
+            self._lease.confirm(tx)
+            if not self._is_recorded:
+                builds.begin(tx, self.report.submission_id)
+            new, created_at, seq = selection.since.new(tx), tx.now, tx.last_seq()
+        self._is_recorded = True
+        if selection.since.have(new, selection.is_wanted):
+            return None
+        selection.since.saw(new, seq)
+        return created_at
+
+    def _try_register(self) -> bool | None:
+        """Register it, unless something has changed.
+
+        Returns:
+            Whether it was registered; `None` if others have registered files since the last look.
+        """
+        report, selection = self.report, self._selection
+        files = [part.ledger_entry(self._id, self._pipeline.name, self._partition) for part in self._parts.written]
+        with self._root.ledger.write(self._pipeline.name) as tx:
+            self._lease.confirm(tx)
+            if selection.since.new(tx):
+                return None
+            if not submissions.register(tx, self._entry(), files, selection.waited_on, selection.set_aside):
+                return False
+            builds.end(tx, report.submission_id)
+            return True
+
+    def _entry(self) -> SubmissionEntry:
+        report, pipeline = self.report, self._pipeline
+        return SubmissionEntry(
             id=report.submission_id,
             pipeline=pipeline.name,
             partition=self._partition,
@@ -268,13 +339,9 @@ class NewSubmission:
             max_attempts=pipeline.config.retry.max_attempts,
             max_requests=self.limits[0],
             max_bytes=self.limits[1],
-            fresh_after=selection.fresh_after,
+            fresh_after=self._selection.fresh_after,
             left_out=report.left_out,
         )
-        files = [part.ledger_entry(self._id, pipeline.name, self._partition) for part in self._parts.written]
-        with self._root.ledger.write(pipeline.name) as tx:
-            self._lease.confirm(tx)
-            return submissions.register(tx, entry, files, selection.waited_on, selection.set_aside)
 
 
 def _division(pipeline: Pipeline) -> Division | None:

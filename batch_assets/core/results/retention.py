@@ -20,9 +20,10 @@ from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import Lease, batches, files, history_retention, leases, submissions
+from batch_assets.core.ledger import Lease, batches, files, history_retention, submissions
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
@@ -54,12 +55,12 @@ def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> li
     """
     problems: list[str] = []
     try:
-        if retention.history_days is not None:
-            _remove_history(root, pipeline, retention.history_days * _DAY)
-        if retention.batches_days is None and retention.request_files_days is None:
+        if not _is_due(root, pipeline, retention):
             return problems
-        # With this lease no other process reads request files for a new submission or a retry.
-        with leases.hold_requests(root.ledger, pipeline) as lease:
+        # With this lease no other process reads request files or the history for a new submission or a retry.
+        with hold_pipeline(root.ledger, pipeline) as lease:
+            if retention.history_days is not None:
+                _remove_history(root, pipeline, retention.history_days * _DAY, lease)
             if retention.batches_days is not None:
                 problems += _delete_batches(root, pipeline, retention.batches_days * _DAY, lease)
             if retention.request_files_days is not None:
@@ -71,11 +72,28 @@ def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> li
     return problems
 
 
+def _is_due(root: Root, pipeline: str, retention: RetentionConfig) -> bool:
+    """Whether there is anything to remove. Otherwise no build has to wait for it."""
+    with root.ledger.read() as tx:
+        if retention.history_days is not None:
+            before = tx.now - retention.history_days * _DAY
+            if history_retention.is_due(tx, pipeline, before):
+                return True
+        if retention.batches_days is not None:
+            before = tx.now - retention.batches_days * _DAY
+            if batches.collected_before(tx, pipeline, before):
+                return True
+    if retention.request_files_days is None:
+        return False
+    return bool(_unneeded_files(root, pipeline, retention.request_files_days * _DAY))
+
+
 def delete_batch(root: Root, batch: Batch, reason: str) -> str | None:
     """Delete a batch at the API whose answers are stored, because a user asked for it.
 
     Args:
-        root: The root, whose endpoint was checked. The caller holds the lease on the pipeline's requests.
+        root: The root, whose endpoint was checked. The caller holds the lease on all of the pipeline's
+            requests.
         batch: The batch.
         reason: The reason, for the history.
 
@@ -212,18 +230,8 @@ def _not_deleted(root: Root, batch: Batch, reason: str) -> str:
 
 
 def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -> None:
-    with root.ledger.read() as tx:
-        # Files that no reconciliation or collection in progress could still need.
-        watched = {file.id for _, file in files.watched(tx)}
-        old = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if file.id not in watched]
-        candidates = [file for file in old if all(b.state.stored for b in batches.of_file(tx, file.id))]
-    if not candidates:
-        return
-    needed = _files_to_ask_again_from(root, pipeline, candidates)
-    for file in candidates:
+    for file in _unneeded_files(root, pipeline, age):
         lease.check()
-        if file.id in needed:
-            continue
         *folder, name = StoredRequestFile.of(root.storage, file).parts
         remove_digests(root.storage, tuple(folder), PartName.parse(name))
         root.storage.remove(*folder, name)
@@ -231,10 +239,22 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
             tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 
 
-def _remove_history(root: Root, pipeline: str, age: float) -> None:
+def _unneeded_files(root: Root, pipeline: str, age: float) -> list[RequestFile]:
+    """Return the request files that are old enough, and that nothing could still need."""
+    with root.ledger.read() as tx:
+        # Files that no reconciliation or collection in progress could still need.
+        watched = {file.id for _, file in files.watched(tx)}
+        old = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if file.id not in watched]
+        candidates = [file for file in old if all(b.state.stored for b in batches.of_file(tx, file.id))]
+    needed = _files_to_ask_again_from(root, pipeline, candidates) if candidates else set()
+    return [file for file in candidates if file.id not in needed]
+
+
+def _remove_history(root: Root, pipeline: str, age: float, lease: Lease) -> None:
     """Remove the history of submissions that were superseded long ago. The next run does what is left."""
     for _ in range(_TRANSACTIONS):
         with root.ledger.write(pipeline) as tx:
+            lease.confirm(tx)
             removed = history_retention.remove_old(tx, pipeline, tx.now - age, _SUBMISSIONS_AT_ONCE)
         if removed < _SUBMISSIONS_AT_ONCE:
             return

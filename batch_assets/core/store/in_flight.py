@@ -38,25 +38,26 @@ class FileDigests:
     problem: str | None = None
 
 
-def known_digests(storage: Storage, file: RequestFile, *, repair: bool = False) -> FileDigests:
+def known_digests(storage: Storage, file: RequestFile, *, own_partition: str | None = None) -> FileDigests:
     """Return the digests of a request file that are beside it, or else those that can be read from it.
 
     Args:
         storage: The storage of the root.
         file: The request file.
-        repair: See `digests_of`.
+        own_partition: See `digests_of`.
     """
     beside = read_digests(storage, file)
-    return FileDigests(beside) if beside is not None else digests_of(storage, file, repair=repair)
+    return FileDigests(beside) if beside is not None else digests_of(storage, file, own_partition=own_partition)
 
 
-def digests_of(storage: Storage, file: RequestFile, *, repair: bool = False) -> FileDigests:
+def digests_of(storage: Storage, file: RequestFile, *, own_partition: str | None = None) -> FileDigests:
     """Read the digests of a request file from the file itself, as far as it is there and can be read.
 
     Args:
         storage: The storage of the root.
         file: The request file.
-        repair: Write the digests beside the file. The caller must hold the lease on the pipeline's requests.
+        own_partition: The partition whose requests the caller holds the lease on; `None` without one. If the file
+            is of this partition, its digests are written beside it.
     """
     stored = StoredRequestFile.of(storage, file)
     try:
@@ -69,7 +70,7 @@ def digests_of(storage: Storage, file: RequestFile, *, repair: bool = False) -> 
         return FileDigests(readable, f"it is damaged: {len(readable):,} of {file.requests:,} lines can be read")
     if file.checksum not in (None, checksum):
         return FileDigests(readable, "it is damaged: it is not what was written")
-    if repair and checksum == file.checksum:
+    if own_partition == file.partition and checksum == file.checksum:
         write_digests(storage, stored.parts[:-1], PartName.parse(file.name), readable, checksum)
     return FileDigests(readable)
 
@@ -113,7 +114,7 @@ class RequestsInFlight:
         files: The request files.
         may_be_unknown: Whether the index of a lost file may be unreadable as well. All requests then count as in
             flight.
-        repair: Write missing digests beside the files, see `digests_of`.
+        own_partition: See `digests_of`.
         rows: The number of rows that will be asked for, as far as it is known.
 
     Attributes:
@@ -129,10 +130,11 @@ class RequestsInFlight:
         files: list[RequestFile],
         *,
         may_be_unknown: bool = False,
-        repair: bool = False,
+        own_partition: str | None = None,
         rows: int = 0,
     ) -> None:
-        self._root, self._repair = root, repair
+        self._root = root
+        self._known_digests = partial(known_digests, root.storage, own_partition=own_partition)
         self.problems: list[str] = []
         self._unknown: list[RequestFile] = []
         self._index: InFlightIndex | None = None
@@ -143,7 +145,7 @@ class RequestsInFlight:
         self._files: list[RequestFile] = []
         digests: list[Digests] = []
         lost: list[RequestFile] = []
-        for file, known in root.storage.each(partial(known_digests, root.storage, repair=repair), read):
+        for file, known in root.storage.each(self._known_digests, read):
             self._files.append(file)
             digests.append(known.digests)
             if known.problem is not None:
@@ -168,7 +170,7 @@ class RequestsInFlight:
         self._owners = DigestOwners(digests)
 
     def _all_digests(self, file: RequestFile) -> Digests | None:
-        known = known_digests(self._root.storage, file, repair=self._repair)
+        known = self._known_digests(file)
         return known.digests if known.problem is None else None
 
     def _unread(self, lost: RequestFile, files: list[RequestFile]) -> Digests | None:

@@ -312,7 +312,21 @@ class Receipt(_Document):
 def was_finished(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:
     """Whether the build of a submission's folder was finished. Otherwise a killed process left the folder."""
     folder = submission_parts(pipeline, partition, submission_id)
-    if storage.exists(*folder, MANIFEST):
-        return True
-    parts = ((name, PartName.of_file(name)) for name in storage.names(*folder))
+    return storage.exists(*folder, MANIFEST) or has_receipts(storage, pipeline, partition, submission_id)
+
+
+def remove_submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> None:
+    """Remove the folder of a submission that is not registered.
+
+    The manifest goes first: a process that is killed meanwhile leaves a folder that does not look finished.
+    """
+    folder = submission_parts(pipeline, partition, submission_id)
+    storage.remove(*folder, MANIFEST)
+    storage.remove(*folder)
+
+
+def has_receipts(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:
+    """Whether the folder of a submission has a receipt, so that some of it was sent."""
+    names = storage.names(*submission_parts(pipeline, partition, submission_id))
+    parts = ((name, PartName.of_file(name)) for name in names)
     return any(part is not None and name == part.receipt for name, part in parts)

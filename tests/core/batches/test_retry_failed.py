@@ -151,9 +151,9 @@ def test_without_failures_the_request_files_are_not_read(world: World, monkeypat
     reads: list[str] = []
     inner = in_flight.known_digests
 
-    def counted(storage: Storage, file: RequestFile, *, repair: bool = False) -> in_flight.FileDigests:
+    def counted(storage: Storage, file: RequestFile, *, own_partition: str | None = None) -> in_flight.FileDigests:
         reads.append(file.id)
-        return inner(storage, file, repair=repair)
+        return inner(storage, file, own_partition=own_partition)
 
     monkeypatch.setattr(in_flight, "known_digests", counted)
     world.collect(pipeline)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import leases
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.results.write import write_results
 
 from ..support import World, wait_for, write_rows
@@ -91,7 +91,7 @@ def test_the_key_is_on_record_while_a_build_runs(world: World) -> None:
     world.run(pipeline)
     record = world.path(pipeline.name, "erasures", "keys.json")
     with ThreadPoolExecutor(1) as pool:
-        with leases.hold_requests(world.root.ledger, pipeline.name):
+        with hold_pipeline(world.root.ledger, pipeline.name):
             running = pool.submit(erased, world, pipeline)
             wait_for(record.exists, "the record")
             assert SECRET in every_text(world.path())

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import BatchAssetsError, BusyError, EndpointMismatchError, LeaseLostError
 from batch_assets.core.ledger import Ledger, Transaction, leases, rounds, tables
 from batch_assets.core.ledger.endpoint import bind_endpoint
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import EntityKind
 
 from ..support import wait_for
@@ -46,9 +47,9 @@ def test_only_one_process_holds_a_lease(ledger: Ledger) -> None:
 
 
 def test_errors_say_what_a_lease_protects(ledger: Ledger) -> None:
-    with leases.hold_requests(ledger, "greetings") as lease:
+    with hold_pipeline(ledger, "greetings") as lease:
         with pytest.raises(BusyError, match="is busy with the requests of greetings; repeat"):
-            leases.hold_requests(ledger, "greetings").__enter__()
+            hold_pipeline(ledger, "greetings").__enter__()
         _expire(ledger, "requests:greetings")
         with (
             pytest.raises(LeaseLostError, match=r"taken over the requests of greetings$"),

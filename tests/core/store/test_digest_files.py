@@ -94,7 +94,9 @@ def test_missing_or_damaged_ones_are_made_again(tmp_path: Path, harm: Callable[[
     assert read_digests(storage, file) is None  # without the lease on the requests, nothing is written
     if beside.is_dir():
         beside.rmdir()
-    assert same(known_digests(storage, file, repair=True).digests)
+    assert same(known_digests(storage, file, own_partition="of another lease").digests)
+    assert read_digests(storage, file) is None
+    assert same(known_digests(storage, file, own_partition=file.partition).digests)
     assert beside.read_bytes() == before
 
 
@@ -119,7 +121,7 @@ def test_those_of_another_content_do_not_count(
     file, beside = written(storage), tmp_path.joinpath(*FOLDER, "part-00000.digests")
     beside_before = beside.read_bytes()
     assert read_digests(storage, change(file)) is None
-    assert same(known_digests(storage, change(file), repair=True).digests)
+    assert same(known_digests(storage, change(file), own_partition=file.partition).digests)
     assert beside.read_bytes() == beside_before
 
 
@@ -129,5 +131,5 @@ def test_a_file_that_is_not_as_it_was_written_gets_none(tmp_path: Path) -> None:
     (folder / "part-00000.digests").unlink()
     text = (folder / file.name).read_bytes()
     (folder / file.name).write_bytes(text.replace(b'"params":{}', b'"params":[]', 1))
-    assert same(known_digests(storage, file, repair=True).digests)
+    assert same(known_digests(storage, file, own_partition=file.partition).digests)
     assert not (folder / "part-00000.digests").exists()
