@@ -32,7 +32,7 @@ MOST_TRANSFERS = 16
 MOST_PROCESSES = 64
 """The largest number of processes that render rows."""
 MOST_PARTITIONS_PER_RUN = 1000
-"""The largest number of partitions for which the sensor requests one run."""
+"""The largest number of partitions that one run may have."""
 
 
 def find_project(start: Path | None = None) -> Path:
@@ -111,7 +111,7 @@ class Settings:
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
         processes: The number of processes that render rows; with 1 the run renders them itself.
-        partitions_per_run: The largest number of partitions for which the sensor requests one run.
+        partitions_per_run: The largest number of partitions in one run of a backfill or of the sensor.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
         storage_options: Arguments of the root's file system, such as credentials; none for a local root.
@@ -174,7 +174,7 @@ class Settings:
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
             processes=_processes(env),
-            partitions_per_run=_partitions_per_run(env),
+            partitions_per_run=partitions_per_run_in(env),
             ui_url=_ui_url(env),
             shared=_shared(env),
             storage_options=_storage_options(env) if overrides.root is None else {},
@@ -365,11 +365,19 @@ def _processes(env: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _partitions_per_run(env: Mapping[str, str]) -> int:
+def partitions_per_run_in(env: Mapping[str, str]) -> int:
+    """Return the largest number of partitions in one run of a backfill or of the sensor.
+
+    Args:
+        env: Environment variables.
+
+    Raises:
+        SettingsError: When the variable is not a number in its range.
+    """
     text = env.get("BATCH_ASSETS_PARTITIONS_PER_RUN") or str(Settings.partitions_per_run)
     if not text.isdecimal() or not 1 <= int(text) <= MOST_PARTITIONS_PER_RUN:
         raise SettingsError(
             f"BATCH_ASSETS_PARTITIONS_PER_RUN is {text!r}: set it to the largest number of partitions for which "
-            f"the sensor requests one run, from 1 to {MOST_PARTITIONS_PER_RUN}"
+            f"there is one run, from 1 to {MOST_PARTITIONS_PER_RUN}"
         )
     return int(text)

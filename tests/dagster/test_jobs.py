@@ -213,7 +213,7 @@ def test_jobs_of_partitions_use_the_chosen_one(
     both = {"dagster/asset_partition_range_start": "de", "dagster/asset_partition_range_end": "en"}
     together = log(instance, run_job(location, instance, "greetings_refresh", tags=both, refresh=True))
     (summed,) = [line for line in together if line.startswith("All 2 partitions: 4 requests, ")]
-    assert summed.endswith("Requests that partitions share are counted in each, and sent once.")
+    assert summed.endswith("Requests that partitions share are counted in each, and sent once by each run.")
     assert not any(line.startswith("All ") for line in log(instance, estimated))
     emulator.settings(latency=3600.0)
     run_job(location, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)

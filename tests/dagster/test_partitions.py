@@ -117,7 +117,7 @@ def test_three_assets_share_the_definition_and_load_without_a_warning(make_asset
     assert first.get_partition_keys() == ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
     (spec,) = assets[0].specs
     assert "Partitions: daily from 2026-01-01 to 2026-01-05, UTC." in (spec.description or "")
-    assert [asset.backfill_policy for asset in assets] == [dg.BackfillPolicy.single_run()] * 3
+    assert [asset.backfill_policy for asset in assets] == [dg.BackfillPolicy.multi_run(25)] * 3
     (unpartitioned, *_) = make_assets()
     assert (unpartitioned.partitions_def, unpartitioned.backfill_policy) == (None, None)
 

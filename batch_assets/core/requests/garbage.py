@@ -22,8 +22,10 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
     with root.ledger.read() as tx:
         registered = submissions.known_ids(tx, pipeline)
     names = root.storage.names(*folder)
-    with root.ledger.read() as tx:
-        unregistered = builds.unregistered(tx, [name for name in names if name not in registered])
+    unregistered: set[str] = set()
+    if unknown := [name for name in names if name not in registered and not name.startswith(PARTITION_FOLDER)]:
+        with root.ledger.read() as tx:
+            unregistered = builds.unregistered(tx, unknown)
     for name in names:
         if name.startswith(PARTITION_FOLDER):
             continue

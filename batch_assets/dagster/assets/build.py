@@ -1,5 +1,6 @@
 """`build_message_batch_assets`: a pipeline as three Dagster assets."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Unpack
@@ -11,7 +12,7 @@ from batch_assets.core.answers.parsed_answers import ParseMessage
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
 from batch_assets.core.remedies import Stage
-from batch_assets.core.settings import find_project
+from batch_assets.core.settings import find_project, partitions_per_run_in
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
 from batch_assets.dagster.assets.op_settings import op_settings
@@ -150,11 +151,12 @@ def _mark_as_new(context: dg.AssetExecutionContext) -> None:
 def _arguments(pipeline: Pipeline, stage: Stage, spec: dg.AssetSpec) -> dict[str, Any]:
     """Return the arguments of the decorator of a stage.
 
-    A backfill is one run for all of its partitions, because a run spends nearly all of its time starting. It is
-    a run for each partition if the dataset is an asset: an IO manager loads the table of one partition.
+    A run of a backfill has many partitions, because a run spends nearly all of its time starting. Machines share
+    its runs. It is a run for each partition if the dataset is an asset: an IO manager loads the table of one
+    partition.
     """
     together = spec.partitions_def is not None and pipeline.config.dataset.asset is None
-    policy = dg.BackfillPolicy.single_run() if together else None
+    policy = dg.BackfillPolicy.multi_run(partitions_per_run_in(os.environ)) if together else None
     return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy} | op_settings(pipeline, stage)
 
 

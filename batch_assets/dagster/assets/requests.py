@@ -120,7 +120,7 @@ def say_costs(
             cost += f" for {len(known_costs)} of them, unknown for the others"
         context.log.warning(
             f"All {len(partitions)} partitions: {count(requests, 'request')}, {cost}. "
-            "Requests that partitions share are counted in each, and sent once."
+            "Requests that partitions share are counted in each, and sent once by each run."
         )
 
 
