@@ -71,7 +71,8 @@ def _plan(root: Root, submission: Submission, lease: Lease) -> tuple[int, list[s
     """
 
     def look() -> tuple[tuple[Submission, list[str], RegisteredSince], list[RequestFile]]:
-        with root.ledger.read() as tx:
+        # No writer in between: a line that comes later has a number above the newest one.
+        with root.ledger.write() as tx:
             in_flight = submissions.files_in_flight(tx, submission.pipeline)
             since = RegisteredSince(root, submission.pipeline, in_flight, tx.last_seq())
             names = [file.name for file in submissions.waited_on(tx, submission.id)]

@@ -74,7 +74,8 @@ class Selection:
         rows = newest.record.rows if newest is not None else 0
 
         def look() -> tuple[_Look, list[RequestFile]]:
-            with root.ledger.read() as tx:
+            # No writer in between: a line that comes later has a number above the newest one.
+            with root.ledger.write() as tx:
                 return _Look.of(tx, root, pipeline.name, partition, again)
 
         # In this order, a batch that is collected in between is in both, never in neither.
