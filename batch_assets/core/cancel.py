@@ -12,7 +12,7 @@ from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.cancel import CancelReport, cancel_batches, finish
 from batch_assets.core.errors import BatchAssetsError, MoveRefusedError, ResultsError
-from batch_assets.core.ledger import Transaction, batches, submissions
+from batch_assets.core.ledger import Transaction, batches, leases, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.remedies import ListBatches
@@ -78,7 +78,7 @@ def cancel_by_ids(root: Root, batch_ids: Sequence[str]) -> CancelReport:
         raise _no_batch(root, unknown)
     root.check_endpoint()
     for pipeline in sorted({batch.pipeline for batch in ours.values() if batch.pipeline is not None}):
-        root.catch_up(pipeline)  # their answers may be stored already
+        root.catch_up(pipeline, wait=leases.PATIENCE)  # their answers may be stored already
     with root.ledger.read() as tx:
         ours |= _ours(tx, batch_ids)
     report = CancelReport()
@@ -116,7 +116,7 @@ def _no_batch(root: Root, ids: Sequence[str]) -> UnknownTargetError:
 
 
 def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> CancelReport:
-    root.catch_up(pipeline, partition)
+    root.catch_up(pipeline, partition, wait=leases.PATIENCE)
     with root.ledger.read() as tx:
         in_force = submissions.all_newest(tx, pipeline)
     chosen = [s for s in in_force if partition in (None, s.partition)]

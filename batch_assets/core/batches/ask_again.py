@@ -72,7 +72,7 @@ def _plan(root: Root, submission: Submission, lease: Lease) -> tuple[int, list[s
 
     def look() -> tuple[tuple[Submission, list[str], RegisteredSince], list[RequestFile]]:
         # No writer in between: a line that comes later has a number above the newest one.
-        with root.ledger.write() as tx:
+        with root.ledger.write(submission.pipeline) as tx:
             in_flight = submissions.files_in_flight(tx, submission.pipeline)
             since = RegisteredSince(root, submission.pipeline, in_flight, tx.last_seq())
             names = [file.name for file in submissions.waited_on(tx, submission.id)]

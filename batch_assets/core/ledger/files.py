@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -113,6 +113,12 @@ def in_place_of(tx: Transaction, file_id: str) -> list[str]:
     parts = [str(half) for half in RequestFileId.parse(file_id).halves]
     stored = tx.execute(sa.select(request_file.c.id).where(request_file.c.id.in_(parts))).first()
     return [file_id] if stored is None else [smaller for part in parts for smaller in in_place_of(tx, part)]
+
+
+def answered_among(tx: Transaction, file_ids: Iterable[str]) -> list[RequestFile]:
+    """Return those of some request files, or of the parts that have replaced them, whose answers are stored."""
+    current = [by_id(tx, part) for file_id in file_ids for part in in_place_of(tx, file_id)]
+    return [file for file in current if file.state is FileState.COLLECTED]
 
 
 def given_up(tx: Transaction, file_id: str, reason: str) -> None:

@@ -118,7 +118,13 @@ def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str]
         for id_, key in folders.items()
         if id_ in unregistered and not has_receipts(root.storage, pipeline, key, id_)
     }
-    return folders.keys() - others.keys() - left_out, (others.keys() - own) | left_out
+    # A build that met an equal request may have removed its folder and then its record meanwhile.
+    lost = {
+        id_
+        for id_ in folders.keys() - others.keys() - left_out
+        if was_finished(root.storage, pipeline, folders[id_], id_)
+    }
+    return lost, (others.keys() - own) | left_out
 
 
 def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:

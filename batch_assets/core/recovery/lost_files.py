@@ -97,16 +97,16 @@ class LostPipeline:
     problems: list[str] = field(default_factory=list)
 
 
-def find_pipeline(storage: Storage, pipeline: str, copies: Collection[str] = ()) -> LostPipeline:
+def find_pipeline(storage: Storage, pipeline: str, foreign: Collection[str] = ()) -> LostPipeline:
     """Find a pipeline's submissions and the state of each of their request files.
 
     Args:
         storage: The root.
         pipeline: The name of the pipeline.
-        copies: The ids of submissions to leave out: copies of other pipelines' folders, and builds that were never
+        foreign: The ids of submissions to leave out: foreign of other pipelines' folders, and builds that were never
             registered.
     """
-    return with_states(storage, pipeline, *submissions_of(storage, pipeline, copies))
+    return with_states(storage, pipeline, *submissions_of(storage, pipeline, foreign))
 
 
 def with_states(

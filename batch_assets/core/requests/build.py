@@ -6,7 +6,7 @@ Requests that are answered, in flight or given up are not written. The index con
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, suppress
 from typing import Any, TypeVar
 
@@ -34,7 +34,8 @@ from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.row_hashes import remove_row_hashes
 
 _log = logging.getLogger("batch_assets")
-# A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
+# A build is discarded if a file that it had set aside was sent meanwhile, or if another partition has registered a
+# request that its rows want. This many builds are tried.
 _BUILDS = 5
 
 T = TypeVar("T")
@@ -141,10 +142,13 @@ def _built(
     on_rows: Callable[[int], None],
 ) -> RequestsReport:
     """Build until nothing that a build relied on has changed meanwhile."""
+    met: set[str] = set()
 
     def run() -> RequestsReport | None:
-        with closing(_begun(root, pipeline, partition, inputs, again)) as build:
-            return build.run(on_rows)
+        with closing(_begun(root, pipeline, partition, inputs, again, met=frozenset(met))) as build:
+            report = build.run(on_rows)
+            met.update(build.met)
+            return report
 
     for _ in range(_BUILDS):
         report = _readable(root, run)
@@ -163,9 +167,10 @@ def _begun(
     inputs: BuildInputs,
     again: AskAgain,
     on_requests: OnRequests | None = None,
+    met: Collection[str] = (),
 ) -> _Build:
     """Begin a build, and warn about erased rows that may come back."""
-    build = _Build(root, pipeline, partition, inputs, again, on_requests)
+    build = _Build(root, pipeline, partition, inputs, again, on_requests, met)
     for problem in build.problems:
         _log.warning(problem)
     return build
@@ -199,6 +204,7 @@ class _Build:
         inputs: What the build reads.
         again: What is sent again, and the limit.
         on_requests: Called with what would be submitted, and nothing is written; `None` to write it.
+        met: See `Selection`.
     """
 
     def __init__(
@@ -209,12 +215,13 @@ class _Build:
         inputs: BuildInputs,
         again: AskAgain,
         on_requests: OnRequests | None = None,
+        met: Collection[str] = (),
     ) -> None:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
         self._root, self._again = root, again
         self._erased = ErasedRows(inputs.before.erased, dataset.key, dataset.schema.names)
-        self._selection = Selection(root, pipeline, partition, inputs.before.newest, again)
+        self._selection = Selection(root, pipeline, partition, inputs.before.newest, again, met)
         self._renderer = RowRenderer(
             pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
         )
@@ -228,6 +235,11 @@ class _Build:
     def close(self) -> None:
         """End the processes of this build."""
         self._renderer.close()
+
+    @property
+    def met(self) -> set[str]:
+        """The ids of files that others registered while this build ran, with requests that its rows want."""
+        return self._selection.since.wanted
 
     @property
     def problems(self) -> list[str]:
@@ -266,13 +278,13 @@ class _Build:
         return self._dataset.has_read_file or self._templates.files != self._inputs.files
 
     def _remove_old_hashes(self) -> None:
-        """Remove the hashes of the submission before, which no build reads once this one is registered.
+        """Remove the hashes of the submission before, which no build reads now that this one is registered.
 
-        Afterwards, a killed build would leave them. If it is killed now, the next one finds its complete folder.
+        A build that is killed before it leaves them: they take space, and that is all.
         """
         if (newest := self._inputs.before.newest) is not None:
             record = newest.record
-            with suppress(OSError, StorageError):  # they take space, and that is all
+            with suppress(OSError, StorageError):  # the submission is registered
                 folder = submission_parts(record.pipeline, record.partition, record.id)
                 remove_row_hashes(self._root.storage, folder)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.ledger import Transaction, submissions
+from batch_assets.core.ledger import Transaction, files, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
@@ -38,13 +39,15 @@ class _Look:
 
     @classmethod
     def of(
-        cls, tx: Transaction, root: Root, pipeline: str, partition: str, again: AskAgain
+        cls, tx: Transaction, root: Root, pipeline: str, partition: str, again: AskAgain, met: Collection[str]
     ) -> tuple[_Look, list[RequestFile]]:
         set_aside = submissions.unsent(tx, pipeline, partition)
         unsent = {file.id for file in set_aside}
         in_flight = submissions.files_in_flight(tx, pipeline)
-        since = RegisteredSince(root, pipeline, in_flight, tx.last_seq())
         fresh_after = fresh_after_for(tx, pipeline, partition, refresh=again.refresh)
+        if fresh_after is not None or again.retry_failed:
+            in_flight += files.answered_among(tx, met)
+        since = RegisteredSince(root, pipeline, in_flight, tx.last_seq())
         look = cls(set_aside, since, refreshes_of(tx, pipeline), fresh_after)
         return look, [file for file in in_flight if file.id not in unsent]
 
@@ -58,6 +61,9 @@ class Selection:
         partition: The partition key; "" without partitions.
         newest: The partition's newest submission, whose size is about that of the next; `None` without one.
         again: What is sent again, and the limit.
+        met: The ids of request files with requests that the rows want, which others registered while this build
+            ran before. If answers may be asked for again, they count as in flight even if they are answered by
+            now, as they would in a build that began after they were registered.
 
     Attributes:
         since: What was registered since this was read.
@@ -67,7 +73,13 @@ class Selection:
     """
 
     def __init__(
-        self, root: Root, pipeline: Pipeline, partition: str, newest: NewestSubmission | None, again: AskAgain
+        self,
+        root: Root,
+        pipeline: Pipeline,
+        partition: str,
+        newest: NewestSubmission | None,
+        again: AskAgain,
+        met: Collection[str] = (),
     ) -> None:
         self._again, self._max_attempts = again, pipeline.config.retry.max_attempts
         retire_settled(root, pipeline.name)
@@ -75,8 +87,8 @@ class Selection:
 
         def look() -> tuple[_Look, list[RequestFile]]:
             # No writer in between: a line that comes later has a number above the newest one.
-            with root.ledger.write() as tx:
-                return _Look.of(tx, root, pipeline.name, partition, again)
+            with root.ledger.write(pipeline.name) as tx:
+                return _Look.of(tx, root, pipeline.name, partition, again, met)
 
         # In this order, a batch that is collected in between is in both, never in neither.
         read, self._in_flight = read_in_flight(root, look, partition, rows)

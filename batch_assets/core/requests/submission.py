@@ -256,8 +256,8 @@ class NewSubmission:
     def register(self, inputs: str | None) -> bool:
         """Write the manifest, which completes what was written, and register it in the ledger.
 
-        Before each manifest it looks at what others have registered since the selection. So a submission is newer
-        than all whose requests its selection knew, also by its manifest.
+        The manifest has the time at which this began. Until the end, the submission is compared with what others
+        register. So if two submissions share requests, the one that waits on the other's has the newer manifest.
 
         Args:
             inputs: The `inputs_digest` of the build; `None` if it has none.
@@ -271,12 +271,8 @@ class NewSubmission:
             LeaseLostError: When another process has taken over. What was written is removed.
         """
         try:
+            self._write_manifest(inputs, self._begin_to_register())
             for _ in range(LOOKS):
-                created_at = self._look()
-                if created_at is None:
-                    self.remove()
-                    return False
-                self._write_manifest(inputs, created_at)
                 is_registered = self._try_register()
                 if is_registered is not None:
                     if not is_registered:
@@ -290,40 +286,40 @@ class NewSubmission:
             f"others registered request files of {self._pipeline.name} during each of {LOOKS} looks: run it again"
         )
 
-    def _look(self) -> float | None:
-        """Look at the files that others have registered.
+    def _begin_to_register(self) -> float:
+        """Record that it is about to be registered.
 
         Returns:
-            The time of the look, by the ledger's clock; `None` if they have requests that the rows want.
+            The time, by the ledger's clock.
         """
-        selection = self._selection
         with self._root.ledger.write(self._pipeline.name) as tx:
             self._lease.confirm(tx)
-            if not self._is_recorded:
-                builds.begin(tx, self.report.submission_id)
-            new, created_at, seq = selection.since.new(tx), tx.now, tx.last_seq()
+            builds.begin(tx, self.report.submission_id)
+            created_at = tx.now
         self._is_recorded = True
-        if selection.since.have(new, selection.is_wanted):
-            return None
-        selection.since.saw(new, seq)
         return created_at
 
     def _try_register(self) -> bool | None:
-        """Register it, unless something has changed.
+        """Register it, unless others have registered files since the last look. Then look at these.
 
         Returns:
-            Whether it was registered; `None` if others have registered files since the last look.
+            Whether it was registered; `None` if others have registered files, and none has a request that the rows
+            want.
         """
-        report, selection = self.report, self._selection
+        selection = self._selection
         files = [part.ledger_entry(self._id, self._pipeline.name, self._partition) for part in self._parts.written]
         with self._root.ledger.write(self._pipeline.name) as tx:
             self._lease.confirm(tx)
-            if selection.since.new(tx):
-                return None
-            if not submissions.register(tx, self._entry(), files, selection.waited_on, selection.set_aside):
-                return False
-            builds.end(tx, report.submission_id)
-            return True
+            new, seq = selection.since.new(tx), tx.last_seq()
+            if not new:
+                if not submissions.register(tx, self._entry(), files, selection.waited_on, selection.set_aside):
+                    return False
+                builds.end(tx, self.report.submission_id)
+                return True
+        if selection.since.have(new, selection.is_wanted):
+            return False
+        selection.since.saw(new, seq)
+        return None
 
     def _entry(self) -> SubmissionEntry:
         report, pipeline = self.report, self._pipeline

@@ -36,12 +36,17 @@ class RegisteredSince:
         root: The root.
         pipeline: The name of the pipeline.
         in_flight: The request files that were in flight.
-        seq: The newest number in the history then.
+        seq: The newest number in the history then. It must be read in a transaction that locks out the pipeline's
+            other writers: a line that is committed later has a number above it.
+
+    Attributes:
+        wanted: The ids of files that came since and have, or may have, a request that is wanted.
     """
 
     def __init__(self, root: Root, pipeline: str, in_flight: Iterable[RequestFile], seq: int) -> None:
         self._root, self._pipeline, self._seq = root, pipeline, seq
         self._seen = {file.id for file in in_flight}
+        self.wanted: set[str] = set()
 
     def new(self, tx: Transaction) -> list[RequestFile]:
         """Return the files that came since, whether or not they are in flight now.
@@ -66,14 +71,16 @@ class RegisteredSince:
         self._seq = seq
 
     def have(self, new: Collection[RequestFile], is_wanted: Callable[[Digests], NDArray[np.bool_]]) -> bool:
-        """Whether one of some files has, or may have, a request that is wanted.
+        """Whether one of some files has, or may have, a request that is wanted. Adds these files to `wanted`.
 
         Args:
             new: The files.
             is_wanted: Returns of digests, S16, shape (n,), whether each is wanted: bool, shape (n,).
         """
         known = self._root.storage.each(partial(known_digests, self._root.storage), [*new])
-        return any(of_file.problem is not None or bool(is_wanted(of_file.digests).any()) for _, of_file in known)
+        wanted = {file.id for file, has in known if has.problem is not None or bool(is_wanted(has.digests).any())}
+        self.wanted |= wanted
+        return bool(wanted)
 
 
 def read_in_flight(

@@ -9,31 +9,37 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.core.batches import ask_again
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.request_leases import hold_partition, hold_pipeline, partition_lease_name
+from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests import selection
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.submission import NewSubmission
 from batch_assets.core.results.retention import apply_retention
+from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.manifest import remove_submission
 from batch_assets.core.store.registered_since import read_in_flight
 from tests.forked import ForkServer
 
-from ..support import CREATE, World, environment, make_pipeline, params, texts, write_rows
+from ..support import CREATE, World, environment, make_pipeline, params, texts, wait_for, write_rows
 
 NAME = "asked"
 PROMPT = "{{ text }}"
@@ -120,6 +126,99 @@ def test_an_equal_request_that_is_even_answered_meanwhile_is_not_sent(partitions
     partitions.check()
 
 
+def test_two_refreshes_at_a_time_send_a_request_once(partitions: Partitions) -> None:
+    rows = texts(3, "shared")
+    first, second = partitions.dataset("A", rows), partitions.dataset("B", rows)
+    for partition, pipeline in (("A", first), ("B", second)):
+        partitions.build(pipeline, partition)
+        partitions.finish(pipeline, partition)
+    accepted = len(partitions.world.accepted_custom_ids())
+
+    def elsewhere() -> None:
+        partitions.build_elsewhere(second, "B", refresh=True)
+        partitions.finish(second, "B")
+
+    report = partitions.build(first, "A", elsewhere, refresh=True)
+    assert (report.written, report.in_flight) == (0, 3)
+    partitions.finish(first, "A")
+    assert len(partitions.world.accepted_custom_ids()) == accepted + 3
+    assert set(partitions.table("A")["result_type"]) == {"succeeded"}
+
+
+def test_failed_requests_that_two_partitions_retry_are_sent_once(partitions: Partitions) -> None:
+    rows = texts(2, "shared")
+    first, second = (partitions.dataset(key, rows, retry={"max_attempts": 1}) for key in "AB")
+    fails = {"error_mix": {"overloaded_error": 1.0}}
+    partitions.world.emulator.faults([{"match": {**CREATE, "nth": [1, 2]}, "action": fails}])
+    for partition, pipeline in (("A", first), ("B", second)):
+        partitions.build(pipeline, partition)
+        partitions.finish(pipeline, partition)
+    accepted = len(partitions.world.accepted_custom_ids())
+
+    def elsewhere() -> None:
+        partitions.build_elsewhere(second, "B", retry_failed=True)
+        partitions.finish(second, "B")
+
+    report = partitions.build(first, "A", elsewhere, retry_failed=True)
+    assert (report.written, report.in_flight) == (0, 2)
+    partitions.finish(first, "A")
+    assert len(partitions.world.accepted_custom_ids()) == accepted + 2
+
+
+def test_a_registration_that_is_committed_late_is_found(
+    partitions: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL, a line of another pipeline may have a higher number and be committed earlier."""
+    world = partitions.world
+    if not world.root.settings.ledger_url.startswith("postgresql"):
+        pytest.skip("SQLite has one writer for all pipelines")
+    rows = texts(2, "shared")
+    first, second = partitions.dataset("A", rows), partitions.dataset("B", rows)
+    has_written, has_looked, may_commit = threading.Event(), threading.Event(), threading.Event()
+    register = submissions.register
+
+    def slow(tx: Any, new: Any, *rest: Any) -> bool:
+        is_registered = register(tx, new, *rest)
+        if new.partition == "B":
+            has_written.set()
+            assert may_commit.wait(60)
+        return is_registered
+
+    def late(root: Root, look: Any, partition: str, rows: int) -> Any:
+        if partition == "B" or has_written.is_set():
+            return read_in_flight(root, look, partition, rows)
+        others.append(pool.submit(partitions.build_elsewhere, second, "B"))
+        assert has_written.wait(60)
+        with root.ledger.write("another_pipeline") as tx:
+            tx.record(EntityKind.FILE, "another", None, "ready", "")
+        others.append(pool.submit(let_commit))
+        read = read_in_flight(root, look, partition, rows)
+        has_looked.set()
+        return read
+
+    def let_commit() -> None:
+        wait_for(lambda: has_looked.is_set() or _lock_waits(world.root.settings.ledger_url), "the look")
+        may_commit.set()
+
+    monkeypatch.setattr(submissions, "register", slow)
+    monkeypatch.setattr(selection, "read_in_flight", late)
+    with ThreadPoolExecutor(2) as pool:
+        others: list[Future[Any]] = []
+        report = partitions.build(first, "A")
+        assert others[0].result(60).written == 2
+    assert (report.written, report.in_flight) == (0, 2)
+
+
+def _lock_waits(url: str) -> int:
+    """Return how many sessions of the ledger's database wait for a lock."""
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    waiting = sa.text(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with engine.connect() as connection:
+        return int(connection.execute(waiting).scalar_one())
+
+
 def test_other_requests_of_other_partitions_cost_no_second_build(partitions: Partitions) -> None:
     """The manifests are in the order of registration, by which a lost ledger is rebuilt."""
     first, second = partitions.dataset("A", texts(3, "first")), partitions.dataset("B", texts(3, "second"))
@@ -169,7 +268,7 @@ def test_retention_with_nothing_due_takes_no_lease(
     taken: list[str] = []
     take = leases.try_take
     monkeypatch.setattr(
-        leases, "try_take", lambda ledger, name, *more: taken.append(name) or take(ledger, name, *more)
+        leases, "try_take", lambda ledger, name, *more, **named: taken.append(name) or take(ledger, name, *more)
     )
     apply_retention(
         partitions.world.root, NAME, RetentionConfig(batches_days=9, request_files_days=9, history_days=9)
