@@ -103,8 +103,8 @@ def find_pipeline(storage: Storage, pipeline: str, foreign: Collection[str] = ()
     Args:
         storage: The root.
         pipeline: The name of the pipeline.
-        foreign: The ids of submissions to leave out: foreign of other pipelines' folders, and builds that were never
-            registered.
+        foreign: The ids of submissions to leave out: copies of other pipelines' folders, and builds that were
+            never registered.
     """
     return with_states(storage, pipeline, *submissions_of(storage, pipeline, foreign))
 
