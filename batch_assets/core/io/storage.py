@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote
 
 from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.errors import SettingsError
-from batch_assets.core.io.file_errors import reading, why_no_file, writing
+from batch_assets.core.io import local_files
+from batch_assets.core.io.file_errors import reading, writing
 from batch_assets.core.io.object_store import AT_ONCE, ObjectStore, side_by_side
 from batch_assets.core.io.option_secrets import without_options
 from batch_assets.core.io.permissions import PRIVATE_FOLDERS, create_file, make_folders
@@ -265,8 +265,7 @@ class Storage:
         path = self.path(*parts)
         if self._store is not None:
             return self._store.size(path)
-        stat = _stat_of(Path(path))
-        return stat.st_size if stat is not None and S_ISREG(stat.st_mode) else None
+        return local_files.size_of(path)
 
     def names(self, *parts: str) -> list[str]:
         """List the names of the files and folders in a folder, sorted, without scratch files."""
@@ -284,9 +283,7 @@ class Storage:
         """Return the names of the files that `versions` lists, which takes much longer in a local folder."""
         if self._store is not None:
             return {name for name in self._store.versions(self.path(*parts)) if not name.startswith(".")}
-        with suppress(FileNotFoundError), os.scandir(self.path(*parts)) as entries:
-            return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()}
-        return set()
+        return local_files.names_of(self.path(*parts))
 
     def versions(self, *parts: str) -> dict[str, str]:
         """List the files in a folder, without scratch files, each with its version. One listing says all of it.
@@ -300,17 +297,14 @@ class Storage:
         if self._store is not None:
             listed = self._store.versions(folder)
             return {name: listed[name] for name in sorted(listed) if not name.startswith(".")}
-        with suppress(FileNotFoundError), os.scandir(folder) as entries:
-            return dict(sorted(_versions_of(entry for entry in entries if not entry.name.startswith("."))))
-        return {}
+        return local_files.versions_of(folder)
 
     def version(self, *parts: str) -> str | None:
         """Return the version of a file, as `versions` does; `None` if it does not exist."""
         path = self.path(*parts)
         if self._store is not None:
             return self._store.version(path)
-        stat = _stat_of(Path(path))
-        return None if stat is None else _local_version(stat)
+        return local_files.version_of(path)
 
     def remove_leftovers(self, *folder: str, name: str = "") -> None:
         """Remove the scratch files that killed processes left in a folder.
@@ -367,27 +361,6 @@ def _opened(url: str, options: Mapping[str, Any] | None) -> ObjectStore:
         is_plain = isinstance(error, ImportError | ValueError)
         reason = without_options(str(error) if is_plain else f"{type(error).__name__}: {error}", options)
         raise SettingsError(f"the root {url} cannot be opened: {reason}") from None
-
-
-def _versions_of(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, str]]:
-    for entry in entries:
-        stat = _stat_of(entry)
-        if stat is not None and S_ISREG(stat.st_mode):
-            yield entry.name, _local_version(stat)
-
-
-def _stat_of(entry: Path | os.DirEntry[str]) -> os.stat_result | None:
-    """Return what the system says about a file; `None` for a link that leads nowhere, or if there is no file."""
-    try:
-        return entry.stat()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or why_no_file(error) is not None:
-            return None
-        raise
-
-
-def _local_version(stat: os.stat_result) -> str:
-    return f"{stat.st_size}:{stat.st_mtime_ns}-{stat.st_ino}"
 
 
 def _sync_folder(folder: Path) -> None:

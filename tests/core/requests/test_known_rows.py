@@ -208,23 +208,24 @@ def test_a_build_removes_the_hashes_before_its_own_with_one_call(
         old = new
 
 
-def test_a_build_that_is_killed_before_it_is_registered_leaves_no_other_hashes(
+def test_the_build_after_one_that_was_killed_has_the_hashes_of_the_last_submission(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its folder is complete, so the next build finds it and has its hashes."""
     pipeline = world.pipeline(texts(4))
-    world.build(pipeline)
-    write_rows(world.folder / "rows.jsonl", texts(5))
 
     def killed(*_: object) -> bool:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(NewSubmission, "register", killed)
+        world.build(pipeline)
+        world.submit(pipeline)
+        world.finish(pipeline)
+        write_rows(world.folder / "rows.jsonl", texts(5))
+        patched.setattr(NewSubmission, "_try_register", killed)
         with pytest.raises(KeyboardInterrupt):
             world.build(pipeline)
     newest = world.build(pipeline)
-    assert (newest.rows, newest.rendered) == (5, 0)
+    assert (newest.rows, newest.rendered) == (5, 1)
     assert list(world.path(pipeline.name).rglob(ROW_HASHES)) == [hashes_of(world, pipeline, newest)]
 
 
