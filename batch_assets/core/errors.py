@@ -21,6 +21,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── DamagedFileError
     │   └── DamagedResponsesError        core/store/responses.py
     ├── StorageError
+    ├── WorkerProcessError               core/io/worker_processes.py
     ├── SinkError
     ├── LedgerUnavailableError
     ├── LedgerVersionError

@@ -165,13 +165,12 @@ def test_failed_requests_that_two_partitions_retry_are_sent_once(partitions: Par
     assert len(partitions.world.accepted_custom_ids()) == accepted + 2
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer for all pipelines
 def test_a_registration_that_is_committed_late_is_found(
     partitions: Partitions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On PostgreSQL, a line of another pipeline may have a higher number and be committed earlier."""
     world = partitions.world
-    if not world.root.settings.ledger_url.startswith("postgresql"):
-        pytest.skip("SQLite has one writer for all pipelines")
     rows = texts(2, "shared")
     first, second = partitions.dataset("A", rows), partitions.dataset("B", rows)
     has_written, has_looked, may_commit = threading.Event(), threading.Event(), threading.Event()
