@@ -121,6 +121,45 @@ def _limit(root: Root, pipeline: str, intents: list[Intent], latest: dict[int, f
             files.unwatch(tx, intent_id)
 
 
+def accepted_too(root: Root, file: RequestFile, intent_id: int) -> BatchObject | None:
+    """Return the batch that a refused file may have become all the same; `None` if the list shows none.
+
+    Args:
+        root: The root.
+        file: The request file, which was refused just now.
+        intent_id: The intent of the refused POST.
+
+    Raises:
+        ApiError: When the list cannot be read now.
+    """
+    with root.ledger.read() as tx:
+        intent = files.intent_of(tx, file.id, intent_id)
+    made = of_refused_intents(root, file, only=intent_id)
+    limit_refused(root, file.pipeline, intent_id, intent.started_at)
+    return made[1] if made is not None else None
+
+
+def contradiction(tx: Transaction, file: RequestFile, intent_id: int, reported: BatchObject) -> str | None:
+    """Return why the reply to a POST cannot be about its file; `None` if it can.
+
+    Args:
+        tx: The transaction.
+        file: The request file.
+        intent_id: The intent of the POST.
+        reported: The batch that the reply names.
+    """
+    known = batches.by_id(tx, reported.id)
+    if known is not None and not known.provisional:
+        problem = f"which the ledger knows as a batch of {known.file_id or 'someone else'}"
+    elif is_older(files.intent_of(tx, file.id, intent_id), reported):
+        problem = "which is older than the upload"
+    elif reported.total not in (0, file.requests):
+        problem = f"which has {reported.total:,} requests instead of {file.requests:,}"
+    else:
+        return None
+    return f"the reply names {reported.id}, {problem}"
+
+
 def limit_refused(root: Root, pipeline: str, intent_id: int, started_at: float) -> None:
     """Record until when a refused POST may have been accepted, right after the list was read.
 

@@ -6,26 +6,32 @@ A POST that may have been accepted is never repeated here: its file is reconcile
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
-from batch_assets.core.batches.upload import Upload
 from batch_assets.core.errors import (
+    BatchAssetsError,
     DamagedFileError,
     MissingFileError,
 )
-from batch_assets.core.io.pace import SLOW_LINE, Pace
-from batch_assets.core.io.transfers import Progress, Transfers
-from batch_assets.core.ledger import files, leases, standstills, submissions
+from batch_assets.core.ledger import batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
+
+# The files of so many partitions are sent side by side. A run of more sends one group after the other.
+_PARTITIONS_AT_ONCE = 100
+
+OnFile = Callable[[RequestFile], None]
+Outcome = SubmitReport | BatchAssetsError | None
 
 
 def submit_batches(
@@ -35,7 +41,7 @@ def submit_batches(
     *,
     unattended: bool = False,
     seconds: float | None = None,
-    on_file: Callable[[RequestFile], None] | None = None,
+    on_file: OnFile | None = None,
 ) -> SubmitReport | None:
     """Submit the unsent request files that the newest submission of a partition waits on.
 
@@ -65,34 +71,86 @@ def submit_batches(
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
-    before = _newest(root, pipeline, partition)
-    root.catch_up(pipeline, partition, wait=leases.PATIENCE)  # another process may be adding what is missing
-    submission = _newest(root, pipeline, partition)
-    if submission is None:
-        return None
-    report = SubmitReport(submission.id)
-    is_new = before is not None and before.id != submission.id
-    if unattended and submission.began_at is None and (is_new or _is_untouched(root, submission)):
-        return report  # built since the run was requested, or just found: a user has to start sending it
-    if submission.requests == 0:
-        with root.ledger.write(pipeline) as tx:
-            submissions.began(tx, submission.id)
-        return report
-    root.check_endpoint()
-    if submission.is_canceled:
-        report.submitted += reconcile(root)
-        report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
-        return report
-    root.check_files(pipeline)
-    with leases.mark(root.ledger, submissions.sending_name(submission.id), pipeline):
-        _submit(root, submission, report, unattended, seconds, on_file)
-    report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
-    return report
+    outcomes = submit_partitions(
+        root, pipeline, [partition], unattended=unattended, seconds=seconds, on_file=on_file
+    )
+    outcome = outcomes[partition]
+    if isinstance(outcome, BatchAssetsError):
+        raise outcome
+    return outcome
+
+
+def submit_partitions(
+    root: Root,
+    pipeline: str,
+    partitions: Sequence[str],
+    *,
+    unattended: bool = False,
+    seconds: float | None = None,
+    on_file: OnFile | None = None,
+) -> dict[str, Outcome]:
+    """Submit the unsent request files of many partitions, those of different partitions side by side.
+
+    A partition that fails does not stop the others, unless the API refuses every upload or cannot be reached.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        partitions: The partition keys, each once.
+        unattended: See `submit_batches`.
+        seconds: See `submit_batches`.
+        on_file: See `submit_batches`.
+
+    Returns:
+        By partition key what `submit_batches` would return or raise.
+    """
+    outcomes: dict[str, Outcome] = {}
+    begun = time.monotonic()
+    for start in range(0, len(partitions), _PARTITIONS_AT_ONCE):
+        some = partitions[start : start + _PARTITIONS_AT_ONCE]
+        left = None if seconds is None else seconds - (time.monotonic() - begun)
+        prepared = {partition: _prepared(root, pipeline, partition, unattended) for partition in some}
+        works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
+        if works:
+            _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file)
+        outcomes |= {key: outcome for key, outcome in prepared.items() if not isinstance(outcome, SubmissionWork)}
+        outcomes |= {key: work.failure or work.report for key, work in works.items()}
+    return outcomes
+
+
+def _ignore_file(file: RequestFile) -> None:
+    """Do nothing before a file is sent, for callers that do not show it."""
 
 
 def _newest(root: Root, pipeline: str, partition: str) -> Submission | None:
     with root.ledger.read() as tx:
         return submissions.newest(tx, pipeline, partition)
+
+
+def _prepared(root: Root, pipeline: str, partition: str, unattended: bool) -> SubmissionWork | Outcome:
+    """Return the work on a partition; what `submit_batches` returns or raises if nothing of it may be sent."""
+    try:
+        before = _newest(root, pipeline, partition)
+        root.catch_up(pipeline, partition, wait=leases.PATIENCE)  # another process may be adding what is missing
+        submission = _newest(root, pipeline, partition)
+        if submission is None:
+            return None
+        report = SubmitReport(submission.id)
+        is_new = before is not None and before.id != submission.id
+        if unattended and submission.began_at is None and (is_new or _is_untouched(root, submission)):
+            return report  # built since the run was requested, or just found: a user has to start sending it
+        if submission.requests == 0:
+            with root.ledger.write(pipeline) as tx:
+                submissions.began(tx, submission.id)
+            return report
+        root.check_endpoint()
+        if submission.is_canceled:
+            report.submitted += reconcile(root)
+            report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
+            return report
+    except BatchAssetsError as error:
+        return error
+    return SubmissionWork(submission, report)
 
 
 def _is_untouched(root: Root, submission: Submission) -> bool:
@@ -102,21 +160,59 @@ def _is_untouched(root: Root, submission: Submission) -> bool:
     return set(states.values()) == {FileState.READY}
 
 
+@contextmanager
+def _failing(*works: SubmissionWork) -> Iterator[None]:
+    """Record an error in the block as the failure of some works."""
+    try:
+        yield
+    except BatchAssetsError as error:
+        for work in works:
+            work.fails(error)
+
+
 def _submit(
     root: Root,
-    submission: Submission,
-    report: SubmitReport,
+    pipeline: str,
+    works: Sequence[SubmissionWork],
     unattended: bool,
     seconds: float | None,
-    on_file: Callable[[RequestFile], None] | None,
+    on_file: OnFile,
 ) -> None:
-    with root.ledger.write(submission.pipeline) as tx:
-        submissions.began(tx, submission.id)
-        if not unattended:
-            files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
+    """Send what is ready of some submissions, and fill their reports."""
+    with _failing(*works):
+        root.check_files(pipeline)
+        names = [submissions.sending_name(work.submission.id) for work in works]
+        with leases.mark_all(root.ledger, names, pipeline):
+            _begin(root, works, unattended)
+            for work in works:
+                with _failing(work):
+                    _plan_again(root, work)
+            _reconcile(root, works)
+            send_ready(root, works, seconds, on_file)
+            if any(file.state is FileState.UNRESOLVED for work in works for file in waited_on(root, work)):
+                _reconcile(root, works)
+            for work in works:
+                _note_doubts(root, work)
+    for work in works:
+        if work.failure is None:
+            with _failing(work):
+                work.report.left_by(finish_replaced(root, work.submission), "cancel of what was replaced")
+
+
+def _begin(root: Root, works: Sequence[SubmissionWork], unattended: bool) -> None:
+    with root.ledger.write(works[0].submission.pipeline) as tx:
+        for work in works:
+            submissions.began(tx, work.submission.id)
+            if not unattended:
+                stopped = submissions.waited_on(tx, work.submission.id)
+                files.give_back_stopped(tx, stopped, "run again by a user")
         may_be_of_other_keys = files.unproved_keys(tx, root.key_hash)
     if not may_be_of_other_keys:  # whatever a lost ledger would put in doubt from now on is sent with this key
         root.note_key()
+
+
+def _plan_again(root: Root, work: SubmissionWork) -> None:
+    submission, report = work.submission, work.report
     try:
         report.planned_again, lost = plan_again(root, submission)
     except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
@@ -126,67 +222,31 @@ def _submit(
     if lost:
         report.waiting["retries"] = "; ".join(lost)
         report.remedies.append(RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
-    report.submitted += reconcile(root)
-    _send(root, submission, report, seconds, on_file)
-    if any(file.state is FileState.UNRESOLVED for file in _waited_on(root, submission)):
-        report.submitted += reconcile(root)
-    for file in _waited_on(root, submission):
-        if file.state.in_doubt:
-            report.waiting[file.id] = file.error or "another process is sending it"
+
+
+def _reconcile(root: Root, works: Sequence[SubmissionWork]) -> None:
+    """Settle the files in doubt, and report the batches that were found to those who wait on them."""
+    found = reconcile(root)
+    if not found:
+        return
+    with root.ledger.read() as tx:
+        file_ids = {batch.id: batch.file_id for batch in batches.by_ids(tx, found)}
+        for work in works:
+            ids = {file.id for file in submissions.waited_on(tx, work.submission.id)}
+            work.report.submitted += [batch_id for batch_id in found if file_ids.get(batch_id) in ids]
+
+
+def _note_doubts(root: Root, work: SubmissionWork) -> None:
+    """Report the files in doubt, and what a user can do about them."""
+    report, submission = work.report, work.submission
+    in_doubt = [file for file in waited_on(root, work) if file.state.in_doubt]
+    for file in in_doubt:
+        report.waiting[file.id] = file.error or "another process is sending it"
     confirm = ConfirmWorkspace(submission.pipeline, submission.partition)
-    if confirm not in report.remedies and any(
-        _needs_confirmation(root, file) for file in _waited_on(root, submission)
-    ):
+    if confirm not in report.remedies and any(_needs_confirmation(root, file) for file in in_doubt):
         report.remedies.append(confirm)
 
 
 def _needs_confirmation(root: Root, file: RequestFile) -> bool:
     intent = workspace.current_intent(root, file.id) if file.state is FileState.UNRESOLVED else None
     return intent is not None and workspace.needs_confirmation(root, intent)
-
-
-def _send(
-    root: Root,
-    submission: Submission,
-    report: SubmitReport,
-    seconds: float | None,
-    on_file: Callable[[RequestFile], None] | None,
-) -> None:
-    """Send the files that are ready, several at a time.
-
-    Two files with the same request count are never sent at once, so that lost batches can be distinguished.
-    """
-    reports: dict[str, SubmitReport] = {}
-
-    def send(file: RequestFile, progress: Progress) -> list[RequestFile]:
-        file_report = reports[file.id] = SubmitReport(submission.id)
-        return Upload(root, submission, file, file_report).run(progress)
-
-    sendable = _sendable(root, submission)
-    if not sendable:
-        return
-    with SharedLine(root.ledger, submission.pipeline).used() as line:
-        sending = Transfers(
-            root.settings.transfers,
-            send,
-            before=on_file or (lambda _: None),
-            apart=lambda file: file.requests,
-            pace=Pace(seconds, lambda file: file.bytes, bytes_per_weight=1.0, line=line),
-        )
-        sending.run(sendable)
-    for _, file_report in sorted(reports.items()):
-        report.submitted += file_report.submitted
-        report.waiting |= file_report.waiting
-        report.refused |= file_report.refused
-        report.given_up |= file_report.given_up
-        report.remedies += [remedy for remedy in file_report.remedies if remedy not in report.remedies]
-    report.waiting |= {file.id: SLOW_LINE for file in sending.left}
-
-
-def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:
-    with root.ledger.read() as tx:
-        return submissions.waited_on(tx, submission.id)
-
-
-def _sendable(root: Root, submission: Submission) -> list[RequestFile]:
-    return [file for file in _waited_on(root, submission) if file.state.sendable]

@@ -31,6 +31,14 @@ class SubmitReport:
     given_up: dict[str, str] = field(default_factory=dict)
     remedies: list[Remedy] = field(default_factory=list)
 
+    def add(self, file_report: SubmitReport) -> None:
+        """Add what became of one of its files."""
+        self.submitted += file_report.submitted
+        self.waiting |= file_report.waiting
+        self.refused |= file_report.refused
+        self.given_up |= file_report.given_up
+        self.remedies += [remedy for remedy in file_report.remedies if remedy not in self.remedies]
+
     def left_by(self, cancel: CancelReport, name: str) -> None:
         """Note what a cancel did not reach.
 

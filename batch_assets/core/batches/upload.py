@@ -5,6 +5,8 @@ A POST that may have been accepted is never repeated here: its file is reconcile
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from batch_assets.core.api.errors import (
     TOO_LARGE,
     ApiError,
@@ -44,10 +46,22 @@ _GARBLED = "not valid json"
 
 
 class Upload:
-    """The upload of one request file."""
+    """The upload of one request file.
 
-    def __init__(self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport) -> None:
+    Args:
+        root: The root.
+        submission: A submission that waits on the file.
+        file: The file.
+        report: The report to fill.
+        run: The ids of all submissions that the run sends. What the API answers to every upload concerns their
+            files as well.
+    """
+
+    def __init__(
+        self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport, run: Sequence[str]
+    ) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
+        self._run = run
         self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
@@ -227,23 +241,9 @@ class Upload:
             self._accepted(lease, intent_id, accepted)
         return False
 
-    def _contradiction(self, tx: Transaction, intent_id: int, reported: BatchObject) -> str | None:
-        """Return why a reply cannot be about this file; `None` if it can."""
-        known = batches.by_id(tx, reported.id)
-        intent = next(intent for intent in files.of_file(tx, self._file.id) if intent.id == intent_id)
-        if known is not None and not known.provisional:
-            problem = f"which the ledger knows as a batch of {known.file_id or 'someone else'}"
-        elif repeats.is_older(intent, reported):
-            problem = "which is older than the upload"
-        elif reported.total not in (0, self._file.requests):
-            problem = f"which has {reported.total:,} requests instead of {self._file.requests:,}"
-        else:
-            return None
-        return f"the reply names {reported.id}, {problem}"
-
     def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
         with self._root.ledger.read() as tx:
-            contradiction = self._contradiction(tx, intent_id, accepted)
+            contradiction = repeats.contradiction(tx, self._file, intent_id, accepted)
         if contradiction is not None:
             self._in_doubt(lease, intent_id, contradiction)
             return
@@ -289,7 +289,8 @@ class Upload:
         with self._root.ledger.write(self._file.pipeline) as tx:
             until = tx.now + seconds
             self._back_to_ready(tx, lease, intent_id, str(error), until)
-            files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
+            for submission_id in self._run:
+                files.put_off(tx, submissions.waited_on(tx, submission_id), until, str(error))
         self._report.waiting[self._file.id] = str(error)
 
     def _doubt_earlier(self, lease: Lease, intent: Intent, candidate: BatchObject) -> None:
@@ -308,23 +309,11 @@ class Upload:
                 return
             self._doubt(tx, intent.id, text, candidate)
 
-    def _accepted_too(self, intent_id: int) -> BatchObject | None:
-        """Return the batch that the refused file may have become all the same; `None` if the list shows none.
-
-        Raises:
-            ApiError: When the list cannot be read now.
-        """
-        with self._root.ledger.read() as tx:
-            intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
-        made = repeats.of_refused_intents(self._root, self._file, only=intent_id)
-        repeats.limit_refused(self._root, self._file.pipeline, intent_id, intent.started_at)
-        return made[1] if made is not None else None
-
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
         try:
-            candidate = self._accepted_too(intent_id)
+            candidate = repeats.accepted_too(self._root, self._file, intent_id)
         except ApiError:
             # Its batch is looked for before the file is sent again, and for a day if it never is.
             with self._root.ledger.write(self._file.pipeline) as tx:
@@ -388,7 +377,8 @@ class Upload:
             if intent_id is not None:
                 files.settle(tx, intent_id, IntentOutcome.REFUSED, last_byte_at=tx.now)
             move(tx, FileMove.STOP, self._file.id, text, error=text)
-            files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
+            for submission_id in self._run:
+                files.stop_ready(tx, submissions.waited_on(tx, submission_id), text)
         return SubmissionStoppedError(
             f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this, "
             "then send them again",

@@ -325,6 +325,11 @@ def of_file(tx: Transaction, file_id: str) -> list[Intent]:
     )
 
 
+def intent_of(tx: Transaction, file_id: str, intent_id: int) -> Intent:
+    """Return one of a file's intents."""
+    return next(each for each in of_file(tx, file_id) if each.id == intent_id)
+
+
 def current_intent(tx: Transaction, file_id: str) -> Intent | None:
     """Return the intent that a batch of a file belongs to; `None` if the file has no intent."""
     intents = of_file(tx, file_id)

@@ -8,8 +8,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import sqlalchemy as sa
@@ -136,6 +136,11 @@ def _stored(name: str) -> str:
     return f"{name[:_NAME_KEPT]}#{digest}"
 
 
+def _new_owner() -> str:
+    """Return a unique name for a holder of leases in this process."""
+    return f"{process_name()}:{secrets.token_hex(6)}"
+
+
 def _default_seconds() -> float:
     """Return the seconds that a lease lasts without being renewed."""
     text = os.environ.get("BATCH_ASSETS_LEASE_SECONDS")
@@ -177,7 +182,7 @@ def try_take(
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     seconds = _default_seconds() if seconds is None else seconds
-    owner, stored = f"{process_name()}:{secrets.token_hex(6)}", _stored(name)
+    owner, stored = _new_owner(), _stored(name)
     with ledger.write(pipeline) as tx:
         row = tx.execute(sa.select(lease).where(lease.c.name == stored)).first()
         if (row is not None and row.until >= tx.now) or (blocked_by is not None and blocked_by(tx) is not None):
@@ -246,12 +251,47 @@ def mark(ledger: Ledger, name: str, pipeline: str) -> Iterator[None]:
         name: The name of the lease that shows it.
         pipeline: The pipeline that it concerns, as in `try_take`.
     """
-    own_lease = try_take(ledger, name, pipeline=pipeline)
+    with mark_all(ledger, [name], pipeline):
+        yield
+
+
+@contextmanager
+def mark_all(ledger: Ledger, names: Sequence[str], pipeline: str) -> Iterator[None]:
+    """Show other processes, for the block, that this one does some pieces of work, see `mark`.
+
+    Args:
+        ledger: The ledger.
+        names: The names of the leases that show it. One thread renews all of them.
+        pipeline: The pipeline that they concern, as in `try_take`.
+    """
+    seconds, owner = _default_seconds(), _new_owner()
+    among = lease.c.name.in_(stored := sorted({_stored(name) for name in names}))
+    with ledger.write(pipeline) as tx:
+        tx.execute(sa.delete(lease).where(among, lease.c.until < tx.now))
+        taken = set(tx.execute(sa.select(lease.c.name).where(among)).scalars())
+        for name in stored:
+            if name not in taken:
+                tx.execute(sa.insert(lease).values(name=name, owner=owner, until=tx.now + seconds))
+    over = threading.Event()
+
+    def keep_alive() -> None:
+        while not over.wait(seconds / 4):
+            # The database may be unavailable. Then the marks expire, which excludes no one.
+            with (
+                suppress(sa.exc.SQLAlchemyError, DamagedFileError, LedgerUnavailableError),
+                ledger.write(pipeline) as tx,
+            ):
+                tx.execute(sa.update(lease).where(lease.c.owner == owner).values(until=tx.now + seconds))
+
+    thread = threading.Thread(target=keep_alive, name=f"marks {names[0]}", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        if own_lease is not None:
-            own_lease.release()
+        over.set()
+        thread.join()
+        with ledger.write(pipeline) as tx:
+            tx.execute(sa.delete(lease).where(lease.c.owner == owner))
 
 
 def is_held(tx: Transaction, name: str) -> bool:

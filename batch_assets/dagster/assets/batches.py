@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.batches.consent import begin_all
-from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.batches.submit import Outcome, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import batches, submissions
@@ -40,25 +40,31 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
         if len(partitions) > 1 and not rounds.is_unattended(tags):
             with suppress(BatchAssetsError):  # each partition reports it
                 begin_all(root, pipeline.name, partitions)
-        yield from all_partitions(context, lambda key: _submit(context, root, pipeline, key))
-
-
-def _submit(
-    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str
-) -> dg.MaterializeResult[Any]:
-    with explained():
-
-        def sending(file: RequestFile) -> None:
-            context.log.info(f"sending {file.id}: {count(file.requests, 'request')}, {size(file.bytes)}")
-
-        report = submit_batches(
+        outcomes = submit_partitions(
             root,
             pipeline.name,
-            partition,
-            unattended=rounds.is_unattended(context.run.tags),
+            partitions,
+            unattended=rounds.is_unattended(tags),
             seconds=rounds.seconds_left(context),
-            on_file=sending,
+            on_file=lambda file: context.log.info(_sending(file)),
         )
+        yield from all_partitions(context, lambda key: _submitted(context, root, pipeline, key, outcomes[key]))
+
+
+def _sending(file: RequestFile) -> str:
+    """Describe a file that is about to be sent. Those of several partitions are sent side by side."""
+    partition = f" of partition {file.partition}" if file.partition else ""
+    return f"sending {file.id}{partition}: {count(file.requests, 'request')}, {size(file.bytes)}"
+
+
+def _submitted(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str, outcome: Outcome
+) -> dg.MaterializeResult[Any]:
+    """Report what became of a partition."""
+    with explained():
+        if isinstance(outcome, BatchAssetsError):
+            raise outcome
+        report = outcome
         if report is None:
             raise dg.Failure(
                 description=f"Nothing to submit yet: {materialize(Stage.REQUESTS, pipeline.name)} first.",

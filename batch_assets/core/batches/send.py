@@ -1,0 +1,136 @@
+"""Send the request files that are ready, of one submission or of several, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batch_assets.core.batches.submit_report import SubmitReport
+from batch_assets.core.batches.upload import Upload
+from batch_assets.core.errors import BatchAssetsError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.io.pace import SLOW_LINE, Pace
+from batch_assets.core.io.transfers import Progress, Transfers
+from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.shared_line import SharedLine
+from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.root import Root
+
+
+@dataclass
+class SubmissionWork:
+    """A submission that a run sends, and what has become of it.
+
+    Attributes:
+        submission: The submission.
+        report: The report, which is filled.
+        failure: Why its partition has failed; `None` as long as it has not. The partitions beside it go on.
+    """
+
+    submission: Submission
+    report: SubmitReport
+    failure: BatchAssetsError | None = None
+
+    def fails(self, error: BatchAssetsError) -> None:
+        """Record a failure. The first one counts."""
+        self.failure = self.failure or error
+
+
+def waited_on(root: Root, work: SubmissionWork) -> list[RequestFile]:
+    """Return the request files that a submission's rows wait on, as they are now."""
+    with root.ledger.read() as tx:
+        return submissions.waited_on(tx, work.submission.id)
+
+
+def send_ready(
+    root: Root, works: Sequence[SubmissionWork], seconds: float | None, on_file: Callable[[RequestFile], None]
+) -> None:
+    """Send the files that are ready, several at a time.
+
+    Two files with the same request count are never sent at once, so that lost batches can be distinguished. A file
+    that several of the submissions wait on is in the reports of all of them.
+
+    Args:
+        root: The root.
+        works: The submissions, with the reports to fill. A submission that has failed is left out.
+        seconds: The time that the run has left; `None` for no limit.
+        on_file: Called with each file before it is sent.
+    """
+    sending = _Sending(root, [work for work in works if work.failure is None], on_file)
+    sending.run(seconds)
+
+
+class _Sending:
+    """The transfers of one run."""
+
+    def __init__(
+        self, root: Root, works: Sequence[SubmissionWork], on_file: Callable[[RequestFile], None]
+    ) -> None:
+        self._root, self._works, self._on_file = root, works, on_file
+        self._run = [work.submission.id for work in works]
+        self._reports: dict[str, SubmitReport] = {}
+        self._files: dict[str, RequestFile] = {}
+        self._owners: dict[str, list[SubmissionWork]] = {}
+        for work in works:
+            for file in waited_on(root, work):
+                if file.state.sendable:
+                    self._files[file.id] = file
+                    self._owners.setdefault(file.id, []).append(work)
+
+    def run(self, seconds: float | None) -> None:
+        if not self._files:
+            return
+        with SharedLine(self._root.ledger, self._works[0].submission.pipeline).used() as line:
+            transfers = Transfers(
+                self._root.settings.transfers,
+                self._send,
+                before=self._announce,
+                apart=lambda file: file.requests,
+                pace=Pace(seconds, lambda file: file.bytes, bytes_per_weight=1.0, line=line),
+            )
+            try:
+                transfers.run(self._files.values())
+            except (SubmissionStoppedError, UnreachableError) as error:  # the next upload would meet the same
+                self._fail_unsent(error)
+        for file_id, file_report in sorted(self._reports.items()):
+            for work in self._owners[file_id]:
+                work.report.add(file_report)
+        for file in transfers.left:
+            for work in self._owners[file.id]:
+                work.report.waiting[file.id] = SLOW_LINE
+
+    def _announce(self, file: RequestFile) -> None:
+        if not self._has_failed(file):
+            self._on_file(file)
+
+    def _has_failed(self, file: RequestFile) -> bool:
+        return all(work.failure is not None for work in self._owners[file.id])
+
+    def _send(self, file: RequestFile, progress: Progress) -> list[RequestFile]:
+        """Send a file. A failure that concerns only its submissions is recorded there, and the others go on."""
+        if self._has_failed(file):
+            return []
+        owners = self._owners[file.id]
+        report = self._reports[file.id] = SubmitReport(owners[0].submission.id)
+        try:
+            parts = Upload(self._root, owners[0].submission, file, report, self._run).run(progress)
+        except (SubmissionStoppedError, UnreachableError):
+            raise
+        except BatchAssetsError as error:
+            for work in owners:
+                work.fails(error)
+            return []
+        self._owners |= {part.id: owners for part in parts}
+        return parts
+
+    def _fail_unsent(self, error: SubmissionStoppedError | UnreachableError) -> None:
+        """Fail the submissions with files that were not sent because the API refuses all, or is unreachable."""
+        for work in self._works:
+            if not any(file.state.unsent for file in waited_on(self._root, work)):
+                continue
+            if isinstance(error, SubmissionStoppedError):
+                submission = work.submission
+                remedy = RunStage(Stage.BATCHES, submission.pipeline, submission.partition)
+                work.fails(SubmissionStoppedError(str(error), remedy=remedy))
+            else:
+                work.fails(error)
