@@ -16,6 +16,10 @@ from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 
+Failure = BatchAssetsError | OSError
+FAILURES = BatchAssetsError, OSError
+"""What may go wrong in one partition while the others of a run go on."""
+
 
 @dataclass
 class SubmissionWork:
@@ -29,9 +33,9 @@ class SubmissionWork:
 
     submission: Submission
     report: SubmitReport
-    failure: BatchAssetsError | None = None
+    failure: Failure | None = None
 
-    def fails(self, error: BatchAssetsError) -> None:
+    def fails(self, error: Failure) -> None:
         """Record a failure. The first one counts."""
         self.failure = self.failure or error
 
@@ -74,6 +78,7 @@ class _Sending:
         for work in works:
             for file in waited_on(root, work):
                 if file.state.sendable:
+                    work.report.waiting.pop(file.id, None)  # why it was not sent before is over
                     self._files[file.id] = file
                     self._owners.setdefault(file.id, []).append(work)
 
@@ -116,7 +121,7 @@ class _Sending:
             parts = Upload(self._root, owners[0].submission, file, report, self._run).run(progress)
         except (SubmissionStoppedError, UnreachableError):
             raise
-        except BatchAssetsError as error:
+        except FAILURES as error:
             for work in owners:
                 work.fails(error)
             return []

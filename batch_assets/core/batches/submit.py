@@ -14,10 +14,9 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
-from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
+from batch_assets.core.batches.send import FAILURES, Failure, SubmissionWork, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import (
-    BatchAssetsError,
     DamagedFileError,
     MissingFileError,
 )
@@ -31,7 +30,7 @@ from batch_assets.core.root import Root
 _PARTITIONS_AT_ONCE = 100
 
 OnFile = Callable[[RequestFile], None]
-Outcome = SubmitReport | BatchAssetsError | None
+Outcome = SubmitReport | Failure | None
 
 
 def submit_batches(
@@ -75,7 +74,7 @@ def submit_batches(
         root, pipeline, [partition], unattended=unattended, seconds=seconds, on_file=on_file
     )
     outcome = outcomes[partition]
-    if isinstance(outcome, BatchAssetsError):
+    if isinstance(outcome, FAILURES):
         raise outcome
     return outcome
 
@@ -148,7 +147,7 @@ def _prepared(root: Root, pipeline: str, partition: str, unattended: bool) -> Su
             report.submitted += reconcile(root)
             report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
             return report
-    except BatchAssetsError as error:
+    except FAILURES as error:
         return error
     return SubmissionWork(submission, report)
 
@@ -165,7 +164,7 @@ def _failing(*works: SubmissionWork) -> Iterator[None]:
     """Record an error in the block as the failure of some works."""
     try:
         yield
-    except BatchAssetsError as error:
+    except FAILURES as error:
         for work in works:
             work.fails(error)
 
@@ -188,15 +187,37 @@ def _submit(
                 with _failing(work):
                     _plan_again(root, work)
             _reconcile(root, works)
-            send_ready(root, works, seconds, on_file)
-            if any(file.state is FileState.UNRESOLVED for work in works for file in waited_on(root, work)):
-                _reconcile(root, works)
+            _send_and_settle(root, works, seconds, on_file)
             for work in works:
                 _note_doubts(root, work)
     for work in works:
         if work.failure is None:
             with _failing(work):
                 work.report.left_by(finish_replaced(root, work.submission), "cancel of what was replaced")
+
+
+def _send_and_settle(root: Root, works: Sequence[SubmissionWork], seconds: float | None, on_file: OnFile) -> None:
+    """Send what is ready, and settle what is in doubt then.
+
+    A file in doubt holds back those of other partitions with the same count. These are sent once it is settled.
+    The other files of its submission are left to the next run: it may have been settled by its count alone.
+    """
+    begun = time.monotonic()
+    sending = works
+    while sending:
+        send_ready(root, sending, None if seconds is None else seconds - (time.monotonic() - begun), on_file)
+        in_doubt = _unresolved(root, works)
+        if not in_doubt:
+            return
+        _reconcile(root, works)
+        if in_doubt <= _unresolved(root, works):
+            return
+        sending = [work for work in sending if in_doubt.isdisjoint(file.id for file in waited_on(root, work))]
+
+
+def _unresolved(root: Root, works: Sequence[SubmissionWork]) -> set[str]:
+    """Return the ids of the files in doubt that the submissions wait on, and that are not being sent."""
+    return {file.id for work in works for file in waited_on(root, work) if file.state is FileState.UNRESOLVED}
 
 
 def _begin(root: Root, works: Sequence[SubmissionWork], unattended: bool) -> None:

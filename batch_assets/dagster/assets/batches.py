@@ -62,6 +62,8 @@ def _submitted(
 ) -> dg.MaterializeResult[Any]:
     """Report what became of a partition."""
     with explained():
+        if isinstance(outcome, OSError):
+            raise dg.Failure(description=f"{type(outcome).__name__}: {outcome}") from outcome
         if isinstance(outcome, BatchAssetsError):
             raise outcome
         report = outcome

@@ -5,17 +5,21 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from batch_assets.core.batches import submit
 from batch_assets.core.batches.submit import Outcome, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
+from batch_assets.core.batches.upload import Upload
 from batch_assets.core.errors import StorageError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.root import Root
 
 from ..proxy import Proxy
-from ..support import BATCHES, CREATE, World, texts
+from ..support import BATCHES, CREATE, LIST, World, texts
 
 POST = f"POST {BATCHES}"
 KEYS = ["a", "b", "c", "d"]
@@ -89,6 +93,52 @@ def test_a_failure_of_one_partition_stops_no_other(world: World) -> None:
     assert isinstance(outcomes["b"], StorageError)
     assert submitted(outcomes) == {"a": 1, "b": -1, "c": 1}
     assert world.states(pipeline, "b") == ["submitted"]
+
+
+def test_a_lost_reply_holds_back_no_partition_with_the_same_count(world: World) -> None:
+    """It is found in the API's list in the same run, which then sends what it held back."""
+    build(world, dict.fromkeys([*KEYS, "e"], 5))
+    world.emulator.faults([{"match": {**CREATE, "nth": [1, 3]}, "action": {"drop": "after_commit"}}])
+    outcomes = submit_partitions(world.root, "asked", [*KEYS, "e"])
+    assert submitted(outcomes) == dict.fromkeys([*KEYS, "e"], 1)
+    assert [each.waiting for each in outcomes.values() if isinstance(each, SubmitReport)] == [{}] * 5
+    assert [batch["requests"] for batch in world.accepted()] == [5] * 5
+
+
+def test_a_doubt_that_cannot_be_settled_ends_the_run(world: World) -> None:
+    build(world, dict.fromkeys(KEYS, 5))
+    hidden = {"match": {**LIST, "nth": [2, 3, 4, 5, 6, 7, 8, 9]}, "action": {"status": 500}}
+    world.emulator.faults([{"match": CREATE, "action": {"drop": "after_commit"}}, hidden])
+    outcomes = submit_partitions(world.root, "asked", KEYS)
+    assert submitted(outcomes) == dict.fromkeys(KEYS, 0)
+    assert all(isinstance(each, SubmitReport) and each.waiting for each in outcomes.values())
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "key_of"),
+    [
+        pytest.param(Root, "catch_up", lambda root, pipeline, key: key, id="before"),
+        pytest.param(submit, "plan_again", lambda root, submission: submission.partition, id="retries"),
+        pytest.param(Upload, "run", lambda upload, progress: upload._file.partition, id="upload"),
+        pytest.param(submit, "finish_replaced", lambda root, submission: submission.partition, id="after"),
+    ],
+)
+def test_an_error_of_the_system_in_one_partition_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, key_of: Callable[..., str]
+) -> None:
+    build(world, {"a": 3, "b": 4, "c": 5})
+    step = getattr(owner, name)
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        if key_of(*arguments) == "b":
+            raise OSError(28, "No space left on device")
+        return step(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, fail)
+    outcomes = submit_partitions(world.root, "asked", ["a", "b", "c"])
+    assert isinstance(outcomes["b"], OSError)
+    assert submitted(outcomes) == {"a": 1, "b": -1, "c": 1}
 
 
 def test_a_refusal_of_the_account_stops_all_partitions_at_once(new_world: Callable[..., World]) -> None:
