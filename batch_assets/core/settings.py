@@ -377,7 +377,7 @@ def partitions_per_run_in(env: Mapping[str, str]) -> int:
     text = env.get("BATCH_ASSETS_PARTITIONS_PER_RUN") or str(Settings.partitions_per_run)
     if not text.isdecimal() or not 1 <= int(text) <= MOST_PARTITIONS_PER_RUN:
         raise SettingsError(
-            f"BATCH_ASSETS_PARTITIONS_PER_RUN is {text!r}: set it to the largest number of partitions for which "
-            f"there is one run, from 1 to {MOST_PARTITIONS_PER_RUN}"
+            f"BATCH_ASSETS_PARTITIONS_PER_RUN is {text!r}: set it to the largest number of partitions in one run, "
+            f"from 1 to {MOST_PARTITIONS_PER_RUN}"
         )
     return int(text)

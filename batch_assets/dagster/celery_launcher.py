@@ -41,7 +41,11 @@ class WatchingCeleryRunLauncher(CeleryRunLauncher):
         if time.monotonic() - since < _ABSENT_SECONDS:
             return health
         del self._absent_since[run.run_id]
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"{_worker_of(task)} does not work on the run any more.")
+        text = (
+            f"The Celery worker {_worker_of(task)} was killed or cannot be reached. If the run had begun "
+            "`batches`, the sensor goes on; otherwise start it again"
+        )
+        return CheckRunHealthResult(WorkerStatus.FAILED, text)
 
     def _is_active(self, task: Any) -> bool:
         """Ask the worker that began a task whether it works on it."""

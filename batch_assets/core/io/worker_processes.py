@@ -111,9 +111,12 @@ class _Worker:
             _write(self._process.stdin, task)
             is_done, returned = pickle.load(self._process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-            raise WorkerProcessError(f"{self._end()}. Nothing of this run was registered: run it again") from None
+            raise WorkerProcessError(f"{self._end()}. This build registered nothing: run it again") from None
         if not is_done:
-            raise WorkerProcessError(f"a worker process has failed: {returned}")
+            raise WorkerProcessError(
+                f"a process that renders rows has failed: {returned}. Without BATCH_ASSETS_PROCESSES, "
+                "the run shows where"
+            )
         return returned
 
     def stop(self) -> None:
@@ -127,8 +130,8 @@ class _Worker:
     def _end(self) -> str:
         code = self._process.wait()
         how = f"was ended by signal {-code}" if code < 0 else f"has ended with exit code {code}"
-        hint = ": does the machine have enough memory?" if code == -signal.SIGKILL else ""
-        return f"a worker process {how}{hint}"
+        hint = " (does the machine have enough memory?)" if code == -signal.SIGKILL else ""
+        return f"a process that renders rows {how}{hint}"
 
 
 def serve() -> None:

@@ -283,7 +283,8 @@ class NewSubmission:
             raise
         self.remove()
         raise BusyError(
-            f"others registered request files of {self._pipeline.name} during each of {LOOKS} looks: run it again"
+            f"other builds of {self._pipeline.name} registered request files during all {LOOKS} attempts to "
+            "register this one: run it again later"
         )
 
     def _begin_to_register(self) -> float:

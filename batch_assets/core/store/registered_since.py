@@ -2,8 +2,8 @@
 
 Which requests are in flight is read before they are selected. Until the new request files are registered, builds
 and retries of other partitions may register the same requests, and these may even be answered by then. So the
-transaction that registers files compares: nothing may have come that was not looked at. Files are looked at
-outside of the transaction.
+transaction that registers files compares: it registers them only if it has looked at every file that others
+registered. Files are looked at outside of the transaction.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.in_flight import RequestsInFlight, known_digests
 
 LOOKS = 50
-"""How often a registration looks at what others have registered meanwhile, before it gives up."""
+"""How many times a registration looks at what others have registered meanwhile, before it gives up."""
 
 T = TypeVar("T")
 
