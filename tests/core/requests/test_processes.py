@@ -124,7 +124,7 @@ def test_a_killed_process_is_an_error_and_no_row_is_missing(world: World, monkey
             process.kill()
             killed.append(process.pid)
 
-    with pytest.raises(WorkerProcessError, match="ended by signal 9: does the machine have enough memory"):
+    with pytest.raises(WorkerProcessError, match=r"ended by signal 9 \(does the machine have enough memory"):
         count_requests(world.root, pipeline, "", kill, AskAgain())
     assert len(killed) == 2
     assert build_requests(world.root, pipeline).rows == 2000
