@@ -261,12 +261,13 @@ def open_ledger() -> None:
 
 
 def downgrade() -> None:
-    """Give the ledger the tables of the version before the last one."""
+    """Give the ledger the tables of the version before its history had indexes. Its clock had one row."""
     with open_root() as root, root.ledger.write() as tx:
         for name in _NEW_INDEXES:
             tx.execute(sa.text(f"drop index {name}"))
         for name in _NEW_COLUMNS:
             tx.execute(sa.text(f"alter table submission drop column {name}"))
+        tx.execute(sa.delete(tables.clock).where(tables.clock.c.pipeline != ""))
         tx.execute(sa.text("update ledger_version set version_num = '0013'"))
 
 
