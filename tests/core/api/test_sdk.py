@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +106,8 @@ def test_a_package_of_types_has_each_name_that_the_sdk_gives_it(package: str) ->
 def test_a_package_runs_its_init_if_it_does_more_than_to_name(tmp_path: Path, source: str, value: int) -> None:
     (tmp_path / "__init__.py").write_text(source)
     (tmp_path / "texts.py").write_text("Text, text = 1, 3\n")
-    package = sdk_modules._TypesPackage(f"package_{tmp_path.name}", tmp_path / "__init__.py")
+    # Folders of tests have the same name again once they are removed, but modules stay.
+    package = sdk_modules._TypesPackage(f"package_{secrets.token_hex(8)}", tmp_path / "__init__.py")
     sys.modules[package.__name__] = package
     assert package.Text == value
     assert package.texts == 3 or "as texts" not in source
