@@ -345,24 +345,22 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     return value
 
 
-def _transfers(env: Mapping[str, str]) -> int:
-    text = env.get("BATCH_ASSETS_TRANSFERS") or str(Settings.transfers)
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_TRANSFERS:
-        raise SettingsError(
-            f"BATCH_ASSETS_TRANSFERS is {text!r}: set it to the number of concurrent uploads or downloads, "
-            f"from 1 to {MOST_TRANSFERS}"
-        )
+def _count(env: Mapping[str, str], name: str, default: int, most: int, what: str) -> int:
+    """Read a whole number from 1 to `most`. `what` says what it counts, for the error."""
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise SettingsError(f"{name} is {text!r}: set it to the {what}, from 1 to {most}")
     return int(text)
+
+
+def _transfers(env: Mapping[str, str]) -> int:
+    what = "number of concurrent uploads or downloads"
+    return _count(env, "BATCH_ASSETS_TRANSFERS", Settings.transfers, MOST_TRANSFERS, what)
 
 
 def _processes(env: Mapping[str, str]) -> int:
-    text = env.get("BATCH_ASSETS_PROCESSES") or str(Settings.processes)
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
-        raise SettingsError(
-            f"BATCH_ASSETS_PROCESSES is {text!r}: set it to the number of processes that render rows, "
-            f"from 1 to {MOST_PROCESSES}"
-        )
-    return int(text)
+    what = "number of processes that render rows"
+    return _count(env, "BATCH_ASSETS_PROCESSES", Settings.processes, MOST_PROCESSES, what)
 
 
 def partitions_per_run_in(env: Mapping[str, str]) -> int:
@@ -374,10 +372,5 @@ def partitions_per_run_in(env: Mapping[str, str]) -> int:
     Raises:
         SettingsError: When the variable is not a number in its range.
     """
-    text = env.get("BATCH_ASSETS_PARTITIONS_PER_RUN") or str(Settings.partitions_per_run)
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_PARTITIONS_PER_RUN:
-        raise SettingsError(
-            f"BATCH_ASSETS_PARTITIONS_PER_RUN is {text!r}: set it to the largest number of partitions in one run, "
-            f"from 1 to {MOST_PARTITIONS_PER_RUN}"
-        )
-    return int(text)
+    name, what = "BATCH_ASSETS_PARTITIONS_PER_RUN", "largest number of partitions in one run"
+    return _count(env, name, Settings.partitions_per_run, MOST_PARTITIONS_PER_RUN, what)

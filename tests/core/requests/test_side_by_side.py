@@ -79,6 +79,11 @@ class Partitions:
         self.world.emulator.end_batches()
         self.world.finish(pipeline, partition)
 
+    def run(self, pipeline: Pipeline, partition: str) -> None:
+        """Take a partition through all stages."""
+        self.build(pipeline, partition)
+        self.finish(pipeline, partition)
+
     def table(self, partition: str) -> pd.DataFrame:
         path = self.world.path(NAME, "results", f"partition={partition}", "results.parquet")
         table: pd.DataFrame = pd.read_parquet(path)
@@ -130,8 +135,7 @@ def test_two_refreshes_at_a_time_send_a_request_once(partitions: Partitions) -> 
     rows = texts(3, "shared")
     first, second = partitions.dataset("A", rows), partitions.dataset("B", rows)
     for partition, pipeline in (("A", first), ("B", second)):
-        partitions.build(pipeline, partition)
-        partitions.finish(pipeline, partition)
+        partitions.run(pipeline, partition)
     accepted = len(partitions.world.accepted_custom_ids())
 
     def elsewhere() -> None:
@@ -151,8 +155,7 @@ def test_failed_requests_that_two_partitions_retry_are_sent_once(partitions: Par
     fails = {"error_mix": {"overloaded_error": 1.0}}
     partitions.world.emulator.faults([{"match": {**CREATE, "nth": [1, 2]}, "action": fails}])
     for partition, pipeline in (("A", first), ("B", second)):
-        partitions.build(pipeline, partition)
-        partitions.finish(pipeline, partition)
+        partitions.run(pipeline, partition)
     accepted = len(partitions.world.accepted_custom_ids())
 
     def elsewhere() -> None:
