@@ -24,6 +24,7 @@ from batch_assets.dagster.sensors import tick as tick_module
 from batch_assets.dagster.sensors.groups import Due, PartitionOrder, grouped
 from batch_assets.dagster.sensors.launch import Launch
 from batch_assets.emulator import Emulator
+from benchmarks.history import measured
 from tests.core.support import wait_for
 from tests.forked import ForkServer
 
@@ -272,6 +273,12 @@ def test_a_group_sends_together_what_is_left(location: Location, emulator: Emula
     assert location.run(request).success
     assert len(emulator.log()) == 4
     assert ledger("select count(*) from round where state = 'open'") == [(0,)]
+
+
+def test_a_run_looks_through_the_folders_of_all_partitions_once(location: Location) -> None:
+    with measured() as cost:
+        location.send("requests")
+    assert cost.calls.count("names greetings/requests") == 1
 
 
 _SEND = """

@@ -20,6 +20,7 @@ from batch_assets.dagster.assets.requests import materialize_requests, say_costs
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.assets.results import materialize_results
 from batch_assets.dagster.assets.specs import default_asset_spec
+from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import (
     Event,
     GivenPartitions,
@@ -29,6 +30,7 @@ from batch_assets.dagster.partitions import (
 )
 from batch_assets.dagster.pipeline_fields import PipelineFields, given_fields
 from batch_assets.dagster.pipelines import PipelineFile, upstream_key
+from batch_assets.dagster.resource import root_for
 
 SpecOf = Callable[[Pipeline, str], dg.AssetSpec]
 
@@ -120,7 +122,11 @@ def _requests(
                 say_costs(context, pipeline, results, config)
                 return
             _mark_as_new(context)
-            yield from all_partitions(context, lambda key: materialize_requests(context, pipeline, key, config))
+            # One root for all partitions: what it keeps serves for all of them.
+            with explained(), root_for(pipeline, context.resources) as root:
+                yield from all_partitions(
+                    context, lambda key: materialize_requests(context, root, pipeline, key, config)
+                )
 
         return requests
 
@@ -134,7 +140,8 @@ def _requests(
             say_costs(context, pipeline, results, config, dataset)
             return
         _mark_as_new(context)
-        yield materialize_requests(context, pipeline, partition, config, dataset)
+        with explained(), root_for(pipeline, context.resources) as root:
+            yield materialize_requests(context, root, pipeline, partition, config, dataset)
 
     return requests_of_asset
 

@@ -33,6 +33,7 @@ _SHOWN = 5
 
 def materialize_requests(
     context: dg.AssetExecutionContext,
+    root: Root,
     pipeline: Pipeline,
     partition: str,
     config: RequestsConfig,
@@ -42,12 +43,13 @@ def materialize_requests(
 
     Args:
         context: The context of the step.
+        root: The root.
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
         config: The config of the run.
         table: The value of the upstream asset, if the dataset is an asset.
     """
-    with explained(), root_for(pipeline, context.resources) as root:
+    with explained():
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{count(report.rows, 'row')}, {report.rejected:,} rejected; "
