@@ -107,3 +107,25 @@ def test_a_damaged_response_file_is_set_aside_and_downloaded_again(emulator: Emu
         assert build_requests(root, pipeline, "second").written == 0
         done = collect_results(root, pipeline.name, "second")
         assert done.results is not None and done.results.counts["succeeded"] == 3
+
+
+def test_a_run_collects_lost_answers_of_other_partitions(emulator: Emulator, tmp_path: Path) -> None:
+    pipeline = make_pipeline(tmp_path)
+    for name in ("p1", "p2"):
+        (tmp_path / f"{name}.csv").write_text("id,text\n1,the same in two partitions\n")
+    write_partition(tmp_path, "p3", 2)
+    with opened(tmp_path, emulator) as root:
+        build_requests(root, pipeline, "p1")
+        submit_batches(root, pipeline.name, "p1")
+        poll(root, now=True)
+        assert collect_results(root, pipeline.name, "p1", partitions=["p1"]).collected
+        assert build_requests(root, pipeline, "p2").reused == 1
+        collect_results(root, pipeline.name, "p2", partitions=["p2"])
+        build_requests(root, pipeline, "p3")
+        submit_batches(root, pipeline.name, "p3")
+        poll(root, now=True)
+        (stored,) = (tmp_path / "root" / "bench" / "responses").glob("*.parquet")
+        stored.unlink()
+        done = collect_results(root, pipeline.name, "p2", partitions=["p2"])
+        assert [report.batch_id for report in done.collected] == [stored.stem], "and not that of p3"
+        assert done.results is not None and done.results.final

@@ -1,6 +1,7 @@
 """Partitioned pipelines in Dagster: one definition for three assets, several partitions in one run, the sensor."""
 
 import datetime as dt
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,13 @@ from batch_assets import (
 )
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.requests.build import build_requests
 from batch_assets.dagster.partitions import GivenPartitions, PartitionError, check_partition, partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.sensors import removed
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -407,10 +410,12 @@ def test_a_key_that_dagster_does_not_know_does_not_fail_the_tick(
     instance: dg.DagsterInstance,
     quick: Emulator,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     partitions: dict[str, Any] | None,
     requested: list[str],
     problem: str,
 ) -> None:
+    monkeypatch.setattr(removed, "PATIENCE_SECONDS", 0.0)
     (tmp_path / "rows.csv").write_text("id,text,lang\n1,hello,de\n")
     assets = make_assets(dataset={"path": "rows.csv", "key": "id"}, partitions=partitions)
     (bound,) = pipelines_in(assets[0].specs).values()
@@ -427,6 +432,12 @@ def test_a_key_that_dagster_does_not_know_does_not_fail_the_tick(
     assert [request.partition_key for request in data.run_requests or []] == requested
     assert problem in (data.skip_message or "")
     assert instance.get_dynamic_partitions("greetings") == requested
+    for thread in threading.enumerate():
+        if thread.name == "removed pipelines":
+            thread.join()
+    with open_root() as root, root.ledger.read() as tx:
+        (submission,) = submissions.all_newest(tx)
+    assert (submission.final_at is not None) == (not requested), "no run collects its answers"
 
 
 def test_partitions_of_two_dimensions(

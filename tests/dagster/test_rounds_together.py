@@ -275,6 +275,21 @@ def test_a_group_sends_together_what_is_left(location: Location, emulator: Emula
     assert ledger("select count(*) from round where state = 'open'") == [(0,)]
 
 
+def test_a_run_collects_the_batches_of_its_own_partitions(
+    location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_PARTITIONS_PER_RUN", "2")
+    location.send()
+    emulator.end_batches()
+    make_due()
+    requests = location.tick()
+    assert len(requests) == 3
+    for done, request in enumerate(requests, 1):
+        assert location.run(request).success
+        assert ledger("select count(*) from batch where state = 'collected'") == [(2 * done,)]
+        assert ledger("select count(*) from submission where announced_at is not null") == [(2 * done,)]
+
+
 def test_a_run_looks_through_the_folders_of_all_partitions_once(location: Location) -> None:
     with measured() as cost:
         location.send("requests")

@@ -1,15 +1,19 @@
-"""Failed and incomplete downloads of an ended batch's results."""
+"""Which ended batches a run collects, and what becomes of downloads that fail or are incomplete."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger import lost_answers
 from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.records import Batch, to_records
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
-from batch_assets.core.ledger.tables import batch, history
+from batch_assets.core.ledger.tables import batch, history, request_file, submission, wait
 
 # The wait after the first failed download, in seconds.
 COLLECT_AGAIN_SECONDS = 60.0
@@ -22,6 +26,44 @@ LOST_LAST_SECONDS = 86400.0
 def collecting_name(pipeline: str) -> str:
     """Return the name of the lease that a user's run marks while it collects, so that the sensor starts no run."""
     return f"collecting:{pipeline}"
+
+
+def to_collect(
+    tx: Transaction, pipeline: str, partitions: Sequence[str] | None = None, *, due_only: bool = False
+) -> list[Batch]:
+    """Return the ended batches that a run collects, ordered by request file.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        partitions: Only batches of these partitions, batches that their rows wait on, and batches whose answers
+            were stored before and are lost: rows of any partition may need them. `None` for all batches.
+        due_only: Leave out batches whose results failed to download until it is time to try them again.
+    """
+    is_ended = sa.and_(batch.c.state == BatchState.ENDED, batch.c.pipeline == pipeline)
+    statement = sa.select(batch).where(is_ended)
+    if partitions is not None:
+        was_stored = request_file.c.collected_seq.is_not(None)
+        statement = statement.join(request_file, request_file.c.id == batch.c.file_id).where(was_stored)
+    known = {record.id: record for record in to_records(Batch, tx.execute(statement))}
+    for chunk in id_chunks(sorted(_needed_files(tx, pipeline, partitions or ()))):
+        # Without the state, the database looks up the files, and not every batch that has ended.
+        records = to_records(Batch, tx.execute(sa.select(batch).where(batch.c.file_id.in_(chunk))))
+        known |= {record.id: record for record in records if record.state is BatchState.ENDED}
+    chosen = (record for record in known.values() if not due_only or record.next_download_at <= tx.now)
+    return sorted(chosen, key=lambda record: (record.file_id or "", record.created_at or 0.0, record.id))
+
+
+def _needed_files(tx: Transaction, pipeline: str, partitions: Sequence[str]) -> set[str]:
+    """Return the ids of the request files of some partitions, and of those that their rows wait on."""
+    ids: set[str] = set()
+    for chunk in id_chunks(partitions):
+        of_chunk = sa.and_(submission.c.pipeline == pipeline, submission.c.partition.in_(chunk))
+        own = sa.select(request_file.c.id).join(submission, submission.c.id == request_file.c.submission_id)
+        waited_on = sa.select(wait.c.file_id).join(submission, submission.c.id == wait.c.submission_id)
+        for statement in (own, waited_on):
+            ids.update(tx.execute(statement.where(of_chunk)).scalars())
+    return ids
 
 
 def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -16,7 +16,6 @@ from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.shared_line import SharedLine
-from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
@@ -51,11 +50,12 @@ def collect_results(
     on_batch: Callable[[str, int], None] | None = None,
     retention: RetentionConfig = KEEP_EVERYTHING,
     *,
+    partitions: Sequence[str] | None = None,
     due_only: bool = False,
     seconds: float | None = None,
     answers: Answers | None = None,
 ) -> CollectedResults:
-    """Collect every ended batch of a pipeline, join a partition's table again, and remove what is due.
+    """Collect ended batches of a pipeline, join a partition's table again, and remove what is due.
 
     Args:
         root: The root.
@@ -63,6 +63,8 @@ def collect_results(
         partition: The partition key; "" without partitions.
         on_batch: Called with (batch id, bytes downloaded so far).
         retention: The pipeline's retention; by default everything is kept.
+        partitions: Collect only what these partitions need, see `downloads.to_collect`; `None` for every batch of
+            the pipeline.
         due_only: Skip batches whose results failed to download until it is time to try them again.
         seconds: The time that the run has left; `None` for no limit. Batches that cannot be downloaded in it are
             left.
@@ -77,9 +79,7 @@ def collect_results(
     root.catch_up(pipeline, partition)
     problems = reopen_lost(root, pipeline)
     with root.ledger.read() as tx:
-        ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
-        ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
-    ended.sort(key=lambda batch: batch.file_id or "")
+        ended = downloads.to_collect(tx, pipeline, partitions, due_only=due_only)
     outcomes, left, repeated = _collect_all(root, pipeline, ended, seconds, on_batch)
     if problems:  # without its files, a complete table would become one of pending rows
         root.check_files(pipeline)

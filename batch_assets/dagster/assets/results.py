@@ -111,6 +111,9 @@ def _table(
             partition,
             pipeline=pipeline,
             retention=pipeline.config.retention,
+            # All partitions of the run at once, so that downloads are side by side. The sensor requests runs for
+            # the others: thousands may have ended at the same time.
+            partitions=partitions_of(context) if unattended else None,
             due_only=unattended,
             seconds=rounds.seconds_left(context),
             answers=pipeline.own_answers,

@@ -31,6 +31,7 @@ _RUNS_AT_ONCE = 20
 # No run is requested while this many wait for their turn: each tick looks at them, and Dagster does them in order.
 _RUNS_WAITING = 40
 _SHOWN = 5
+_COLLECTED = "Answers are collected all the same; nothing more is sent"
 
 
 class Launch:
@@ -44,6 +45,7 @@ class Launch:
 
     Attributes:
         reasons: Why submissions that have something to do get no run.
+        unknown: By pipeline, the partitions with something to do that Dagster does not know.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Launch:
     ) -> None:
         self._context, self._root, self._pipelines, self._end = context, root, pipelines, end
         self._orders: dict[str, PartitionOrder] = {}
-        self._unknown: dict[str, list[str]] = {}
+        self.unknown: dict[str, list[str]] = {}
         self.reasons: list[str] = []
 
     def run(self, due: Sequence[Due], now: float) -> list[dg.RunRequest]:
@@ -88,7 +90,7 @@ class Launch:
             page = self._after_failures(candidates[start : start + at_once], now)
             self._make_known([entry.submission for entry in page])
             requests += self._open(self._groups(page)[: room - len(requests)], runs)
-        for pipeline, partitions in self._unknown.items():
+        for pipeline, partitions in self.unknown.items():
             self.reasons.append(self._unknown_as_text(pipeline, partitions))
         return requests
 
@@ -107,7 +109,7 @@ class Launch:
             elif self._is_known(entry):
                 candidates.append(entry)
             else:
-                self._unknown.setdefault(pipeline, []).append(entry.submission.partition)
+                self.unknown.setdefault(pipeline, []).append(entry.submission.partition)
         return candidates
 
     def _after_failures(self, page: Sequence[Due], now: float) -> list[Due]:
@@ -178,13 +180,13 @@ class Launch:
 
     def _unknown_as_text(self, name: str, partitions: list[str]) -> str:
         if "" in partitions:
-            return f"{name}: batches were sent before it had partitions: remove `partitions` to collect them"
+            return f"{name}: batches were sent before it had partitions. {_COLLECTED}"
         shown = listed([*map(repr, partitions)], _SHOWN)
         sent = f"{shown} was sent as a partition" if len(partitions) == 1 else f"{shown} were sent as partitions"
         if self._definition(name) is None:
-            return f"{name}: {sent}, but the pipeline has no partitions now"
+            return f"{name}: {sent}, but the pipeline has no partitions now. {_COLLECTED}"
         what = "this partition" if len(partitions) == 1 else "these partitions"
-        return f"{name}: {sent}, but the pipeline no longer has {what}"
+        return f"{name}: {sent}, but the pipeline no longer has {what}. {_COLLECTED}"
 
     def _make_known(self, due: Sequence[Submission]) -> None:
         """Add keys of dynamic partitions that were run outside of Dagster, before runs are requested for them."""

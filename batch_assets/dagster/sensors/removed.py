@@ -1,8 +1,8 @@
-"""Pipelines that the ledger knows and the code location does not: they were renamed or removed.
+"""Pipelines and partitions that the ledger knows and the code location does not: they were renamed or removed.
 
 Their answers are paid for, so they are collected without a YAML file: results depend on the submission and the
-response store alone. No run can be requested for an asset that does not exist, so a thread of the code server
-collects.
+response store alone. No run can be requested for an asset or a partition that does not exist, so a thread of the
+code server collects.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
 
 
 def due(snapshots: Iterable[Snapshot]) -> list[Partition]:
-    """Return the partitions of removed pipelines with files in doubt, answers to collect, or a table to write."""
+    """Return the partitions of submissions with files in doubt, answers to collect, or a table to write."""
     partitions = []
     for snapshot in snapshots:
         waits_since = min((batch.next_download_at for batch in snapshot.ended), default=None)
@@ -89,7 +89,7 @@ def _collect(settings: Settings, partitions: list[Partition]) -> None:
             reconcile(root)
             for pipeline, partition in partitions:
                 try:
-                    done = collect_and_erase(root, pipeline, partition, due_only=True)
+                    done = collect_and_erase(root, pipeline, partition, partitions=[partition], due_only=True)
                 except BatchAssetsError as error:
                     _log.warning("%s: %s", pipeline, error)
                 else:

@@ -7,7 +7,7 @@ transactions, and a round whose run never starts runs out.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
@@ -15,6 +15,7 @@ from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import in_motion
+from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
@@ -97,10 +98,11 @@ class _Tick:
             reasons += removed.describe(tx, gone)
             now = tx.now
         reasons += lost_submissions.describe(self._root, self._pipelines, cursor, now)
-        removed.collect(self._root.settings, removed.due(gone))
         launch = Launch(self._context, self._root, self._pipelines, end)
         requests = launch.run(due, now)
         reasons += launch.reasons
+        stray = [snapshot for snapshot in snapshots if _is_of(snapshot.submission, launch.unknown)]
+        removed.collect(self._root.settings, removed.due([*gone, *stray]))
         unsent = notify(self._root, self._pipelines)
         for problem in unsent if requests else ():  # without requests they are in the skip reason
             self._context.log.warning(problem)
@@ -145,6 +147,11 @@ def _due(tx: Transaction, snapshots: Iterable[Snapshot]) -> list[Due]:
         Due(submission, step, newest.get(submission.id) or rounds.no_round(submission.id))
         for submission, step in steps
     ]
+
+
+def _is_of(submission: Submission, partitions: Mapping[str, Collection[str]]) -> bool:
+    """Whether a submission is of one of some partitions, by pipeline."""
+    return submission.partition in partitions.get(submission.pipeline, ())
 
 
 def _as_text(reasons: Sequence[str]) -> str:
