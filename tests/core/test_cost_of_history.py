@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.ledger import tables
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import collect_results
 from batch_assets.emulator import Emulator
@@ -58,8 +60,8 @@ def test_a_run_over_partitions_lists_the_response_files_once(emulator: Emulator,
         for number in range(4):
             write_partition(tmp_path, f"p{number}", 3)
             assert build_requests(root, pipeline, f"p{number}").written == 3
-    # Once for all partitions, and in each to see whether a file of a collected batch is gone.
-    assert sum(call.endswith("names bench/responses") for call in cost.calls) == 1 + 4
+    # In each partition, to see whether a file of a collected batch is gone. The index takes the first listing.
+    assert sum(call.endswith("names bench/responses") for call in cost.calls) == 4
     assert not any(call == "versions bench/responses" for call in cost.calls), "it takes seven times as long"
     assert not any(call.startswith("open bench/responses") for call in cost.calls)
 
@@ -91,6 +93,32 @@ def test_a_run_over_partitions_sees_what_happens_meanwhile(
         assert (report.reused, report.in_flight) == ((1, 0) if "collected" in meanwhile else (0, 1))
         done = collect_results(root, pipeline.name, "p2")
         assert done.results is not None and done.results.final == ("collected" in meanwhile)
+
+
+def test_a_complete_table_beside_a_history_is_joined_again_only_if_a_response_file_changed(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    measure(tmp_path, emulator, 5, rows=3, rounds=1)
+    responses = tmp_path / "root" / "bench" / "responses"
+    changed = min(responses.glob("msgbatch_history*.parquet"))
+    joined = []
+    for _ in range(3):
+        with opened(tmp_path, emulator) as root, measured() as cost:
+            done = collect_results(root, "bench", "key-0")
+        assert done.results is not None and done.results.final
+        joined.append(any(call.startswith("publish") for call in cost.calls))
+        if len(joined) == 1:
+            content = changed.read_bytes()
+            changed.unlink()
+            changed.write_bytes(content)
+    assert joined == [False, True, True]
+    with opened(tmp_path, emulator) as root:  # the index has the new version once it has compared all files
+        with root.ledger.write() as tx:
+            tx.execute(sa.delete(tables.index_check))
+        collect_results(root, "bench", "key-0")
+        with measured() as cost:
+            collect_results(root, "bench", "key-0")
+    assert not any(call.startswith("publish") for call in cost.calls)
 
 
 def test_a_damaged_response_file_is_set_aside_and_downloaded_again(emulator: Emulator, tmp_path: Path) -> None:

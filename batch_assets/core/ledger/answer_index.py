@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.records import Batch, to_records
-from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, FileState
+from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT
 from batch_assets.core.ledger.tables import answer, asked, batch, index_check, indexed_file, request_file
 
 ROWS_AT_ONCE = 20_000
@@ -72,7 +72,7 @@ class IndexedFile:
         version: Which content it is.
         requests: The number of its requests.
         ended_at: When its batch ended, in seconds since 1970; 0.0 for a request file.
-        row_groups: (rows, bytes) of each row group of a response file.
+        groups: `row_groups` as JSON.
     """
 
     number: int
@@ -80,7 +80,12 @@ class IndexedFile:
     version: str
     requests: int
     ended_at: float
-    row_groups: list[tuple[int, int]]
+    groups: str
+
+    @property
+    def row_groups(self) -> list[tuple[int, int]]:
+        """(rows, bytes) of each row group of a response file."""
+        return [(rows, size) for rows, size in json.loads(self.groups)]
 
 
 def _used(pipeline: str) -> sa.ColumnElement[bool]:
@@ -92,24 +97,29 @@ def response_files(tx: Transaction, pipeline: str) -> list[IndexedFile]:
     return _files(tx, _used(pipeline), ~_IS_REQUEST_FILE)
 
 
-def request_files(tx: Transaction, pipeline: str) -> list[IndexedFile]:
-    """Return the request files of a pipeline that are in the index, earliest indexed first."""
-    return _files(tx, _used(pipeline), _IS_REQUEST_FILE)
-
-
 def _files(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[IndexedFile]:
     statement = sa.select(indexed_file).where(*conditions, indexed_file.c.requests.is_not(None))
+    rows = tx.execute(statement.order_by(indexed_file.c.number))
     return [
-        IndexedFile(
-            row.number,
-            row.name,
-            row.version,
-            row.requests,
-            row.ended_at,
-            [(rows, size) for rows, size in json.loads(row.row_groups)],
-        )
-        for row in tx.execute(statement.order_by(indexed_file.c.number))
+        IndexedFile(row.number, row.name, row.version, row.requests, row.ended_at, row.row_groups) for row in rows
     ]
+
+
+def response_versions(tx: Transaction, pipeline: str) -> dict[str, str]:
+    """Return the newest version of each response file of a pipeline that is in the index, by name."""
+    statement = sa.select(indexed_file.c.name, indexed_file.c.version).where(
+        _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
+    )
+    return {row.name: row.version for row in tx.execute(statement.order_by(indexed_file.c.number))}
+
+
+def request_file_numbers(tx: Transaction, pipeline: str) -> dict[str, tuple[int, str]]:
+    """Return number and version of the request files of a pipeline that are in the index, by id."""
+    statement = sa.select(indexed_file.c.name, indexed_file.c.number, indexed_file.c.version).where(
+        _used(pipeline), _IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
+    )
+    rows = tx.execute(statement.order_by(indexed_file.c.number))
+    return {row.name: (row.number, row.version) for row in rows}
 
 
 def has_response_files(tx: Transaction, pipeline: str) -> bool:
@@ -176,22 +186,6 @@ def without_answers(tx: Transaction, pipeline: str) -> list[Batch]:
         ~is_indexed,
     )
     return to_records(Batch, tx.execute(statement.order_by(batch.c.created_at, batch.c.id)))
-
-
-def collections(tx: Transaction, pipeline: str) -> tuple[int, int, int]:
-    """Return how many request files of a pipeline are collected, how many requests they have, and the last time.
-
-    That is a number in the history. As long as it is the same, no request of the pipeline has got an answer.
-    """
-    is_collected = request_file.c.state == FileState.COLLECTED
-    statement = sa.select(
-        sa.func.count().filter(is_collected),
-        sa.func.sum(request_file.c.requests).filter(is_collected),
-        sa.func.max(request_file.c.collected_seq),
-    ).where(request_file.c.pipeline == pipeline)
-    row: Any = tx.execute(statement).one()
-    files, requests, last = row
-    return int(files), int(requests or 0), int(last or 0)
 
 
 def begin(

@@ -34,6 +34,7 @@ from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.manifest import Fingerprint
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
+from batch_assets.core.store.response_listing import response_versions, versions_digest
 from batch_assets.core.template.rendering import CURRENT
 
 # File systems note times in steps of up to 2 seconds (FAT).
@@ -174,7 +175,10 @@ def _has_same_answers(root: Root, record: Submission) -> bool:
     with root.ledger.read() as tx:
         joined = joins.last_join(tx, record.id)
         refreshes, untried = refreshes_of(tx, record.pipeline), untried_of(tx, record)
-    return joined is not None and joined.inputs == join_inputs(root.storage, record, refreshes, untried)
+    if joined is None:
+        return False
+    versions = versions_digest(response_versions(root.storage, record.pipeline))
+    return joined.inputs == join_inputs(versions, record, refreshes, untried)
 
 
 def _own_files(storage: Storage, pipeline: str, partition: str, submission_id: str) -> list[str]:

@@ -67,6 +67,7 @@ class ResultsJoin:
 
     Attributes:
         schema: The schema of the table.
+        versions: The `versions_digest` of the pipeline's response files; `None` if one of them is unknown.
 
     Raises:
         ResultsError: When two columns have the same name.
@@ -92,6 +93,7 @@ class ResultsJoin:
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]
         self.schema = self._schema()
         stored = open_answers(root, submission.pipeline, self._index.rows)
+        self.versions = stored.versions_digest()
         responses = responses_to(stored, map(digests_of_rows, self._index.slices([DIGEST])))
         self._in_force = in_force(responses, stored.files, refreshes, untried=untried)
         # A refresh counts its own responses, the table shows what is in force. Both read the same list of files:

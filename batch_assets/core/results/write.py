@@ -27,6 +27,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
+from batch_assets.core.store.response_listing import response_versions, versions_digest
 
 # Freed memory is returned to the system after this many bytes of the table.
 _RELEASE_BYTES = 2 * SLICE_BYTES
@@ -64,11 +65,13 @@ def write_results(
             return None
         # The last one as of this transaction. Other pipelines' numbers in the history do not come in order.
         seq = max((file.collected_seq or 0 for file in waits_for), default=0)
-        inputs = None
-        if answers is None and not former and not any(file.state.in_flight for file in waits_for):
-            inputs = join_inputs(root.storage, submission, refreshes, untried)
-            if (unchanged := _unchanged(root, lease, submission, seq, inputs, parts)) is not None:
-                return unchanged
+        may_be_skipped = answers is None and not former and not any(file.state.in_flight for file in waits_for)
+        if may_be_skipped and (last := _last_join(root, submission)) is not None:
+            versions = versions_digest(response_versions(root.storage, pipeline))
+            if last.inputs == join_inputs(versions, submission, refreshes, untried):
+                unchanged = _unchanged(root, lease, submission, seq, last, parts)
+                if unchanged is not None:
+                    return unchanged
         target = root.storage.path(*parts)
         root.storage.remove_leftovers(*parts[:-1])
         version: str | None = None
@@ -84,35 +87,40 @@ def write_results(
                 root.storage.publish(scratch, target)
                 problems, version = root.storage.both(
                     lambda: [] if former else move_former(root, pipeline, partition),
-                    lambda: root.storage.version(*parts) if inputs is not None else None,
+                    lambda: root.storage.version(*parts) if may_be_skipped else None,
                 )
                 report.problems += problems
         last = None
         is_settled = report.counts.keys() <= UNCHANGING and not report.problems and not report.held_back
-        if inputs is not None and is_settled and version is not None:
+        if join.versions is not None and is_settled and version is not None:
+            inputs = join_inputs(join.versions, submission, refreshes, untried)
             last = LastJoin(inputs, JoinedTable.of(version, report).model_dump_json())
         report.final = _record(root, lease, submission, seq, report, join.waits, last)
         return report
 
 
+def _last_join(root: Root, submission: Submission) -> LastJoin | None:
+    """Return what is recorded about the last join of a complete table; `None` if the table is not complete."""
+    if submission.final_at is None:
+        return None
+    with root.ledger.read() as tx:
+        return joins.last_join(tx, submission.id)
+
+
 def _unchanged(
-    root: Root, lease: Lease, submission: Submission, seq: int, inputs: str, parts: tuple[str, ...]
+    root: Root, lease: Lease, submission: Submission, seq: int, last: LastJoin, parts: tuple[str, ...]
 ) -> ResultsReport | None:
-    """Return the report of the table in place, if a join would write the same table again; else `None`.
+    """Return the report of the table in place, if it is still the one that the last join wrote; else `None`.
 
     Args:
         root: The root.
         lease: The lease on the table.
         submission: The submission.
         seq: The number in the history of the last collection of a file that it waits on.
-        inputs: See `join_inputs`.
+        last: The last join, whose inputs are as they were.
         parts: The path of the table.
     """
-    if submission.final_at is None:
-        return None
-    with root.ledger.read() as tx:
-        last = joins.last_join(tx, submission.id)
-    if last is None or last.inputs != inputs or (joined := JoinedTable.read(last.table)) is None:
+    if (joined := JoinedTable.read(last.table)) is None:
         return None
     report = joined.report_of(submission, root.storage, parts)
     if report is not None:

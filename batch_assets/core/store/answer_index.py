@@ -17,12 +17,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.io.memory import release_memory
-from batch_assets.core.io.names import ResponseName, response_names
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import answer_index
 from batch_assets.core.ledger.answer_index import ROWS_AT_ONCE, IndexedFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.outcomes import RESPONSE_COLUMNS, Responses, packed_responses
+from batch_assets.core.store.response_listing import (
+    FEW_FILES,
+    list_responses,
+    response_versions,
+    versions_digest,
+)
 from batch_assets.core.store.responses import (
     ResponseFacts,
     ResponseFiles,
@@ -70,15 +76,16 @@ class AnswerIndex:
     Args:
         root: The root.
         pipeline: The name of the pipeline.
+        listed: The names of its response files; `None` to list them.
 
     Attributes:
         names: The names of all response files.
         files: Those that have responses to the requests that were asked for so far, in the order of asking.
     """
 
-    def __init__(self, root: Root, pipeline: str) -> None:
+    def __init__(self, root: Root, pipeline: str, listed: frozenset[str] | None = None) -> None:
         self._root, self._pipeline = root, pipeline
-        self.names = _response_names(root, pipeline)
+        self.names = list_responses(root, pipeline).names if listed is None else listed
         with root.ledger.read() as tx:
             is_same = answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
             is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
@@ -87,6 +94,32 @@ class AnswerIndex:
         self.files = ResponseFiles(root.storage, pipeline, ())
         self._number_of: dict[int, int] = {}  # by the number in the index; -1 for a file that does not count
         self._facts: list[ResponseFacts] = []
+        self._just_seen: dict[str, str | None] = {}  # versions that `_look_up` need not ask for again
+
+    def versions_digest(self) -> str | None:
+        """Return the `versions_digest` of the response files, as the index has them.
+
+        Call it before `responses_to`, which notices if a file that it reads from has another version by now.
+
+        Returns:
+            `None` if a file has just been removed or replaced.
+        """
+        with self._root.ledger.read() as tx:
+            indexed = answer_index.response_versions(tx, self._pipeline)
+        versions = {name: indexed.get(name) for name in self.names}
+        unseen = [name for name, version in versions.items() if version is not None and version.endswith(_UNSEEN)]
+        self._just_seen = self._stored_versions(unseen)
+        versions |= self._just_seen
+        known = {name: version for name, version in versions.items() if version is not None}
+        return versions_digest(known) if len(known) == len(versions) else None
+
+    def _stored_versions(self, names: list[str]) -> dict[str, str | None]:
+        """Return the version that each of some files has now; `None` for one that does not exist."""
+        storage = self._root.storage
+        if len(names) > FEW_FILES:
+            listed = response_versions(storage, self._pipeline)
+            return {name: listed.get(name) for name in names}
+        return dict(storage.each(lambda name: storage.version(self._pipeline, "responses", name), names))
 
     def responses_to(self, digests: Digests) -> Responses:
         """Find all responses to some requests, sorted by digest and then by the end of their batch.
@@ -134,6 +167,8 @@ class AnswerIndex:
         return answers
 
     def _version(self, file: IndexedFile) -> str | None:
+        if file.name in self._just_seen:
+            return self._just_seen.pop(file.name)
         return self._root.storage.version(self._pipeline, "responses", file.name)
 
     def _ranks(self) -> NDArray[np.int64]:
@@ -143,10 +178,6 @@ class AnswerIndex:
         ranks = np.empty(len(facts), np.int64)
         ranks[ordered] = np.arange(len(facts))
         return ranks
-
-
-def _response_names(root: Root, pipeline: str) -> frozenset[str]:
-    return frozenset(response_names(root.storage.names(pipeline, "responses")))
 
 
 def check(root: Root, pipeline: str) -> frozenset[str]:

@@ -41,13 +41,13 @@ class InFlightIndex:
         self._root = root
         self.left: list[RequestFile] = []
         with root.ledger.read() as tx:
-            known = {file.name: file for file in answer_index.request_files(tx, pipeline)}
+            known = answer_index.request_file_numbers(tx, pipeline)
         self._file_of: dict[int, RequestFile] = {}
         unknown: list[RequestFile] = []
         for file in files:
-            indexed = known.get(file.id)
-            if indexed is not None and indexed.version == _version(file):
-                self._file_of[indexed.number] = file
+            number, version = known.get(file.id, (0, None))
+            if version == _version(file):
+                self._file_of[number] = file
             else:
                 unknown.append(file)
         for file, digests in root.storage.each(digests_of, unknown):

@@ -10,30 +10,25 @@ import hashlib
 import json
 from importlib.metadata import version
 
-from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.store.outcomes import Refreshes, Untried
 
 
-def join_inputs(storage: Storage, submission: Submission, refreshes: Refreshes, untried: Untried) -> str:
+def join_inputs(versions: str, submission: Submission, refreshes: Refreshes, untried: Untried) -> str:
     """Return a digest of all that a table depends on, if no code of the pipeline makes its columns.
 
-    Call it before the response files are read. A file that arrives in between then counts as new next time.
-
     Args:
-        storage: The storage of the root.
+        versions: The `versions_digest` of the response files, from before they were read. A file that arrives in
+            between then counts as new next time.
         submission: The submission.
         refreshes: See `refreshes_of`.
         untried: See `untried_of`.
     """
-    versions = storage.versions(submission.pipeline, "responses")
     inputs = [
         version("batch-assets"),
         submission.id,
         submission.canceled_at,
-        "/".join(
-            f"{name}/{version_of}" for name, version_of in versions.items()
-        ),  # faster than pairs for thousands
+        versions,
         sorted((str(name), fresh_after) for name, fresh_after in refreshes.items()),
         sorted((str(name), attempts) for name, attempts in untried.items()),
     ]

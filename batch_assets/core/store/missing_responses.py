@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from batch_assets.core.errors import PairingError
 from batch_assets.core.io.layout import response_parts
-from batch_assets.core.io.names import ResponseName, response_names
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import answer_index, batches, files, lost_answers
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
@@ -19,6 +19,7 @@ from batch_assets.core.ledger.states import BATCHES_STORED, BatchState
 from batch_assets.core.root import Root
 from batch_assets.core.store.pipeline_outcomes import drop_kept, forget_kept
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.response_listing import list_responses
 from batch_assets.core.store.responses import DamagedResponsesError
 
 SET_ASIDE = ".damaged"
@@ -67,7 +68,7 @@ def _refusal(root: Root, pipeline: str) -> str | None:
     return None
 
 
-def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], set[str]]:
+def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], frozenset[str]]:
     """Return batches whose answers are recorded as stored, and after that the names of the response files.
 
     In this order: a response file is published before its batch is recorded as collected. If the names are those
@@ -77,12 +78,12 @@ def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], set[str]]:
         indexed = answer_index.indexed_names(tx, pipeline)
         stored = answer_index.without_answers(tx, pipeline) if indexed[0] else []
     if indexed[0]:
-        names = root.storage.file_names(pipeline, "responses")
-        if answer_index.names_hash(response_names(names)) == indexed:
+        names = list_responses(root, pipeline).names
+        if answer_index.names_hash(names) == indexed:
             return stored, names
     with root.ledger.read() as tx:
         stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
-    return stored, root.storage.file_names(pipeline, "responses")
+    return stored, list_responses(root, pipeline).names
 
 
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:

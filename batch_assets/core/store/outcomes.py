@@ -9,6 +9,7 @@ Only this module packs and unpacks them. For n digests that ever had a response:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -141,12 +142,15 @@ class Outcomes:
         return np.sort(self._row[self._packed >> _SHIFT == kind].astype(np.int64))
 
 
-def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Responses]:
+def read_responses(
+    storage: Storage, pipeline: str, listed: Iterable[str] | None = None
+) -> tuple[ResponseFiles, Responses]:
     """Read the response files of a pipeline. Each is opened once.
 
     Args:
         storage: The storage of the root.
         pipeline: The name of the pipeline.
+        listed: The names of the files in the folder of responses; `None` to list them.
 
     Returns:
         The files, and all responses, sorted by digest. Those to the same request are in the order of their files.
@@ -156,7 +160,8 @@ def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Resp
     """
     facts: list[ResponseFacts] = []
     parts: dict[ResponseName, Responses] = {}
-    names = [*filter(None, map(ResponseName.parse, storage.versions(pipeline, "responses")))]
+    listed = storage.file_names(pipeline, "responses") if listed is None else listed
+    names = [*filter(None, map(ResponseName.parse, sorted(listed)))]
     for name, opened in storage.each(partial(open_responses, storage, pipeline), names):
         with opened as file, reading_responses(storage, pipeline, name):
             facts.append(ResponseFacts.of(name, file))

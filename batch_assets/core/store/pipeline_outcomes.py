@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from batch_assets.core.ledger import answer_index
+from batch_assets.core.ledger.collected import collections
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import AnswerIndex, is_read_whole, merge
@@ -31,6 +31,12 @@ from batch_assets.core.store.outcomes import (
 )
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
+from batch_assets.core.store.response_listing import (
+    forget_listing,
+    listed_responses,
+    response_versions,
+    versions_digest,
+)
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 # Other partitions use the same listing of files for this long, as long as nothing is collected.
@@ -52,7 +58,12 @@ class AllAnswers:
     """
 
     def __init__(self, root: Root, pipeline: str) -> None:
-        self.files, self.responses = read_responses(root.storage, pipeline)
+        self._versions = response_versions(root.storage, pipeline)
+        self.files, self.responses = read_responses(root.storage, pipeline, self._versions)
+
+    def versions_digest(self) -> str:
+        """Return the `versions_digest` of the response files, as they were listed before they were read."""
+        return versions_digest(self._versions)
 
 
 PipelineAnswers = AllAnswers | AnswerIndex
@@ -64,7 +75,7 @@ class _KeptIndex:
 
     Attributes:
         index: The index.
-        collected: The last collection when its listing was made, see `answer_index.collections`.
+        collected: The last collection when its listing was made, see `last_collection`.
         at: When that was, in seconds of a steady clock.
     """
 
@@ -88,15 +99,16 @@ def open_answers(root: Root, pipeline: str, rows: int) -> PipelineAnswers:
         DamagedFileError: When a file is not a response file.
     """
     with root.ledger.read() as tx:
-        files, requests, collected = answer_index.collections(tx, pipeline)
+        files, requests, last = collections(tx, pipeline)
     if is_read_whole(files, requests, rows):
         return AllAnswers(root, pipeline)
     name, now = _kept_name(pipeline), time.monotonic()
     kept = root.kept.get(name)
-    if isinstance(kept, _KeptIndex) and kept.collected == collected and now - kept.at < _KEEP_SECONDS:
+    if isinstance(kept, _KeptIndex) and kept.collected == last and now - kept.at < _KEEP_SECONDS:
         return kept.index
-    index = AnswerIndex(root, pipeline)
-    root.kept[name] = _KeptIndex(index, collected, now)
+    listing = listed_responses(root, pipeline)
+    index = AnswerIndex(root, pipeline, listing.names)
+    root.kept[name] = _KeptIndex(index, listing.last, now)
     return index
 
 
@@ -104,12 +116,13 @@ def forget_kept(root: Root, pipeline: str, names: Collection[str]) -> None:
     """Forget the index that serves for several partitions if a listing lacks one of its response files."""
     kept = root.kept.get(_kept_name(pipeline))
     if isinstance(kept, _KeptIndex) and not kept.index.names.issubset(names):
-        drop_kept(root, pipeline)
+        root.kept.pop(_kept_name(pipeline))
 
 
 def drop_kept(root: Root, pipeline: str) -> None:
-    """Forget the index that serves for several partitions: this process has changed response files."""
+    """Forget the index and the listing that serve for several comparisons: response files have changed."""
     root.kept.pop(_kept_name(pipeline), None)
+    forget_listing(root, pipeline)
 
 
 def _kept_name(pipeline: str) -> str:

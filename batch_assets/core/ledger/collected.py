@@ -1,0 +1,50 @@
+"""Whose answers are stored, and since when: as numbers in the history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import BATCHES_STORED, FileState
+from batch_assets.core.ledger.tables import batch, request_file
+
+
+def collections(tx: Transaction, pipeline: str) -> tuple[int, int, int]:
+    """Return how many request files of a pipeline are collected, how many requests they have, and the last time.
+
+    That is a number in the history. As long as it is the same, no request of the pipeline has got an answer.
+    """
+    is_collected = request_file.c.state == FileState.COLLECTED
+    statement = sa.select(
+        sa.func.count().filter(is_collected),
+        sa.func.sum(request_file.c.requests).filter(is_collected),
+        sa.func.max(request_file.c.collected_seq),
+    ).where(request_file.c.pipeline == pipeline)
+    row: Any = tx.execute(statement).one()
+    files, requests, last = row
+    return int(files), int(requests or 0), int(last or 0)
+
+
+def last_collection(tx: Transaction, pipeline: str) -> int:
+    """Return the number in the history of the last collection of a pipeline; 0 if there was none."""
+    last = sa.select(sa.func.max(request_file.c.collected_seq)).where(request_file.c.pipeline == pipeline)
+    return int(tx.execute(last).scalar() or 0)
+
+
+def batches_since(tx: Transaction, pipeline: str, seq: int) -> list[str | None]:
+    """Return the ids of a pipeline's batches whose answers are stored, of the files collected after a number.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        seq: A number in the history, as `last_collection` returns it.
+
+    Returns:
+        The ids; `None` for each of these files that has none, because its only request was given up.
+    """
+    is_stored = sa.and_(batch.c.file_id == request_file.c.id, batch.c.state.in_(BATCHES_STORED))
+    statement = sa.select(batch.c.id).select_from(request_file.outerjoin(batch, is_stored))
+    since = sa.and_(request_file.c.pipeline == pipeline, request_file.c.collected_seq > seq)
+    return [*tx.execute(statement.where(since)).scalars()]
