@@ -93,9 +93,25 @@ def test_a_large_digest_set_behaves_like_a_set(added: list[list[bytes]], searche
         test_a_digest_set_behaves_like_a_set.hypothesis.inner_test(added, searched)  # type: ignore[attr-defined]
 
 
-def test_digests_with_one_first_half_are_told_apart() -> None:
+@given(st.lists(DIGESTS, max_size=12), DIGESTS)
+@settings(max_examples=100)
+def test_a_digest_set_in_a_scratch_file_behaves_like_a_set(
+    added: list[list[bytes]], searched: list[bytes]
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(digest_set, "_IN_MEMORY", 5)
+        patched.setattr(digest_set, "_FILTER_BITS", 8)
+        test_a_digest_set_behaves_like_a_set.hypothesis.inner_test(added, searched)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("in_memory", [1, 30, 1 << 20])
+@pytest.mark.parametrize("first", [b"samehalf", b"same"])
+def test_digests_that_begin_alike_are_told_apart(
+    first: bytes, in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest_set, "_IN_MEMORY", in_memory)
     packed = DigestSet()
-    digests = pack([b"samehalf" + bytes([0, 0, 0, 0, 0, 0, 1, number]) for number in range(250)])
+    digests = pack([(first + number.to_bytes(1)).ljust(15, b"-") + number.to_bytes(1) for number in range(250)])
     packed.add(digests[::2])
     packed.add(digests[::5])
     assert packed.contains(digests).tolist() == [number % 2 == 0 or number % 5 == 0 for number in range(250)]
@@ -115,6 +131,24 @@ def test_a_digest_set_holds_16_bytes_for_each_digest(monkeypatch: pytest.MonkeyP
     assert len(packed) == 50 * 4096
     assert held < 17 * len(packed)
     assert most < 24 * len(packed)
+
+
+def test_a_large_digest_set_holds_4_bytes_for_each_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest_set, "_IN_MEMORY", 10_000)
+    monkeypatch.setattr(digest_set, "_FILTER_BITS", 16)
+    packed, random = DigestSet(), np.random.default_rng(0)
+    packed.add(np.frombuffer(random.bytes(16 * 20_000), "S16"))  # begins the scratch file
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(120):
+            packed.add(np.frombuffer(random.bytes(16 * 4096), "S16"))
+        held, most = (traced - before for traced in tracemalloc.get_traced_memory())
+    finally:
+        tracemalloc.stop()
+    assert len(packed) == 20_000 + 120 * 4096
+    assert held < 4 * len(packed) + 16 * 10_000
+    assert most < 4 * len(packed) + 64 * 10_000
 
 
 @given(DIGESTS, DIGESTS)
