@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,16 @@ from batch_assets.core.prices import no_price_for
 from batch_assets.core.results.report import ResultsReport
 
 from ..support import CREATE, World, texts
+
+_COUNTED = pa.schema(
+    [
+        *((name, pa.string()) for name in ("result_type", "batch_id", "response_model", "error_type")),
+        ("attempts", pa.int32()),
+        ("cost_usd", pa.float64()),
+        ("cache_creation_input_tokens", pa.int64()),
+        ("cache_read_input_tokens", pa.int64()),
+    ]
+)
 
 
 def own(world: World, submission_id: str) -> OwnBatches:
@@ -77,3 +89,43 @@ def test_models_of_answers_without_a_price_are_reported_even_without_a_name() ->
     assert no_price_for(report.tally.unpriced_models) == "no price for an answer that names no model, unheard-of"
     assert report.tally.cost_of({"a"}) == 0.5
     assert report.tally.cost_of({"a", "b"}) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_are_counted_as_one_by_one(seed: int) -> None:
+    """The counts and sums are the same, whatever the slices, and with nothing to count."""
+    random = Random(seed)
+    rows = [
+        {
+            "result_type": random.choice(["succeeded", "succeeded", "errored", "expired", "pending"]),
+            "batch_id": random.choice(["a", "b", None]),
+            "attempts": random.choice([1, 2, None]),
+            "cost_usd": random.choice([None, random.random(), random.random() / 3]),
+            "response_model": random.choice(["one", None]),
+            "error_type": random.choice([None, "one", "other"]),
+            "cache_creation_input_tokens": 1,
+            "cache_read_input_tokens": None,
+        }
+        for _ in range(random.randrange(60))
+    ]
+    is_first = [random.random() < 0.7 for _ in rows]
+    report = ResultsReport("any", "any")
+    table = pa.Table.from_pylist(rows, _COUNTED)
+    for start in range(0, len(rows), 20):
+        report.tally.add(table.slice(start, 20), pa.array(is_first[start : start + 20]))
+    arrived = [row for row in rows if row["result_type"] != "pending"]
+    failed = [(row["result_type"], row["error_type"]) for row in arrived if row["error_type"]]
+    assert report.tally.errors == Counter(failed)
+    shown = zip(rows, is_first, strict=True)
+    once = [row for row, first in shown if first and row in arrived and row["batch_id"]]
+    assert report.tally.requests == Counter(row["batch_id"] for row in once)
+    assert report.tally.attempts == Counter(row["attempts"] for row in once)
+    costs: dict[str, float] = {}
+    for start in range(0, len(rows), 20):
+        part = [row for row in rows[start : start + 20] if any(row is other for other in once)]
+        for pair in dict.fromkeys((row["batch_id"], row["attempts"]) for row in part):
+            cost = sum(row["cost_usd"] or 0.0 for row in part if (row["batch_id"], row["attempts"]) == pair)
+            costs[pair[0]] = costs.get(pair[0], 0.0) + cost
+    assert report.tally.cost_usd == pytest.approx(costs, rel=1e-15)
+    unpriced = {row["batch_id"] for row in once if row["result_type"] == "succeeded" and row["cost_usd"] is None}
+    assert report.tally.unpriced == unpriced
