@@ -117,7 +117,9 @@ def test_one_run_brings_the_results_of_several_partitions(
     assert (request.partition_key, ends(request)) == (None, ("p0", "p5"))
     assert location.tick() == []
     assert location.message == "greetings: round 1 is running"
-    assert location.run(request).success
+    with measured() as cost:
+        assert location.run(request).success
+    assert cost.calls.count("names greetings/results") == 1, "it looks for tables of a former shape once"
     assert set(location.written()) == set(KEYS)
     assert ledger("select number, state, count(*) from round group by 1, 2") == [(1, "closed", 6)]
     assert location.tick() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -320,4 +321,6 @@ def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:
 
 def to_records(cls: type[Record], rows: sa.CursorResult[Any]) -> list[Record]:
     """Make records from rows of their table."""
-    return [to_record(cls, row) for row in rows]
+    names = list(rows.keys())
+    values = itemgetter(*(names.index(name) for name in _COLUMNS[cls]))  # a name at a time takes twice as long
+    return [cls(*values(row)) for row in rows]

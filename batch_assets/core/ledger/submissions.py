@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -64,13 +65,16 @@ def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Submission]:
 
 def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
     """Return the submissions in force, one for each partition, of one pipeline or of all."""
-    return list(each_newest(tx, pipeline))
+    return to_records(Submission, tx.execute(_newest(pipeline)))
 
 
 def each_newest(tx: Transaction, pipeline: str | None = None) -> Iterator[Submission]:
     """Yield the submissions in force as they are asked for, see `all_newest`."""
-    statement = sa.select(submission).where(submission.c.seq.in_(newest_seqs(pipeline))).order_by(submission.c.seq)
-    return (to_record(Submission, row) for row in tx.execute(statement))
+    return (to_record(Submission, row) for row in tx.execute(_newest(pipeline)))
+
+
+def _newest(pipeline: str | None) -> sa.Select[Any]:
+    return sa.select(submission).where(submission.c.seq.in_(newest_seqs(pipeline))).order_by(submission.c.seq)
 
 
 def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:

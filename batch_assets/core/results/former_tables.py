@@ -19,6 +19,7 @@ from batch_assets.core.ledger import Transaction, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.former_shapes import differ, division_of
+from batch_assets.core.store.manifest import Division
 
 # Usually the first one tells. Only early manifests, which do not tell, and lost ones are passed over.
 _LOOKED_AT = 10
@@ -35,19 +36,35 @@ def move_former(root: Root, pipeline: str, partition: str) -> list[str]:
     Returns:
         A text about what was moved, if there was anything.
     """
-    storage = root.storage
+    storage, name = root.storage, f"division of {pipeline}"
     if not partition:
+        root.kept.pop(name, None)
         folders = [name for name in storage.names(pipeline, "results") if name.startswith(PARTITION_FOLDER)]
         target = _move(root, pipeline, folders, partitioned=True)
         return [_changed(root, pipeline, target, "with", "without")] if folders else []
-    texts, tables = [], set(storage.names(pipeline, "results"))
+    with root.ledger.read() as tx:
+        own = submissions.newest(tx, pipeline, partition)
+    # A run looks once for all of its partitions: later tables are of this division, or another run moves them.
+    former = root.kept.pop(name, None)
+    current, listed = storage.both(
+        partial(division_of, root, own), lambda: storage.names(pipeline, "results") if former is None else []
+    )
+    if current is not None and current == former:
+        root.kept[name] = current
+        return []
+    texts, tables = [], set(listed or storage.names(pipeline, "results"))
     if results_parts(pipeline, "")[-1] in tables:
         target = _move(root, pipeline, ["results.parquet"], partitioned=False)
         texts.append(_changed(root, pipeline, target, "without", "with"))
-    return texts + _move_otherwise_divided(root, pipeline, partition, tables)
+    if current is not None:
+        texts += _move_otherwise_divided(root, pipeline, partition, tables, current)
+        root.kept[name] = current
+    return texts
 
 
-def _move_otherwise_divided(root: Root, pipeline: str, partition: str, tables: set[str]) -> list[str]:
+def _move_otherwise_divided(
+    root: Root, pipeline: str, partition: str, tables: set[str], current: Division
+) -> list[str]:
     """Move the tables of partitions that are divided in another way than the one that was just written.
 
     They are older than those of the present division. So the oldest one with a table tells whether there are any,
@@ -60,13 +77,10 @@ def _move_otherwise_divided(root: Root, pipeline: str, partition: str, tables: s
                 yield other
 
     with root.ledger.read() as tx:
-        own = submissions.newest(tx, pipeline, partition)
         oldest = list(islice(others(tx), _LOOKED_AT))
-    current, *before_all = root.storage.together(
-        [partial(division_of, root, submission) for submission in (own, *oldest)]
-    )
-    before = next(filter(None, before_all), None)
-    if before is None or current is None or not before.differs_from(current):
+    divisions = root.storage.together([partial(division_of, root, submission) for submission in oldest])
+    before = next(filter(None, divisions), None)
+    if before is None or not before.differs_from(current):
         return []
     with root.ledger.read() as tx:
         with_table = list(others(tx))

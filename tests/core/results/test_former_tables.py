@@ -62,6 +62,14 @@ def test_partitions_taken_away_move_their_tables_away(world: World) -> None:
     assert sorted(names) == ["partition=a", "partition=b"]
 
 
+def test_partitions_that_come_and_go_leave_no_table_twice(world: World) -> None:
+    run(world, "a", **PARTITIONED)
+    run(world, "")
+    (text,) = run(world, "a", **PARTITIONED)
+    assert "results_without_partitions" in text
+    assert folders(world) == ["a"]
+
+
 ROWS = [{"id": n, "text": f"text {n}", "k": "ab"[n % 2], "d": f"2026-01-0{1 + n % 3}"} for n in range(6)]
 BY_K: dict[str, Any] = {"partitions": {"column": "k"}}
 BY_D: dict[str, Any] = {"partitions": {"column": "d"}}
