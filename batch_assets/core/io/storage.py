@@ -328,6 +328,21 @@ class Storage:
             paths = self._fs.find(top) if Path(top).is_dir() else []
         return sorted(tuple(path.removeprefix(self._base).strip("/").split("/")) for path in paths)
 
+    def names_below(self, *folder: str) -> Callable[..., list[str]]:
+        """Return what lists the folders in a folder, as `names` does.
+
+        An object store is listed once, with all files in the folder: thousands of folders would be as many calls.
+        """
+        if self.is_local:
+            return self.names
+        listed: dict[tuple[str, ...], set[str]] = {}
+        for parts in self.all_files(*folder):
+            for depth in range(len(folder), len(parts)):
+                listed.setdefault(parts[:depth], set()).add(parts[depth])
+        return lambda *parts: sorted(
+            name for name in listed.get(tuple(filter(None, parts)), ()) if not name.startswith(".")
+        )
+
     def leftovers(self, *folder: str) -> list[str]:
         """List the names of the scratch files in a folder, which processes are writing or killed ones left."""
         return sorted(path.name for path in Path(self.path(*folder)).glob(".*.tmp")) if self.is_local else []

@@ -9,7 +9,7 @@ these, the same requests would be sent and paid for again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from batch_assets.core.errors import BusyError, UnfinishedRenamingError
@@ -86,8 +86,16 @@ def _add_from_files(
             raise
 
 
-def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str], set[str]]:
+def _unknown(
+    root: Root, pipeline: str, partition: str | None, names_of: Callable[..., list[str]] | None = None
+) -> tuple[set[str], set[str]]:
     """Find the folders that are not those of a submission of the pipeline, as far as the ledger knows.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        partition: Look in this partition only; `None` for all.
+        names_of: See `submission_folders`.
 
     Returns:
         The ids of submissions that the ledger has lost, and those of folders that are none of the pipeline's
@@ -99,7 +107,7 @@ def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str]
     with root.ledger.read() as tx:
         own = submissions.known_ids(tx, pipeline)
     # Outside of a transaction: an object store may take minutes to list the folders.
-    folders = {id_: key for key, id_ in submission_folders(root.storage, pipeline, partition, own)}
+    folders = {id_: key for key, id_ in submission_folders(root.storage, pipeline, partition, own, names_of)}
     with root.ledger.read() as tx:  # a build may have been registered meanwhile
         others = known_files.by_ids(tx, [*folders])
         unregistered = builds.unregistered(tx, [*folders])
@@ -128,15 +136,17 @@ def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str]
 
 
 def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
+    # Before the ledger is read: what is registered or sent in between is not listed yet.
+    names_of = root.storage.names_below(pipeline, "requests") if partition is None else root.storage.names
     with root.ledger.read() as tx:
         files_in_flight = submissions.files_in_flight(tx, pipeline, partition)
         in_force = _in_force(tx, pipeline, partition)
     looked_at = {(file.partition, file.submission_id) for file in files_in_flight if file.state.unsent}
     looked_at |= {(submission.partition, submission.id) for submission in in_force}
     folders = [submission_parts(pipeline, *folder) for folder in sorted(looked_at)]
-    list_all = [partial(root.storage.names, *folder) for folder in folders]
+    list_all = [partial(names_of, *folder) for folder in folders]
     (unknown, _), listed = root.storage.both(
-        lambda: _unknown(root, pipeline, partition), lambda: root.storage.together(list_all)
+        lambda: _unknown(root, pipeline, partition, names_of), lambda: root.storage.together(list_all)
     )
     names = {folder[-1]: folder_names for folder, folder_names in zip(folders, listed, strict=True)}
     return bool(unknown) or _has_unknown_receipts(root, names)

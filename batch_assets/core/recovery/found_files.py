@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain
@@ -174,7 +174,11 @@ def holds_submissions(storage: Storage) -> bool:
 
 
 def submission_folders(
-    storage: Storage, pipeline: str, partition: str | None = None, known: Collection[str] = ()
+    storage: Storage,
+    pipeline: str,
+    partition: str | None = None,
+    known: Collection[str] = (),
+    names_of: Callable[..., list[str]] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yield (partition key, submission id) of every submission folder whose build was finished.
 
@@ -185,12 +189,14 @@ def submission_folders(
         pipeline: The name of the pipeline.
         partition: Look in this partition only; `None` for all.
         known: Leave out the submissions with these ids.
+        names_of: Lists a folder, see `Storage.names_below`; `None` to list each with a call.
     """
-    top = storage.names(pipeline, "requests") if not partition else [partition_folder(partition)]
+    names_of = names_of or storage.names
+    top = names_of(pipeline, "requests") if not partition else [partition_folder(partition)]
     names = [name for name in top if not name.startswith(PARTITION_FOLDER)]
     folders = [name for name in top if name.startswith(PARTITION_FOLDER)] if partition != "" else []
     keys = [unquote(name.removeprefix(PARTITION_FOLDER)) for name in folders]
-    listed = storage.each(lambda key: storage.names(*submission_parts(pipeline, key, "")), keys)
+    listed = storage.each(lambda key: names_of(*submission_parts(pipeline, key, "")), keys)
     for key, inner in chain([("", names)], listed):
         for submission_id in inner:
             if submission_id not in known and was_finished(storage, pipeline, key, submission_id):

@@ -14,6 +14,7 @@ import pytest
 from batch_assets.core.errors import DatasetError, PairingError, SettingsError, StorageError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.open_root import open_root
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.settings import Settings
 
 from ..support import World, environment, read
@@ -143,6 +144,23 @@ def test_a_partition_takes_few_calls_one_after_the_other(
     done = world.collect(pipeline, "tue").results
     assert done is not None and done.final and done.rows == 1000
     assert s3.one_after_the_other() <= MOST_CALLS, "\n".join(f"{call.method} {call.path}" for call in s3.calls)
+
+
+def test_a_build_makes_as_many_listings_beside_many_partitions(
+    s3: S3Server, new_world: Callable[..., World], tmp_path: Path
+) -> None:
+    url = s3.new_bucket()
+    world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT=f"{url}/root")
+    dataset, keys = {"path": "{partition}.csv", "key": "id"}, [f"p{number}" for number in range(12)]
+    pipeline = world.pipeline(dataset=dataset, partitions={"static": keys})
+    listings = []
+    for key in keys:
+        (world.folder / f"{key}.csv").write_text(f"id,text\n1,of {key}\n")
+        world.reopened()
+        s3.forget()
+        assert build_requests(world.root, pipeline, key).written == 1
+        listings.append(sum(call.path.strip("/") == url.removeprefix("s3://") for call in s3.calls))
+    assert listings[-1] == listings[-6] <= 20, listings
 
 
 def test_files_are_read_side_by_side(s3: S3Server) -> None:
