@@ -126,6 +126,7 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.ended
+	$(BIN)/python -m benchmarks.beside
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.long_ledger
 	$(BIN)/python -m benchmarks.changes

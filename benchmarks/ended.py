@@ -6,7 +6,7 @@ runs themselves are not executed: what they would record is written to the ledge
 succeeded.
 
 Prints CPU time and statements of the most expensive tick. Exits with 1 if a limit is missed, or if a partition did
-not have exactly one run. `--batches 10000` is the largest number that the project promises; it takes an hour.
+not have exactly one run. `--batches 10000` is the largest number that the project promises; it takes 15 minutes.
 """
 
 from __future__ import annotations

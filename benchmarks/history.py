@@ -4,7 +4,7 @@ A pipeline gets response files with answers to other requests, 1,000,000 in all 
 partitions leaves them. Then partitions are built, sent to the emulator, collected and joined, each in a run of its
 own, and the same is done in a root without a history. Prints the CPU seconds of the stages `requests` and
 `results`, their calls to the storage, and the statements that reach the ledger; and what it takes to make the
-index, which happens once.
+index, which happens once. Both roots take turns.
 
 The calls are those of `Storage`, most of which are one request to an object store. Those by which a run looks once
 through the folders of all partitions are not counted. Exits with 1 if a limit is missed.
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -63,11 +63,13 @@ class Cost:
     Attributes:
         cpu: CPU seconds of this process.
         calls: Calls to the storage.
+        looks: Those by which a run looks once through the folders of all partitions.
         statements: Statements that reached the ledger.
     """
 
     cpu: float = 0.0
     calls: list[str] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
 
 
@@ -80,8 +82,7 @@ def measured() -> Iterator[Cost]:
         @wraps(original)
         def call(*arguments: Any, **more: Any) -> Any:
             call_ = f"{name} {'/'.join(map(str, arguments[1:]))}"
-            if not call_.startswith(_LOOK):
-                cost.calls.append(call_)
+            (cost.looks if call_.startswith(_LOOK) else cost.calls).append(call_)
             return original(*arguments, **more)
 
         return call
@@ -195,6 +196,12 @@ def run_partition(folder: Path, emulator: Emulator, partition: str, rows: int) -
 
 def measure(folder: Path, emulator: Emulator, files: int, rows: int, rounds: int) -> list[tuple[Cost, Cost]]:
     """Run partitions of some rows beside a history of some files with as many answers each."""
+    prepare(folder, emulator, files, rows)
+    return [run_partition(folder, emulator, f"key-{number}", rows) for number in range(rounds)]
+
+
+def prepare(folder: Path, emulator: Emulator, files: int, rows: int) -> None:
+    """Make a root with a history, and run two partitions: afterwards everything is imported, and in the index."""
     first = "first"
     run_partition(folder, emulator, first, rows)
     if files:
@@ -209,7 +216,6 @@ def measure(folder: Path, emulator: Emulator, files: int, rows: int, rounds: int
         size = ledger.stat().st_size - before
         print(f"their index was made in {spent:.1f} s CPU time, {size / 1e6:,.0f} MB in the ledger", flush=True)
     run_partition(folder, emulator, "second", rows)
-    return [run_partition(folder, emulator, f"key-{number}", rows) for number in range(rounds)]
 
 
 @dataclass
@@ -240,14 +246,22 @@ def compare(answers: int, rows: int, rounds: int) -> Comparison:
         rounds: The number of partitions that are measured.
     """
     compared = Comparison()
-    for files in (0, answers // rows):
-        with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
-            costs = measure(Path(folder), emulator, files, rows, rounds)
+    costs: dict[int, list[tuple[Cost, Cost]]] = {0: [], answers // rows: []}
+    with ExitStack() as stack:
+        roots: dict[int, tuple[Path, Emulator]] = {}
+        for files in costs:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            roots[files] = folder, stack.enter_context(Emulator(latency=0.0))
+            prepare(*roots[files], files, rows)
+        for number in range(rounds):  # in turn: what else the machine does concerns both
+            for files, of_files in costs.items():
+                of_files.append(run_partition(*roots[files], f"key-{number}", rows))
+    for files, of_files in costs.items():
         medians = []
         for stage, name in enumerate(("requests", "results")):
-            medians.append(statistics.median(cost[stage].cpu for cost in costs))
+            medians.append(statistics.median(cost[stage].cpu for cost in of_files))
             calls, statements = (
-                max(len(getattr(cost[stage], what)) for cost in costs) for what in ("calls", "statements")
+                max(len(getattr(cost[stage], what)) for cost in of_files) for what in ("calls", "statements")
             )
             print(
                 f"{files * rows:>12,} answers: {name}: {medians[-1]:.3f} s CPU time, {calls} calls, "

@@ -93,7 +93,7 @@ PARTS = {
     _FEWER: Part(partial(measure_rows, _MILLION), 3, 4),
     _MORE: Part(partial(measure_rows, _TIMES * _MILLION), 30, 35),
     "history": Part(measure_history, 10, 2),
-    "ended": Part(measure_ended, 60, 1),
+    "ended": Part(measure_ended, 15, 1),
 }
 
 
