@@ -30,7 +30,7 @@ _SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(
 MOST_TRANSFERS = 16
 """The largest number of concurrent uploads or downloads."""
 MOST_PROCESSES = 64
-"""The largest number of processes that render rows."""
+"""The largest number of processes that render rows or parse results."""
 MOST_PARTITIONS_PER_RUN = 1000
 """The largest number of partitions that one run may have."""
 
@@ -110,7 +110,7 @@ class Settings:
         reconcile_grace: Seconds to wait after the last byte of an upload whose outcome is unknown before the
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
-        processes: The number of processes that render rows; with 1 the run renders them itself.
+        processes: The number of processes that render rows and parse results; with 1 the run does both itself.
         partitions_per_run: The largest number of partitions in one run of a backfill or of the sensor.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
@@ -359,7 +359,7 @@ def _transfers(env: Mapping[str, str]) -> int:
 
 
 def _processes(env: Mapping[str, str]) -> int:
-    what = "number of processes that render rows"
+    what = "number of processes that render rows and parse results"
     return _count(env, "BATCH_ASSETS_PROCESSES", Settings.processes, MOST_PROCESSES, what)
 
 

@@ -39,10 +39,20 @@ class WorkerProcesses:
         prepare: Called once in each process with `given`. It returns the function that does a task. It must be a
             function of a module: the processes import it.
         given: The argument of `prepare`. Like tasks and what is returned for them, it is pickled.
+        task: What the processes do, for errors: such as "renders rows".
+        undone: What has not happened when one of them fails, for errors: a sentence without its period.
     """
 
-    def __init__(self, count: int, prepare: Callable[[Any], Callable[[Any], Any]], given: Any) -> None:
-        self._count = count
+    def __init__(
+        self,
+        count: int,
+        prepare: Callable[[Any], Callable[[Any], Any]],
+        given: Any,
+        *,
+        task: str,
+        undone: str,
+    ) -> None:
+        self._count, self._task, self._undone = count, task, undone
         self._first = pickle.dumps((prepare.__module__, prepare.__qualname__, given))
         self._started: list[_Worker] = []
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
@@ -77,7 +87,7 @@ class WorkerProcesses:
     def _start(self) -> None:
         self._threads = ThreadPoolExecutor(self._count, "worker-process")
         for _ in range(self._count):
-            worker = _Worker(self._first)
+            worker = _Worker(self._first, self._task, self._undone)
             self._started.append(worker)
             self._idle.put(worker)
 
@@ -94,12 +104,15 @@ class _Worker:
 
     Args:
         first: What it reads first.
+        task: See `WorkerProcesses`.
+        undone: See `WorkerProcesses`.
     """
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, first: bytes, task: str, undone: str) -> None:
         command = [sys.executable, "-c", _START.format(path=sys.path, module=__name__)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._first: bytes | None = first
+        self._task, self._undone = task, undone
 
     def do(self, task: Any) -> Any:
         """Let it do a task, and return what it returns."""
@@ -111,10 +124,10 @@ class _Worker:
             _write(self._process.stdin, task)
             is_done, returned = pickle.load(self._process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-            raise WorkerProcessError(f"{self._end()}. This build registered nothing: run it again") from None
+            raise WorkerProcessError(f"{self._end()}. {self._undone}: run it again") from None
         if not is_done:
             raise WorkerProcessError(
-                f"a process that renders rows has failed: {returned}. Without BATCH_ASSETS_PROCESSES, "
+                f"a process that {self._task} has failed: {returned}. Without BATCH_ASSETS_PROCESSES, "
                 "the run shows where"
             )
         return returned
@@ -131,7 +144,7 @@ class _Worker:
         code = self._process.wait()
         how = f"was ended by signal {-code}" if code < 0 else f"has ended with exit code {code}"
         hint = " (does the machine have enough memory?)" if code == -signal.SIGKILL else ""
-        return f"a process that renders rows {how}{hint}"
+        return f"a process that {self._task} {how}{hint}"
 
 
 def serve() -> None:

@@ -97,7 +97,9 @@ class ParallelRows:
             list(shapes),
             templates.params.files,
         )
-        self._processes = WorkerProcesses(count, rows_renderer, given)
+        self._processes = WorkerProcesses(
+            count, rows_renderer, given, task="renders rows", undone="This build registered nothing"
+        )
         self._rows = 0
 
     def __enter__(self) -> ParallelRows:

@@ -31,7 +31,9 @@ from batch_assets.core.results.batch_requests import (
     stored_file,
 )
 from batch_assets.core.results.download import Download, LeasedBatch, download
-from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
+from batch_assets.core.results.line_parser import ARCHIVED, CANCELED, MISSING, Absent
+from batch_assets.core.results.parallel_lines import ParallelLines
+from batch_assets.core.results.response_rows import ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import WrittenAnswers
@@ -214,14 +216,18 @@ class Downloaded:
     raw: Path
     download: Download
 
-    def store(self) -> CollectReport | None:
+    def store(self, parallel: ParallelLines | None = None) -> CollectReport | None:
         """Store the results as Parquet, in the order of their request file.
+
+        Args:
+            parallel: Parses them; `None` if this process does.
 
         Returns:
             `None` if they are not ours.
 
         Raises:
             ResultsError: When they are incomplete. A later run tries again.
+            WorkerProcessError: When a process that parses them was killed. A later run tries again.
         """
         leased, batch = self.leased, self.leased.batch
         if self.download.gone is not None:
@@ -245,7 +251,7 @@ class Downloaded:
             )
             incomplete = _incomplete(leased, details, is_lost=lines.missing > 0)
             problem = incomplete if problem is None else f"{incomplete}. {problem}"
-        rows = ResponseRows(batch, leased.file.attempt, MISSING, requests, lines, self.raw)
+        rows = ResponseRows(batch, leased.file.attempt, MISSING, requests, lines, self.raw, parallel)
         return _publish(leased, self.target, rows, problem, self.download.bytes)
 
 

@@ -65,7 +65,7 @@ class OrderedLines:
     def __init__(self, raw: Path | None, lines: ResultLines) -> None:
         self._raw, self._starts, self._ends = raw, lines.start, lines.end
         self._sizes = lines.end - lines.start
-        self._bounds = _bounds(self._sizes)
+        self._bounds = bounds_of(self._sizes)
         self._opened = ExitStack()
         self._download: BinaryIO | None = None
         self._sorted: BinaryIO | None = None
@@ -168,10 +168,14 @@ def _read(file: BinaryIO, start: int, end: int) -> bytes:
     while start < end:
         piece = os.pread(file.fileno(), end - start, start)
         if not piece:
-            raise OSError(errno.EIO, "the download has become shorter while it was read")
+            raise _shortened()
         pieces.append(piece)
         start += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _shortened() -> OSError:
+    return OSError(errno.EIO, "the download has become shorter while it was read")
 
 
 def _write(file: BinaryIO, content: pa.Buffer, offset: int) -> None:
@@ -185,7 +189,35 @@ def _write(file: BinaryIO, content: pa.Buffer, offset: int) -> None:
         written += os.pwrite(file.fileno(), content[written:], offset + written)
 
 
-def _bounds(sizes: NDArray[np.int64]) -> list[int]:
+def read_lines(raw: Path, first: int, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> LineGroup:
+    """Read the lines of a group from a download, wherever they are in it.
+
+    Args:
+        raw: The path of the download.
+        first: The number of the first request.
+        starts: The offset of each request's line in the download, -1 without a line; int64, shape (n,).
+        ends: The exclusive end of each line, -1 without a line; int64, shape (n,).
+    """
+    has_line = np.flatnonzero(starts >= 0)
+    order = has_line[np.argsort(starts[has_line], kind="stable")]
+    # Seen as lines and what is between them.
+    cuts = np.column_stack([starts[order], ends[order]]).ravel()
+    if not len(cuts):
+        return LineGroup(first, b"", starts, ends)
+    with pa.memory_map(str(raw)) as file:
+        content = file.read_buffer()
+        if len(content) < cuts[-1]:
+            raise _shortened()
+        type_ = pa.large_binary()
+        pieces = pa.Array.from_buffers(type_, len(cuts) - 1, [None, pa.py_buffer(cuts), content])
+        chunk = pieces.take(pa.array(np.arange(0, len(cuts), 2))).buffers()[2].to_pybytes()
+    sizes = ends - starts
+    stops = np.full(len(starts), -1, np.int64)
+    stops[order] = np.cumsum(sizes[order])
+    return LineGroup(first, chunk, np.where(starts >= 0, stops - sizes, -1), stops)
+
+
+def bounds_of(sizes: NDArray[np.int64]) -> list[int]:
     """Return the number of the first request of each group, and of the one after the last.
 
     Args:

@@ -19,6 +19,7 @@ from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
+from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.write import write_results
@@ -116,11 +117,11 @@ def _collect_all(
     if not ended:
         return [], [], []
     root.check_endpoint()
-    with SharedLine(root.ledger, pipeline).used() as line:
+    with SharedLine(root.ledger, pipeline).used() as line, ParallelLines(root.settings.processes) as parallel:
         pace: Pace[Batch] = Pace(seconds, lambda batch: batch.requests, line=line)
-        outcomes, left = _collect(root, ended, pace, on_batch)
+        outcomes, left = _collect(root, ended, pace, on_batch, parallel)
         repeated = _repeats_of(root, outcomes)
-        outcomes += _collect(root, repeated, pace, on_batch)[0]
+        outcomes += _collect(root, repeated, pace, on_batch, parallel)[0]
     return outcomes, left, repeated
 
 
@@ -146,11 +147,15 @@ def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> lis
 
 
 def _collect(
-    root: Root, ended: list[Batch], pace: Pace[Batch], on_batch: Callable[[str, int], None] | None
+    root: Root,
+    ended: list[Batch],
+    pace: Pace[Batch],
+    on_batch: Callable[[str, int], None] | None,
+    parallel: ParallelLines,
 ) -> tuple[list[CollectReport | ResultsError], list[Batch]]:
-    """Download several batches at a time, and parse one batch at a time in this thread.
+    """Download several batches at a time, and store one batch at a time in this thread.
 
-    Parsing takes the memory, and two Python threads would not be faster.
+    Parsing takes the memory, and two Python threads would not be faster; several processes may be.
 
     Returns:
         What was collected, or why it was not, in the order of the batches, and the batches that were left because
@@ -180,7 +185,7 @@ def _collect(
         if batch.id in ready:
             results, stack = ready.pop(batch.id)
             with noting(batch), stack:
-                outcomes[batch.id] = results.store()
+                outcomes[batch.id] = results.store(parallel)
             del results, stack
             release_memory()
 

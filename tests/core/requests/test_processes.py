@@ -144,7 +144,7 @@ import time
 from functools import partial
 import psutil
 from batch_assets.core.io.worker_processes import WorkerProcesses
-with WorkerProcesses(2, partial, time.sleep) as workers:
+with WorkerProcesses(2, partial, time.sleep, task="sleeps", undone="It is not rested") as workers:
     list(workers.map([0.0] * 4))
     print(*[child.pid for child in psutil.Process().children()], flush=True)
     list(workers.map([600.0] * 2))

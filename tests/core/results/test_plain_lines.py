@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from batch_assets.core.prices import default_prices
 from batch_assets.core.results import ordered_lines
 from batch_assets.core.results.message_line import ParsedLine, parse_line
-from batch_assets.core.results.ordered_lines import LineGroup, OrderedLines
+from batch_assets.core.results.ordered_lines import LineGroup, OrderedLines, bounds_of, read_lines
 from batch_assets.core.results.plain_lines import parse_plain
 from batch_assets.core.results.result_lines import ResultLines
 
@@ -205,6 +206,16 @@ def test_lines_are_read_in_the_order_of_the_requests(
             assert sum(len(text or b"") for text in own[:-1]) <= 400
             read += own
     assert read == [text if number in sent else None for number, text in enumerate(texts)]
+    anywhere = [
+        group.line(position)
+        for first, after in pairwise(bounds_of(end - start))
+        for group in [read_lines(raw, first, start[first:after], end[first:after])]
+        for position in range(after - first)
+    ]
+    assert anywhere == read
+    raw.write_bytes(content[: end.max() - 1])
+    with pytest.raises(OSError, match="shorter"):
+        read_lines(raw, 0, start, end)
 
 
 def test_without_a_download_there_are_groups_without_lines() -> None:
