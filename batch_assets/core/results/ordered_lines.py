@@ -93,26 +93,18 @@ class OrderedLines:
         """Yield the groups, in the order of the requests."""
         begin = 0
         for first, end in pairwise(self._bounds):
-            starts, sizes = self._starts[first:end], self._sizes[first:end]
-            has_line = starts >= 0
-            chunk = b""
+            starts, ends, sizes = self._starts[first:end], self._ends[first:end], self._sizes[first:end]
             if self._sorted is not None:
                 order = np.argsort(starts, kind="stable")
-                ends = np.empty_like(sizes)
-                ends[order] = np.cumsum(sizes[order])
-                starts = ends - sizes
+                stops = np.empty_like(sizes)
+                stops[order] = np.cumsum(sizes[order])
                 chunk = _read(self._sorted, begin, begin + int(sizes.sum()))
                 begin += len(chunk)
-            elif self._download is not None and self._is_compact(first, end) and has_line.any():
-                offset = int(starts[has_line].min())
-                chunk = _read(self._download, offset, int(self._ends[first:end].max()))
-                starts = starts - offset
+                yield _group(first, chunk, starts >= 0, stops - sizes, stops)
             elif self._download is not None:
-                download = self._download
-                spans = zip(starts[has_line].tolist(), self._ends[first:end][has_line].tolist(), strict=True)
-                chunk = b"".join([_read(download, start, stop) for start, stop in spans])
-                starts = np.cumsum(sizes) - sizes
-            yield LineGroup(first, chunk, np.where(has_line, starts, -1), np.where(has_line, starts + sizes, -1))
+                yield _group_of(self._download, first, starts, ends)
+            else:
+                yield LineGroup(first, b"", starts, ends)
 
     def _mean(self) -> float:
         """The average size of the lines."""
@@ -120,11 +112,7 @@ class OrderedLines:
 
     def _is_compact(self, first: int, end: int) -> bool:
         """Whether the lines of a group are close to each other in the download."""
-        starts, ends = self._starts[first:end], self._ends[first:end]
-        if (starts < 0).all():
-            return True
-        span = int(ends.max()) - int(starts[starts >= 0].min())
-        return span <= 2 * max(GROUP_BYTES, int(self._sizes[first:end].sum()))
+        return _is_compact(self._starts[first:end], self._ends[first:end])
 
     def _sort(self, download: BinaryIO, target: BinaryIO) -> None:
         """Copy the lines to a file in which each group's lines follow those of the group before.
@@ -158,6 +146,40 @@ class OrderedLines:
                 position = stop
 
 
+def _is_compact(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> bool:
+    """Whether lines are close to each other in the download.
+
+    Args:
+        starts: The offset of each line, -1 for none; int64, shape (n,).
+        ends: The exclusive end of each line, -1 for none; int64, shape (n,).
+    """
+    if (starts < 0).all():
+        return True
+    span = int(ends.max()) - int(starts[starts >= 0].min())
+    return span <= 2 * max(GROUP_BYTES, int((ends - starts).sum()))
+
+
+def _group_of(download: BinaryIO, first: int, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> LineGroup:
+    """See `read_lines`."""
+    has_line = starts >= 0
+    if not has_line.any():
+        return LineGroup(first, b"", starts, ends)
+    if _is_compact(starts, ends):
+        offset = int(starts[has_line].min())
+        chunk = _read(download, offset, int(ends.max()))
+        return _group(first, chunk, has_line, starts - offset, ends - offset)
+    spans = zip(starts[has_line].tolist(), ends[has_line].tolist(), strict=True)
+    chunk = b"".join([_read(download, start, end) for start, end in spans])
+    stops = np.cumsum(ends - starts)
+    return _group(first, chunk, has_line, stops - (ends - starts), stops)
+
+
+def _group(
+    first: int, chunk: bytes, has_line: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> LineGroup:
+    return LineGroup(first, chunk, np.where(has_line, starts, -1), np.where(has_line, ends, -1))
+
+
 def _read(file: BinaryIO, start: int, end: int) -> bytes:
     """Read a part of a file.
 
@@ -168,14 +190,10 @@ def _read(file: BinaryIO, start: int, end: int) -> bytes:
     while start < end:
         piece = os.pread(file.fileno(), end - start, start)
         if not piece:
-            raise _shortened()
+            raise OSError(errno.EIO, "the download has become shorter while it was read")
         pieces.append(piece)
         start += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _shortened() -> OSError:
-    return OSError(errno.EIO, "the download has become shorter while it was read")
 
 
 def _write(file: BinaryIO, content: pa.Buffer, offset: int) -> None:
@@ -198,23 +216,8 @@ def read_lines(raw: Path, first: int, starts: NDArray[np.int64], ends: NDArray[n
         starts: The offset of each request's line in the download, -1 without a line; int64, shape (n,).
         ends: The exclusive end of each line, -1 without a line; int64, shape (n,).
     """
-    has_line = np.flatnonzero(starts >= 0)
-    order = has_line[np.argsort(starts[has_line], kind="stable")]
-    # Seen as lines and what is between them.
-    cuts = np.column_stack([starts[order], ends[order]]).ravel()
-    if not len(cuts):
-        return LineGroup(first, b"", starts, ends)
-    with pa.memory_map(str(raw)) as file:
-        content = file.read_buffer()
-        if len(content) < cuts[-1]:
-            raise _shortened()
-        type_ = pa.large_binary()
-        pieces = pa.Array.from_buffers(type_, len(cuts) - 1, [None, pa.py_buffer(cuts), content])
-        chunk = pieces.take(pa.array(np.arange(0, len(cuts), 2))).buffers()[2].to_pybytes()
-    sizes = ends - starts
-    stops = np.full(len(starts), -1, np.int64)
-    stops[order] = np.cumsum(sizes[order])
-    return LineGroup(first, chunk, np.where(starts >= 0, stops - sizes, -1), stops)
+    with raw.open("rb", buffering=0) as file:
+        return _group_of(cast(BinaryIO, file), first, starts, ends)
 
 
 def bounds_of(sizes: NDArray[np.int64]) -> list[int]:

@@ -162,6 +162,14 @@ def test_a_line_that_arrow_may_read_otherwise_leaves_all_lines(name: str) -> Non
     assert at_once([PLAIN["usual"], SPOILING[name]]) == {}
 
 
+@pytest.mark.parametrize("name", SPOILING)
+def test_a_spoiling_line_is_noticed_wherever_it_is(name: str) -> None:
+    for spaces in (0, 1, 2, 3):
+        moved = SPOILING[name].replace(b'"role"', b" " * spaces + b'"role"')
+        assert at_once([PLAIN["usual"], moved]) == {}
+        assert at_once([moved, PLAIN["usual"]]) == {}
+
+
 def test_tokens_cost_the_same_at_once() -> None:
     chosen = random.Random(5)
     models = [*PRICES.models, "claude-opus-4-5-20251101", "none"]
