@@ -24,13 +24,12 @@ from batch_assets.core.results.fate import RowFate, is_pending, result_types, ro
 from batch_assets.core.results.lost_rows import MESSAGE as LOST
 from batch_assets.core.results.lost_rows import LostRows, open_index
 from batch_assets.core.results.reorder import Reordered
-from batch_assets.core.results.survey import SharedKeys, Survey, positions_of, response_rows, survey
+from batch_assets.core.results.survey import Counted, SharedKeys, survey
 from batch_assets.core.root import Root
 from batch_assets.core.store.fate import request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.manifest import Manifest
-from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried, in_force
-from batch_assets.core.store.pipeline_outcomes import digests_of_rows, open_answers, responses_to
+from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried
 from batch_assets.core.store.request_index import DIGEST, MESSAGE, OWN, REASON
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import digest_array
@@ -92,15 +91,9 @@ class ResultsJoin:
         self._answers = answers or self._manifest.answers
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]
         self.schema = self._schema()
-        stored = open_answers(root, submission.pipeline, self._index.rows)
-        self.versions = stored.versions_digest()
-        responses = responses_to(stored, map(digests_of_rows, self._index.slices([DIGEST])))
-        self._in_force = in_force(responses, stored.files, refreshes, untried=untried)
-        # A refresh counts its own responses, the table shows what is in force. Both read the same list of files:
-        # a file that arrived in between would be in one of them only.
-        self._counting = self._in_force
-        if submission.fresh_after is not None:
-            self._counting = in_force(responses, stored.files, refreshes, submission.fresh_after, untried)
+        counted = Counted(refreshes, untried, submission.fresh_after)
+        self._survey = survey(root, submission.pipeline, self._index, self._manifest.key, counted)
+        self.versions = self._survey.versions
 
     def _schema(self) -> pa.Schema:
         # Columns that a pipeline's own code makes may differ from those that its requests were built with.
@@ -128,68 +121,58 @@ class ResultsJoin:
 
     def slices(self) -> Iterator[JoinedRows]:
         """Yield the table in the dataset's order. Memory use depends neither on its size nor on its values."""
-        with ResponseReader(self._in_force.files) as reader, ExitStack() as spill:
-            surveyed = survey(self._index, self._manifest.key, self._in_force, reader)
+        with ResponseReader(self._survey.files) as reader, ExitStack() as spill:
             source: ResponseReader | Reordered = reader
-            if surveyed.is_scattered:
-                source = spill.enter_context(Reordered(reader, response_rows(self._index, self._in_force)))
-            for slice_ in self._decided(surveyed):
+            if self._survey.is_scattered(reader):
+                rows = (matches["response"] for matches in self._survey.matches.ranges())
+                source = spill.enter_context(Reordered(reader, rows))
+            for slice_ in self._decided():
                 # The carried columns are in memory, the responses are not yet.
                 for start, end in bounds_by_weight(reader.sizes(slice_.response_row)):
                     part = slice_.part(start, end)
-                    yield self._joined(part, source.take(part.response_row), surveyed.shared)
+                    yield self._joined(part, source.take(part.response_row), self._survey.shared)
 
-    def _decided(self, surveyed: Survey) -> Iterator[_Slice]:
+    def _decided(self) -> Iterator[_Slice]:
         """Yield the index in slices, with the fate of each row."""
-        start = 0
+        start, matches = 0, self._survey.matches.slices()
         for rows in map(with_used_values, self._index.slices()):
-            position = positions_of(self._in_force, rows.column(DIGEST))
-            response_row, outcome, _ = self._in_force.at(position)
-            counting_row, requests = self._requests(rows.column(DIGEST), position, surveyed.left_out)
+            matched = matches.take(len(rows))
+            response_row = matched["response"].astype(np.int64)
             fates = row_fates(
                 rows.column(REASON).is_valid().to_numpy(zero_copy_only=False),
-                requests,
+                self._requests(rows.column(DIGEST), matched),
                 response_row >= 0,
-                outcome == SUCCEEDED,
+                matched["kind"] == SUCCEEDED,
                 is_canceled=self._submission.is_canceled,
             )
-            first = position
-            if len(surveyed.first_rows):
-                first = np.where(position >= 0, surveyed.first_rows[position], -1)
+            first = matched["first"]
             is_first = (first < 0) | (first == np.arange(start, start + len(rows)))
             pending = is_pending(fates)
-            hidden = pending & (response_row != counting_row)
-            lost = self._lost_rows.among(rows.column(DIGEST), pending & (counting_row < 0))
+            hidden = pending & (response_row != matched["counting"])
+            lost = self._lost_rows.among(rows.column(DIGEST), pending & (matched["counting"] < 0))
             yield _Slice(rows, response_row, fates, hidden, lost, first, is_first)
             start += len(rows)
 
-    def _requests(
-        self, digests: pa.Array, position: NDArray[np.int64], left_out: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Look up each row's request among the responses that count for the submission.
+    def _requests(self, digests: pa.Array, matched: NDArray[Any]) -> NDArray[np.int8]:
+        """Decide what becomes of each row's request, by the response that counts for the submission.
 
         Args:
             digests: The digest of each row's request, null for rejected rows; length n.
-            position: The position of each request in the outcomes in force, -1 without one; int64, shape (n,).
-            left_out: For each position, whether a limit left the request out; `None` without a limit.
+            matched: What was found for the rows: MATCH, shape (n,).
 
         Returns:
-            The row number of the response that counts, -1 without one (int64, shape (n,)), and the `RequestFate`
-            of the request (int8, shape (n,)).
+            A `RequestFate` for each row; int8, shape (n,).
         """
-        counts_all = self._counting is self._in_force
-        counting = position if counts_all else positions_of(self._counting, digests)
-        response_row, outcome, attempt = self._counting.at(counting)
-        has_response = response_row >= 0
-        fates = request_fates(
+        has_response = matched["counting"] >= 0
+        outcome = matched["counting_kind"].astype(np.int32)
+        return request_fates(
             has_response,
             outcome,
-            attempt,
+            matched["counting_attempt"].astype(np.int32),
             max_attempts=self._submission.attempts_allowed,
             in_flight=self._in_flight(digests, has_response, outcome),
-            left_out=(position >= 0) & left_out[position] if left_out is not None and len(left_out) else None,
+            left_out=matched["left_out"],
         )
-        return response_row, fates
 
     def _in_flight(
         self, digests: pa.Array, has_response: NDArray[np.bool_], outcome: NDArray[np.int32]
@@ -251,7 +234,7 @@ class _Slice:
         hidden: Whether the table hides the response in force: a pending row of a refresh whose response is from
             before it; bool.
         lost: Whether the row's answer was stored and is lost; bool.
-        first: The number of the first row that has the same response, -1 without one; int64.
+        first: The number of the first row that has the same response, -1 without one; int32.
         is_first: Whether that is the row itself, or the row has no response; bool.
     """
 
@@ -260,7 +243,7 @@ class _Slice:
     fates: NDArray[np.int8]
     hidden: NDArray[np.bool_]
     lost: NDArray[np.bool_]
-    first: NDArray[np.int64]
+    first: NDArray[np.int32]
     is_first: NDArray[np.bool_]
 
     def part(self, start: int, end: int) -> _Slice:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batch_assets.core.io.parted_records import PartedRecords
 from batch_assets.core.io.scratch import scratch_folder
 from batch_assets.core.io.slices import SLICE_ROWS, bounds_by_weight
 from batch_assets.core.store.response_reader import ResponseReader, one_null_row
@@ -20,32 +22,35 @@ from batch_assets.core.store.response_reader import ResponseReader, one_null_row
 _SPILLED_ROWS = 4 * SLICE_ROWS
 # A process may not have open as many files at once as there are spill files.
 _OPEN_FILES = 128
-# The sizes of this many rows are estimated at once.
-_SIZED_ROWS = 1 << 18
+# The rows that want a response in so many row groups are in memory at a time.
+_PART_GROUPS = 32
+_WANTED = np.dtype([("response", np.int32), ("row", np.int32)])
 
 
 class Reordered:
     """The wanted responses, in spill files. Each has those of consecutive rows, and its size is limited.
 
-    Every response file is read once, front to back. Call `take` with the slices of `response_row`, in order.
+    Every response file is read once, front to back. Call `take` with the slices of `response_rows`, in order.
 
     Args:
         reader: Reads the responses.
-        response_row: The row number of each row's response, -1 without one; int32, shape (rows,).
+        response_rows: The row number of each row's response, -1 without one: consecutive rows at a time; int32,
+            shape (n,) each.
+
+    Raises:
+        StorageError: When the folder for scratch files is full.
     """
 
-    def __init__(self, reader: ResponseReader, response_row: NDArray[np.int32]) -> None:
-        self._starts = np.array([*_starts(reader, response_row), len(response_row)], np.int64)
-        self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
+    def __init__(self, reader: ResponseReader, response_rows: Iterable[NDArray[np.int32]]) -> None:
         self._next_file = 0
         self._loaded = one_null_row().slice(1)
         self._writers: dict[int, tuple[pa.ipc.RecordBatchStreamWriter, ExitStack]] = {}
-        order = np.argsort(response_row, kind="stable").astype(np.int32)
-        ranked = response_row[order]
+        wanted, starts = _wanted(reader, response_rows)
+        self._starts = np.array(starts, np.int64)
+        self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
         try:
-            for start, table in reader.iterate(ranked):
-                low, high = np.searchsorted(ranked, [start, start + len(table)])
-                self._spill(table, ranked[low:high] - start, order[low:high])
+            for part in range(_parts_of(reader)):
+                self._spill_part(reader, wanted.of_part(part))
         finally:
             for _, opened in self._writers.values():
                 opened.close()
@@ -60,6 +65,13 @@ class Reordered:
 
     def _path(self, number: int) -> Path:
         return Path(self._folder.name) / f"{number}.arrow"
+
+    def _spill_part(self, reader: ResponseReader, wanted: NDArray[Any]) -> None:
+        wanted = wanted[np.argsort(wanted["response"], kind="stable")]
+        ranked = wanted["response"]
+        for start, table in reader.iterate(ranked):
+            low, high = np.searchsorted(ranked, [start, start + len(table)])
+            self._spill(table, ranked[low:high] - start, wanted["row"][low:high])
 
     def _spill(self, table: pa.Table, rows: NDArray[np.int32], targets: NDArray[np.int32]) -> None:
         """Append responses to the files of their rows.
@@ -125,9 +137,23 @@ class Reordered:
         path.unlink()
 
 
-def _starts(reader: ResponseReader, response_row: NDArray[np.int32]) -> Iterator[int]:
-    """Yield the first row of each spill file."""
-    for first in range(0, len(response_row), _SIZED_ROWS):
-        sizes = reader.sizes(response_row[first : first + _SIZED_ROWS].astype(np.int64))
-        for start, _ in bounds_by_weight(sizes, most_rows=_SPILLED_ROWS):
-            yield first + start
+def _parts_of(reader: ResponseReader) -> int:
+    return 1 + reader.row_groups // _PART_GROUPS
+
+
+def _wanted(reader: ResponseReader, response_rows: Iterable[NDArray[np.int32]]) -> tuple[PartedRecords, list[int]]:
+    """Divide the rows that have a response by the row group that it is in.
+
+    Returns:
+        The rows, and the first row of each spill file, with the end of the last one.
+    """
+    wanted = PartedRecords(_WANTED, _parts_of(reader))
+    starts, first = list[int](), 0
+    for response in response_rows:
+        starts += [first + start for start, _ in bounds_by_weight(reader.sizes(response), most_rows=_SPILLED_ROWS)]
+        records = np.empty(len(response), _WANTED)
+        records["response"], records["row"] = response, np.arange(first, first + len(response))
+        records = records[response >= 0]
+        wanted.add(records, (reader.groups_of(records["response"]) // _PART_GROUPS).astype(np.uint16))
+        first += len(response)
+    return wanted, [*starts, first]

@@ -1,23 +1,32 @@
-"""Read the request index a first time: which rows share a request, and how to read the responses."""
+"""Read the request index a first time: find the response to each row, and which rows share a request.
+
+Rows and responses are divided by the first bits of their digests. One part of both is in memory at a time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.io.slices import bounds_by_weight
-from batch_assets.core.store.outcomes import Outcomes
+from batch_assets.core.io.parted_records import PartedRecords
+from batch_assets.core.io.slices import SLICE_ROWS, bounds_by_weight
+from batch_assets.core.results.matches import MATCH, Matches
+from batch_assets.core.root import Root
+from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, in_force
+from batch_assets.core.store.parted_answers import PartedAnswers, Parts, parted_answers
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.response_reader import ResponseReader
-from batch_assets.core.store.responses import digest_array
+from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 # Reading responses in the dataset's order may load the same row groups again and again. If there would be more
 # loads than this many times the number of row groups, the responses are first laid out on disk in that order.
 _LOADS = 3
+_ROW = np.dtype([("digest", "S16"), ("row", np.int32), ("left_out", np.bool_)])
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,11 @@ class SharedKeys:
     numbers: NDArray[np.int32]
     keys: pa.Array
 
-    def first_keys(self, first: NDArray[np.int64], is_first: NDArray[np.bool_]) -> pa.Array:
+    def first_keys(self, first: NDArray[np.int32], is_first: NDArray[np.bool_]) -> pa.Array:
         """Return the key of the first row with each row's request.
 
         Args:
-            first: The number of the first row that has each row's request; int64, shape (n,).
+            first: The number of the first row that has each row's request; int32, shape (n,).
             is_first: Whether that is the row itself; bool, shape (n,).
 
         Returns:
@@ -48,63 +57,150 @@ class SharedKeys:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Which responses count.
+
+    Attributes:
+        refreshes: See `refreshes_of`.
+        untried: See `untried_of`.
+        fresh_after: See `in_force`.
+    """
+
+    refreshes: Refreshes
+    untried: Untried
+    fresh_after: float | None
+
+
+@dataclass(frozen=True)
 class Survey:
     """Facts about all rows, which have to be known before the first row is joined.
 
     Attributes:
-        first_rows: For each response in force, the number of the first row that has it, -1 without one; int32,
-            shape (responses,).
-        left_out: For each response in force, whether a limit left its request out of the submission; bool, shape
-            (responses,); `None` without a limit.
+        files: The files of the responses.
+        versions: The `versions_digest` of the pipeline's response files, see `PartedAnswers`.
+        matches: What was found for each row.
         shared: The keys of the rows whose request other rows share.
-        is_scattered: Whether reading responses in the dataset's order would load the same row groups again and
-            again.
     """
 
-    first_rows: NDArray[np.int32]
-    left_out: NDArray[np.bool_] | None
+    files: ResponseFiles
+    versions: str | None
+    matches: Matches
     shared: SharedKeys
-    is_scattered: bool
+
+    def is_scattered(self, reader: ResponseReader) -> bool:
+        """Whether reading responses in the dataset's order would load the same row groups again and again.
+
+        Args:
+            reader: The reader of the responses.
+        """
+        loads, groups = 0, set[int]()
+        for matches in self.matches.ranges():
+            for start in range(0, len(matches), SLICE_ROWS):
+                for touched in _groups_by_slice(reader, matches["response"][start : start + SLICE_ROWS]):
+                    loads += len(touched)
+                    groups.update(touched)
+        return loads > _LOADS * len(groups)
 
 
-def survey(index: RequestIndex, key: str, outcomes: Outcomes, reader: ResponseReader) -> Survey:
-    """Read the digests of an index once, in slices.
+def survey(root: Root, pipeline: str, index: RequestIndex, key: str, counted: Counted) -> Survey:
+    """Read the digests of an index and the responses of its pipeline once.
 
     Args:
+        root: The root.
+        pipeline: The name of the pipeline.
         index: The index of the submission.
         key: The name of the column with the row key.
-        outcomes: The responses in force.
-        reader: The reader of these responses.
+        counted: Which responses count.
+
+    Raises:
+        DamagedFileError: When a file cannot be read.
+        StorageError: When the folder for scratch files is full.
     """
-    first_rows = np.full(len(outcomes.digests), -1, dtype=np.int32)
-    left_out = np.zeros(len(outcomes.digests), dtype=bool) if index.is_limited else None
-    sharing: list[NDArray[np.int32]] = []
-    loads, groups, start = 0, set[int](), 0
-    for rows in index.slices([DIGEST] if left_out is None else [DIGEST, LEFT_OUT]):
-        position = positions_of(outcomes, rows.column(0))
-        answered = np.flatnonzero(position >= 0)
-        distinct, first = np.unique(position[answered], return_index=True)
-        unseen = first_rows[distinct] < 0
-        first_rows[distinct[unseen]] = start + answered[first[unseen]]
-        owner = first_rows[position[answered]]
-        sharing.append(np.unique(owner[owner != start + answered]))
-        for touched in _groups_by_slice(reader, outcomes.at(position).row):
-            loads += len(touched)
-            groups.update(touched)
-        if left_out is not None:
-            marked = rows.column(1).to_numpy(zero_copy_only=False)
-            left_out[position[marked & (position >= 0)]] = True
-        start += len(rows)
-    shared = _keys_of(index, key, np.unique(np.concatenate([np.empty(0, np.int32), *sharing])))
-    return Survey(first_rows, left_out, shared, loads > _LOADS * len(groups))
+    parts = Parts(index.rows)
+    answers = parted_answers(root, pipeline, index.rows, parts)
+    rows = _rows_of(index, parts)
+    matches, sharing = Matches(index.rows), [np.empty(0, np.int32)]
+    for number in range(parts.count):
+        of_part = rows.of_part(number)
+        position, found = _matched(of_part, number, answers, counted)
+        matches.add(of_part["row"][position >= 0], found)
+        sharing.append(np.unique(found["first"][found["first"] != of_part["row"][position >= 0]]))
+    shared = _keys_of(index, key, np.unique(np.concatenate(sharing)))
+    return Survey(answers.files, answers.versions, matches, shared)
 
 
-def _groups_by_slice(reader: ResponseReader, row: NDArray[np.int64]) -> Iterator[list[int]]:
+def _rows_of(index: RequestIndex, parts: Parts) -> PartedRecords:
+    """Divide the rows that have a digest into parts. Those of a part are in the order of the index."""
+    rows, start = PartedRecords(_ROW, parts.count), 0
+    for slice_ in index.slices([DIGEST, LEFT_OUT] if index.is_limited else [DIGEST]):
+        number = np.arange(start, start + len(slice_), dtype=np.int32)
+        start += len(slice_)
+        if slice_.column(0).null_count:
+            number = number[slice_.column(0).is_valid().to_numpy(zero_copy_only=False)]
+            slice_ = slice_.filter(slice_.column(0).is_valid())
+        records = np.zeros(len(slice_), _ROW)
+        records["digest"], records["row"] = digest_array(slice_.column(0)), number
+        if index.is_limited:
+            records["left_out"] = slice_.column(1).to_numpy(zero_copy_only=False)
+        rows.add(records, parts.of(records["digest"]))
+    return rows
+
+
+def _matched(
+    rows: NDArray[Any], number: int, answers: PartedAnswers, counted: Counted
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Match the rows of a part with the responses.
+
+    Args:
+        rows: The rows, in the order of the index; _ROW, shape (n,).
+        number: The number of the part.
+        answers: The responses.
+        counted: Which of them count.
+
+    Returns:
+        The position of each row's response, -1 without one (int64, shape (n,)), and what was found for the rows
+        with one (MATCH, shape (m,)).
+    """
+    digests = np.ascontiguousarray(rows["digest"])
+    responses = answers.of_part(number, digests)
+    outcomes = in_force(responses, answers.files, counted.refreshes, untried=counted.untried)
+    all_positions = outcomes.position(digests)
+    has_response = all_positions >= 0
+    rows, digests, position = rows[has_response], digests[has_response], all_positions[has_response]
+    found = np.empty(len(rows), MATCH)
+    found["response"], found["kind"], found["attempt"] = outcomes.at(position)
+    # A refresh counts its own responses, the table shows what is in force. Both are from the same files.
+    counting = found["response"], found["kind"], found["attempt"]
+    if counted.fresh_after is not None:
+        fresh = in_force(responses, answers.files, counted.refreshes, counted.fresh_after, counted.untried)
+        counting = fresh.for_digests(digests)
+    found["counting"], found["counting_kind"], found["counting_attempt"] = counting
+    found["first"] = _first_rows(outcomes, rows["row"], position)
+    is_left_out = np.zeros(len(outcomes.digests), bool)
+    is_left_out[position[rows["left_out"]]] = True
+    found["left_out"] = is_left_out[position]
+    return all_positions, found
+
+
+def _first_rows(outcomes: Outcomes, row: NDArray[np.int32], position: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the number of the first row that has each row's response; int32, shape (n,).
+
+    Args:
+        outcomes: The responses in force.
+        row: The numbers of the rows, sorted; int32, shape (n,).
+        position: The position of each row's response; int64, shape (n,).
+    """
+    first_rows = np.empty(len(outcomes.digests), np.int32)
+    first_rows[position[::-1]] = row[::-1]  # of several values for a position, the last one stays
+    return first_rows[position]
+
+
+def _groups_by_slice(reader: ResponseReader, row: NDArray[np.int32]) -> Iterator[list[int]]:
     """Yield the row groups that each slice of the join will read.
 
     Args:
         reader: The reader of the responses.
-        row: The row numbers of the responses of some consecutive rows, -1 without one; int64, shape (n,).
+        row: The row numbers of the responses of some consecutive rows, -1 without one; int32, shape (n,).
     """
     groups = reader.groups_of(row)
     for start, end in bounds_by_weight(reader.sizes(row)):
@@ -120,31 +216,3 @@ def _keys_of(index: RequestIndex, key: str, numbers: NDArray[np.int32]) -> Share
         keys.append(rows.column(0).take(pa.array(inside)).cast(pa.string()))
         start += len(rows)
     return SharedKeys(numbers, pa.concat_arrays(keys))
-
-
-def response_rows(index: RequestIndex, outcomes: Outcomes) -> NDArray[np.int32]:
-    """Return the row number of each row's response in force, -1 without one; int32, shape (rows,)."""
-    response_row = np.full(index.rows, -1, dtype=np.int32)
-    start = 0
-    for rows in index.slices([DIGEST]):
-        response_row[start : start + len(rows)] = outcomes.at(positions_of(outcomes, rows.column(0))).row
-        start += len(rows)
-    return response_row
-
-
-def positions_of(outcomes: Outcomes, digests: pa.Array) -> NDArray[np.int64]:
-    """Look up digests, some of which may be null.
-
-    Args:
-        outcomes: The outcomes to search.
-        digests: The digests; binary, length n.
-
-    Returns:
-        The position of each digest in the outcomes, -1 for null and without a response; int64, shape (n,).
-    """
-    if digests.null_count == 0:
-        return outcomes.position(digest_array(digests))
-    position = np.full(len(digests), -1, dtype=np.int64)
-    valid = digests.is_valid().to_numpy(zero_copy_only=False)
-    position[valid] = outcomes.position(digest_array(digests.drop_null()))
-    return position

@@ -9,7 +9,6 @@ Only this module packs and unpacks them. For n digests that ever had a response:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from batch_assets.core.api.objects import PASSING_ERRORS
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, SortedDigests
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, SortedDigests, order_of
 from batch_assets.core.store.responses import (
     ResponseFacts,
     ResponseFiles,
@@ -142,15 +141,12 @@ class Outcomes:
         return np.sort(self._row[self._packed >> _SHIFT == kind].astype(np.int64))
 
 
-def read_responses(
-    storage: Storage, pipeline: str, listed: Iterable[str] | None = None
-) -> tuple[ResponseFiles, Responses]:
+def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Responses]:
     """Read the response files of a pipeline. Each is opened once.
 
     Args:
         storage: The storage of the root.
         pipeline: The name of the pipeline.
-        listed: The names of the files in the folder of responses; `None` to list them.
 
     Returns:
         The files, and all responses, sorted by digest. Those to the same request are in the order of their files.
@@ -160,8 +156,7 @@ def read_responses(
     """
     facts: list[ResponseFacts] = []
     parts: dict[ResponseName, Responses] = {}
-    listed = storage.file_names(pipeline, "responses") if listed is None else listed
-    names = [*filter(None, map(ResponseName.parse, sorted(listed)))]
+    names = [*filter(None, map(ResponseName.parse, sorted(storage.file_names(pipeline, "responses"))))]
     for name, opened in storage.each(partial(open_responses, storage, pipeline), names):
         with opened as file, reading_responses(storage, pipeline, name):
             facts.append(ResponseFacts.of(name, file))
@@ -178,11 +173,17 @@ def _joined(files: ResponseFiles, parts: list[Responses]) -> Responses:
     row = np.concatenate([np.empty(0, np.int32), *rows]).astype(np.int32)
     packed = np.concatenate([np.empty(0, np.int32), *(part.packed for part in parts)])
     del rows, parts[:]
-    return Responses(digests, row, packed).at(np.argsort(digests, kind="stable"))
+    return Responses(digests, row, packed).at(order_of(digests))
 
 
 def packed_responses(table: pa.Table) -> Responses:
-    """Return the responses of one file, sorted by digest, with the rows counted within it. No digest occurs twice.
+    """Return the responses of one file, sorted by digest. See `responses_of`."""
+    responses = responses_of(table)
+    return responses.at(order_of(responses.digests))
+
+
+def responses_of(table: pa.Table) -> Responses:
+    """Return the responses of one file in its order, with the rows counted within it. No digest occurs twice.
 
     Args:
         table: The RESPONSE_COLUMNS of the file.
@@ -191,10 +192,15 @@ def packed_responses(table: pa.Table) -> Responses:
     if table["digest"].null_count:  # requests that a damaged request file no longer names
         known = table["digest"].is_valid()
         table, rows = table.filter(known), rows[known.to_numpy()]
-    digests = digest_array(table["digest"])
-    order = np.argsort(digests, kind="stable")
-    attempts = table["attempts"].to_numpy()[order].astype(np.int32)
-    return Responses(digests[order], rows[order], (_kinds(table)[order] << _SHIFT) | attempts)
+    attempts = table["attempts"].to_numpy().astype(np.int32)
+    return Responses(digest_array(table["digest"]), rows, (_kinds(table) << _SHIFT) | attempts)
+
+
+def ordered(responses: Responses) -> Responses:
+    """Sort responses by digest and then by row number."""
+    if (responses.row[1:] < responses.row[:-1]).any():
+        responses = responses.at(np.argsort(responses.row, kind="stable"))
+    return responses.at(order_of(responses.digests))
 
 
 def _kinds(table: pa.Table) -> NDArray[np.int32]:

@@ -31,12 +31,7 @@ from batch_assets.core.store.outcomes import (
 )
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
-from batch_assets.core.store.response_listing import (
-    forget_listing,
-    listed_responses,
-    response_versions,
-    versions_digest,
-)
+from batch_assets.core.store.response_listing import forget_listing, listed_responses
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 # Other partitions use the same listing of files for this long, as long as nothing is collected.
@@ -58,12 +53,7 @@ class AllAnswers:
     """
 
     def __init__(self, root: Root, pipeline: str) -> None:
-        self._versions = response_versions(root.storage, pipeline)
-        self.files, self.responses = read_responses(root.storage, pipeline, self._versions)
-
-    def versions_digest(self) -> str:
-        """Return the `versions_digest` of the response files, as they were listed before they were read."""
-        return versions_digest(self._versions)
+        self.files, self.responses = read_responses(root.storage, pipeline)
 
 
 PipelineAnswers = AllAnswers | AnswerIndex
@@ -98,10 +88,16 @@ def open_answers(root: Root, pipeline: str, rows: int) -> PipelineAnswers:
     Raises:
         DamagedFileError: When a file is not a response file.
     """
+    index = index_of_answers(root, pipeline, rows)
+    return index if index is not None else AllAnswers(root, pipeline)
+
+
+def index_of_answers(root: Root, pipeline: str, rows: int) -> AnswerIndex | None:
+    """Bring the index of a pipeline's answers up to date; `None` if all responses are read. See `open_answers`."""
     with root.ledger.read() as tx:
         files, requests, last = collections(tx, pipeline)
     if is_read_whole(files, requests, rows):
-        return AllAnswers(root, pipeline)
+        return None
     name, now = _kept_name(pipeline), time.monotonic()
     kept = root.kept.get(name)
     if isinstance(kept, _KeptIndex) and kept.collected == last and now - kept.at < _KEEP_SECONDS:

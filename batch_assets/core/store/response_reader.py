@@ -48,19 +48,24 @@ class ResponseReader:
         for file in self._open.values():
             file.close()
 
+    @property
+    def row_groups(self) -> int:
+        """The number of row groups of all files."""
+        return len(self._groups)
+
     def groups_of(self, row: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Return the row group of each row, counted over all files: int64, shape (n,), -1 for no row.
 
         Args:
-            row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
+            row: Any integer type, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
         return np.where(row < 0, -1, np.searchsorted(self._starts, row, side="right") - 1)
 
-    def sizes(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
+    def sizes(self, row: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Estimate the size in memory of each row, without reading it: int64, shape (n,).
 
         Args:
-            row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
+            row: Any integer type, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
         return self._row_bytes[self.groups_of(row)]
 

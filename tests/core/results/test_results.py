@@ -180,7 +180,7 @@ def test_reordered_responses_match_their_positions(world: World) -> None:
     positions[random.integers(0, 30_000, 3_000)] = -1
     with (
         ResponseReader(read_responses(storage, "p")[0]) as reader,
-        reorder.Reordered(reader, positions.astype(np.int32)) as spilled,
+        reorder.Reordered(reader, np.array_split(positions.astype(np.int32), 7)) as spilled,
     ):
         for start in range(0, len(positions), SLICE_ROWS):
             part = positions[start : start + SLICE_ROWS]
