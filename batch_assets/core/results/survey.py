@@ -18,7 +18,8 @@ from batch_assets.core.io.slices import SLICE_ROWS, bounds_by_weight
 from batch_assets.core.results.matches import MATCH, Matches
 from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, in_force
-from batch_assets.core.store.parted_answers import PartedAnswers, Parts, parted_answers
+from batch_assets.core.store.parted_answers import PartedAnswers, parted_answers
+from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import ResponseFiles, digest_array

@@ -7,7 +7,7 @@ history is in the index of answers, so that the cost of a partition does not gro
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -27,33 +27,52 @@ from batch_assets.core.store.outcomes import (
     UnpackedOutcomes,
     Untried,
     in_force,
-    read_responses,
 )
+from batch_assets.core.store.parted_responses import PartedResponses
+from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.response_listing import forget_listing, listed_responses
 from batch_assets.core.store.responses import ResponseFiles, digest_array
+from batch_assets.core.store.stored_outcomes import StoredOutcomes
 
 # Other partitions use the same listing of files for this long, as long as nothing is collected.
 _KEEP_SECONDS = 60.0
+# More responses than this are not kept in memory.
+_IN_MEMORY = 1 << 20
 
 
 class AllAnswers:
-    """The responses to all requests of a pipeline, in memory.
+    """The responses to all requests of a pipeline.
 
     Args:
         root: The root.
         pipeline: The name of the pipeline.
+        requests: The number of responses, as far as it is known. Many are kept in a scratch file.
 
     Attributes:
         files: The response files.
+        fit_into_memory: Whether the responses are few enough to be kept in memory.
 
     Raises:
         DamagedFileError: When a file is not a response file.
+        StorageError: When the folder for scratch files is full.
     """
 
-    def __init__(self, root: Root, pipeline: str) -> None:
-        self.files, self.responses = read_responses(root.storage, pipeline)
+    def __init__(self, root: Root, pipeline: str, requests: int) -> None:
+        self._parts = Parts(requests)
+        self._parted = PartedResponses(root.storage, pipeline, self._parts)
+        self.files, self.fit_into_memory = self._parted.files, requests <= _IN_MEMORY
+
+    @cached_property
+    def responses(self) -> Responses:
+        """All responses, in memory, sorted by digest and then by row number."""
+        parts = [*self.parts()]
+        return parts[0] if len(parts) == 1 else Responses(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def parts(self) -> Iterator[Responses]:
+        """Yield all responses in parts, sorted."""
+        return map(self._parted.of_part, range(self._parts.count))
 
 
 PipelineAnswers = AllAnswers | AnswerIndex
@@ -88,24 +107,28 @@ def open_answers(root: Root, pipeline: str, rows: int) -> PipelineAnswers:
     Raises:
         DamagedFileError: When a file is not a response file.
     """
-    index = index_of_answers(root, pipeline, rows)
-    return index if index is not None else AllAnswers(root, pipeline)
+    index, requests = index_of_answers(root, pipeline, rows)
+    return index if index is not None else AllAnswers(root, pipeline, requests)
 
 
-def index_of_answers(root: Root, pipeline: str, rows: int) -> AnswerIndex | None:
-    """Bring the index of a pipeline's answers up to date; `None` if all responses are read. See `open_answers`."""
+def index_of_answers(root: Root, pipeline: str, rows: int) -> tuple[AnswerIndex | None, int]:
+    """Bring the index of a pipeline's answers up to date. See `open_answers`.
+
+    Returns:
+        The index, `None` if all responses are to be read, and the number of responses, as far as it is known.
+    """
     with root.ledger.read() as tx:
         files, requests, last = collections(tx, pipeline)
     if is_read_whole(files, requests, rows):
-        return None
+        return None, requests
     name, now = _kept_name(pipeline), time.monotonic()
     kept = root.kept.get(name)
     if isinstance(kept, _KeptIndex) and kept.collected == last and now - kept.at < _KEEP_SECONDS:
-        return kept.index
+        return kept.index, requests
     listing = listed_responses(root, pipeline)
     index = AnswerIndex(root, pipeline, listing.names)
     root.kept[name] = _KeptIndex(index, listing.last, now)
-    return index
+    return index, requests
 
 
 def forget_kept(root: Root, pipeline: str, names: Collection[str]) -> None:
@@ -180,9 +203,12 @@ class PipelineOutcomes:
         return self._in_force(self.answers.responses_to(np.unique(digests))).for_digests(digests)
 
     @cached_property
-    def _of_all(self) -> Outcomes:
-        assert isinstance(self.answers, AllAnswers)
-        return self._in_force(self.answers.responses)
+    def _of_all(self) -> Outcomes | StoredOutcomes:
+        answers = self.answers
+        assert isinstance(answers, AllAnswers)
+        if answers.fit_into_memory:
+            return self._in_force(answers.responses)
+        return StoredOutcomes(map(self._in_force, answers.parts()), answers.files.rows)
 
     def _in_force(self, responses: Responses) -> Outcomes:
         return in_force(responses, self.files, self.refreshes, self.fresh_after, self.untried)

@@ -202,6 +202,11 @@ class ResponseFiles:
         self._starts = np.append(self._starts, self._starts[-1] + sum(self.group_rows[-1]))
         return len(self.names) - 1
 
+    @property
+    def rows(self) -> int:
+        """The number of rows of all files."""
+        return int(self._starts[-1])
+
     def row_bytes(self) -> NDArray[np.int64]:
         """Estimate the size in memory of a row of each row group, at least as large as the average row is.
 

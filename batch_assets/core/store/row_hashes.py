@@ -7,16 +7,27 @@ another context counts as missing, and all rows are rendered.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 from os import SEEK_END
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.errors import StorageError
+from batch_assets.core.io.parted_records import PartedRecords
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digests_of_halves, halves_of, position_of_halves
+from batch_assets.core.store.digests import (
+    DIGEST_BYTES,
+    Digests,
+    digests_of_halves,
+    halves_of,
+    order_of,
+    position_of_halves,
+)
+from batch_assets.core.store.parts import Parts
+from batch_assets.core.store.stored_table import StoredTable
 
 ROW_HASHES = "rows.hashes"
 """The name of the file."""
@@ -25,7 +36,10 @@ _MARK = b"rowhash1"
 CONTEXT_BYTES = 16
 _CHECKSUM_BYTES = 16
 _ROW_BYTES = 2 * DIGEST_BYTES
-_ROWS_AT_ONCE = 1 << 19
+_ROWS_AT_ONCE = 1 << 16
+# More rows are not kept in memory.
+_IN_MEMORY = 1 << 20
+_ROW = np.dtype([("digest", f"S{DIGEST_BYTES}"), ("request", f"S{DIGEST_BYTES}")])
 
 
 class RowHashesWriter:
@@ -60,8 +74,23 @@ class RowHashesWriter:
         self._file.write(content)
 
 
-class RowHashes:
-    """The digests of a submission's requests by the hash of the row. Takes 32 bytes of memory for each row.
+class RowHashes(Protocol):
+    """The digests of a submission's requests by the hash of the row."""
+
+    def digests_of(self, hashes: Digests) -> tuple[Digests, NDArray[np.bool_]]:
+        """Return the digest of each row's request, and whether the row was among those of the submission.
+
+        Args:
+            hashes: The hash of each row: S16, shape (n,).
+
+        Returns:
+            S16 and bool, both with the shape (n,).
+        """
+        ...
+
+
+class _InMemory:
+    """Takes 32 bytes of memory for each row. See `RowHashes`.
 
     Args:
         columns: The two halves of each row's hash and those of the digest of its request, see `halves_of`:
@@ -74,25 +103,38 @@ class RowHashes:
             column[:] = column[order]
         self._first, self._second, self._digest_first, self._digest_second = columns
 
-    def __len__(self) -> int:
-        return len(self._first)
-
     def digests_of(self, hashes: Digests) -> tuple[Digests, NDArray[np.bool_]]:
-        """Return the digest of each row's request, and whether the row was among those of the submission.
-
-        Args:
-            hashes: The hash of each row: S16, shape (n,).
-
-        Returns:
-            S16 and bool, both with the shape (n,).
-        """
-        if len(self) == 0:
+        if len(self._first) == 0:
             return np.zeros(len(hashes), hashes.dtype), np.zeros(len(hashes), bool)
         first, second = halves_of(hashes)
         position = position_of_halves(self._first, first)
         # Of several rows whose hashes have the same first half, all but the first count as unknown.
         is_known = (self._first[position] == first) & (self._second[position] == second)
         return digests_of_halves(self._digest_first[position], self._digest_second[position]), is_known
+
+
+class _Stored:
+    """Takes 4 bytes of memory for each row. See `RowHashes`.
+
+    Args:
+        parted: The rows: the hash as `digest`, and the digest of its request; _ROW.
+        parts: Their parts.
+        count: Their number.
+    """
+
+    def __init__(self, parted: PartedRecords, parts: Parts, count: int) -> None:
+        self._table = StoredTable(_ROW, count)
+        for number in range(parts.count):
+            rows = parted.of_part(number)
+            rows = rows[order_of(rows["digest"])]
+            is_first = np.append(True, rows["digest"][1:] != rows["digest"][:-1])[: len(rows)]
+            self._table.append(rows[is_first])  # equal rows have the same request
+
+    def digests_of(self, hashes: Digests) -> tuple[Digests, NDArray[np.bool_]]:
+        digests, is_known = np.zeros(len(hashes), hashes.dtype), np.zeros(len(hashes), bool)
+        at, rows = self._table.find(hashes)
+        digests[at], is_known[at] = rows["request"], True
+        return digests, is_known
 
 
 def read_row_hashes(storage: Storage, folder: tuple[str, ...], context: bytes) -> RowHashes | None:
@@ -122,15 +164,27 @@ def _read(file: BinaryIO, head: bytes) -> RowHashes | None:
         return None
     file.seek(len(head))
     checksum = blake2b(head, digest_size=_CHECKSUM_BYTES)
-    columns = np.empty((4, count), np.uint64)
+    if count <= _IN_MEMORY:
+        columns = np.empty((4, count), np.uint64)
+        for start, rows in _rows(file, count, checksum):
+            columns[:, start : start + len(rows)] = rows.view(">u8").reshape(-1, 4).T
+        return _InMemory(columns) if file.read() == checksum.digest() else None
+    parts = Parts(count)
+    parted = PartedRecords(_ROW, parts.count)
+    for _, rows in _rows(file, count, checksum):
+        parted.add(rows, parts.of(rows["digest"]))
+    return _Stored(parted, parts, count) if file.read() == checksum.digest() else None
+
+
+def _rows(file: BinaryIO, count: int, checksum: blake2b) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the rows of a file, some at a time, each time with the number of the first one: _ROW, shape (n,)."""
     for start in range(0, count, _ROWS_AT_ONCE):
-        rows = columns[:, start : start + _ROWS_AT_ONCE]
-        content = file.read(rows.shape[1] * _ROW_BYTES)
-        if len(content) != rows.shape[1] * _ROW_BYTES:
-            return None
+        size = min(_ROWS_AT_ONCE, count - start) * _ROW_BYTES
+        content = file.read(size)
+        if len(content) != size:
+            raise OSError("the file has become shorter")
         checksum.update(content)
-        rows[:] = np.frombuffer(content, ">u8").reshape(-1, 4).T
-    return RowHashes(columns) if file.read() == checksum.digest() else None
+        yield start, np.frombuffer(content, _ROW)
 
 
 def remove_row_hashes(storage: Storage, folder: tuple[str, ...]) -> None:

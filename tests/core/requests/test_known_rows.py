@@ -20,6 +20,7 @@ import pytest
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.erase.run import erase
+from batch_assets.core.io import parted_records
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.hooks import Params, Row
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
@@ -29,7 +30,7 @@ from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.row_hasher import RowHasher
 from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.requests.submission import NewSubmission
-from batch_assets.core.store import row_hashes
+from batch_assets.core.store import parts, row_hashes
 from batch_assets.core.store.digests import pack
 from batch_assets.core.store.row_hashes import CONTEXT_BYTES, ROW_HASHES, RowHashesWriter, read_row_hashes
 
@@ -474,7 +475,11 @@ def written_hashes(world: World, hashes: list[bytes], digests: list[bytes]) -> P
     return world.path("folder", ROW_HASHES)
 
 
-def test_equal_first_halves_of_hashes_find_no_wrong_digest(world: World) -> None:
+@pytest.mark.parametrize("in_memory", [0, 100])
+def test_equal_first_halves_of_hashes_find_no_wrong_digest(
+    world: World, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    monkeypatch.setattr(row_hashes, "_IN_MEMORY", in_memory)
     hashes = [b"12345678abcdefgh", b"12345678abcdefgi", b"0" * 16]
     written_hashes(world, hashes, [b"a" * 16, b"b" * 16, b"c" * 15 + b"\0"])
     known = read_row_hashes(world.root.storage, ("folder",), b"c" * CONTEXT_BYTES)
@@ -482,12 +487,16 @@ def test_equal_first_halves_of_hashes_find_no_wrong_digest(world: World) -> None
 
     digests, is_known = known.digests_of(pack([*reversed(hashes), b"12345678zzzzzzzz"]))
 
-    assert is_known.tolist() == [True, False, True, False]
+    assert is_known.tolist() == [True, not in_memory, True, False]
     assert digests[[0, 2]].tobytes() == b"c" * 15 + b"\0" + b"a" * 16
 
 
+@pytest.mark.parametrize("in_memory", [0, 100])
 @pytest.mark.parametrize("at_once", [1, 3, 4, 100])
-def test_hashes_are_read_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+def test_hashes_are_read_in_pieces(
+    world: World, monkeypatch: pytest.MonkeyPatch, at_once: int, in_memory: int
+) -> None:
+    monkeypatch.setattr(row_hashes, "_IN_MEMORY", in_memory)
     monkeypatch.setattr(row_hashes, "_ROWS_AT_ONCE", at_once)
     hashes, digests = ([random.Random(seed).randbytes(16) for seed in range(start, 50, 2)] for start in (0, 1))
     path = written_hashes(world, hashes, digests)
@@ -504,12 +513,19 @@ def test_hashes_are_read_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch
         assert read_row_hashes(world.root.storage, ("folder",), b"c" * CONTEXT_BYTES) is None
 
 
-@pytest.mark.parametrize(("context", "most"), [(b"c", 60), (b"d", 1)], ids=["the same context", "another context"])
+@pytest.mark.parametrize(
+    ("context", "in_memory", "most"),
+    [(b"c", 100_000, 60), (b"c", 99_999, 16), (b"d", 100_000, 1)],
+    ids=["the same context", "many rows", "another context"],
+)
 def test_reading_hashes_takes_little_memory(
-    world: World, monkeypatch: pytest.MonkeyPatch, context: bytes, most: int
+    world: World, monkeypatch: pytest.MonkeyPatch, context: bytes, in_memory: int, most: int
 ) -> None:
-    """32 bytes a row are kept and 16 sort them. The file of another context is not read."""
-    monkeypatch.setattr(row_hashes, "_ROWS_AT_ONCE", 10_000)
+    """32 bytes a row are kept and 16 sort them; 4 of many rows. The file of another context is not read."""
+    monkeypatch.setattr(row_hashes, "_ROWS_AT_ONCE", 10_000 if in_memory == 100_000 else 1000)
+    monkeypatch.setattr(row_hashes, "_IN_MEMORY", in_memory)
+    monkeypatch.setattr(parts, "_PART_ROWS", 1000)
+    monkeypatch.setattr(parted_records, "_BLOCK_BYTES", 100_000)
     count = 100_000
     content = random.Random(1).randbytes(32 * count)
     halves = [content[at : at + 16] for at in range(0, len(content), 16)]

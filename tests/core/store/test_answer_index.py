@@ -90,7 +90,7 @@ UNTRIED = {ResponseName("b0"): 1, ResponseName("b2"): 0}
 
 
 def assert_equal_to_the_files(root: Root) -> None:
-    index, everything = AnswerIndex(root, "p"), AllAnswers(root, "p")
+    index, everything = AnswerIndex(root, "p"), AllAnswers(root, "p", 0)
     wanted = digests_for(range(5, 300))
     responses = responses_to(index, [wanted[:100], wanted[50:]])
     for fresh_after, untried in [(None, None), (None, UNTRIED), (1.0, UNTRIED), (2.0, None)]:

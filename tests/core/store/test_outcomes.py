@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.store import parts
 from batch_assets.core.store.digests import pack
 from batch_assets.core.store.outcomes import (
     CANCELED,
@@ -24,9 +25,13 @@ from batch_assets.core.store.outcomes import (
     in_force,
     read_responses,
 )
+from batch_assets.core.store.parted_responses import PartedResponses
+from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
+from batch_assets.core.store.stored_outcomes import StoredOutcomes
 
-DIGESTS = [bytes([number]) * 16 for number in range(1, 7)]
+# Some are in one part, and some begin with the same bytes.
+DIGESTS = [bytes([number // 2 * 40]) * 8 + bytes([number + 1]) * 8 for number in range(6)]
 KINDS = {
     ("succeeded", None): SUCCEEDED,
     ("errored", "invalid_request_error"): FAILED,
@@ -58,7 +63,7 @@ FILES = st.lists(
 )
 
 
-def load(folder: str, files: list[Answers], fresh_after: float | None) -> Outcomes:
+def load(folder: str, files: list[Answers], fresh_after: float | None) -> tuple[Outcomes, StoredOutcomes]:
     storage = Storage(folder)
     for number, answers in enumerate(files):
         columns = {field.name: pa.nulls(len(answers.kinds), field.type) for field in RESPONSE_SCHEMA}
@@ -73,7 +78,13 @@ def load(folder: str, files: list[Answers], fresh_after: float | None) -> Outcom
     refreshes = {name: file.refresh for name, file in zip(names, files, strict=True) if file.refresh}
     untried = {name: file.untried for name, file in zip(names, files, strict=True) if file.untried is not None}
     opened, responses = read_responses(storage, "p")
-    return in_force(responses, opened, refreshes, fresh_after, untried)
+    rules = refreshes, fresh_after, untried
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parts, "_PART_ROWS", 1)
+        divided = Parts(len(DIGESTS))
+        parted = PartedResponses(storage, "p", divided)
+    in_parts = [in_force(parted.of_part(number), parted.files, *rules) for number in range(divided.count)]
+    return in_force(responses, opened, *rules), StoredOutcomes(in_parts, parted.files.rows)
 
 
 def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tuple[int, int, int]]:
@@ -105,14 +116,14 @@ def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tup
 @given(FILES, st.none() | st.sampled_from([1.0, 2.0]))
 def test_outcomes_equal_those_of_a_loop(files: list[Answers], fresh_after: float | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = load(folder, files, fresh_after)
+        outcomes, stored = load(folder, files, fresh_after)
     expected = one_by_one(files, fresh_after)
-    unpacked = outcomes.for_digests(pack(DIGESTS))
-    for digest in range(len(DIGESTS)):
-        outcome = tuple(int(array[digest]) for array in unpacked)
-        assert outcome == expected.get(digest, (-1, 0, 0))
-        assert unpacked.is_known[digest] == (digest in expected)
-        assert unpacked.is_answered[digest] == (digest in expected and expected[digest][1] == SUCCEEDED)
+    for unpacked in (outcomes.for_digests(pack(DIGESTS)), stored.for_digests(pack(DIGESTS))):
+        for digest in range(len(DIGESTS)):
+            outcome = tuple(int(array[digest]) for array in unpacked)
+            assert outcome == expected.get(digest, (-1, 0, 0))
+            assert unpacked.is_known[digest] == (digest in expected)
+            assert unpacked.is_answered[digest] == (digest in expected and expected[digest][1] == SUCCEEDED)
     for kind in (SUCCEEDED, FAILED, PASSING, CANCELED):
         of_kind = sorted(row_number for row_number, other_kind, _ in expected.values() if other_kind == kind)
         assert outcomes.rows_of(kind).tolist() == of_kind
@@ -121,7 +132,7 @@ def test_outcomes_equal_those_of_a_loop(files: list[Answers], fresh_after: float
 def test_row_numbers_are_split_by_file(tmp_path: object) -> None:
     kind = ("succeeded", None)
     files = [Answers(dict.fromkeys(range(size), kind), 1, 0.0, None) for size in (3, 1, 5)]
-    opened = load(str(tmp_path), files, None).files
+    opened = load(str(tmp_path), files, None)[0].files
     assert [opened.first_row(number) for number in range(4)] == [0, 3, 4, 9]
     row_numbers = np.array([1, 2, 4, 8])
     assert opened.number_of(row_numbers).tolist() == [0, 0, 2, 2]
@@ -134,7 +145,7 @@ def test_row_numbers_are_split_by_file(tmp_path: object) -> None:
 
 @pytest.mark.parametrize("attempt", [1, 60_000])
 def test_an_outcome_takes_24_bytes(tmp_path: object, attempt: int) -> None:
-    outcomes = load(str(tmp_path), [Answers({0: ("succeeded", None)}, attempt, 0.0, None)], None)
+    outcomes = load(str(tmp_path), [Answers({0: ("succeeded", None)}, attempt, 0.0, None)], None)[0]
     arrays = [array for array in vars(outcomes).values() if isinstance(array, np.ndarray)]
     assert sum(array.itemsize for array in arrays) == 24
     assert outcomes.for_digests(pack(DIGESTS[:1])).attempt.tolist() == [attempt]
