@@ -28,7 +28,7 @@ from benchmarks.comparison import Findings
 from benchmarks.fidelity import attributes, finish, root_in, send
 from benchmarks.plain_rows import Row
 
-_PRICES = Path(batch_assets.core.__path__[0]) / "prices.yaml"
+_PRICES = Path(batch_assets.core.__path__[0]) / "prices" / "prices.yaml"
 _CUSTOM_ID = re.compile(rb'("custom_id"\s*:\s*)"[^"]*"')
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _RESULTS = {"method": "GET", "path": "/v1/messages/batches/*/results"}
@@ -98,6 +98,8 @@ def _compare(findings: Findings, where: str, line: bytes, row: Row, prices: dict
         findings.equal(f"{where}, {column}", row[column], message[name])
     for name in _TOKENS:
         findings.equal(f"{where}, {name}", row[name], usage.get(name))
+    thinking = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
+    findings.equal(f"{where}, thinking_tokens", row["thinking_tokens"], thinking)
     cost = _cost(message["model"], usage, prices)
     findings.figures["priced" if cost is not None else f"no price, {message['model']}"] += 1
     same = row["cost_usd"] == cost or (cost and abs((row["cost_usd"] or 0.0) - cost) < cost * 1e-9)
@@ -117,7 +119,9 @@ def _cost(model: str, usage: dict[str, Any], prices: dict[str, Any]) -> float | 
     writes = (written - hour) * prices["cache_write_5m_multiplier"] + hour * prices["cache_write_1h_multiplier"]
     total = (fresh + writes) * rates["input"] + output * rates["output"] + read * rates["cache_read"]
     geo = prices["geo_multipliers"].get(usage.get("inference_geo"), 1.0)
-    return float(total * geo * prices["batch_multiplier"] / 1_000_000)
+    searches = (usage.get("server_tool_use") or {}).get("web_search_requests") or 0
+    tokens = total * geo * prices["batch_multiplier"] / 1_000_000
+    return float(tokens + searches * prices["fees"]["web_search_requests"])
 
 
 def main() -> None:

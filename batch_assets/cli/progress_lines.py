@@ -65,7 +65,6 @@ def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:
 def cost_as_text(root: Root, submission: Submission) -> str | None:
     """Return what the answers cost so far as text, None before the first are collected."""
     from batch_assets.core.errors import DamagedFileError
-    from batch_assets.core.prices import no_price_for
     from batch_assets.core.store.table_cost import table_cost
 
     try:
@@ -77,7 +76,7 @@ def cost_as_text(root: Root, submission: Submission) -> str | None:
     emulated = "; the emulator bills nothing" if root.settings.emulator_url else ""
     if cost.unpriced_models:
         priced = f", {dollars(cost.usd)} for the others" if cost.usd else ""
-        return f"unknown: {no_price_for(cost.unpriced_models)}{priced}"
+        return f"unknown: {root.settings.prices.why_unknown(cost.unpriced_models)}{priced}"
     return f"{dollars(cost.usd)} by the price list{emulated}"
 
 

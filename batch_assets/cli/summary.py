@@ -11,7 +11,6 @@ from batch_assets.cli import text
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.prices import no_price_for
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, counts, dollars
@@ -30,7 +29,9 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     if results.refused_answers:
         yield _line("refused", f"{results.refused_answers:,}", "answers that are refusals of the model")
     if results.truncated:
-        yield _line("truncated", f"{results.truncated:,}", "answers that were cut off: raise max_tokens")
+        yield _line(
+            "truncated", f"{results.truncated:,}", "answers that were cut off (raise max_tokens) or paused"
+        )
     if results.kept:
         yield _line("kept", f"{results.kept:,}", "older answers: the requests of the refresh failed")
     yield _line("input tokens", f"{results.input_tokens:,}")
@@ -45,7 +46,7 @@ def _line(label: str, value: str, note: str = "") -> str:
 
 def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
     if results.cost_usd is None:
-        return "unknown", no_price_for(results.tally.unpriced_models)
+        return "unknown", root.settings.prices.why_unknown(results.tally.unpriced_models)
     note = "by the price list; the emulator bills nothing" if root.settings.emulator_url else "by the price list"
     return dollars(results.cost_usd), note
 

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.prices.prices import Prices, prices_in
+from batch_assets.core.prices.table import VARIABLE as PRICES_VARIABLE
 from batch_assets.core.remedies import StartEmulator
 from batch_assets.core.urls import ELSEWHERE, secret_in
 
@@ -112,6 +114,7 @@ class Settings:
         transfers: The number of concurrent uploads or downloads.
         processes: The number of processes that render rows and parse results; with 1 the run does both itself.
         partitions_per_run: The largest number of partitions in one run of a backfill or of the sensor.
+        prices_file: The user's own price file, from BATCH_ASSETS_PRICES; `None` for the shipped prices alone.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
         storage_options: Arguments of the root's file system, such as credentials; none for a local root.
@@ -126,6 +129,7 @@ class Settings:
     transfers: int = 4
     processes: int = 1
     partitions_per_run: int = 25
+    prices_file: Path | None = None
     ui_url: str | None = None
     shared: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -175,11 +179,21 @@ class Settings:
             transfers=_transfers(env),
             processes=_processes(env),
             partitions_per_run=partitions_per_run_in(env),
+            prices_file=_read_prices(prices_file_in(env, project)),
             ui_url=_ui_url(env),
             shared=_shared(env),
             storage_options=_storage_options(env) if overrides.root is None else {},
             api_key=overrides.api_key,
         )
+
+    @property
+    def prices(self) -> Prices:
+        """The prices in force.
+
+        Raises:
+            SettingsError: When the user's price file cannot be read, or is no price file.
+        """
+        return prices_in(self.prices_file)
 
     @property
     def first_poll(self) -> float:
@@ -286,6 +300,23 @@ def _check_base_url(name: str, url: str) -> None:
             f"{name} has a user, a password, a query or a fragment, which would be stored with the batches. Set "
             "it without them, and give credentials in ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
         )
+
+
+def prices_file_in(env: Mapping[str, str], project: Path | None = None) -> Path | None:
+    """Return the user's own price file, if there is one. A relative path starts at the project folder.
+
+    Args:
+        env: Environment variables.
+        project: The project folder; by default found from the working directory.
+    """
+    path = env.get(PRICES_VARIABLE)
+    return ((project or find_project()) / Path(path).expanduser()).resolve() if path else None
+
+
+def _read_prices(path: Path | None) -> Path | None:
+    """Return the path, if the file can be used."""
+    prices_in(path)
+    return path
 
 
 def _ui_url(env: Mapping[str, str]) -> str | None:

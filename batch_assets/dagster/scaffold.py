@@ -117,7 +117,7 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
 
 def _warn_of_unknown(model: str) -> None:
     """Warn of a model that has no price. It may still work: the API may know models that this version does not."""
-    from batch_assets.core.prices import default_prices
+    from batch_assets.core.prices.prices import default_prices
 
     prices = default_prices()
     if not prices.knows(model):

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from batch_assets.core.answers.answers import _calls
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.results.message_line import parse_line
 from batch_assets.emulator import Emulator
 from benchmarks.comparison import Expected, Received

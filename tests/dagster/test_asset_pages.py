@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.settings import REAL_BASE_URL, Settings
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata.columns import DESCRIPTIONS

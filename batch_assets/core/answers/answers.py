@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from batch_assets.core.io.json_text import dump, load_exactly
 REFUSED = "refusal"
 TRUNCATED = {
     "max_tokens": "cut off at max_tokens",
+    "pause_turn": "paused before its end",
     "model_context_window_exceeded": "cut off at the end of the model's context window",
 }
 
@@ -86,10 +88,22 @@ class Answers:
         return _add_problems(columns, problems)
 
 
+def refusal(details: Any) -> str | None:
+    """Return why the model refused, from the `stop_details` of its message; `None` if they do not say."""
+    if not isinstance(details, Mapping):
+        return None
+    category, explanation = details.get("category"), details.get("explanation")
+    if not category and not explanation:
+        return None
+    return f"the model refused{f' ({category})' if category else ''}{f': {explanation}' if explanation else ''}"
+
+
 def _add_problems(columns: dict[str, Any], problems: list[str | None]) -> int:
     """Write into error_type and error_message why answers do not match; return how many do not."""
     reasons = [
-        _reason(problem, columns["stop_reason"][number].as_py()) if problem else None
+        _reason(problem, columns["stop_reason"][number].as_py(), columns["error_message"][number].as_py())
+        if problem
+        else None
         for number, problem in enumerate(problems)
     ]
     messages = pa.array(reasons, pa.string())
@@ -98,9 +112,9 @@ def _add_problems(columns: dict[str, Any], problems: list[str | None]) -> int:
     return len(reasons) - reasons.count(None)
 
 
-def _reason(problem: str, stop_reason: str | None) -> str:
+def _reason(problem: str, stop_reason: str | None, message: str | None) -> str:
     if stop_reason == REFUSED:
-        return "the model refused"
+        return message or "the model refused"
     return f"{TRUNCATED[stop_reason]}: {problem}" if stop_reason in TRUNCATED else problem
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", "UTC")
@@ -21,6 +23,7 @@ AFTER_OUTPUT = [
     pa.field("output_tokens", pa.int64()),
     pa.field("cache_creation_input_tokens", pa.int64()),
     pa.field("cache_read_input_tokens", pa.int64()),
+    pa.field("thinking_tokens", pa.int64()),
     pa.field("cost_usd", pa.float64()),
     pa.field("shared_with", pa.string()),
     pa.field("error_type", pa.string()),
@@ -39,14 +42,27 @@ TOOL_CALLS = pa.field(
 # of this name. It is reserved for every pipeline, because partitions are not known when a pipeline is loaded.
 PARTITION = "partition"
 RESULT_NAMES = [field.name for field in (*BEFORE_OUTPUT, *AFTER_OUTPUT)]
+# Columns that were added later. A pipeline may have had a column of its own with such a name: it
+# stays, and the results of this pipeline lack ours.
+GIVE_WAY = {"thinking_tokens"}
 # If rows share a request, only the first row has values in these columns, so that sums over the table are right.
 COUNTED_ONCE = (
     "input_tokens",
     "output_tokens",
     "cache_creation_input_tokens",
     "cache_read_input_tokens",
+    "thinking_tokens",
     "cost_usd",
 )
+
+
+def after_output(own_names: Collection[str]) -> list[pa.Field]:
+    """Return the columns that follow those of the output schema.
+
+    Args:
+        own_names: The pipeline's own columns: row key, carried and typed ones. A newer column gives way to them.
+    """
+    return [field for field in AFTER_OUTPUT if field.name not in GIVE_WAY or field.name not in own_names]
 
 
 def name_clash(
@@ -73,7 +89,8 @@ def name_clash(
         The field of the pipeline file, and a text that names what clashes and says how to fix it; `None` if all
         names differ.
     """
-    fixed_names = [*RESULT_NAMES, PARTITION, *([TOOL_CALLS.name] if tool_calls else [])]
+    result_names = [name for name in RESULT_NAMES if name not in GIVE_WAY]
+    fixed_names = [*result_names, PARTITION, *([TOOL_CALLS.name] if tool_calls else [])]
     for name in typed:
         if name in fixed_names or name == key:
             return typed_by, f"the property {name!r} has the name of a results column: rename it"

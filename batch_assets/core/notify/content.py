@@ -9,7 +9,6 @@ from urllib.parse import quote
 from batch_assets.core.answers.result_types import ResultType, failed_share
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.records import Batch, Submission
-from batch_assets.core.prices import no_price_for
 from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
@@ -109,7 +108,8 @@ def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:
     if cost is None:
         return None, "cost not known yet"
     if cost.unpriced_models:
-        return None, f"cost unknown: {no_price_for(cost.unpriced_models)} (other models: {dollars(cost.usd)})"
+        reason = root.settings.prices.why_unknown(cost.unpriced_models)
+        return None, f"cost unknown: {reason} (other models: {dollars(cost.usd)})"
     return cost.usd, ""
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.prices.money import picodollars_in, usd
 from batch_assets.core.store.responses import ResponseFiles
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -20,11 +21,16 @@ class AnswerCosts:
 
     answers: int = 0
     priced: int = 0
-    cost_usd: float = 0.0
+    picodollars: int = 0
     unpriced: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     unpriced_models: set[str] = field(default_factory=set)
+
+    @property
+    def cost_usd(self) -> float:
+        """The cost in USD of the answers that have one."""
+        return usd(self.picodollars)
 
     @classmethod
     def read(cls, files: ResponseFiles, answer_rows: NDArray[np.int64]) -> AnswerCosts:
@@ -41,7 +47,7 @@ class AnswerCosts:
             costs.answers += len(table)
             costs.priced += len(table) - cost.null_count
             costs.unpriced += cost.null_count
-            costs.cost_usd += pc.sum(cost).as_py() or 0.0
+            costs.picodollars += picodollars_in(cost)
             unpriced = table["response_model"].filter(cost.is_null()).drop_null()
             costs.unpriced_models.update(unpriced.unique().to_pylist())
             costs.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0

@@ -14,7 +14,8 @@ import orjson
 from numpy.typing import NDArray
 
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices.money import usd
+from batch_assets.core.prices.prices import Prices
 from batch_assets.core.requests.answer_costs import AnswerCosts
 from batch_assets.core.requests.build import count_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -99,7 +100,7 @@ def estimate_cost(
     if answers.priced:
         estimate.cost_usd = answers.cost_usd
     if counted.new:
-        _add_new(estimate, counted, answers)
+        _add_new(estimate, counted, answers, root.settings.prices)
     if estimate.unpriced:
         models = ", ".join(sorted(estimate.unpriced_models))
         details = f" (models: {models})" if models else ""
@@ -137,7 +138,7 @@ class _Counted:
         return np.sort(np.concatenate([np.empty(0, np.int64), *self._answer_rows]))
 
 
-def _add_new(estimate: CostEstimate, counted: _Counted, answers: AnswerCosts) -> None:
+def _add_new(estimate: CostEstimate, counted: _Counted, answers: AnswerCosts, prices: Prices) -> None:
     """Add an estimate for requests that were never answered.
 
     It follows their bytes in proportion to the answered ones, or the mean of the pipeline's other answers.
@@ -172,9 +173,9 @@ def _add_new(estimate: CostEstimate, counted: _Counted, answers: AnswerCosts) ->
             "input_tokens": input_tokens * counted.bytes_of[model] / size / requests,
             "output_tokens": output_tokens / new,
         }
-        cost = default_prices().cost(model, usage)
+        cost = prices.cost(model, usage)
         if cost is None:
             estimate.unpriced += requests
             estimate.unpriced_models.add(model)
         else:
-            estimate.cost_usd = (estimate.cost_usd or 0.0) + cost * requests
+            estimate.cost_usd = (estimate.cost_usd or 0.0) + usd(cost.batch) * requests

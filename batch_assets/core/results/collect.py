@@ -251,14 +251,15 @@ class Downloaded:
             )
             incomplete = _incomplete(leased, details, is_lost=lines.missing > 0)
             problem = incomplete if problem is None else f"{incomplete}. {problem}"
-        rows = ResponseRows(batch, leased.file.attempt, MISSING, requests, lines, self.raw, parallel)
+        prices = leased.root.settings.prices
+        rows = ResponseRows(batch, leased.file.attempt, MISSING, requests, lines, prices, self.raw, parallel)
         return _publish(leased, self.target, rows, problem, self.download.bytes)
 
 
 def _no_rows(leased: LeasedBatch, requests: KnownRequests, why: str, absent: Absent) -> ResponseRows:
     """Make responses that state for every request why it has no answer."""
     lines = ResultLines.none(requests.tails, why)
-    return ResponseRows(leased.batch, leased.file.attempt, absent, requests, lines)
+    return ResponseRows(leased.batch, leased.file.attempt, absent, requests, lines, leased.root.settings.prices)
 
 
 def _archived(leased: LeasedBatch, requests: KnownRequests, reason: str) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import zip_longest
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
-from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
+from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, after_output
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.results.lost_rows import open_index
 from batch_assets.core.root import Root
@@ -39,13 +41,15 @@ class Examination:
         counts: Rows by result_type.
         invalid: Succeeded rows whose answer does not match the output schema, by reason.
         unexpected: Those of them with a value that its enum does not have, by reason.
-        stopped: Succeeded rows by a stop_reason of `refusal`, `max_tokens` or `model_context_window_exceeded`.
+        stopped: Succeeded rows by a stop_reason of `refusal`, `max_tokens`, `model_context_window_exceeded` or
+            `pause_turn`.
         expected_rows: The number of rows in the dataset, from the submission's index.
         misplaced: Descriptions of the first rows whose row key is not the dataset's.
         columns: Descriptions of missing columns, unexpected columns and wrong types.
         in_flight: The number of request files that will still bring answers, or whose answers the next join
             adds.
         retried: The number of failed requests that will be retried.
+        retiring: When the pipeline's model retires, if that is soon.
     """
 
     rows: int = 0
@@ -58,6 +62,7 @@ class Examination:
     columns: list[str] = field(default_factory=list)
     in_flight: int = 0
     retried: int = 0
+    retiring: str | None = None
 
 
 def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination | None:
@@ -77,7 +82,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
     parts = results_parts(pipeline.name, partition)
     if not root.storage.is_file(*parts):
         return None
-    examination = Examination()
+    examination = Examination(retiring=retirement(pipeline, root.settings.prices, datetime.now(UTC).date()))
     try:
         opened = pq.ParquetFile(root.storage.open(*parts), pre_buffer=False)
     except pa.ArrowException as error:
@@ -162,7 +167,9 @@ def _side_by_side(first: Iterator[pa.Array], second: Iterator[pa.Array]) -> Iter
 def _expected(index: RequestIndex, pipeline: Pipeline) -> pa.Schema:
     """Return the columns that the pipeline has now: those of the dataset as indexed, then its own."""
     carried = [field for field in index.schema if field.name not in OWN]
-    return pa.schema([*carried, *BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT])
+    typed = pipeline.answers.fields
+    own_names = {field.name for field in (*carried, *typed)}
+    return pa.schema([*carried, *BEFORE_OUTPUT, *typed, *after_output(own_names)])
 
 
 def _column_differences(schema: pa.Schema, expected: pa.Schema) -> list[str]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
+from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, COUNTED_ONCE, after_output
 from batch_assets.core.errors import ErrorType, ResultsError
 from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.slices import bounds_by_weight
@@ -35,6 +35,8 @@ from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import results_metadata
 
+_LIVE_COST = "live_cost_usd"
+
 
 @dataclass(frozen=True)
 class JoinedRows:
@@ -45,12 +47,14 @@ class JoinedRows:
         fates: A `RowFate` for each row; int8, shape (n,).
         is_first: Whether no earlier row has the same request; bool, shape (n,).
         invalid_outputs: The number of rows whose answer does not match the output schema.
+        live_cost_usd: What each row would have cost as a live call; float64, length n.
     """
 
     table: pa.Table
     fates: NDArray[np.int8]
     is_first: NDArray[np.bool_]
     invalid_outputs: int
+    live_cost_usd: pa.ChunkedArray
 
 
 class ResultsJoin:
@@ -105,7 +109,8 @@ class ResultsJoin:
                 remedy=RunStage(Stage.REQUESTS, self._submission.pipeline, self._submission.partition),
             )
         carried = [self._index.schema.field(name) for name in self._carried]
-        columns = [*carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
+        last = after_output({*self._carried, *typed})
+        columns = [*carried, *BEFORE_OUTPUT, *self._answers.fields, *last]
         return pa.schema(columns, results_metadata(self._manifest))
 
     @property
@@ -204,7 +209,7 @@ class ResultsJoin:
             }
         columns["result_type"] = result_types(slice_.fates, columns["result_type"])
         is_first = pa.array(slice_.is_first)
-        for name in COUNTED_ONCE if not slice_.is_first.all() else ():
+        for name in (*COUNTED_ONCE, _LIVE_COST) if not slice_.is_first.all() else ():
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
         columns["shared_with"] = shared.first_keys(slice_.first, slice_.is_first)
         rejected = pa.array(slice_.fates == RowFate.REJECTED.value)
@@ -220,7 +225,10 @@ class ResultsJoin:
             columns[name] = slice_.rows.column(name)
         invalid_outputs = self._answers.add(columns)
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
-        return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs)
+        # Response files of earlier versions have only the cost in a batch, without fees.
+        discount = float(self._root.settings.prices.table.batch_multiplier)
+        live = pc.coalesce(columns[_LIVE_COST], pc.divide(columns["cost_usd"], discount))
+        return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live)
 
 
 @dataclass(frozen=True)

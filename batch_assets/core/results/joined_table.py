@@ -5,7 +5,7 @@ While the inputs of the join and the table's file are as they were, so is the ta
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any, Self
 
 import pyarrow as pa
@@ -23,7 +23,8 @@ class JoinedTable(BaseModel):
     Attributes:
         version: The version of its file, see `Storage.versions`.
         report: The counts of its report.
-        tally: Its tally.
+        tally: Its tally, without the costs.
+        costs: Those by batch id, in picodollars.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -31,6 +32,7 @@ class JoinedTable(BaseModel):
     version: str
     report: dict[str, Any]
     tally: dict[str, Any]
+    costs: dict[str, int]
 
     @classmethod
     def of(cls, version: str, report: ResultsReport) -> Self:
@@ -38,11 +40,12 @@ class JoinedTable(BaseModel):
         tally = report.tally
         return cls(
             version=version,
+            costs=dict(tally.costs),
             report={name: getattr(report, name) for name in _COUNTS} | {"counts": dict(report.counts)},
             tally={
                 "errors": [[*names, rows] for names, rows in tally.errors.items()],
                 "requests": dict(tally.requests),
-                "cost_usd": dict(tally.cost_usd),
+                "live_cost": tally.live_cost,
                 "unpriced": sorted(tally.unpriced),
                 "unpriced_models": sorted(tally.unpriced_models),
                 "attempts": list(tally.attempts.items()),
@@ -83,7 +86,8 @@ class JoinedTable(BaseModel):
             tally=Tally(
                 errors=Counter({(result, error): rows for result, error, rows in tally["errors"]}),
                 requests=Counter(tally["requests"]),
-                cost_usd=defaultdict(float, tally["cost_usd"]),
+                costs=Counter(self.costs),
+                live_cost=tally["live_cost"],
                 unpriced=set(tally["unpriced"]),
                 unpriced_models=set(tally["unpriced_models"]),
                 attempts=Counter(dict(tally["attempts"])),

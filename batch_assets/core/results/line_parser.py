@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import ErrorType
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices.prices import Prices
 from batch_assets.core.results.message_line import OddLineError, ParsedLine, parse_line, raw_line
 from batch_assets.core.results.ordered_lines import LineGroup
 from batch_assets.core.results.plain_lines import parse_plain
@@ -60,16 +60,18 @@ class LineParser:
     Attributes:
         batch_id: The id of the batch.
         absent: The response to store for a request whose line is missing or cannot be read.
+        prices: The prices that give an answer's cost.
         gone: Why no request has a line; `None` if there was a download.
     """
 
     batch_id: str
     absent: Absent
+    prices: Prices
     gone: str | None = None
 
     def parse(self, group: LineGroup) -> ParsedGroup:
         """Parse lines: as many as possible at once, the others one by one."""
-        plain = parse_plain(group, default_prices())
+        plain = parse_plain(group, self.prices)
         if plain is not None and len(plain.positions) == len(group.starts):
             return ParsedGroup(group.first, _batch(plain.columns))
         is_left = np.ones(len(group.starts), dtype=bool)
@@ -99,7 +101,7 @@ class _Reading:
     """
 
     def __init__(self, parser: LineParser) -> None:
-        self._parser, self._prices = parser, default_prices()
+        self._parser = parser
         self.unreadable = self.odd = 0
 
     def row(self, line: bytes | None) -> ParsedLine:
@@ -109,7 +111,7 @@ class _Reading:
             problem = parser.gone or f"the results of {parser.batch_id} have no line for it"
         else:
             try:
-                return parse_line(line, self._prices)
+                return parse_line(line, parser.prices)
             except OddLineError as error:  # answered and paid for: downloading or asking again brings nothing
                 self.odd += 1
                 return _values(ODD, f"its result line cannot be stored: {error}", line)

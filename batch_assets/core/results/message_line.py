@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from types import NoneType
 from typing import Any, NamedTuple
 
 import orjson
 
+from batch_assets.core.answers.answers import REFUSED, refusal
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.json_text import NestedTooDeeplyError, dump, load_exactly, load_line
-from batch_assets.core.prices import Prices
+from batch_assets.core.prices.money import usd
+from batch_assets.core.prices.prices import Prices
 
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
 BEFORE_ID, AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
@@ -50,6 +51,8 @@ class ParsedLine(NamedTuple):
     error_type: str | None = None
     error_message: str | None = None
     response_json: str | None = None
+    thinking_tokens: int | None = None
+    live_cost_usd: float | None = None
 
 
 def parse_line(line: bytes, prices: Prices) -> ParsedLine:
@@ -120,12 +123,17 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
         and 0 <= cache_read <= MOST_TOKENS
     ):
         _check_values((stop_reason, model, message_id), (read, wrote, cache_wrote, cache_read))
+    thinking = (tokens("output_tokens_details") or {}).get("thinking_tokens")
+    if thinking is not None:
+        _check_number("thinking_tokens", thinking)
     cost = prices.cost(model, usage) if model else None
-    if cost is not None and not 0 <= cost < math.inf:
+    if cost is not None and not cost.batch >= 0:
         raise OddLineError("the numbers of tokens in its usage give no cost")
+    batch_usd, live_usd = (usd(cost.batch), usd(cost.live)) if cost is not None else (None, None)
     raw, text = _raw_message(line, entry, result), _text(content)
-    columns = (custom_id, _SUCCEEDED, text, stop_reason, model, message_id)
-    return tuple.__new__(ParsedLine, (*columns, read, wrote, cache_wrote, cache_read, cost, None, None, raw))
+    columns = (custom_id, _SUCCEEDED, text, stop_reason, model, message_id, read, wrote, cache_wrote, cache_read)
+    refused = refusal(get("stop_details")) if stop_reason == REFUSED else None
+    return tuple.__new__(ParsedLine, (*columns, batch_usd, None, refused, raw, thinking, live_usd))
 
 
 def _text(content: Any) -> str | None:
@@ -147,9 +155,13 @@ def _check_values(texts: tuple[Any, ...], numbers: tuple[Any, ...]) -> None:
         if type(value) not in _TEXT:
             raise OddLineError(f"{name} is {_shown(value)}, which is no text")
     for name, value in zip(NUMBERS, numbers, strict=True):
-        is_number = type(value) in _NUMBER or (type(value) is float and value.is_integer())
-        if not is_number or not 0 <= (value or 0) <= MOST_TOKENS:
-            raise OddLineError(f"{name} is {_shown(value)}, which is no number of tokens")
+        _check_number(name, value)
+
+
+def _check_number(name: str, value: Any) -> None:
+    is_number = type(value) in _NUMBER or (type(value) is float and value.is_integer())
+    if not is_number or not 0 <= (value or 0) <= MOST_TOKENS:
+        raise OddLineError(f"{name} is {_shown(value)}, which is no number of tokens")
 
 
 def raw_line(line: bytes) -> str:

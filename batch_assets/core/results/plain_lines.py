@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.answers import REFUSED
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.prices import Prices
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prices.prices import MOST_TOKENS_AT_ONCE, Prices
 from batch_assets.core.results.message_line import (
     AFTER_ID,
     BEFORE_ID,
     ID_CHARACTERS,
-    MOST_TOKENS,
     NUMBERS,
     ParsedLine,
 )
@@ -41,6 +42,9 @@ _USAGE = pa.struct(
         *((name, pa.int64()) for name in NUMBERS),
         ("cache_creation", pa.struct([("ephemeral_1h_input_tokens", pa.int64())])),
         ("inference_geo", pa.string()),
+        ("output_tokens_details", pa.struct([("thinking_tokens", pa.int64())])),
+        ("server_tool_use", pa.struct([("web_search_requests", pa.int64())])),
+        ("iterations", pa.list_(pa.struct([("type", pa.string())]))),
     ]
 )
 _MESSAGE = pa.schema(
@@ -188,9 +192,16 @@ def _columns(table: pa.Table, prices: Prices) -> dict[str, Any]:
         columns[name] = pc.struct_field(usage, name)
         is_plain &= _is_valid(columns[name])
         number = _numbers(columns[name])
-        is_plain &= (number >= 0) & (number <= MOST_TOKENS)
+        is_plain &= (number >= 0) & (number <= MOST_TOKENS_AT_ONCE)
+    # The explanation of a refusal, and what is paid beside the tokens of the message, are left to `message_line`.
+    is_plain &= ~_bools(pc.equal(columns["stop_reason"], REFUSED).fill_null(False))
+    is_plain &= _numbers(pc.struct_field(usage, ["server_tool_use", "web_search_requests"])) == 0
+    is_plain &= _numbers(pc.list_value_length(pc.struct_field(usage, "iterations"))) == 0
+    columns["thinking_tokens"] = pc.struct_field(usage, ["output_tokens_details", "thinking_tokens"])
+    thinking = _numbers(columns["thinking_tokens"])
+    is_plain &= (thinking >= 0) & (thinking <= MOST_TOKENS_AT_ONCE)
     columns["response_text"], has_text = _text(table["content"].combine_chunks())
-    columns["cost_usd"], has_cost = _cost(columns, usage, prices)
+    columns["cost_usd"], columns["live_cost_usd"], has_cost = _costs(columns, usage, prices)
     columns["is_plain"] = pa.array(is_plain & has_text & has_cost)
     return columns
 
@@ -211,13 +222,18 @@ def _text(content: pa.ListArray) -> tuple[pa.Array, NDArray[np.bool_]]:
     return text.take(pa.array(block, mask=texts == 0)), is_plain
 
 
-def _cost(columns: dict[str, Any], usage: pa.StructArray, prices: Prices) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Return the cost of each message, null where the model has no price, and which are certain."""
+def _costs(
+    columns: dict[str, Any], usage: pa.StructArray, prices: Prices
+) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
+    """Return the costs of each message in a batch and as a live call in USD, and which are certain.
+
+    The costs are null where the model has no price.
+    """
     models = columns["response_model"].dictionary_encode()
     geo = pc.struct_field(usage, "inference_geo").dictionary_encode()
     long_cached = _numbers(pc.struct_field(usage, ["cache_creation", "ephemeral_1h_input_tokens"]))
     tokens = {name: _numbers(columns[name]) for name in NUMBERS}
-    cost, is_known = np.zeros(len(usage)), np.zeros(len(usage), dtype=bool)
+    batch, live, is_known = np.zeros(len(usage)), np.zeros(len(usage)), np.zeros(len(usage), dtype=bool)
     kinds = _codes(models) * (len(geo.dictionary) + 1) + _codes(geo)
     for kind in np.unique(kinds).tolist():
         model, region = divmod(kind, len(geo.dictionary) + 1)
@@ -229,9 +245,10 @@ def _cost(columns: dict[str, Any], usage: pa.StructArray, prices: Prices) -> tup
             long_cached[rows],
         )
         if costs is not None:
-            cost[rows], is_known[rows] = costs, True
-    is_usual = (long_cached >= 0) & (long_cached <= MOST_TOKENS) & (cost >= 0) & np.isfinite(cost)
-    return pa.array(cost, mask=~is_known), is_usual
+            batch[rows], live[rows] = (picodollars / PICODOLLARS for picodollars in costs)
+            is_known[rows] = True
+    is_usual = (long_cached >= 0) & (long_cached <= MOST_TOKENS_AT_ONCE) & (batch >= 0)
+    return pa.array(batch, mask=~is_known), pa.array(live, mask=~is_known), is_usual
 
 
 def _codes(column: pa.DictionaryArray) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.prices import NAMELESS
+from batch_assets.core.prices.money import picodollars_by, picodollars_in, usd
+from batch_assets.core.prices.prices import NAMELESS
 from batch_assets.core.results.fate import RowFate
 from batch_assets.core.results.join import JoinedRows
 
@@ -27,7 +28,8 @@ class Tally:
     Attributes:
         errors: Rows with an error type, by (result_type, error_type).
         requests: Distinct requests with a response, by the id of the batch that the response came from.
-        cost_usd: The sum of the known costs of these requests, by batch id.
+        costs: The sum of the known costs of these requests in picodollars, by batch id.
+        live_cost: What all of them would have cost as live calls, in picodollars.
         unpriced: The ids of batches with an answer whose cost is unknown.
         unpriced_models: The models of these answers, or `NAMELESS`.
         attempts: Distinct requests by the number of times they were submitted.
@@ -37,7 +39,8 @@ class Tally:
 
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
-    cost_usd: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    costs: Counter[str] = field(default_factory=Counter)
+    live_cost: int = 0
     unpriced: set[str] = field(default_factory=set)
     unpriced_models: set[str] = field(default_factory=set)
     attempts: Counter[int] = field(default_factory=Counter)
@@ -66,12 +69,12 @@ class Tally:
 
     def _add_requests(self, once: pa.Table) -> None:
         kinds, kind = _pairs(once["batch_id"], once["attempts"])
-        costs = np.bincount(kind, pc.fill_null(once["cost_usd"], 0.0).to_numpy(), len(kinds))
+        costs = picodollars_by(kind, len(kinds), once["cost_usd"])
         requests = np.bincount(kind, minlength=len(kinds))
-        for (batch_id, attempt), rows, cost in zip(kinds, requests.tolist(), costs.tolist(), strict=True):
+        for (batch_id, attempt), rows, cost in zip(kinds, requests.tolist(), costs, strict=True):
             self.requests[batch_id] += rows
             self.attempts[attempt] += rows
-            self.cost_usd[batch_id] += cost
+            self.costs[batch_id] += cost
         if once["cost_usd"].null_count:
             unknown = once.filter(
                 pc.and_(pc.equal(once["result_type"], ResultType.SUCCEEDED), once["cost_usd"].is_null())
@@ -85,7 +88,7 @@ class Tally:
         """Return the cost in USD of the table's answers from some batches; `None` if any of it is unknown."""
         if self.unpriced & batch_ids:
             return None
-        return sum((cost for batch_id, cost in self.cost_usd.items() if batch_id in batch_ids), 0.0)
+        return usd(sum(cost for batch_id, cost in self.costs.items() if batch_id in batch_ids))
 
 
 def _pairs(first: pa.ChunkedArray, second: pa.ChunkedArray) -> tuple[list[tuple[Any, Any]], NDArray[np.intp]]:
@@ -149,7 +152,12 @@ class ResultsReport:
     @property
     def cost_usd(self) -> float | None:
         """The cost in USD of the answers, each request counted once; `None` if any of it is unknown."""
-        return None if self.tally.unpriced_models else sum(self.tally.cost_usd.values(), 0.0)
+        return None if self.tally.unpriced_models else usd(self.tally.costs.total())
+
+    @property
+    def live_cost_usd(self) -> float | None:
+        """What the same answers would have cost as live calls, in USD; `None` if any of it is unknown."""
+        return None if self.tally.unpriced_models else usd(self.tally.live_cost)
 
     def add(self, joined: JoinedRows) -> None:
         """Count a slice of the table."""
@@ -165,5 +173,6 @@ class ResultsReport:
         self.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
         self.invalid_outputs += joined.invalid_outputs
         self.tally.add(table, pa.array(joined.is_first))
+        self.tally.live_cost += picodollars_in(joined.live_cost_usd)
         self.ask_again += int(((joined.fates == RowFate.RETRY.value) & joined.is_first).sum())
         self.kept += int((joined.fates == RowFate.KEPT.value).sum())

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.prices.prices import Prices
 from batch_assets.core.results.line_parser import PARSED_SCHEMA, Absent, LineParser, ParsedGroup
 from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.result_lines import ResultLines
@@ -33,6 +34,7 @@ class ResponseRows:
         absent: The response to store for a request whose line is missing or cannot be read.
         requests: The requests of its file.
         lines: Where the requests' lines are in the download.
+        prices: The prices that give an answer's cost.
         raw: The path of the download; `None` without one.
         parallel: Parses the lines.
 
@@ -50,12 +52,13 @@ class ResponseRows:
         absent: Absent,
         requests: KnownRequests,
         lines: ResultLines,
+        prices: Prices,
         raw: Path | None = None,
         parallel: ParallelLines | None = None,
     ) -> None:
         self.lines, self.raw = lines, raw
         self.unreadable = self.odd = 0
-        self._parser = LineParser(batch.id, absent, lines.gone)
+        self._parser = LineParser(batch.id, absent, prices, lines.gone)
         self._requests, self._parallel = requests, parallel or ParallelLines(1)
         self._shared = {
             "batch_id": batch.id,

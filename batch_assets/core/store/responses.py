@@ -45,7 +45,7 @@ _FIRST = pa.schema(
     ]
 )
 # Columns of later versions. Older files lack them, and they are read as null.
-_ADDED: list[pa.Field] = []
+_ADDED = [pa.field("thinking_tokens", pa.int64()), pa.field("live_cost_usd", pa.float64())]
 RESPONSE_SCHEMA = pa.schema([*_FIRST, *_ADDED])
 """The columns of a response file as this version writes it."""
 GROUP_ROWS, GROUP_BYTES = SLICE_ROWS, 4 << 20

@@ -13,7 +13,8 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.prices import NAMELESS
+from batch_assets.core.prices.money import picodollars_in, usd
+from batch_assets.core.prices.prices import NAMELESS
 from batch_assets.core.root import Root
 from batch_assets.core.store.result_table import submission_of
 
@@ -22,15 +23,20 @@ _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 
 @dataclass
 class TableCost:
-    """The cost of a table in USD, at batch prices.
+    """The cost of a table, at batch prices.
 
     Attributes:
-        usd: The cost of the answers whose cost is known.
-        unpriced_models: The models of the other answers. If there are any, `usd` is not the whole cost.
+        picodollars: The cost of the answers whose cost is known.
+        unpriced_models: The models of the other answers. If there are any, this is not the whole cost.
     """
 
-    usd: float = 0.0
+    picodollars: int = 0
     unpriced_models: set[str] = field(default_factory=set)
+
+    @property
+    def usd(self) -> float:
+        """The known cost in USD."""
+        return usd(self.picodollars)
 
 
 def table_cost(root: Root, submission: Submission) -> TableCost | None:
@@ -55,7 +61,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
 def _added(file: pq.ParquetFile) -> TableCost:
     cost = TableCost()
     for rows in slices_of(file, _COLUMNS):
-        cost.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
+        cost.picodollars += picodollars_in(rows["cost_usd"])
         # A value of the column itself: to make one of a text, Arrow imports pandas, for a third of a second.
         for kind in rows["result_type"].unique():
             if kind.as_py() == ResultType.SUCCEEDED:

@@ -1,7 +1,9 @@
 """`build_message_batch_assets`: a pipeline as three Dagster assets."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,10 +11,13 @@ import dagster as dg
 import pyarrow as pa
 
 from batch_assets.core.answers.parsed_answers import ParseMessage
+from batch_assets.core.errors import SettingsError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
+from batch_assets.core.pipeline.retirement import retirement
+from batch_assets.core.prices.prices import prices_in
 from batch_assets.core.remedies import Stage
-from batch_assets.core.settings import find_project, partitions_per_run_in
+from batch_assets.core.settings import find_project, partitions_per_run_in, prices_file_in
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
 from batch_assets.dagster.assets.op_settings import op_settings
@@ -32,6 +37,7 @@ from batch_assets.dagster.pipeline_fields import PipelineFields, given_fields
 from batch_assets.dagster.pipelines import PipelineFile, upstream_key
 from batch_assets.dagster.resource import root_for
 
+_log = logging.getLogger("batch_assets")
 SpecOf = Callable[[Pipeline, str], dg.AssetSpec]
 
 
@@ -87,6 +93,7 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
         pipeline: The pipeline.
         spec_of: Returns the spec of a stage.
     """
+    _warn_of_retirement(pipeline)
     specs: dict[Stage, dg.AssetSpec] = {}
     upstream = upstream_key(pipeline)
     deps = [upstream] if upstream is not None else []
@@ -144,6 +151,16 @@ def _requests(
             yield materialize_requests(context, root, pipeline, partition, config, dataset)
 
     return requests_of_asset
+
+
+def _warn_of_retirement(pipeline: Pipeline) -> None:
+    try:
+        prices = prices_in(prices_file_in(os.environ))
+    except SettingsError as error:  # whoever opens the root gets it
+        _log.warning(str(error))
+        return
+    if problem := retirement(pipeline, prices, datetime.now(UTC).date()):
+        _log.warning(f"{pipeline.source}: {problem}")
 
 
 def _mark_as_new(context: dg.AssetExecutionContext) -> None:

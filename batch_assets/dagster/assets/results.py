@@ -16,6 +16,7 @@ from batch_assets.core.ledger import joins, leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.prices.prices import Prices
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
@@ -118,7 +119,7 @@ def _table(
             seconds=rounds.seconds_left(context),
             answers=pipeline.own_answers,
         )
-        _log(context, collected)
+        _log(context, collected, root.settings.prices)
         news |= {batch.batch_id for batch in collected.collected}
         report = collected.results
         if report is None:
@@ -190,12 +191,12 @@ def _poll(context: dg.AssetExecutionContext, root: Root) -> None:
         context.log.warning(problem)
 
 
-def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
+def _log(context: dg.AssetExecutionContext, report: CollectedResults, prices: Prices) -> None:
     for batch in report.collected:
         context.log.info(f"collected {batch.batch_id}: {count(batch.requests, 'request')}, {size(batch.bytes)}")
     for problem in [*report.problems, *map(as_text, report.remedies)]:
         context.log.warning(problem)
-    if report.results is not None and (unknown := cost_unknown(report.results)) is not None:
+    if report.results is not None and (unknown := cost_unknown(report.results, prices)) is not None:
         context.log.warning(unknown)
 
 

@@ -114,6 +114,10 @@ def _values_expected(pipeline: Pipeline, table: Examination) -> Verdict:
     return not unexpected, reason, {"unexpected": unexpected}
 
 
+def _model_stays(pipeline: Pipeline, table: Examination) -> Verdict:
+    return table.retiring is None, table.retiring or "no end of the model was announced for the next 60 days", {}
+
+
 _WARN = dg.AssetCheckSeverity.WARN
 _CHECKS = (
     _Check(
@@ -129,6 +133,12 @@ _CHECKS = (
         "answers_are_whole",
         "No more answers were refused or cut off than max_invalid allows.",
         _few_stopped,
+        _WARN,
+    ),
+    _Check(
+        "model_does_not_retire_soon",
+        "The model of the pipeline can be asked for at least 60 more days, as far as was announced.",
+        _model_stays,
         _WARN,
     ),
     _Check("columns_match", "The table has the columns that the pipeline declares.", _columns_match, _WARN),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pyarrow as pa
 
-from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
+from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, after_output
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 # As in docs/results.md; a test compares them.
@@ -24,7 +24,11 @@ DESCRIPTIONS = {
     "output_tokens": "Tokens of the answer, including thinking.",
     "cache_creation_input_tokens": "Tokens written into the prompt cache.",
     "cache_read_input_tokens": "Tokens read from the prompt cache.",
-    "cost_usd": "Cost at the batch prices in `prices.yaml`; null for a model that is not listed there.",
+    "thinking_tokens": "Of the output tokens, those of thinking; null if the API does not say.",
+    "cost_usd": (
+        "Cost at the batch prices in `prices.yaml`, with the fees of web searches; null for a model that is not "
+        "listed there, and if the API does not say how many tokens there were."
+    ),
     "shared_with": (
         "If several rows have the same request: the key of the first of them, and null on that row itself."
     ),
@@ -53,7 +57,9 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
     columns = {name: column for column, name in carried.items()} if isinstance(carried, dict) else {}
     columns = {dataset.key_name: dataset.key_column, **(columns or {name: name for name in carried})}
     first = [(name, dataset.types.get(column, "from the dataset")) for name, column in columns.items()]
-    other_fields = [*BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT]
+    typed = pipeline.answers.fields
+    own_names = {*columns.values(), *(field.name for field in typed)}
+    other_fields = [*BEFORE_OUTPUT, *typed, *after_output(own_names)]
     return _table_schema(pipeline, [*first, *((field.name, _type_name(field.type)) for field in other_fields)])
 
 

@@ -10,7 +10,7 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.prices import default_prices, no_price_for
+from batch_assets.core.prices.prices import Prices
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
@@ -38,7 +38,7 @@ def results_metadata(
         **_requests(submission, report, its_batches),
         **_tokens(report),
         keys.INVALID_OUTPUTS: report.invalid_outputs,
-        **_cost(report, its_batches),
+        **_cost(report, its_batches, root.settings.prices),
         **_seconds(its_batches),
         keys.URI: report.uri,
         keys.TABLE: dg.MetadataValue.path(report.uri),
@@ -59,11 +59,11 @@ def results_metadata(
     return metadata
 
 
-def cost_unknown(report: ResultsReport) -> str | None:
+def cost_unknown(report: ResultsReport, prices: Prices) -> str | None:
     """Return why the table's cost is unknown; None if it is known."""
     if report.cost_usd is not None:
         return None
-    return f"The cost is unknown: {no_price_for(report.tally.unpriced_models)}."
+    return f"The cost is unknown: {prices.why_unknown(report.tally.unpriced_models)}."
 
 
 def _requests(submission: Submission, report: ResultsReport, its_batches: OwnBatches) -> dict[str, Any]:
@@ -87,17 +87,16 @@ def _tokens(report: ResultsReport) -> dict[str, int]:
     }
 
 
-def _cost(report: ResultsReport, its_batches: OwnBatches) -> dict[str, Any]:
+def _cost(report: ResultsReport, its_batches: OwnBatches, prices: Prices) -> dict[str, Any]:
     answered = set(report.tally.requests)
     costs: dict[str, float | None] = {
         keys.COST_USD: report.cost_usd,
         keys.NEW_COST_USD: report.tally.cost_of(answered & its_batches.ids),
         keys.REUSED_COST_USD: report.tally.cost_of(answered - its_batches.ids),
+        keys.LIVE_COST_USD: report.live_cost_usd,
     }
-    if report.cost_usd is not None:
-        costs[keys.LIVE_COST_USD] = report.cost_usd / default_prices().batch_multiplier
     known_costs = {key: value for key, value in costs.items() if value is not None}
-    reason = cost_unknown(report)
+    reason = cost_unknown(report, prices)
     return known_costs | ({keys.COST_UNKNOWN: reason} if reason else {})
 
 

@@ -18,7 +18,7 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.results.message_line import OddLineError, parse_line
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.manifest import Receipt
@@ -52,7 +52,14 @@ ODD = [
     *((f'"{name}": -3', name) for name in USAGE[2:]),
     ('"cache_creation": "x", "cache_creation_input_tokens": 5', "message"),
     ('"cache_creation": {"ephemeral_1h_input_tokens": "x"}, "cache_creation_input_tokens": 5', "message"),
-    ('"cache_creation": {"ephemeral_1h_input_tokens": -1e300}, "cache_creation_input_tokens": 5', "cost"),
+    ('"cache_creation": {"ephemeral_1h_input_tokens": -1e300}, "cache_creation_input_tokens": 5', "ephemeral_1h"),
+    ('"server_tool_use": {"web_search_requests": "5"}', "web_search"),
+    ('"server_tool_use": {"web_search_requests": -1}', "web_search"),
+    ('"output_tokens_details": {"thinking_tokens": -1}', "thinking_tokens"),
+    ('"output_tokens_details": {"thinking_tokens": "5"}', "thinking_tokens"),
+    ('"iterations": [{"type": "compaction", "input_tokens": "5"}]', "input_tokens"),
+    ('"iterations": [{"type": "compaction", "input_tokens": 1e400}]', "message"),
+    ('"iterations": ["x"]', "message"),
     ('"inference_geo": ["us"]', "message"),
 ]
 

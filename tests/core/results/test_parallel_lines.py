@@ -14,6 +14,7 @@ import pytest
 
 from batch_assets.core.io.worker_processes import WorkerProcessError
 from batch_assets.core.results import ordered_lines, parallel_lines
+from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.results.line_parser import MISSING, LineParser, ParsedGroup
 from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.result_lines import ResultLines
@@ -50,7 +51,7 @@ def line(number: int) -> bytes:
 
 def groups(count: int, raw: Path, lines: ResultLines) -> list[ParsedGroup]:
     with ParallelLines(count) as parallel:
-        return list(parallel.parse(LineParser("msgbatch_1", MISSING), raw, lines))
+        return list(parallel.parse(LineParser("msgbatch_1", MISSING, default_prices()), raw, lines))
 
 
 def test_several_processes_read_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.planning.progress import requests_done
-from batch_assets.core.prices import no_price_for
+from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.results.report import ResultsReport
 
 from ..support import CREATE, World, texts
@@ -86,7 +86,10 @@ def test_models_of_answers_without_a_price_are_reported_even_without_a_name() ->
     assert report.cost_usd == 0.5
     report.tally.add(pa.table(rows).slice(1), pa.array([True] * 3))
     assert report.cost_usd is None
-    assert no_price_for(report.tally.unpriced_models) == "no price for an answer that names no model, unheard-of"
+    assert (
+        default_prices().why_unknown(report.tally.unpriced_models)
+        == "no price for an answer that names no model, unheard-of"
+    )
     assert report.tally.cost_of({"a"}) == 0.5
     assert report.tally.cost_of({"a", "b"}) is None
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core.answers import result_columns
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import joins, submissions
-from batch_assets.core.results import join
 from batch_assets.core.store import response_reader, responses
 
 from ..support import World, texts
@@ -26,7 +26,7 @@ def next_version(monkeypatch: pytest.MonkeyPatch) -> pa.Schema:
     wider = responses.RESPONSE_SCHEMA.append(_NEW)
     for module in (responses, response_reader):
         monkeypatch.setattr(module, "RESPONSE_SCHEMA", wider)
-    monkeypatch.setattr(join, "AFTER_OUTPUT", [*join.AFTER_OUTPUT, _NEW])
+    monkeypatch.setattr(result_columns, "AFTER_OUTPUT", [*result_columns.AFTER_OUTPUT, _NEW])
     return wider
 
 

@@ -1,0 +1,1 @@
+"""Price lists, and what answers cost by them."""

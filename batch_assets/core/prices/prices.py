@@ -1,0 +1,263 @@
+"""The cost of succeeded requests by a price table, in picodollars (see `money`)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prices.table import ModelPrices, PriceTable, Rates, read_table
+from batch_assets.core.prices.usage import priced_parts
+
+_MILLION, _ONE = 1_000_000, Decimal(1)
+NAMELESS = "an answer that names no model"
+"""Listed in place of the model's name when an answer has none."""
+MOST_TOKENS_AT_ONCE = 10**9
+"""The most tokens of a class for which `Prices.costs` is exact: the sums have 64 bits."""
+
+
+class Cost(NamedTuple):
+    """What one answer costs, in picodollars, fees included.
+
+    Attributes:
+        batch: In a batch.
+        live: As a call of its own.
+    """
+
+    batch: int
+    live: int
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Picodollars per token."""
+
+    input: int
+    output: int
+    write_5m: int
+    write_1h: int
+    read: int
+
+
+@dataclass(frozen=True)
+class _Tier:
+    """The rates of a batch and of a live call."""
+
+    batch: _Rates
+    live: _Rates
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The rates of a model by the region of inference; "" is any that has no rates of its own."""
+
+    usual: dict[str, _Tier]
+    long_prompt: dict[str, _Tier] | None
+    long_over: int
+
+
+class Prices:
+    """A price table. The cost of a model that is not in the table is unknown (`None`), never 0.
+
+    Args:
+        table: Its content.
+
+    Attributes:
+        table: The argument `table`.
+    """
+
+    def __init__(self, table: PriceTable) -> None:
+        self.table = table
+        self._models = {name: _model(entry, table) for name, entry in table.models.items()}
+        self._search = round(Fraction(table.fees.web_search_requests) * PICODOLLARS)
+
+    @property
+    def models(self) -> list[str]:
+        """The models that have a price."""
+        return list(self._models)
+
+    def knows(self, model: str) -> bool:
+        """Whether a model has a price. A name that ends in a release date is also looked up without the date."""
+        return self._entry(model) is not None
+
+    def prices_of(self, model: str) -> ModelPrices | None:
+        """Return the entry of a model, which is also found under its name with a release date."""
+        models = self.table.models
+        return models.get(model) or models.get(_undated(model))
+
+    def why_unknown(self, models: Collection[str]) -> str:
+        """Explain why costs are unknown: "no price for claude-a, claude-b".
+
+        Args:
+            models: The models of answers whose cost is unknown, or `NAMELESS`.
+        """
+        unknown = sorted(model for model in models if not self.knows(model))
+        reasons = [f"no price for {', '.join(unknown)}"] if unknown else []
+        if known := sorted(model for model in models if self.knows(model)):
+            reasons.append(f"the usage in answers of {', '.join(known)} has no tokens, or a model without a price")
+        return "; ".join(reasons)
+
+    def _entry(self, model: str) -> _Model | None:
+        return self._models.get(model) or self._models.get(_undated(model))
+
+    def cost(self, model: str, usage: Mapping[str, Any]) -> Cost | None:
+        """Compute the cost of one succeeded message.
+
+        Args:
+            model: The model that the message names.
+            usage: The message's `usage`. Its `input_tokens` do not include cached tokens.
+
+        Returns:
+            The cost; `None` if a model is not in the table, or the usage does not say how many tokens there are.
+
+        Raises:
+            ValueError: When a number of tokens is none.
+        """
+        if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
+            return None
+        batch = live = _number(usage.get("server_tool_use") or {}, "web_search_requests") * self._search
+        for name, part in priced_parts(model, usage):
+            entry = self._entry(name)
+            if entry is None:
+                return None
+            fresh, output = _number(part, "input_tokens"), _number(part, "output_tokens")
+            read, written = _number(part, "cache_read_input_tokens"), _number(part, "cache_creation_input_tokens")
+            written_1h = 0
+            if written or read:
+                written_1h = _number(part.get("cache_creation") or {}, "ephemeral_1h_input_tokens")
+            is_long = entry.long_prompt is not None and fresh + read + written > entry.long_over
+            tier = _in_region(entry.long_prompt if is_long else entry.usual, usage.get("inference_geo"))
+            tokens = (fresh, output, written - written_1h, written_1h, read)
+            batch += _total(tier.batch, *tokens)
+            live += _total(tier.live, *tokens)
+        return Cost(batch, live)
+
+    def costs(
+        self, model: str, geo: str | None, tokens: Sequence[NDArray[np.int64]], written_1h: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Compute the costs of many succeeded messages of one model without fees, each as `cost` does.
+
+        Args:
+            model: The model that the messages name; "" for none.
+            geo: The `inference_geo` of their usage.
+            tokens: Their tokens of input that is not cached, of output, written to the cache, and read from it;
+                each int64, shape (n,), at most `MOST_TOKENS_AT_ONCE`.
+            written_1h: The written tokens that are cached for an hour; int64, shape (n,).
+
+        Returns:
+            The costs in a batch and as live calls in picodollars, each int64, shape (n,); `None` if the model is
+            not in the table.
+        """
+        entry = self._entry(model)
+        if entry is None:
+            return None
+        fresh, output, written, read = tokens
+        written_1h = np.where((read > 0) | (written > 0), written_1h, 0)
+        classes = (fresh, output, written - written_1h, written_1h, read)
+        usual = _in_region(entry.usual, geo)
+        batch, live = _total(usual.batch, *classes), _total(usual.live, *classes)
+        if entry.long_prompt is not None:
+            is_long, long_ = fresh + read + written > entry.long_over, _in_region(entry.long_prompt, geo)
+            batch = np.where(is_long, _total(long_.batch, *classes), batch)
+            live = np.where(is_long, _total(long_.live, *classes), live)
+        return batch, live
+
+
+def _total(rates: _Rates, fresh: Any, output: Any, write_5m: Any, write_1h: Any, read: Any) -> Any:
+    """Sum up the classes of tokens, of one message or of many."""
+    return (
+        fresh * rates.input
+        + write_5m * rates.write_5m
+        + write_1h * rates.write_1h
+        + read * rates.read
+        + output * rates.output
+    )
+
+
+def _number(counts: Mapping[str, Any], name: str) -> Any:
+    """Return a number of tokens or requests; 0 without one."""
+    number = counts.get(name)
+    if number is None:
+        return 0
+    if type(number) not in (int, float) or not 0 <= number < math.inf:
+        raise ValueError(f"{name} is no number: {str(number)[:100]}")
+    return number
+
+
+def _in_region(tiers: Mapping[str, _Tier] | None, geo: str | None) -> _Tier:
+    assert tiers is not None
+    return tiers.get(geo or "") or tiers[""]
+
+
+def _model(entry: ModelPrices, table: PriceTable) -> _Model:
+    long_prompt = entry.long_prompt
+    return _Model(
+        usual=_tiers(entry, table),
+        long_prompt=_tiers(long_prompt, table) if long_prompt else None,
+        long_over=long_prompt.over if long_prompt else 0,
+    )
+
+
+def _tiers(entry: Rates, table: PriceTable) -> dict[str, _Tier]:
+    regions, discount = {"": _ONE, **table.geo_multipliers}, Fraction(table.batch_multiplier)
+    return {
+        region: _Tier(_rates(entry, table, discount * Fraction(times)), _rates(entry, table, Fraction(times)))
+        for region, times in regions.items()
+    }
+
+
+def _rates(entry: Rates, table: PriceTable, multiplier: Fraction) -> _Rates:
+    def per_token(price: Decimal, times: Decimal = _ONE) -> int:
+        return round(Fraction(price) * Fraction(times) * multiplier * PICODOLLARS / _MILLION)
+
+    return _Rates(
+        input=per_token(entry.input),
+        output=per_token(entry.output),
+        write_5m=per_token(entry.input, table.cache_write_5m_multiplier),
+        write_1h=per_token(entry.input, table.cache_write_1h_multiplier),
+        read=per_token(entry.cache_read),
+    )
+
+
+def _undated(model: str) -> str:
+    """claude-haiku-4-5-20251001 -> claude-haiku-4-5"""
+    return re.sub(r"-\d{8}$", "", model)
+
+
+@cache
+def default_prices() -> Prices:
+    """The price table that is shipped with this package."""
+    return Prices(read_table(None))
+
+
+def prices_in(path: Path | None) -> Prices:
+    """Return the prices in force. A file is read once, and again when it changes.
+
+    Args:
+        path: A price file of the user's; `None` for the shipped table alone.
+
+    Raises:
+        SettingsError: When the file cannot be read, or is no price file.
+    """
+    if path is None:
+        return default_prices()
+    try:
+        state = path.stat()
+    except OSError:
+        return Prices(read_table(path))  # its error says why
+    return _prices_of(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _prices_of(path: Path, _changed_at: int, _size: int) -> Prices:
+    return Prices(read_table(path))
