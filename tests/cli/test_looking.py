@@ -38,8 +38,10 @@ def forget_first_cost(folder: Path) -> None:
     path = folder / "results.parquet"
     table = pq.ParquetFile(path).read()
     costs = [None, *table["cost_usd"].to_pylist()[1:]]
-    column = table.schema.get_field_index("cost_usd")
-    pq.write_table(table.set_column(column, "cost_usd", pa.array(costs, pa.float64())), path)
+    models = ["claude-nine", *table["response_model"].to_pylist()[1:]]
+    for name, column in (("cost_usd", pa.array(costs, pa.float64())), ("response_model", pa.array(models))):
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    pq.write_table(table, path)
 
 
 def run_without(project: Project, packages: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +114,7 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     (error,) = [line for line in lines if line.startswith("  error")]
     assert f"{ours} of {file} is paid twice" in error
     (cost_line,) = [line for line in lines if line.startswith("  cost")]
-    unknown = r" unknown: no price for claude-haiku-5-5, (less than )?\$0\.\d{4} for the others$"
+    unknown = r" unknown: no price for claude-nine, (less than )?\$0\.\d{4} for the others$"
     assert re.search(unknown, cost_line)
     (listed_line,) = [line for line in project.run("list").stdout.splitlines() if line.startswith(ours)]
     assert listed_line.endswith(f"{file}  PAID TWICE")

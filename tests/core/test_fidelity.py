@@ -36,7 +36,10 @@ FOUND_HARD = [
     *('"}}', '","params":{', "NaN", "true", "2024-01-02", "=1+1", "\x1c", "é", "e\u0301"),
 ]
 ALL_KEYS = [f"{number} {text}" for number, text in enumerate(FOUND_HARD)]
-KEYS = st.one_of(st.sampled_from([text for text in FOUND_HARD if text]), st.text(min_size=1, max_size=60))
+# A line of a CSV file that begins with a byte order mark is refused as one of two files that were joined.
+KEYS = st.one_of(st.sampled_from([text for text in FOUND_HARD if text]), st.text(min_size=1, max_size=60)).filter(
+    lambda key: not key.startswith("\ufeff")
+)
 TEXTS = st.one_of(st.sampled_from(FOUND_HARD), st.text(max_size=200))
 LONE = st.tuples(st.text(max_size=3), st.integers(0xD800, 0xDFFF).map(chr), st.text(max_size=3)).map("".join)
 

@@ -25,7 +25,10 @@ SCHEMA = {
     "required": ["mood", "why"],
     "additionalProperties": False,
 }
-ALWAYS = ["answers_are_whole", "columns_match", "every_row_once", "failed_rows_are_few", "no_row_is_left_pending"]
+ALWAYS = [
+    *("answers_are_whole", "columns_match", "every_row_once", "failed_rows_are_few", "model_does_not_retire_soon"),
+    "no_row_is_left_pending",
+]
 TYPED = ["enum_values_are_expected", "invalid_outputs_are_few"]
 
 

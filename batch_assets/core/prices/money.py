@@ -34,27 +34,37 @@ def picodollars_in(column: pa.Array | pa.ChunkedArray) -> int:
     return int(high.sum()) * _PART + int(low.sum())
 
 
-def picodollars_by(keys: pa.ChunkedArray, column: pa.ChunkedArray) -> dict[str, int]:
-    """Add up a column of amounts in USD (float64) exactly for each key; nulls count as nothing.
+def picodollars_by(groups: NDArray[np.intp], count: int, column: pa.ChunkedArray) -> list[int]:
+    """Add up a column of amounts in USD (float64) exactly for each group; nulls count as nothing.
 
     Args:
-        keys: Texts, none of them null; of the same length as `column`.
-        column: The amounts.
+        groups: The number of each amount's group; intp, shape (n,).
+        count: The number of groups.
+        column: The n amounts.
 
     Returns:
-        The sums in picodollars.
+        The sum of each group in picodollars.
     """
-    encoded = keys.combine_chunks().dictionary_encode()
-    codes, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-    high, low = (np.bincount(codes, part, len(names)) for part in _parts(column.fill_null(0.0)))
-    return {
-        name: int(more) * _PART + int(less)
-        for name, more, less in zip(names, high.tolist(), low.tolist(), strict=True)
-    }
+    if column.null_count:
+        groups = groups[column.is_valid().to_numpy()]
+    high, low = (np.bincount(groups, part, count).tolist() for part in _parts(column))
+    return [int(more) * _PART + int(less) for more, less in zip(high, low, strict=True)]
 
 
 def _parts(column: pa.Array | pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Split amounts in USD into millions of picodollars and the rest; whole numbers, each float64, shape (n,)."""
-    amounts = np.rint(column.drop_null().to_numpy() * PICODOLLARS)
+    """Split the amounts in USD that are not null into millions of picodollars and the rest.
+
+    Returns:
+        Whole numbers, each float64, shape (n,).
+    """
+    known = column.drop_null()
+    chunks = known.chunks if isinstance(known, pa.ChunkedArray) else [known]
+    # Not `to_numpy`, which imports pandas: most commands do not need it.
+    values = [
+        np.frombuffer(chunk.buffers()[1], np.float64, len(chunk), 8 * chunk.offset)
+        for chunk in chunks
+        if len(chunk)
+    ]
+    amounts = np.rint(np.concatenate([np.empty(0), *values]) * PICODOLLARS)
     high = np.floor(amounts / _PART)
     return high, amounts - high * _PART

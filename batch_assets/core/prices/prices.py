@@ -104,7 +104,7 @@ class Prices:
         unknown = sorted(model for model in models if not self.knows(model))
         reasons = [f"no price for {', '.join(unknown)}"] if unknown else []
         if known := sorted(model for model in models if self.knows(model)):
-            reasons.append(f"the usage in answers of {', '.join(known)} has no tokens, or a model without a price")
+            reasons.append(f"no tokens, or a model without a price, in the usage of answers of {', '.join(known)}")
         return "; ".join(reasons)
 
     def _entry(self, model: str) -> _Model | None:

@@ -18,8 +18,9 @@ from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import batches, downloads, files, leases
+from batch_assets.core.ledger import batches, downloads, files, leases, spend
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.spend import Spend
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results.batch_requests import (
     all_requests_of,
@@ -39,6 +40,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import WrittenAnswers
 from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.missing_responses import SET_ASIDE
+from batch_assets.core.store.response_cost import ResponseCost
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
@@ -92,11 +94,11 @@ def downloaded(
         if leased is None:
             yield None
             return
-        is_stored, has_file = root.storage.both(
-            lambda: not batch.provisional and _is_stored(leased), partial(has_request_file, leased)
+        stored_cost, has_file = root.storage.both(
+            lambda: None if batch.provisional else _stored_cost(leased), partial(has_request_file, leased)
         )
-        if is_stored:
-            _record_stored(leased)
+        if stored_cost is not None:
+            _record_stored(leased, stored_cost)
             yield None
             return
         if not has_file:  # before a useless download
@@ -158,31 +160,41 @@ def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBat
         yield LeasedBatch(root, current, file, lease)
 
 
-def _is_stored(leased: LeasedBatch) -> bool:
-    """Whether the answers are in the response store, for example restored from a backup: they are not replaced."""
+def _stored_cost(leased: LeasedBatch) -> Spend | None:
+    """Return the cost of the answers that are in the response store, for example restored from a backup.
+
+    They are not replaced. `None` if they are not there, or not all.
+    """
     storage, pipeline, name = leased.root.storage, leased.file.pipeline, ResponseName.of_batch(leased.batch.id)
     if not storage.is_file(*response_parts(pipeline, leased.batch.id)):
-        return False
+        return None
+    cost, rows = ResponseCost(), 0
     try:
         with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
-            rows = sum(map(len, slices_of(file)))
+            for slice_ in slices_of(file):
+                cost.add(slice_)
+                rows += len(slice_)
     except DamagedFileError:
-        return False
-    return rows == leased.file.requests
+        return None
+    return cost.total if rows == leased.file.requests else None
 
 
 def _was_collected(leased: LeasedBatch) -> bool:
     """Record the batch as collected if its answers are stored. Return whether they are."""
-    if not _is_stored(leased):
+    cost = _stored_cost(leased)
+    if cost is None:
         return False
-    _record_stored(leased)
+    _record_stored(leased, cost)
     return True
 
 
-def _record_stored(leased: LeasedBatch) -> None:
+def _record_stored(leased: LeasedBatch, cost: Spend) -> None:
+    file = leased.file
     with leased.root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, leased.batch.id, "its answers are stored already")
+        # A killed process stored them, or they were restored, and what they cost may have been reported before.
+        spend.record(tx, leased.batch.id, file.pipeline, file.partition, cost, left_out=True)
     _target(leased)  # no later run removes leftovers of a batch recorded as collected
 
 
@@ -340,10 +352,12 @@ def _publish(
     """Write the response file and record the batch as collected."""
     root, batch = leased.root, leased.batch
     schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{ended_at(batch):020.6f}".encode()})
+    cost = ResponseCost()
     with root.storage.scratch_file(target) as scratch:
         with TableWriter(scratch, schema, **RESPONSE_ENCODING) as writer:
             for group in rows.batches():
                 leased.lease.check()
+                cost.add(group)
                 writer.write(pa.Table.from_batches([group]).replace_schema_metadata(schema.metadata))
         if rows.unreadable and rows.unreadable == rows.lines.ours:
             raise _no_results(leased, rows.lines)
@@ -363,5 +377,6 @@ def _publish(
     with root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, batch.id, problem or counts(batch.count_map))
+        spend.record(tx, batch.id, leased.file.pipeline, leased.file.partition, cost.total, left_out=False)
     missing = rows.lines.missing + rows.unreadable
     return CollectReport(batch.id, leased.file.requests, size, missing, problem)

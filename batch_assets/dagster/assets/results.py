@@ -33,6 +33,7 @@ from batch_assets.dagster.partitions import each_partition, materialized, partit
 from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
 from batch_assets.dagster.sensors.situation import what_next
+from batch_assets.dagster.spend_log import SpendLog
 
 # A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
 _POLL_SECONDS = 20.0
@@ -67,18 +68,23 @@ def materialize_results(
             _poll(context, root)
         news: set[str] = set()
         unchanged: set[str] = set()
+        spent = SpendLog(context, root, pipeline.name)
         tables, failure = each_partition(
-            context, lambda key: _table(context, root, pipeline, key, news, unchanged), rounds.may_go_on(context)
+            context,
+            lambda key: _table(context, root, pipeline, key, spent, news, unchanged),
+            rounds.may_go_on(context),
         )
         complete = {partition: table for partition, table in tables.items() if table is not None}
         if failure is not None or len(complete) < len(partitions_of(context)):
-            _leave_to_the_sensor(context, root, pipeline.name, complete)
+            _leave_to_the_sensor(context, root, pipeline.name, spent, complete)
             if unchanged:
                 settle_checks(context, root, pipeline, context.asset_key)
         else:
-            yield materialized(context, {partition: table.metadata for partition, table in complete.items()})
+            costs = spent.metadata(complete)
+            yield materialized(context, {key: table.metadata | costs[key] for key, table in complete.items()})
             # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
             with root.ledger.write(pipeline.name) as tx:
+                spent.logged(tx)
                 for table in complete.values():
                     joins.announced(tx, table.submission_id)
         if failure is not None:
@@ -90,6 +96,7 @@ def _table(
     root: Root,
     pipeline: Pipeline,
     partition: str,
+    spent: SpendLog,
     news: set[str],
     unchanged: set[str],
 ) -> _Complete | None:
@@ -100,6 +107,7 @@ def _table(
         root: The root.
         pipeline: The pipeline.
         partition: The partition key.
+        spent: The amounts that the step reports.
         news: The ids of the batches that the run has collected for whatever partition. They are added to it.
         unchanged: The partitions whose tables stay as they are, so that the checks have to be settled. The key
             may be added to it.
@@ -136,7 +144,7 @@ def _table(
             if report.held_back:
                 context.log.info("The table does not change until the refresh is complete.")
                 unchanged.add(partition)
-            _observe(context, partition, metadata)
+            _observe(context, root, pipeline.name, spent, {partition: metadata})
             return None
         is_old = unattended and not news and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
@@ -162,10 +170,13 @@ def _copied_to_sink(
 
 
 def _leave_to_the_sensor(
-    context: dg.AssetExecutionContext, root: Root, pipeline: str, complete: dict[str, _Complete]
+    context: dg.AssetExecutionContext,
+    root: Root,
+    pipeline: str,
+    spent: SpendLog,
+    complete: dict[str, _Complete],
 ) -> None:
-    for partition, table in complete.items():
-        _observe(context, partition, table.metadata)
+    _observe(context, root, pipeline, spent, {key: table.metadata for key, table in complete.items()})
     if complete and not rounds.is_unattended(context.run.tags):
         with root.ledger.write(pipeline) as tx:
             for table in complete.values():
@@ -176,8 +187,20 @@ def _leave_to_the_sensor(
         )
 
 
-def _observe(context: dg.AssetExecutionContext, partition: str, metadata: dict[str, Any]) -> None:
-    context.log_event(dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata))
+def _observe(
+    context: dg.AssetExecutionContext,
+    root: Root,
+    pipeline: str,
+    spent: SpendLog,
+    metadata: dict[str, dict[str, Any]],
+) -> None:
+    """Log an observation with the metadata of each partition."""
+    costs = spent.metadata(metadata)
+    for partition, entries in metadata.items():
+        entries = entries | costs[partition]
+        context.log_event(dg.AssetObservation(context.asset_key, partition=partition or None, metadata=entries))
+    with root.ledger.write(pipeline) as tx:
+        spent.logged(tx)
 
 
 def _is_announced(root: Root, report: ResultsReport) -> bool:

@@ -280,7 +280,10 @@ def test_an_unknown_cost_is_reported_as_unknown(world: World, hook: Receiver) ->
     tick(world, pipeline)
     content = hook.received[0].json
     assert (content["cost_usd"], content["cost_known"]) == (None, False)
-    assert "cost unknown: no price for claude-haiku-5-5" in content["message"]
+    assert (
+        "cost unknown: no tokens, or a model without a price, in the usage of answers of claude-haiku-5-5"
+        in content["message"]
+    )
 
 
 def test_the_cost_of_the_table_of_another_submission_is_not_used(world: World, hook: Receiver) -> None:

@@ -58,7 +58,6 @@ ODD = [
     ('"output_tokens_details": {"thinking_tokens": -1}', "thinking_tokens"),
     ('"output_tokens_details": {"thinking_tokens": "5"}', "thinking_tokens"),
     ('"iterations": [{"type": "compaction", "input_tokens": "5"}]', "input_tokens"),
-    ('"iterations": [{"type": "compaction", "input_tokens": 1e400}]', "message"),
     ('"iterations": ["x"]', "message"),
     ('"inference_geo": ["us"]', "message"),
 ]
