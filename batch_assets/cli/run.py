@@ -168,7 +168,7 @@ def _run(
         confirm_cost(root, pipeline, partition, again, table=table, yes=yes)
     with watching(console) as watcher:
         results = run_pipeline(root, pipeline, partition, watcher, again=again, table=table)
-    for line in summary(root, pipeline.name, partition, results):
+    for line in summary(root, pipeline, partition, results):
         console.print(line, markup=False)
     if not results.final:
         console.print(f"  {_beyond_the_limit(root, results)}", markup=False)

@@ -11,16 +11,18 @@ from batch_assets.cli import text
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, counts, dollars
 
 
-def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -> Iterator[str]:
+def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
     """Yield lines for rows by result type with the reasons, for tokens, cost, and the location of the table."""
     # While a refresh is held back, the stored table is the previous one, whose reasons do not fit these counts.
-    reasons = {} if results.held_back else _reasons(root, pipeline, partition)
-    yield f"{text.partition_name(pipeline, partition)}: {count(results.rows, 'row')}"
+    reasons = {} if results.held_back else _reasons(root, pipeline.name, partition)
+    yield f"{text.partition_name(pipeline.name, partition)}: {count(results.rows, 'row')}"
     for kind in ResultType:
         if results.counts[kind] or kind is ResultType.SUCCEEDED:
             yield _line(
@@ -37,6 +39,8 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     yield _line("input tokens", f"{results.input_tokens:,}")
     yield _line("output tokens", f"{results.output_tokens:,}")
     yield _line("cost", *_cost(root, results))
+    if excluded := not_in_costs(pipeline):
+        yield _line("", "", f"without {excluded}")
     yield f"  results in {text.short_path(results.uri)}"
 
 

@@ -36,7 +36,6 @@ from batch_assets.core.ledger.tables import (
     notice_target,
     request_file,
     round_,
-    spend,
     submission,
     wait,
 )
@@ -47,7 +46,7 @@ from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-_RENAMED = (submission, request_file, batch, notice, indexed_file, spend)
+_RENAMED = (submission, request_file, batch, notice, indexed_file)
 _TABLES = "results"
 # What the history calls a submission whose files are being moved, and one that was moved.
 _MOVING, _MOVED = "{old} is being renamed to {new}", "renamed from {old} to {new}"

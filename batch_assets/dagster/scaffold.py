@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Self
 
@@ -117,9 +118,10 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
 
 def _warn_of_unknown(model: str) -> None:
     """Warn of a model that has no price. It may still work: the API may know models that this version does not."""
-    from batch_assets.core.prices.prices import default_prices
+    from batch_assets.core.prices.prices import prices_in
+    from batch_assets.core.settings import prices_file_in
 
-    prices = default_prices()
+    prices = prices_in(prices_file_in(os.environ))
     if not prices.knows(model):
         click.echo(
             f"Warning: {model} is not in prices.yaml, which has {', '.join(prices.models)}. If the API knows it, "

@@ -1,20 +1,24 @@
-"""What collected answers cost, in events that can be added up: no amount is in two of them."""
+"""What stored answers cost, in events that can be added up: no batch is counted in two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from batch_assets.core.ledger import spend
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.spend import NOTHING, SpendEvent
+from batch_assets.core.ledger.spend import NOTHING, BatchSpend, SpendEvent
 from batch_assets.core.prices.money import usd
 from batch_assets.core.root import Root
+from batch_assets.core.store.response_cost import stored_cost
 from batch_assets.dagster import keys
 
-_KINDS = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
+_PAGE = 500
+# The clocks of this machine and of Dagster's database may differ.
+_CLOCKS_SECONDS = 3600.0
 
 
 class SpendLog:
@@ -27,50 +31,88 @@ class SpendLog:
     """
 
     def __init__(self, context: dg.AssetExecutionContext, root: Root, pipeline: str) -> None:
-        self._instance, self._run_id = context.instance, context.run.run_id
+        self._instance, self._run_id, self._asset = context.instance, context.run.run_id, context.asset_key
         self._root, self._pipeline = root, pipeline
-        self._pending: list[str] = []
-        self._read: dict[str, set[str]] = {}
+        self._pending: dict[str, list[str]] = {}
 
     def metadata(self, partitions: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return what the next event of each partition reports, with 0 for nothing new."""
-        with self._root.ledger.write(self._pipeline) as tx:
-            events = spend.report(tx, self._pipeline, partitions, self._run_id, self._is_logged)
-        self._pending += [event.id for event in events.values()]
+        with self._root.ledger.read() as tx:
+            seen = spend.not_logged(tx, self._pipeline, partitions)
+        events: dict[str, SpendEvent] = {}
+        if seen:
+            in_log = self._batches_in_log(seen)
+            seen = [known for known in map(self._with_cost, seen) if known.cost is not None]
+            others = [known for known in seen if known.batch_id not in in_log and self._is_over(known)]
+            with self._root.ledger.write(self._pipeline) as tx:
+                for known in seen:
+                    spend.record(tx, known.batch_id, known.cost or NOTHING)
+                spend.logged(tx, in_log & {known.batch_id for known in seen})
+                events = spend.report(tx, others, self._run_id)
+        self._pending |= {event.id: event.batches for event in events.values()}
         return {partition: _metadata(events.get(partition)) for partition in partitions}
 
     def logged(self, tx: Transaction) -> None:
         """Record that the events are in Dagster's log."""
-        spend.note_logged(tx, self._pending)
+        spend.logged(tx, [batch_id for batches in self._pending.values() for batch_id in batches])
         self._pending.clear()
 
-    def _is_logged(self, run_id: str, event: str) -> bool | None:
-        """Return whether an event of an earlier step is in the log; `None` if its run may still log it."""
-        if event in self._pending:
-            return None
-        if run_id not in self._read:
-            run = self._instance.get_run_by_id(run_id)
-            if run is not None and not run.is_finished and run_id != self._run_id:
-                return None
-            self._read[run_id] = set(_events_of(self._instance, run_id))
-        return event in self._read[run_id]
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something for `logged` to record."""
+        return bool(self._pending)
+
+    def _with_cost(self, known: BatchSpend) -> BatchSpend:
+        """Return a batch with its cost, from its response file if the ledger does not know it."""
+        if known.cost is not None:
+            return known
+        return replace(known, cost=stored_cost(self._root.storage, self._pipeline, known.batch_id))
+
+    def _is_over(self, known: BatchSpend) -> bool:
+        """Return whether no step can still log the event that was to count a batch."""
+        if known.event is None or known.run_id is None:
+            return True
+        if known.event in self._pending:
+            return False
+        run = self._instance.get_run_by_id(known.run_id)
+        return run is None or run.is_finished or known.run_id == self._run_id
+
+    def _batches_in_log(self, seen: Sequence[BatchSpend]) -> set[str]:
+        """Return the ids of the batches that events of these partitions count."""
+        partitions = sorted({known.partition for known in seen} - {""})
+        since = min(known.since for known in seen) - _CLOCKS_SECONDS
+        records = dg.AssetRecordsFilter(
+            asset_key=self._asset, asset_partitions=partitions or None, after_timestamp=max(0.0, since)
+        )
+        reads = (self._instance.fetch_materializations, self._instance.fetch_observations)
+        return {batch_id for read in reads for batch_id in _batches_of(read, records)}
 
 
 def _metadata(event: SpendEvent | None) -> dict[str, Any]:
     if event is None:
         return {keys.SPENT_USD: 0.0}
-    metadata: dict[str, Any] = {keys.SPENT_USD: usd(event.new.picodollars), keys.SPEND_EVENT: event.id}
-    if event.new.unpriced:
-        metadata[keys.SPEND_UNKNOWN] = event.new.unpriced
-    if event.not_logged != NOTHING:
+    metadata: dict[str, Any] = {
+        keys.SPENT_USD: usd(event.new.picodollars),
+        keys.SPEND_BATCHES: dg.MetadataValue.json(event.batches),
+    }
+    if unpriced := event.new.unpriced + event.not_logged.unpriced:
+        metadata[keys.SPEND_UNKNOWN] = unpriced
+    if event.not_logged.picodollars:
         metadata[keys.SPEND_NOT_LOGGED_USD] = usd(event.not_logged.picodollars)
     return metadata
 
 
-def _events_of(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
-    """Yield the spend events in the log of a run."""
-    for record in instance.get_records_for_run(run_id, of_type=_KINDS).records:
-        entry = record.event_log_entry
-        logged = entry.asset_materialization or entry.asset_observation
-        if logged is not None and (value := logged.metadata.get(keys.SPEND_EVENT)) is not None:
-            yield str(value.value)
+def _batches_of(read: Callable[..., dg.EventRecordsResult], records: dg.AssetRecordsFilter) -> Iterator[str]:
+    """Yield the ids of the batches that some events count."""
+    cursor: str | None = None
+    while True:
+        page = read(records, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            entry = record.event_log_entry
+            event = entry.asset_materialization or entry.asset_observation
+            value = event.metadata.get(keys.SPEND_BATCHES) if event is not None else None
+            if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, list):
+                yield from map(str, value.data)
+        if not page.has_more:
+            return
+        cursor = page.cursor

@@ -19,6 +19,7 @@ import pytest
 
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.pipeline.retirement import retirement
+from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.prices.money import PICODOLLARS, picodollars_by, picodollars_in, usd
 from batch_assets.core.prices.prices import default_prices, prices_in
 from batch_assets.core.settings import Settings
@@ -135,7 +136,8 @@ def test_each_iteration_is_priced_by_its_own_model_and_prompt() -> None:
         part("fallback_message", 500, 90, model="claude-opus-4-8"),
     ]
     expected = (500 * 5 + 10 * 25 + 500 * Decimal("2.5") + 90 * Decimal("12.5")) / M
-    for usage in (_usage(1000, 100), _usage(500, 90)):  # summed up over both, or that of the answer alone
+    # Summed up over both, the input of the first alone, or that of the answer alone.
+    for usage in (_usage(1000, 100), _usage(500, 100), _usage(500, 90)):
         assert cost_of("claude-opus-4-8", usage | {"iterations": fell_back})[0] == expected
     loop = [part("message", 60_000, 100), part("message", 70_000, 100)]
     usage = _usage(130_000, 200)
@@ -144,6 +146,19 @@ def test_each_iteration_is_priced_by_its_own_model_and_prompt() -> None:
         == (130_000 * Decimal("0.05") + 200 * Decimal("0.25")) / M
     )
     assert cost_of("claude-haiku-5-5", usage)[0] == (130_000 * Decimal("0.25") + 200 * Decimal("1.25")) / M
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        _usage(2**53),
+        _usage(10**8, 10**8),
+        _usage(1, server_tool_use={"web_search_requests": 10**300}),
+        _usage(1, iterations=[part("compaction", 10**30, 0)]),
+    ],
+)
+def test_more_than_an_answer_can_cost_is_no_cost(usage: dict[str, Any]) -> None:
+    assert default_prices().cost("claude-opus-5", usage) is None
 
 
 @pytest.mark.parametrize("usage", [{}, {"input_tokens": None}, {"service_tier": "batch"}])
@@ -213,6 +228,13 @@ def test_a_users_file_replaces_and_adds_prices(new_world: Callable[..., World], 
     prices = prices_in(own_prices)
     assert prices.cost("claude-nine", _usage(M)) == (PICODOLLARS, 2 * PICODOLLARS)
     assert prices.cost("claude-haiku-4-5", _usage(M)) == default_prices().cost("claude-haiku-4-5", _usage(M))
+    assert prices.end_of("claude-opus-5-5") == date(2027, 1, 1)
+    own_prices.write_text("models: {claude-haiku-5-5: {input: 0.09}, claude-sonnet-4-5: {input: 2}}")
+    discounted = prices_in(own_prices)
+    assert discounted.cost("claude-haiku-5-5", _usage(200_000)) == default_prices().cost(
+        "claude-haiku-5-5", _usage(200_000)
+    ), "the price of long prompts stays"
+    assert discounted.end_of("claude-sonnet-4-5") == date(2026, 11, 30)
     own_prices.write_text("models: {claude-nine: {input: 4, output: 10, cache_read: 0.2}}")
     assert prices_in(own_prices).cost("claude-nine", _usage(M)) == (2 * PICODOLLARS, 4 * PICODOLLARS)
 
@@ -230,7 +252,9 @@ def test_a_users_file_replaces_and_adds_prices(new_world: Callable[..., World], 
             "models.claude-nine.input: Input should be",
         ),
         ("discount: 1", "discount: Extra inputs"),
-        ("models: [a]", "models: give a map from a model to its prices"),
+        ("batch_multiplier: 0", "batch_multiplier: Input should be greater than 0"),
+        ("models: {claude-nine: {input: 1e400, output: 1, cache_read: 1}}", "models.claude-nine.input"),
+        ("models: [a]", "models: Input should be a valid dictionary"),
         ("- a", "has no map of fields"),
         ("a: [", "is not YAML"),
         (None, "cannot be read: No such file"),
@@ -254,6 +278,7 @@ def test_a_mistake_in_a_users_file_names_file_and_field(tmp_path: Path, content:
         ("claude-sonnet-4-5-20250929", date(2026, 11, 29), "retires on 2026-11-30, in 1 day. Requests to it fail"),
         ("claude-sonnet-4-5", date(2026, 11, 30), "retired on 2026-11-30"),
         ("claude-sonnet-4-5", date(2026, 9, 30), None),
+        ("claude-opus-4-1-20250805", date(2026, 11, 30), "retired on 2026-08-05"),
         ("claude-opus-5-5", date(2026, 11, 30), None),
         ("claude-unheard-of", date(2026, 11, 30), None),
         ("{{ text }}", date(2026, 11, 30), None),
@@ -286,17 +311,19 @@ REFUSAL = {"type": "refusal", "category": "cyber", "explanation": "It asks for m
 @pytest.mark.parametrize("output_schema", [None, SCHEMA])
 def test_what_is_rare_in_an_answer_reaches_the_table(world: World, output_schema: dict[str, Any] | None) -> None:
     more = {"output_schema": output_schema} if output_schema else {}
-    pipeline = world.pipeline(texts(5), **more)
+    pipeline = world.pipeline(texts(6), **more)
     (batch_id,) = world.send(pipeline).submitted
     usual: dict[str, Any] = {"model": "claude-opus-5", "id": "msg_1", "type": "message", "role": "assistant"}
     usual |= {"content": [{"type": "text", "text": '{"a":"b"}'}], "stop_sequence": None, "stop_details": None}
+    started = [{"type": "text", "text": "I"}]
     details = {"output_tokens_details": {"thinking_tokens": 70}}
     messages = [
         {"stop_reason": "end_turn", "usage": _usage(1000, 100, **details)},
         {"stop_reason": "end_turn", "usage": _usage(1000, 100, server_tool_use={"web_search_requests": 2})},
         {"stop_reason": "end_turn", "usage": None},
-        {"stop_reason": "refusal", "stop_details": REFUSAL, "content": [], "usage": _usage(1000, 1)},
+        {"stop_reason": "refusal", "stop_details": REFUSAL, "content": started, "usage": _usage(1000, 1)},
         {"stop_reason": "pause_turn", "usage": _usage(1000, 100)},
+        {"stop_reason": "refusal", "content": [], "usage": _usage(1000, 1)},  # before any output: not billed
     ]
     lines = [
         orjson.dumps({"custom_id": custom_id, "result": {"type": "succeeded", "message": usual | message}}) + b"\n"
@@ -312,15 +339,35 @@ def test_what_is_rare_in_an_answer_reaches_the_table(world: World, output_schema
         None,
         0.0025125,
         0.00375,
+        0.0,
     ]
-    assert table["thinking_tokens"].fillna(-1).tolist() == [70, -1, -1, -1, -1]
+    assert table["thinking_tokens"].fillna(-1).tolist() == [70, -1, -1, -1, -1, -1]
     assert table["error_message"][3] == "the model refused (cyber): It asks for malware."
     assert table["error_type"].fillna("")[3] == ("invalid_output" if output_schema else "")
     assert report is not None
-    assert (report.truncated, report.refused_answers) == (1, 1)
+    assert (report.truncated, report.refused_answers) == (1, 2)
     assert report.cost_usd is report.live_cost_usd is None, "the cost of one answer is unknown"
     assert usd(report.tally.live_cost) == 0.047525, "searches have no discount"
     assert "in the usage of answers of claude-opus-5" in default_prices().why_unknown(report.tally.unpriced_models)
+
+
+@pytest.mark.parametrize("value", ["a text", 123.5])
+def test_a_column_of_the_pipeline_does_not_change_the_costs(world: World, value: object) -> None:
+    (world.folder / "own.jsonl").write_text(
+        json.dumps({"id": 1, "text": "a", "live_cost_usd": value, "x": 1}) + "\n"
+    )
+    pipeline = world.pipeline(dataset={"path": "own.jsonl", "key": "id", "columns": ["live_cost_usd"]})
+    world.send(pipeline)
+    report = world.finish(pipeline).results
+    assert report is not None and report.cost_usd is not None
+    assert report.live_cost_usd == 2 * report.cost_usd > 0
+    assert world.table(pipeline)["live_cost_usd"].tolist() == [value]
+
+
+def test_costs_say_what_answers_do_not_tell(world: World) -> None:
+    tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+    assert not_in_costs(world.pipeline(texts(1), params=params(tools=tools))) is not None
+    assert not_in_costs(world.pipeline(texts(1))) is None
 
 
 def test_a_newer_column_gives_way_to_one_of_the_pipeline(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,10 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets import build_message_batch_jobs
+from batch_assets.core.open_root import open_root
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+SENT = ["greetings/requests", "greetings/batches"]
 
 
 def events(instance: dg.DagsterInstance, asset: str = "results") -> list[dict[str, Any]]:
@@ -142,3 +147,52 @@ def test_a_killed_run_leaves_no_amount_in_two_events(
         reported = [event.get(keys.SPEND_NOT_LOGGED_USD, 0.0) for event in events(instance)]
         assert spent(instance) + sum(reported) == pytest.approx(total, rel=1e-12)
         assert reported[-2:] == ([0.0, 0.0] if is_logged else [pytest.approx(total, rel=1e-12), 0.0])
+
+
+@pytest.mark.parametrize("lost", ["ledger", "ledger and answers", "an older ledger"])
+def test_the_log_decides_beside_a_lost_or_an_older_ledger(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path, lost: str
+) -> None:
+    """Each time the ledger does not know that the first batches were reported."""
+    emulator.settings(latency=0.0)
+    root = tmp_path / "root"
+    assert dg.materialize(
+        make_assets(), selection=["greetings/requests", "greetings/batches"], instance=instance
+    ).success
+    shutil.copytree(root, tmp_path / "copy")
+    assert dg.materialize(make_assets(), selection=["greetings/results"], instance=instance).success
+    once = paid(root)
+    assert once > 0
+    for path in root.glob("ledger*"):
+        path.unlink()
+    if lost == "an older ledger":
+        for path in (tmp_path / "copy").glob("ledger*"):
+            shutil.copy(path, root / path.name)
+    if lost == "ledger and answers":
+        for path in root.glob("*/responses/*.parquet"):
+            path.unlink()
+    assert dg.materialize(make_assets(rows=6), instance=instance).success
+    total = paid(root)
+    assert total > once
+    assert spent(instance) == pytest.approx(total, rel=1e-12)
+    assert not any(keys.SPEND_NOT_LOGGED_USD in event for event in events(instance))
+
+
+def test_answers_whose_collection_was_killed_halfway_are_counted(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The response file is there, and the ledger has the batch as ended: as if killed between the two."""
+    emulator.settings(latency=0.0)
+    root = tmp_path / "root"
+    assert dg.materialize(
+        make_assets(), selection=["greetings/requests", "greetings/batches"], instance=instance
+    ).success
+    shutil.copytree(root, tmp_path / "copy")
+    with open_root(Settings.from_env()) as opened:
+        collect_results(opened, "greetings")
+    for path in root.glob("ledger*"):
+        path.unlink()
+    for path in (tmp_path / "copy").glob("ledger*"):
+        shutil.copy(path, root / path.name)
+    assert dg.materialize(make_assets(), selection=["greetings/results"], instance=instance).success
+    assert spent(instance) == pytest.approx(paid(root), rel=1e-12)

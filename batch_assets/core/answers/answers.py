@@ -92,8 +92,11 @@ def refusal(details: Any) -> str | None:
     """Return why the model refused, from the `stop_details` of its message; `None` if they do not say."""
     if not isinstance(details, Mapping):
         return None
-    category, explanation = details.get("category"), details.get("explanation")
-    if not category and not explanation:
+    category, explanation = (
+        value if isinstance(value, str) and value else None
+        for value in (details.get("category"), details.get("explanation"))
+    )
+    if category is None and explanation is None:
         return None
     return f"the model refused{f' ({category})' if category else ''}{f': {explanation}' if explanation else ''}"
 

@@ -24,7 +24,6 @@ from batch_assets.core.ledger.tables import (
     notice,
     request_file,
     round_,
-    spend,
     submission,
     wait,
 )
@@ -33,13 +32,7 @@ _REASON = "a row was erased from it"
 # The columns with texts for readers. Errors in them may name a request.
 _FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
 # The columns with texts that a dataset or a pipeline may give, and those with JSON whose fields are ours.
-_OF_ROWS = (
-    submission.c.partition,
-    request_file.c.partition,
-    spend.c.partition,
-    submission.c.headers,
-    request_file.c.headers,
-)
+_OF_ROWS = (submission.c.partition, request_file.c.partition, submission.c.headers, request_file.c.headers)
 _JSON = (submission.c.examined, submission.c.joined_table, notice.c.content)
 # SQLite limits the depth of a condition to 1,000, and the pattern of LIKE to 50,000 bytes.
 _TEXTS_OF_QUERY = 200

@@ -1,15 +1,16 @@
-"""What collected batches cost, and which event of Dagster's log reports it, so that the events can be added up.
+"""What stored batches cost, and which event of Dagster's log reports it, so that the events can be added up.
 
-Before an event is logged, the amounts that it reports are marked with its id. If a process is killed before it can
-note that the event is in the log, a later run looks there. No two events report an amount as spent: if its event
-is missing, the next one reports it as not logged.
+Each event names the batches that it counts. So the log says which amounts were reported, also beside a ledger that
+was lost or restored from a copy. Before an event is logged, its batches are marked with its id: a later run then
+sees that a process was killed between the two. An amount whose event is missing from the log is reported as not
+logged, and never as spent.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.tables import spend
+from batch_assets.core.ledger.states import BATCHES_STORED
+from batch_assets.core.ledger.tables import batch, request_file, spend, submission
 
 
 @dataclass(frozen=True)
@@ -37,108 +39,144 @@ NOTHING = Spend(0, 0)
 
 
 @dataclass(frozen=True)
+class BatchSpend:
+    """A batch that no event counts, or one that may not be in the log.
+
+    Attributes:
+        batch_id: The batch.
+        partition: The partition that its request file belongs to.
+        since: When it was submitted, or 0.0 if that is not known. No event before counts it.
+        cost: What its answers cost; `None` if the ledger does not know it yet.
+        event: The event that was to count it; `None` if none was.
+        run_id: Dagster's run that was to log the event.
+    """
+
+    batch_id: str
+    partition: str
+    since: float
+    cost: Spend | None
+    event: str | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
 class SpendEvent:
-    """What an event of Dagster's log reports about a partition.
+    """What an event reports about a partition.
 
     Attributes:
         id: The event.
+        batches: The ids of the batches that it counts.
         new: What no event reported before.
         not_logged: What was to be reported by events that are missing from the log.
     """
 
     id: str
+    batches: list[str]
     new: Spend
     not_logged: Spend
 
 
-def record(tx: Transaction, batch_id: str, pipeline: str, partition: str, cost: Spend, *, left_out: bool) -> None:
-    """Record what a batch cost when it is collected. Nothing happens if that is recorded, or it cost nothing.
+def record(tx: Transaction, batch_id: str, cost: Spend) -> None:
+    """Record what a batch cost, unless that is recorded.
 
     Args:
-        tx: The transaction that records it as collected.
-        batch_id: The batch.
-        pipeline: Its pipeline.
-        partition: The partition that its request file belongs to.
+        tx: A transaction.
+        batch_id: The batch, whose answers are stored.
         cost: What its answers cost.
-        left_out: An event may have reported it before, so it is not reported as spent.
     """
     known = tx.execute(sa.select(spend.c.batch_id).where(spend.c.batch_id == batch_id)).first()
-    if known is not None or cost == NOTHING:
-        return
-    tx.execute(
-        sa.insert(spend).values(
-            batch_id=batch_id,
-            pipeline=pipeline,
-            partition=partition,
-            picodollars=cost.picodollars,
-            unpriced=cost.unpriced,
-            left_out=left_out,
-            is_logged=False,
-        )
-    )
+    if known is None:
+        costs = {"picodollars": cost.picodollars, "unpriced": cost.unpriced}
+        tx.execute(sa.insert(spend).values(batch_id=batch_id, is_logged=False, **costs))
 
 
-def report(
-    tx: Transaction,
-    pipeline: str,
-    partitions: Collection[str],
-    run_id: str,
-    is_logged: Callable[[str, str], bool | None],
-) -> dict[str, SpendEvent]:
-    """Mark what the next event of each partition reports. It has to be logged afterwards, and then `note_logged`.
-
-    The number of statements does not grow with the number of partitions, but by the thousands.
+def not_logged(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[BatchSpend]:
+    """Return the batches of some partitions whose answers are stored and which are in no event that was logged.
 
     Args:
         tx: A transaction.
         pipeline: The pipeline.
         partitions: The partition keys; "" without partitions.
+    """
+    statement = (
+        sa.select(
+            batch.c.id,
+            request_file.c.partition,
+            sa.func.coalesce(batch.c.submitted_at, batch.c.created_at, 0.0).label("since"),
+            spend.c.picodollars,
+            spend.c.unpriced,
+            spend.c.event,
+            spend.c.run_id,
+        )
+        .select_from(submission)
+        .join(request_file, request_file.c.submission_id == submission.c.id)
+        .join(batch, batch.c.file_id == request_file.c.id)
+        .outerjoin(spend, spend.c.batch_id == batch.c.id)
+        .where(
+            submission.c.pipeline == pipeline,
+            batch.c.state.in_(BATCHES_STORED),
+            sa.or_(spend.c.is_logged.is_(None), spend.c.is_logged.is_(False)),
+        )
+        .order_by(batch.c.id)
+    )
+    return [
+        BatchSpend(
+            row.id,
+            row.partition,
+            row.since,
+            Spend(row.picodollars, row.unpriced) if row.picodollars is not None else None,
+            row.event,
+            row.run_id,
+        )
+        for some in id_chunks(sorted(partitions))
+        for row in tx.execute(statement.where(submission.c.partition.in_(some)))
+    ]
+
+
+def report(tx: Transaction, seen: Sequence[BatchSpend], run_id: str) -> dict[str, SpendEvent]:
+    """Mark what the next event of each partition reports. It has to be logged afterwards, and then `logged`.
+
+    Args:
+        tx: A transaction.
+        seen: The batches to report, with the cost of each, as `not_logged` returned them. Those that another
+            process has reported since then are left out.
         run_id: Dagster's run that logs the events.
-        is_logged: Returns for a run and an event whether Dagster's log has it; `None` if that may still change.
 
     Returns:
         The events by partition, without those that have nothing to report.
     """
-    rows = [row for keys in id_chunks(sorted(partitions)) for row in _open(tx, pipeline, keys)]
-    states = {(row.run_id, row.event): is_logged(row.run_id, row.event) for row in rows if row.event is not None}
-    note_logged(tx, [event for (_, event), state in states.items() if state])
-    new: dict[str, list[Any]] = defaultdict(list)
-    left_out: dict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        if row.event is None:
-            (left_out if row.left_out else new)[row.partition].append(row)
-        elif states[row.run_id, row.event] is False:
-            left_out[row.partition].append(row)
-    events = {
-        partition: SpendEvent(uuid.uuid4().hex, _sum(new[partition]), _sum(left_out[partition]))
-        for partition in sorted({*new, *left_out})
+    ids = [known.batch_id for known in seen]
+    columns = (spend.c.batch_id, spend.c.event)
+    now = {
+        row.batch_id: row.event
+        for some in id_chunks(ids)
+        for row in tx.execute(sa.select(*columns).where(spend.c.batch_id.in_(some), spend.c.is_logged.is_(False)))
     }
-    marks = [
-        {"id": row.batch_id, "its_event": events[partition].id, "is_left_out": by_partition is left_out}
-        for by_partition in (new, left_out)
-        for partition, its_rows in by_partition.items()
-        for row in its_rows
-    ]
-    if marks:
-        mark = sa.update(spend).where(spend.c.batch_id == sa.bindparam("id"))
-        values = {"event": sa.bindparam("its_event"), "left_out": sa.bindparam("is_left_out"), "run_id": run_id}
-        tx.connection.execute(mark.values(values), marks)
+    by_partition: dict[str, list[BatchSpend]] = defaultdict(list)
+    for known in seen:
+        if known.batch_id in now and now[known.batch_id] == known.event:
+            by_partition[known.partition].append(known)
+    events = {
+        partition: SpendEvent(
+            uuid.uuid4().hex,
+            [known.batch_id for known in its_batches],
+            _sum(known for known in its_batches if known.event is None),
+            _sum(known for known in its_batches if known.event is not None),
+        )
+        for partition, its_batches in by_partition.items()
+    }
+    for event in events.values():
+        for some in id_chunks(event.batches):
+            tx.execute(sa.update(spend).where(spend.c.batch_id.in_(some)).values(event=event.id, run_id=run_id))
     return events
 
 
-def note_logged(tx: Transaction, events: Collection[str]) -> None:
-    """Record that events are in Dagster's log."""
-    for some in id_chunks(sorted(events)):
-        tx.execute(sa.update(spend).where(spend.c.event.in_(some)).values(is_logged=True))
+def logged(tx: Transaction, batch_ids: Collection[str]) -> None:
+    """Record that an event in Dagster's log counts some batches."""
+    for some in id_chunks(sorted(batch_ids)):
+        tx.execute(sa.update(spend).where(spend.c.batch_id.in_(some)).values(is_logged=True))
 
 
-def _open(tx: Transaction, pipeline: str, partitions: Sequence[str]) -> Sequence[sa.Row[Any]]:
-    """Return the amounts of some partitions that are in no event, or in one that may not be in the log."""
-    is_open = sa.and_(
-        spend.c.pipeline == pipeline, spend.c.partition.in_(partitions), spend.c.is_logged.is_(False)
-    )
-    return tx.execute(sa.select(spend).where(is_open)).all()
-
-
-def _sum(rows: Sequence[Any]) -> Spend:
-    return Spend(sum(row.picodollars for row in rows), sum(row.unpriced for row in rows))
+def _sum(batches: Iterable[BatchSpend]) -> Spend:
+    costs: list[Any] = [known.cost or NOTHING for known in batches]
+    return Spend(sum(cost.picodollars for cost in costs), sum(cost.unpriced for cost in costs))

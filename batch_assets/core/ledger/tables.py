@@ -217,15 +217,11 @@ spend = Table(
     "spend",
     metadata,
     Column("batch_id", String(80), primary_key=True),
-    Column("pipeline", String(100), nullable=False),
-    Column("partition", Text, nullable=False),
     Column("picodollars", BigInteger, nullable=False),  # of the answers whose cost is known
     Column("unpriced", Integer, nullable=False),  # the number of the other answers
-    Column("left_out", Boolean, nullable=False),  # it may have been in an event that was lost
-    Column("event", String(32)),  # the event that reports it
+    Column("event", String(32)),  # the event that is to count it
     Column("run_id", String(64)),  # Dagster's run that logs the event
-    Column("is_logged", Boolean, nullable=False),  # the event is in Dagster's log
-    Index("spend_by_partition", "pipeline", "partition", "is_logged"),
+    Column("is_logged", Boolean, nullable=False),  # an event in Dagster's log counts it
 )
 
 lease = Table(

@@ -23,9 +23,9 @@ def retirement(pipeline: Pipeline, prices: Prices, today: date) -> str | None:
         `None` if that is more than 60 days from now or was not announced, or if `params.model` depends on the row.
     """
     model = pipeline.template.outline().get("model")
-    entry = prices.prices_of(model) if isinstance(model, str) else None
-    if entry is None or entry.retires is None or (entry.retires - today).days > _DAYS:
+    end = prices.end_of(model) if isinstance(model, str) else None
+    if end is None or (end - today).days > _DAYS:
         return None
-    days = (entry.retires - today).days
-    when = f"retires on {entry.retires}, in {count(days, 'day')}" if days > 0 else f"retired on {entry.retires}"
+    days = (end - today).days
+    when = f"retires on {end}, in {count(days, 'day')}" if days > 0 else f"retired on {end}"
     return f"params.model: {model} {when}. Requests to it fail from then on: choose another model"

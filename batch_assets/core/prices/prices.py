@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -22,8 +23,10 @@ from batch_assets.core.prices.usage import priced_parts
 _MILLION, _ONE = 1_000_000, Decimal(1)
 NAMELESS = "an answer that names no model"
 """Listed in place of the model's name when an answer has none."""
-MOST_TOKENS_AT_ONCE = 10**9
-"""The most tokens of a class for which `Prices.costs` is exact: the sums have 64 bits."""
+MOST_TOKENS_AT_ONCE = 10**8
+"""The most tokens of a class for `Prices.costs`."""
+# No answer costs $1,000. A usage that says so is no usage, and float64 would not have each picodollar.
+_MOST = 1_000 * PICODOLLARS
 
 
 class Cost(NamedTuple):
@@ -90,10 +93,11 @@ class Prices:
         """Whether a model has a price. A name that ends in a release date is also looked up without the date."""
         return self._entry(model) is not None
 
-    def prices_of(self, model: str) -> ModelPrices | None:
-        """Return the entry of a model, which is also found under its name with a release date."""
-        models = self.table.models
-        return models.get(model) or models.get(_undated(model))
+    def end_of(self, model: str) -> date | None:
+        """Return the day from which requests to a model fail, if it was announced."""
+        names, table = (model, _undated(model)), self.table
+        ends = [table.models[name].retires for name in names if name in table.models]
+        return next((end for end in [*ends, *map(table.retired.get, names)] if end is not None), None)
 
     def why_unknown(self, models: Collection[str]) -> str:
         """Explain why costs are unknown: "no price for claude-a, claude-b".
@@ -118,7 +122,8 @@ class Prices:
             usage: The message's `usage`. Its `input_tokens` do not include cached tokens.
 
         Returns:
-            The cost; `None` if a model is not in the table, or the usage does not say how many tokens there are.
+            The cost; `None` if a model is not in the table, or the usage does not say how many tokens there are,
+            or says more than an answer can have.
 
         Raises:
             ValueError: When a number of tokens is none.
@@ -140,11 +145,11 @@ class Prices:
             tokens = (fresh, output, written - written_1h, written_1h, read)
             batch += _total(tier.batch, *tokens)
             live += _total(tier.live, *tokens)
-        return Cost(batch, live)
+        return Cost(batch, live) if live < _MOST else None
 
     def costs(
         self, model: str, geo: str | None, tokens: Sequence[NDArray[np.int64]], written_1h: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]] | None:
         """Compute the costs of many succeeded messages of one model without fees, each as `cost` does.
 
         Args:
@@ -155,8 +160,8 @@ class Prices:
             written_1h: The written tokens that are cached for an hour; int64, shape (n,).
 
         Returns:
-            The costs in a batch and as live calls in picodollars, each int64, shape (n,); `None` if the model is
-            not in the table.
+            The costs in a batch and as live calls in picodollars, each int64, shape (n,), and which of them are
+            possible; bool, shape (n,). `None` if the model is not in the table.
         """
         entry = self._entry(model)
         if entry is None:
@@ -170,7 +175,7 @@ class Prices:
             is_long, long_ = fresh + read + written > entry.long_over, _in_region(entry.long_prompt, geo)
             batch = np.where(is_long, _total(long_.batch, *classes), batch)
             live = np.where(is_long, _total(long_.live, *classes), live)
-        return batch, live
+        return batch, live, live < _MOST
 
 
 def _total(rates: _Rates, fresh: Any, output: Any, write_5m: Any, write_1h: Any, read: Any) -> Any:

@@ -17,7 +17,7 @@ from batch_assets.core.errors import SettingsError
 VARIABLE = "BATCH_ASSETS_PRICES"
 """The environment variable with the path of a user's own price file."""
 _SHIPPED = Path(__file__).with_name("prices.yaml")
-_Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+_Amount = Annotated[Decimal, Field(ge=0, le=1_000, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -78,35 +78,33 @@ class PriceTable(_Strict):
         geo_multipliers: By `inference_geo`: the price of a token as a multiple of its usual price.
         fees: What is paid beside tokens.
         models: The prices by model.
+        retired: The day from which requests fail, by models that have no price any more.
     """
 
     as_of: date
     source: str
-    batch_multiplier: _Amount
+    batch_multiplier: Annotated[Decimal, Field(gt=0, le=1)]
     cache_write_5m_multiplier: _Amount
     cache_write_1h_multiplier: _Amount
     geo_multipliers: dict[str, _Amount]
     fees: Fees
     models: dict[str, ModelPrices]
+    retired: dict[str, date]
 
 
 def read_table(path: Path | None) -> PriceTable:
     """Read the prices that are in force.
 
     Args:
-        path: A file of the user's, whose models and other fields take the place of the shipped ones; `None` for
-            none.
+        path: A file of the user's, whose fields take the place of the shipped ones, those of each model too;
+            `None` for none.
 
     Raises:
         SettingsError: When the file cannot be read, or is no price file. Names the file and the field.
     """
     fields = dict(_shipped())
     if path is not None:
-        own = _read(path)
-        models = own.get("models", {})
-        if not isinstance(models, Mapping):
-            raise SettingsError(f"{VARIABLE}: {path}: models: give a map from a model to its prices")
-        fields |= own | {"models": {**fields["models"], **models}}
+        fields = _merged(fields, _read(path))
     try:
         return PriceTable.model_validate(fields)
     except ValidationError as error:
@@ -123,6 +121,16 @@ def read_table(path: Path | None) -> PriceTable:
 def _shipped() -> dict[str, Any]:
     shipped: dict[str, Any] = yaml.safe_load(_SHIPPED.read_text("utf-8"))
     return shipped
+
+
+def _merged(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shipped fields with the user's in their place, and maps of both field by field."""
+    merged = {**shipped, **own}
+    for name, value in own.items():
+        before = shipped.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            merged[name] = _merged(before, value)
+    return merged
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def priced_parts(model: str, usage: Mapping[str, Any]) -> Iterator[tuple[str, Ma
     """
     iterations = usage.get("iterations") or ()
     own = [part for part in iterations if part["type"] in _OWN_ITERATIONS]
-    if own and all(sum(part.get(name) or 0 for part in own) == (usage.get(name) or 0) for name in _CLASSES):
+    # The usage of the message has the sum of all, or the input of the first and the output of all.
+    if own and all(sum(part.get(name) or 0 for part in own) >= (usage.get(name) or 0) for name in _CLASSES):
         # One by one: the price of a long prompt depends on the prompt of each iteration, not on their sum.
         yield from ((part.get("model") or model, part) for part in own)
     else:

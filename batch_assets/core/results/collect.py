@@ -189,12 +189,10 @@ def _was_collected(leased: LeasedBatch) -> bool:
 
 
 def _record_stored(leased: LeasedBatch, cost: Spend) -> None:
-    file = leased.file
     with leased.root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, leased.batch.id, "its answers are stored already")
-        # A killed process stored them, or they were restored, and what they cost may have been reported before.
-        spend.record(tx, leased.batch.id, file.pipeline, file.partition, cost, left_out=True)
+        spend.record(tx, leased.batch.id, cost)
     _target(leased)  # no later run removes leftovers of a batch recorded as collected
 
 
@@ -377,6 +375,6 @@ def _publish(
     with root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, batch.id, problem or counts(batch.count_map))
-        spend.record(tx, batch.id, leased.file.pipeline, leased.file.partition, cost.total, left_out=False)
+        spend.record(tx, batch.id, cost.total)
     missing = rows.lines.missing + rows.unreadable
     return CollectReport(batch.id, leased.file.requests, size, missing, problem)

@@ -211,6 +211,8 @@ class ResultsJoin:
         is_first = pa.array(slice_.is_first)
         for name in (*COUNTED_ONCE, _LIVE_COST) if not slice_.is_first.all() else ():
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
+        # Taken out before the pipeline's own columns come in, one of which may have this name.
+        live = columns.pop(_LIVE_COST)
         columns["shared_with"] = shared.first_keys(slice_.first, slice_.is_first)
         rejected = pa.array(slice_.fates == RowFate.REJECTED.value)
         columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
@@ -221,13 +223,14 @@ class ResultsJoin:
             lost = pa.array(slice_.lost)
             columns["error_type"] = pc.if_else(lost, ErrorType.ANSWER_LOST, columns["error_type"])
             columns["error_message"] = pc.if_else(lost, LOST, columns["error_message"])
+        cost = columns["cost_usd"]
         for name in self._carried:
             columns[name] = slice_.rows.column(name)
         invalid_outputs = self._answers.add(columns)
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
         # Response files of earlier versions have only the cost in a batch, without fees.
         discount = float(self._root.settings.prices.table.batch_multiplier)
-        live = pc.coalesce(columns[_LIVE_COST], pc.divide(columns["cost_usd"], discount))
+        live = pc.coalesce(live, pc.divide(cost, discount))
         return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live)
 
 

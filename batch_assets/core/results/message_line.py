@@ -12,7 +12,7 @@ from batch_assets.core.answers.answers import REFUSED, refusal
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.json_text import NestedTooDeeplyError, dump, load_exactly, load_line
 from batch_assets.core.prices.money import usd
-from batch_assets.core.prices.prices import Prices
+from batch_assets.core.prices.prices import Cost, Prices
 
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
 BEFORE_ID, AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
@@ -127,6 +127,8 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
     if thinking is not None:
         _check_number("thinking_tokens", thinking)
     cost = prices.cost(model, usage) if model else None
+    if cost is not None and stop_reason == REFUSED and not content:
+        cost = Cost(0, 0)  # a refusal before any output is not billed
     if cost is not None and not cost.batch >= 0:
         raise OddLineError("the numbers of tokens in its usage give no cost")
     batch_usd, live_usd = (usd(cost.batch), usd(cost.live)) if cost is not None else (None, None)

@@ -234,6 +234,7 @@ def _costs(
     long_cached = _numbers(pc.struct_field(usage, ["cache_creation", "ephemeral_1h_input_tokens"]))
     tokens = {name: _numbers(columns[name]) for name in NUMBERS}
     batch, live, is_known = np.zeros(len(usage)), np.zeros(len(usage)), np.zeros(len(usage), dtype=bool)
+    is_usual = np.ones(len(usage), dtype=bool)
     kinds = _codes(models) * (len(geo.dictionary) + 1) + _codes(geo)
     for kind in np.unique(kinds).tolist():
         model, region = divmod(kind, len(geo.dictionary) + 1)
@@ -245,9 +246,9 @@ def _costs(
             long_cached[rows],
         )
         if costs is not None:
-            batch[rows], live[rows] = (picodollars / PICODOLLARS for picodollars in costs)
-            is_known[rows] = True
-    is_usual = (long_cached >= 0) & (long_cached <= MOST_TOKENS_AT_ONCE) & (batch >= 0)
+            batch[rows], live[rows] = costs[0] / PICODOLLARS, costs[1] / PICODOLLARS
+            is_known[rows], is_usual[rows] = True, costs[2]
+    is_usual &= (long_cached >= 0) & (long_cached <= MOST_TOKENS_AT_ONCE) & (batch >= 0)
     return pa.array(batch, mask=~is_known), pa.array(live, mask=~is_known), is_usual
 
 

@@ -6,16 +6,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.errors import ErrorType
+from batch_assets.core.errors import DamagedFileError, ErrorType
+from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.names import ResponseName
+from batch_assets.core.io.slices import slices_of
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.spend import Spend
 from batch_assets.core.prices.money import picodollars_in
+from batch_assets.core.store.responses import open_responses, reading_responses
+
+# A 64-bit integer holds this many picodollars.
+_MOST = 2**62
 
 
 class ResponseCost:
     """Adds up the costs of responses, slice by slice."""
 
     def __init__(self) -> None:
-        self._picodollars = self._unpriced = 0
+        self._picodollars = self._unpriced = self._answers = 0
 
     def add(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Add a slice with the columns of RESPONSE_SCHEMA.
@@ -29,9 +37,26 @@ class ResponseCost:
             pc.equal(rows["result_type"], ResultType.SUCCEEDED.value),
             pc.fill_null(pc.equal(rows["error_type"], ErrorType.UNREADABLE_RESULT.value), False),
         )
+        self._answers += pc.sum(is_paid).as_py() or 0
         self._unpriced += pc.sum(pc.and_(is_paid, cost.is_null())).as_py() or 0
 
     @property
     def total(self) -> Spend:
-        """The sum so far."""
+        """The sum so far. It is not known if the ledger cannot hold it, which no real one exceeds."""
+        if self._picodollars > _MOST:
+            return Spend(0, self._answers)
         return Spend(self._picodollars, self._unpriced)
+
+
+def stored_cost(storage: Storage, pipeline: str, batch_id: str) -> Spend | None:
+    """Return what the stored answers of a batch cost; `None` if its response file is missing or damaged."""
+    name, cost = ResponseName.of_batch(batch_id), ResponseCost()
+    if not storage.is_file(*response_parts(pipeline, batch_id)):
+        return None
+    try:
+        with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
+            for rows in slices_of(file, ["cost_usd", "result_type", "error_type"]):
+                cost.add(rows)
+    except DamagedFileError:
+        return None
+    return cost.total

@@ -15,6 +15,7 @@ from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.ledger import joins, leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.remedies import Stage
@@ -136,6 +137,8 @@ def _table(
             )
             return None
         metadata = results_metadata(root, collected, report, partition)
+        if excluded := not_in_costs(pipeline):
+            metadata[keys.COST_EXCLUDES] = excluded
         if not report.final:
             rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
             context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
@@ -199,8 +202,9 @@ def _observe(
     for partition, entries in metadata.items():
         entries = entries | costs[partition]
         context.log_event(dg.AssetObservation(context.asset_key, partition=partition or None, metadata=entries))
-    with root.ledger.write(pipeline) as tx:
-        spent.logged(tx)
+    if spent.has_news:
+        with root.ledger.write(pipeline) as tx:
+            spent.logged(tx)
 
 
 def _is_announced(root: Root, report: ResultsReport) -> bool:

@@ -115,7 +115,7 @@ def _values_expected(pipeline: Pipeline, table: Examination) -> Verdict:
 
 
 def _model_stays(pipeline: Pipeline, table: Examination) -> Verdict:
-    return table.retiring is None, table.retiring or "no end of the model was announced for the next 60 days", {}
+    return table.retiring is None, table.retiring or "the price list has no end of the model within 60 days", {}
 
 
 _WARN = dg.AssetCheckSeverity.WARN

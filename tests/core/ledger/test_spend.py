@@ -1,8 +1,8 @@
-"""Each amount is reported once, by the event that the log has."""
+"""Each batch is counted by one event."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,75 +10,57 @@ from batch_assets.core.ledger import Ledger, spend
 from batch_assets.core.ledger.spend import NOTHING, Spend, SpendEvent
 from benchmarks.history import measured
 
-LOG: dict[str, bool | None] = {}
+from ..support import World, texts
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    LOG.clear()
-    opened = Ledger(ledger_url)
-    yield opened
-    opened.close()
+def world(new_world: Callable[..., World], ledger_url: str) -> Iterator[World]:
+    yield new_world(ledger=ledger_url)
 
 
-def report(ledger: Ledger, *partitions: str, run: str = "run") -> dict[str, SpendEvent]:
-    with ledger.write("p") as tx:
-        return spend.report(tx, "p", partitions, run, lambda _, event: LOG.get(event, False))
+def collected(world: World, files: int) -> list[str]:
+    """Collect so many batches of two answers each; return their ids in order."""
+    pipeline = world.pipeline(texts(2 * files), batching={"max_requests": 2})
+    world.run(pipeline)
+    return sorted(batch["id"] for batch in world.accepted())
 
 
-def record(
-    ledger: Ledger, batch_id: str, picodollars: int, partition: str = "", *, left_out: bool = False
-) -> None:
-    with ledger.write("p") as tx:
-        spend.record(tx, batch_id, "p", partition, Spend(picodollars, 0), left_out=left_out)
+def report(ledger: Ledger, run: str = "run") -> SpendEvent | None:
+    with ledger.write("asked") as tx:
+        return spend.report(tx, spend.not_logged(tx, "asked", [""]), run).get("")
 
 
-def test_an_amount_is_reported_once_and_by_its_partition(ledger: Ledger) -> None:
-    record(ledger, "a", 2**40, "one")
-    record(ledger, "b", 5, "one")
-    record(ledger, "c", 7, "two")
-    record(ledger, "c", 9, "two")  # collected again
-    record(ledger, "free", 0, "two")
-    events = report(ledger, "one", "two", "three")
-    assert {key: (event.new, event.not_logged) for key, event in events.items()} == {
-        "one": (Spend(2**40 + 5, 0), NOTHING),
-        "two": (Spend(7, 0), NOTHING),
-    }
-    with ledger.write("p") as tx:
-        spend.note_logged(tx, [event.id for event in events.values()])
-    assert report(ledger, "one", "two") == {}
-    record(ledger, "d", 1, "two")
-    (event,) = report(ledger, "one", "two").values()
-    assert event.new == Spend(1, 0)
+def test_what_is_collected_is_reported_once(world: World) -> None:
+    ids = collected(world, 3)
+    event = report(world.root.ledger)
+    assert event is not None
+    assert event.batches == ids
+    cost = round(world.table(world.pipeline(texts(6)))["cost_usd"].sum() * 10**12)
+    assert (event.new, event.not_logged) == (Spend(cost, 0), NOTHING)
+    with world.root.ledger.write("asked") as tx:
+        spend.logged(tx, event.batches)
+    assert report(world.root.ledger) is None
 
 
-def test_after_a_kill_the_log_decides(ledger: Ledger) -> None:
-    record(ledger, "a", 5)
-    (killed,) = report(ledger, "").values()
-    LOG[killed.id] = None
-    assert report(ledger, "") == {}, "its run may still log it"
-    LOG[killed.id] = True
-    record(ledger, "b", 3)
-    (event,) = report(ledger, "").values()
-    assert (event.new, event.not_logged) == (Spend(3, 0), NOTHING)
-    assert report(ledger, "")[""].not_logged == Spend(3, 0), "this one is missing from the log"
-    record(ledger, "c", 2)
-    (event,) = report(ledger, "").values()
-    assert (event.new, event.not_logged) == (Spend(2, 0), Spend(3, 0)), "so is that one"
-    LOG[event.id] = True
-    assert report(ledger, "") == {}
+def test_what_another_run_was_to_report_is_not_reported_as_spent(world: World) -> None:
+    collected(world, 1)
+    with world.root.ledger.read() as tx:
+        seen = spend.not_logged(tx, "asked", [""])
+    first = report(world.root.ledger, "killed")
+    assert first is not None
+    with world.root.ledger.write("asked") as tx:
+        assert spend.report(tx, seen, "slower") == {}, "its batches are in an event by now"
+    second = report(world.root.ledger)
+    assert second is not None
+    assert (second.new, second.not_logged) == (NOTHING, first.new)
 
 
-def test_answers_that_were_stored_already_are_not_reported_as_spent(ledger: Ledger) -> None:
-    record(ledger, "a", 5, left_out=True)
-    assert report(ledger, "")[""].not_logged == Spend(5, 0)
-
-
-def test_the_number_of_statements_does_not_grow_with_the_partitions(ledger: Ledger) -> None:
-    for number in range(60):
-        record(ledger, f"b{number}", number + 1, f"{number}")
+def test_the_number_of_statements_does_not_grow_with_the_batches(world: World) -> None:
+    collected(world, 1)
     with measured() as few:
-        report(ledger, "1")
+        report(world.root.ledger)
+    collected(world, 9)
     with measured() as many:
-        assert len(report(ledger, *(f"{number}" for number in range(60)))) == 60
+        event = report(world.root.ledger)
+    assert event is not None and len(event.batches) > 5
     assert len(many.statements) <= len(few.statements)

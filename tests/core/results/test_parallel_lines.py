@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from batch_assets.core.io.worker_processes import WorkerProcessError
-from batch_assets.core.results import ordered_lines, parallel_lines
 from batch_assets.core.prices.prices import default_prices
+from batch_assets.core.results import ordered_lines, parallel_lines
 from batch_assets.core.results.line_parser import MISSING, LineParser, ParsedGroup
 from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.result_lines import ResultLines

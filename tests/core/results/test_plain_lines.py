@@ -81,7 +81,7 @@ PLAIN = {
     "long prompt": line(message(model="claude-sonnet-4-5", usage={"input_tokens": 300_000})),
     "dated model": line(message(model="claude-haiku-4-5-20251001", usage={"output_tokens": 123_457})),
     "unknown model": line(message(model="claude-none")),
-    "a billion tokens": line(message(usage={"input_tokens": 10**9, "output_tokens": 10**9})),
+    "many tokens": line(message(usage={"input_tokens": 10**8, "output_tokens": 10**8})),
     "thinking tokens": line(message(usage={"output_tokens_details": {"thinking_tokens": 5}})),
     "no searches": line(message(usage={"server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 2}})),
     "no iterations": line(message(usage={"iterations": []})),
@@ -100,6 +100,9 @@ OTHERS = {
     "stop reason is null": line(message(stop_reason=None)),
     "no usage": line(message() | {"usage": None}),
     "most tokens": line(message(usage={"input_tokens": 2**53})),
+    "more tokens than an answer has": line(
+        message(model="claude-opus-5", usage={"input_tokens": 10**8, "output_tokens": 10**8})
+    ),
     "searches": line(message(usage={"server_tool_use": {"web_search_requests": 3}})),
     "iterations": line(message(usage={"iterations": [{"type": "compaction", "input_tokens": 5}]})),
     "fewer thinking tokens than none": line(message(usage={"output_tokens_details": {"thinking_tokens": -5}})),
@@ -184,7 +187,7 @@ def test_tokens_cost_the_same_at_once() -> None:
     models = [*PRICES.models, "claude-opus-4-5-20251101", "none"]
     lines: list[bytes | None] = []
     for _ in range(500):
-        tokens = {name: chosen.choice([0, 1, 17, 999, 10**6, 10**9]) for name in USAGE if name != "service_tier"}
+        tokens = {name: chosen.choice([0, 1, 17, 999, 10**6, 10**8]) for name in USAGE if name != "service_tier"}
         hour = {"ephemeral_1h_input_tokens": chosen.choice([0, 5, tokens["cache_creation_input_tokens"]])}
         usage = {**tokens, "cache_creation": hour, "inference_geo": chosen.choice(["us", "global", None])}
         lines.append(line(message(model=chosen.choice(models), usage=usage)))

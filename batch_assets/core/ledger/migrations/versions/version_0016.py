@@ -1,4 +1,7 @@
-"""What each collected batch cost, and which run of Dagster reported it, so that no amount is reported twice."""
+"""What each batch cost, and which event of Dagster's log reports it, so that no amount is reported twice.
+
+Batches that are stored by now are taken as reported: earlier versions logged their cost in another way.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ def upgrade() -> None:
     op.create_table(
         "spend",
         sa.Column("batch_id", sa.String(80), primary_key=True),
-        sa.Column("pipeline", sa.String(100), nullable=False),
-        sa.Column("partition", sa.Text, nullable=False),
         sa.Column("picodollars", sa.BigInteger, nullable=False),
         sa.Column("unpriced", sa.Integer, nullable=False),
-        sa.Column("left_out", sa.Boolean, nullable=False),
         sa.Column("event", sa.String(32)),
         sa.Column("run_id", sa.String(64)),
         sa.Column("is_logged", sa.Boolean, nullable=False),
     )
-    op.create_index("spend_by_partition", "spend", ["pipeline", "partition", "is_logged"])
+    insert = (
+        "insert into spend (batch_id, picodollars, unpriced, is_logged) "
+        "select id, 0, 0, :yes from batch where state in ('collected', 'deleting', 'deleted')"
+    )
+    op.get_bind().execute(sa.text(insert), {"yes": True})
