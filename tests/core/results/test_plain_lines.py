@@ -121,6 +121,9 @@ OTHERS = {
 }
 # With one of these, no line is read at once.
 SPOILING = {
+    "infinity in Arrow's word": line(message(new=1)).replace(b'"new":1', b'"new":Inf '),
+    "negative infinity in Arrow's word": line(message(new=1)).replace(b'"new":1', b'"new":-Inf'),
+    "not a number in Arrow's word": line(message(new=[1])).replace(b'"new":[1]', b'"new":[-NaN]'),
     "after the message": line(message()).replace(b"}}}\n", b'},"x":{}}}\n'),
     "after the result": line(message()).replace(b"}}}\n", b'}},"z":{"a":{}}}\n'),
     "a float": line(message()).replace(b":12,", b":12.0,"),
