@@ -13,7 +13,14 @@ from batch_assets.core.io.file_errors import why_no_file
 
 def names_of(folder: str) -> set[str]:
     """Return the names of the files in a folder, without scratch files. The system is asked only about links."""
-    return {entry.name for entry in _entries(folder) if _is_file(entry)}
+    names: set[str] = set()
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:  # in one pass: there may be thousands
+        names = {
+            entry.name
+            for entry in entries
+            if entry.name[0] != "." and (entry.is_file(follow_symlinks=False) or _is_link_to_file(entry))
+        }
+    return names
 
 
 def versions_of(folder: str) -> dict[str, str]:
@@ -43,10 +50,8 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_symlink():
-        return entry.is_file()
-    stat = _stat_of(entry)
+def _is_link_to_file(entry: os.DirEntry[str]) -> bool:
+    stat = _stat_of(entry) if entry.is_symlink() else None
     return stat is not None and S_ISREG(stat.st_mode)
 
 

@@ -25,6 +25,7 @@ from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.outcomes import RESPONSE_COLUMNS, Responses, packed_responses
 from batch_assets.core.store.response_listing import (
     FEW_FILES,
+    ResponseListing,
     list_responses,
     response_versions,
     versions_digest,
@@ -76,18 +77,21 @@ class AnswerIndex:
     Args:
         root: The root.
         pipeline: The name of the pipeline.
-        listed: The names of its response files; `None` to list them.
+        listing: Its response files; `None` to list them.
 
     Attributes:
         names: The names of all response files.
         files: Those that have responses to the requests that were asked for so far, in the order of asking.
     """
 
-    def __init__(self, root: Root, pipeline: str, listed: frozenset[str] | None = None) -> None:
+    def __init__(self, root: Root, pipeline: str, listing: ResponseListing | None = None) -> None:
         self._root, self._pipeline = root, pipeline
-        self.names = list_responses(root, pipeline).names if listed is None else listed
+        listing = listing or list_responses(root, pipeline)
+        self.names = listing.names
         with root.ledger.read() as tx:
-            is_same = answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
+            is_same = listing.is_indexed or (
+                answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
+            )
             is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
         if not (is_same and is_checked):
             self.names = check(root, pipeline)

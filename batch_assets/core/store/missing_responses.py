@@ -19,7 +19,7 @@ from batch_assets.core.ledger.states import BATCHES_STORED, BatchState
 from batch_assets.core.root import Root
 from batch_assets.core.store.pipeline_outcomes import drop_kept, forget_kept
 from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.response_listing import list_responses
+from batch_assets.core.store.response_listing import list_responses, note_indexed
 from batch_assets.core.store.responses import DamagedResponsesError
 
 SET_ASIDE = ".damaged"
@@ -78,9 +78,10 @@ def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], frozenset[s
         indexed = answer_index.indexed_names(tx, pipeline)
         stored = answer_index.without_answers(tx, pipeline) if indexed[0] else []
     if indexed[0]:
-        names = list_responses(root, pipeline).names
-        if answer_index.names_hash(names) == indexed:
-            return stored, names
+        listing = list_responses(root, pipeline)
+        if answer_index.names_hash(listing.names) == indexed:
+            note_indexed(root, pipeline, listing)
+            return stored, listing.names
     with root.ledger.read() as tx:
         stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
     return stored, list_responses(root, pipeline).names

@@ -125,8 +125,8 @@ def index_of_answers(root: Root, pipeline: str, rows: int) -> tuple[AnswerIndex 
     kept = root.kept.get(name)
     if isinstance(kept, _KeptIndex) and kept.collected == last and now - kept.at < _KEEP_SECONDS:
         return kept.index, requests
-    listing = listed_responses(root, pipeline)
-    index = AnswerIndex(root, pipeline, listing.names)
+    listing = listed_responses(root, pipeline, last)
+    index = AnswerIndex(root, pipeline, listing)
     root.kept[name] = _KeptIndex(index, listing.last, now)
     return index, requests
 

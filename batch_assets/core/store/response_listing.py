@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batch_assets.core.io.names import ResponseName, response_names
 from batch_assets.core.io.storage import Storage
@@ -29,11 +29,13 @@ class ResponseListing:
         names: The names.
         last: The last collection before it was made, see `last_collection`.
         at: When it was made, in seconds of a steady clock.
+        is_indexed: Whether all of them were in the index of answers then.
     """
 
     names: frozenset[str]
     last: int
     at: float
+    is_indexed: bool = False
 
 
 def list_responses(root: Root, pipeline: str) -> ResponseListing:
@@ -46,7 +48,12 @@ def list_responses(root: Root, pipeline: str) -> ResponseListing:
     return listing
 
 
-def listed_responses(root: Root, pipeline: str) -> ResponseListing:
+def note_indexed(root: Root, pipeline: str, listing: ResponseListing) -> None:
+    """Record that all names of a listing are in the index of answers. What it has of them stays for a day."""
+    root.kept[_kept_name(pipeline)] = replace(listing, is_indexed=True)
+
+
+def listed_responses(root: Root, pipeline: str, last: int) -> ResponseListing:
     """Return the last listing with the files that were stored since; another one if it is not of this stage.
 
     A file that another process has published and not recorded yet is not in it. Its requests are in flight as long
@@ -55,9 +62,10 @@ def listed_responses(root: Root, pipeline: str) -> ResponseListing:
     kept = root.kept.get(_kept_name(pipeline))
     if not isinstance(kept, ResponseListing) or time.monotonic() - kept.at >= _KEEP_SECONDS:
         return list_responses(root, pipeline)
+    if last == kept.last:
+        return kept
     with root.ledger.read() as tx:
-        last = collected.last_collection(tx, pipeline)
-        since = collected.batches_since(tx, pipeline, kept.last) if last != kept.last else []
+        since = collected.batches_since(tx, pipeline, kept.last)
     if None in since or len(since) > FEW_FILES:
         return list_responses(root, pipeline)
     names = {str(ResponseName.of_batch(id_)) for id_ in since if id_ is not None}
