@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +22,13 @@ def names_of(folder: str) -> set[str]:
             if entry.name[0] != "." and (entry.is_file(follow_symlinks=False) or _is_link_to_file(entry))
         }
     return names
+
+
+def hidden_names(folder: str, pattern: str) -> list[str]:
+    """Return the names in a folder that match a pattern and begin with a dot. There may be thousands of others."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        return fnmatch.filter([name for name in os.listdir(folder) if name[0] == "."], pattern)  # noqa: PTH208
+    return []
 
 
 def versions_of(folder: str) -> dict[str, str]:

@@ -316,8 +316,8 @@ class Storage:
             name: The name of the file that was being written, or a pattern of names; "" for all.
         """
         if self.is_local:
-            for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
-                scratch.unlink(missing_ok=True)
+            for scratch in local_files.hidden_names(self.path(*folder), f".{name}*.tmp"):
+                Path(self.path(*folder, scratch)).unlink(missing_ok=True)
 
     def all_files(self, *folder: str) -> list[tuple[str, ...]]:
         """List the paths of all files under the root or a folder, in parts from the root, with scratch files."""

@@ -110,7 +110,8 @@ def response_versions(tx: Transaction, pipeline: str) -> dict[str, str]:
     statement = sa.select(indexed_file.c.name, indexed_file.c.version).where(
         _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
     )
-    return {row.name: row.version for row in tx.execute(statement.order_by(indexed_file.c.number))}
+    rows: list[Any] = list(tx.execute(statement.order_by(indexed_file.c.number)))
+    return dict(rows)
 
 
 def request_file_numbers(tx: Transaction, pipeline: str) -> dict[str, tuple[int, str]]:

@@ -109,13 +109,15 @@ class AnswerIndex:
             `None` if a file has just been removed or replaced.
         """
         with self._root.ledger.read() as tx:
-            indexed = answer_index.response_versions(tx, self._pipeline)
-        versions = {name: indexed.get(name) for name in self.names}
-        unseen = [name for name, version in versions.items() if version is not None and version.endswith(_UNSEEN)]
+            versions = answer_index.response_versions(tx, self._pipeline)
+        if len(versions) > len(self.names):  # files that came after the listing
+            versions = {name: version for name, version in versions.items() if name in self.names}
+        if versions.keys() != self.names:
+            return None
+        unseen = [name for name, version in versions.items() if version.endswith(_UNSEEN)]
         self._just_seen = self._stored_versions(unseen)
-        versions |= self._just_seen
-        known = {name: version for name, version in versions.items() if version is not None}
-        return versions_digest(known) if len(known) == len(versions) else None
+        versions |= {name: version for name, version in self._just_seen.items() if version is not None}
+        return versions_digest(versions) if None not in self._just_seen.values() else None
 
     def _stored_versions(self, names: list[str]) -> dict[str, str | None]:
         """Return the version that each of some files has now; `None` for one that does not exist."""
