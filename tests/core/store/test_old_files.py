@@ -13,6 +13,7 @@ from batch_assets.core.answers import result_columns
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import joins, submissions
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.store import response_reader, responses
 
 from ..support import World, texts
@@ -81,7 +82,7 @@ def test_a_column_of_a_later_version_is_ignored(world: World) -> None:
     assert _join_again(world).equals(before)
 
 
-@pytest.mark.parametrize("name", responses.RESPONSE_SCHEMA.names)
+@pytest.mark.parametrize("name", responses._FIRST.names)
 def test_a_response_file_without_a_column_of_the_first_version_is_set_aside(world: World, name: str) -> None:
     before = world.run(world.pipeline(texts(1), batching={"max_requests": 20}))
     (stored,) = _response_files(world)
@@ -123,3 +124,14 @@ def test_a_request_index_that_is_damaged_is_named(world: World, name: str | None
         DamagedFileError, match=f"{index} is damaged: {f'it has no column {name}' if name else ''}"
     ):
         _join_again(world)
+
+
+def test_a_response_file_of_the_first_version_is_read(world: World) -> None:
+    """It lacks columns that were added since. The cost of live calls is twice the cost in the batch."""
+    before = world.run(world.pipeline(texts(3), batching={"max_requests": 20}))
+    (stored,) = _response_files(world)
+    _rewrite(stored, pq.read_table(stored).select(responses._FIRST.names))
+    assert _join_again(world).equals(before.assign(thinking_tokens=None).astype({"thinking_tokens": float}))
+    report = collect_results(world.root, "asked").results
+    assert report is not None and report.cost_usd is not None
+    assert report.live_cost_usd == 2 * report.cost_usd > 0
