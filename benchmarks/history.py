@@ -13,6 +13,7 @@ through the folders of all partitions are not counted. Exits with 1 if a limit i
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import statistics
 import sys
@@ -253,6 +254,8 @@ def compare(answers: int, rows: int, rounds: int) -> Comparison:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             roots[files] = folder, stack.enter_context(Emulator(latency=0.0))
             prepare(*roots[files], files, rows)
+        gc.collect()
+        gc.freeze()  # a search for garbage among all that was imported takes longer than a stage
         for number in range(rounds):  # in turn: what else the machine does concerns both
             for files, of_files in costs.items():
                 of_files.append(run_partition(*roots[files], f"key-{number}", rows))
