@@ -213,7 +213,7 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         running = len(Snapshot.of(tx, newest).running) if newest is not None else 0
         built = newest if newest is not None and before is not None and newest.id not in before else None
         # The next submission sets these requests aside.
-        unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
+        unsent = sum(file.requests for file in submissions.unsent(tx, name, [partition]))
         is_refresh = built is not None and goes_on(tx, built)
     options, beyond = text.partition_option(partition), ""
     # Requests in flight continue without the option; those set aside would be left out.

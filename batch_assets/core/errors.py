@@ -193,6 +193,11 @@ class SinkError(BatchAssetsError):
     """The database for the copy of the results cannot be reached, or it refuses them."""
 
 
+Failure = BatchAssetsError | OSError
+FAILURES = BatchAssetsError, OSError
+"""What may go wrong in one partition while the others of a run go on."""
+
+
 @dataclass(frozen=True)
 class Wording:
     """How the command line or Dagster words problems: the text of the core, then the remedy.

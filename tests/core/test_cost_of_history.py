@@ -11,6 +11,8 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.ledger import tables
 from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.gather import build_partitions
+from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.results.run import collect_results
 from batch_assets.emulator import Emulator
 from benchmarks.history import Cost, make_pipeline, measure, measured, opened, write_partition
@@ -51,6 +53,26 @@ def test_calls_are_equal_beside_few_and_many_request_files_in_flight(emulator: E
     # The request files of the second partition are read once, those of the first are in the index by now.
     assert counts(few) == counts(many)
     assert sum(call.startswith("read_bytes") and call.endswith(".digests") for call in many.calls) == 2
+
+
+def test_statements_and_calls_of_a_gathered_partition_do_not_grow_with_the_others(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    costs = {}
+    for partitions in (5, 30):
+        folder = tmp_path / str(partitions)
+        folder.mkdir()
+        pipeline, keys = make_pipeline(folder), [f"p{number:02}" for number in range(partitions)]
+        for key in keys:
+            write_partition(folder, key, 2)
+        with opened(folder, emulator) as root, measured() as cost:
+            outcomes = build_partitions(root, pipeline, keys, AskAgain())
+        assert [each.written for each in outcomes.values() if isinstance(each, RequestsReport)] == [2] * partitions
+        assert sum(call.startswith("publish") and ".jsonl" in call for call in cost.calls) <= 1
+        costs[partitions] = counts(cost)
+    (few_calls, few_statements), (calls, statements) = costs[5], costs[30]
+    assert calls <= few_calls * 6
+    assert statements <= few_statements * 6
 
 
 def test_a_run_over_partitions_lists_the_response_files_once(emulator: Emulator, tmp_path: Path) -> None:

@@ -368,7 +368,9 @@ def test_the_index_of_lost_answers_is_lost_too(
         with pytest.raises(BatchAssetsError) as refused:
             step(pipeline)
         assert refused.value.remedy == remedy
-        assert str(index) in str(refused.value) or "or the index.parquet beside it" in str(refused.value)
+        assert str(index) in str(refused.value) or "or the index.parquet and the manifest.json beside it" in str(
+            refused.value
+        )
         world.query("update batch set next_download_at = next_download_at + 3600")
         with world.root.ledger.read() as tx:
             submission = submissions.newest(tx, "asked", "")

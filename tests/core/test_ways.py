@@ -34,6 +34,8 @@ UNUSED = {
     "core/dataset/document_files.py",
     "core/dataset/query_rows.py",
     "core/dataset/table_rows.py",
+    "core/requests/gather.py",
+    "core/requests/gathered_files.py",
     "core/requests/row_hasher.py",
     "core/results/message_line.py",
     "core/results/reorder.py",

@@ -18,6 +18,7 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.rounds import no_round
 from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, SendReason
+from batch_assets.dagster import keys
 from batch_assets.dagster.rounds import may_go_on
 from batch_assets.dagster.sensors import launch as launch_module
 from batch_assets.dagster.sensors import tick as tick_module
@@ -124,6 +125,33 @@ def test_one_run_brings_the_results_of_several_partitions(
     assert ledger("select number, state, count(*) from round group by 1, 2") == [(1, "closed", 6)]
     assert location.tick() == []
     assert location.message == "No batch is open."
+
+
+def test_gathered_partitions_have_one_batch_and_are_materialized_each(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    for key in KEYS:
+        (tmp_path / f"{key}.csv").write_text(f"id,text\n1,of {key}\n")
+    (tmp_path / "p2.csv").unlink()
+    fields = {"dataset": {"path": "{partition}.csv", "key": "id"}, "partitions": {"static": KEYS}}
+    location = Location(make_assets(**fields, batching={"across_partitions": True}), instance)
+    built = location.materialize("requests", tags={START: KEYS[0], END: KEYS[-1]})
+    assert not built.success
+    records = instance.fetch_materializations(dg.AssetKey(["greetings", "requests"]), limit=10).records
+    written = {str(r.partition_key): r.asset_materialization.metadata for r in records if r.asset_materialization}
+    assert sorted(written) == ["p0", "p1", "p3", "p4", "p5"]
+    assert sum(int(str(metadata[keys.NEW].value)) for metadata in written.values()) == 5
+    assert sum(int(str(metadata[keys.FILES].value)) for metadata in written.values()) == 1
+    (tmp_path / "p2.csv").write_text("id,text\n1,of p2\n")
+    location.send()
+    assert [batch["requests"] for batch in emulator.log()] == [6]
+    emulator.end_batches()
+    make_due()
+    (request,) = location.tick()
+    assert ends(request) == ("p0", "p5")
+    assert location.run(request).success
+    assert set(location.written()) == set(KEYS)
+    assert location.tick() == []
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,8 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write(submission.pipeline) as tx:
         unshared, shared = _files_in_flight(tx, submission)
-        report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
+        unsent = [file.id for file in shared if file.state is not FileState.SUBMITTED]
+        report.shared += [file_id for file_id in unsent if file_id not in report.shared]
         for file in unshared:
             if file.state.unsent:
                 move(tx, FileMove.CANCEL, file.id, batches.CANCELED_BY_A_PERSON)
@@ -164,8 +165,9 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
             elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
                 report.in_doubt[file.id] = "its batch may belong to someone else, so it is left to run"
         to_end, shared_batches = _open_batches(tx, submission)
-        report.shared += [batch.id for batch in shared_batches]
-    cancel_batches(root, to_end, report)
+        report.shared += [batch.id for batch in shared_batches if batch.id not in report.shared]
+    done = {*report.canceled, *report.ended}  # for another partition that waits on it
+    cancel_batches(root, [batch for batch in to_end if batch.id not in done], report)
 
 
 def _doubt(tx: Transaction, file: RequestFile) -> str:

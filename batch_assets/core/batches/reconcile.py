@@ -233,7 +233,7 @@ class _Reconciler:
             return False
         if is_lost:
             return has_mark(custom_id, self._root.mark)
-        return KnownRequests.read(self._root.storage, file).proves(custom_id, self._root.mark)
+        return KnownRequests.read(self._root, file).proves(custom_id, self._root.mark)
 
     def _tails_of(self, file: RequestFile) -> set[str] | None:
         """Return the ends of a file's custom_ids; `None` if they are unknown.
@@ -246,7 +246,7 @@ class _Reconciler:
             digests: Digests | None = stored.digests
             if stored.problem is not None:
                 self._lost.add(file.id)
-                digests = digests_of_submission(self._root.storage, file)
+                digests = digests_of_submission(self._root, file)
             self._tails[file.id] = (
                 None if digests is None else {tail.decode() for tail in tails_of(digests).tolist()}
             )

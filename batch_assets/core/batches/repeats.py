@@ -281,7 +281,7 @@ def _owner(root: Root, near: list[Batch], custom_id: str) -> RequestFile | None:
     for batch in near:
         with root.ledger.read() as tx:
             file = files.by_id(tx, batch.file_id or "")
-        if KnownRequests.read(root.storage, file).proves(custom_id, root.mark):
+        if KnownRequests.read(root, file).proves(custom_id, root.mark):
             return file
     return None
 

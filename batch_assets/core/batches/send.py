@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.batches.upload import Upload
-from batch_assets.core.errors import BatchAssetsError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.errors import FAILURES, Failure, SubmissionStoppedError, UnreachableError
 from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import submissions
@@ -15,10 +15,6 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
-
-Failure = BatchAssetsError | OSError
-FAILURES = BatchAssetsError, OSError
-"""What may go wrong in one partition while the others of a run go on."""
 
 
 @dataclass

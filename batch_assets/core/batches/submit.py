@@ -14,12 +14,9 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
-from batch_assets.core.batches.send import FAILURES, Failure, SubmissionWork, send_ready, waited_on
+from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
-from batch_assets.core.errors import (
-    DamagedFileError,
-    MissingFileError,
-)
+from batch_assets.core.errors import FAILURES, DamagedFileError, Failure, MissingFileError
 from batch_assets.core.ledger import batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileState
@@ -153,10 +150,18 @@ def _prepared(root: Root, pipeline: str, partition: str, unattended: bool) -> Su
 
 
 def _is_untouched(root: Root, submission: Submission) -> bool:
-    """Whether a submission has request files of its own, and no run has begun to send one."""
+    """Whether a submission has request files, and no run has begun to send one.
+
+    If it has none of its own, those of other submissions count that no run has begun to send: its requests were
+    gathered with theirs.
+    """
     with root.ledger.read() as tx:
-        states = files.states_of(tx, [submission.id])[submission.id]
-    return set(states.values()) == {FileState.READY}
+        own = files.states_of(tx, [submission.id])[submission.id]
+        if own:
+            return set(own.values()) == {FileState.READY}
+        ready = [file for file in submissions.waited_on(tx, submission.id) if file.state is FileState.READY]
+        owners = submissions.by_ids(tx, sorted({file.submission_id for file in ready}))
+    return any(owner.began_at is None for owner in owners)
 
 
 @contextmanager

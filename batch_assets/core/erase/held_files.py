@@ -9,6 +9,7 @@ import numpy as np
 
 from batch_assets.core.erase.found_rows import FoundRows
 from batch_assets.core.erase.replacement import padded
+from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import erasure, files
@@ -87,9 +88,26 @@ def find_files(root: Root, pipeline: str, targets: FoundRows) -> HeldFiles:
             continue
         for position in sorted({p for digest in matches.tolist() for p in targets.requests[padded(digest)]}):
             held_files.blocked.setdefault(position, []).append(_why_blocked(entry))
-    for submission in [*targets.submissions, *targets.sharing]:
-        held_files.files += _files_of(root, submission.manifest)
+    for manifest in _manifests_with_files(root, targets):
+        held_files.files += _files_of(root, manifest)
     return held_files
+
+
+def _manifests_with_files(root: Root, targets: FoundRows) -> list[Manifest]:
+    """Return the manifests of the submissions whose files may hold the requests, also of gathered ones."""
+    manifests = {each.id: each.manifest for each in [*targets.submissions, *targets.sharing]}
+    others = {
+        other.submission: (manifest.pipeline, other.partition)
+        for manifest in manifests.values()
+        for other in manifest.registered_with or ()
+    }
+    for submission_id, folder in others.items():
+        if submission_id not in manifests:
+            try:
+                manifests[submission_id] = Manifest.read(root.storage, *folder, submission_id)
+            except (MissingFileError, DamagedFileError):  # the problem is reported with those of all submissions
+                continue
+    return [*manifests.values()]
 
 
 def _matches(root: Root, file: RequestFile, wanted: Digests) -> Digests:
@@ -97,7 +115,7 @@ def _matches(root: Root, file: RequestFile, wanted: Digests) -> Digests:
     read = digests_of(root.storage, file)
     digests = read.digests
     if read.problem is not None:  # a lost file may hold any request of its submission
-        of_submission = digests_of_submission(root.storage, file)
+        of_submission = digests_of_submission(root, file)
         digests = wanted if of_submission is None else of_submission
     return np.intersect1d(wanted, digests)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -120,39 +121,50 @@ def of_pipeline(tx: Transaction, pipeline: str) -> list[Submission]:
     return to_records(Submission, tx.execute(statement))
 
 
-def register(
-    tx: Transaction,
-    new: SubmissionEntry,
-    files: Sequence[RequestFileEntry],
-    waits: list[str],
-    set_aside: list[RequestFile],
-) -> bool:
-    """Register a submission and its files, and set aside older unsent files in the same transaction.
+@dataclass(frozen=True)
+class Registration:
+    """A submission that is to be registered.
+
+    Attributes:
+        entry: The submission.
+        files: One entry for each file that it wrote.
+        waits: Ids of other request files that its rows wait on. They may be registered with it.
+    """
+
+    entry: SubmissionEntry
+    files: Sequence[RequestFileEntry]
+    waits: Sequence[str]
+
+
+def register(tx: Transaction, new: Sequence[Registration], set_aside: Collection[RequestFile]) -> bool:
+    """Register submissions of one pipeline and their files, and set aside older unsent files at the same time.
 
     Args:
         tx: The transaction.
-        new: The submission.
-        files: One entry for each file that the submission wrote, as for `add_files`.
-        waits: Ids of other request files that the submission's rows wait on.
-        set_aside: Unsent files that the build did not count as in flight.
+        new: The submissions, of a partition each.
+        set_aside: Unsent files that the builds did not count as in flight.
 
     Returns:
-        False if nothing was registered. Either a file to set aside was sent meanwhile, so that requests would be
-        sent twice, or a file to wait on was refused, replaced or canceled, so that the submission would wait
-        without end.
+        False if nothing was registered. Either a file to set aside was sent or is needed by now, so that requests
+        would be sent twice, or a file to wait on was refused, replaced or canceled, so that a submission would
+        wait without end.
     """
-    unsent_now = {file.id for file in unsent(tx, new.pipeline, new.partition)}
+    pipeline, partitions = new[0].entry.pipeline, [each.entry.partition for each in new]
+    unsent_now = {file.id for file in unsent(tx, pipeline, partitions)} if set_aside else set()
     if any(file.id not in unsent_now for file in set_aside):
         return False
-    if let_go(tx, waits):
+    own = {file.id for each in new for file in each.files}
+    if any(let_go(tx, [file_id for file_id in each.waits if file_id not in own]) for each in new):
         return False
     for file in set_aside:
-        move(tx, FileMove.SET_ASIDE, file.id, f"replaced by submission {new.id}")
-    reason = f"{new.rows} rows, {len(files)} new files"
-    move(tx, SubmissionMove.REGISTER, new.id, reason, **new.columns)
-    supersede(tx, new.pipeline, new.partition)
-    add_files(tx, new.id, files)
-    add_waits(tx, new.id, waits)
+        move(tx, FileMove.SET_ASIDE, file.id, f"replaced by submission {new[0].entry.id}")
+    for each in new:
+        reason = f"{each.entry.rows} rows, {len(each.files)} new files"
+        move(tx, SubmissionMove.REGISTER, each.entry.id, reason, **each.entry.columns)
+        supersede(tx, pipeline, each.entry.partition)
+        add_files(tx, each.entry.id, each.files)
+    for each in new:
+        add_waits(tx, each.entry.id, each.waits)
     return True
 
 
@@ -202,16 +214,23 @@ def add_files(tx: Transaction, submission_id: str, files: Iterable[RequestFileEn
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file.id))
 
 
-def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
-    """Return files that a new submission of a partition sets aside: never sent, not needed by other partitions."""
-    sent = sa.select(intent.c.file_id)
-    wanted = _wanted(pipeline, submission.c.partition != partition)
+def unsent(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[RequestFile]:
+    """Return files that new submissions of some partitions set aside: never sent, not needed by other partitions.
+
+    They were written for one of the partitions, or one of them waits on them: files of partitions that were
+    gathered are set aside with the last of these.
+    """
+    in_force = submission.c.seq.in_(newest_seqs(pipeline))
+    own = submission.c.partition.in_(partitions)
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline,
-        request_file.c.partition == partition,
         request_file.c.state == FileState.READY,
-        request_file.c.id.not_in(sent),
-        request_file.c.id.not_in(wanted),
+        sa.or_(
+            request_file.c.partition.in_(partitions),
+            request_file.c.id.in_(_waited_by(submission.c.pipeline == pipeline, in_force, own)),
+        ),
+        request_file.c.id.not_in(sa.select(intent.c.file_id)),
+        request_file.c.id.not_in(_wanted(pipeline, submission.c.partition.not_in(partitions))),
     )
     return to_records(RequestFile, tx.execute(statement))
 
@@ -219,6 +238,12 @@ def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
 def is_wanted(tx: Transaction, file: RequestFile) -> bool:
     """Whether a submission in force waits on a request file."""
     return tx.execute(_wanted(file.pipeline, wait.c.file_id == file.id)).first() is not None
+
+
+def is_shared(tx: Transaction, file: RequestFile) -> bool:
+    """Whether submissions wait or waited on a request file that did not write it."""
+    others = sa.select(wait.c.file_id).where(wait.c.file_id == file.id, wait.c.submission_id != file.submission_id)
+    return tx.execute(others.limit(1)).first() is not None
 
 
 def files_in_flight(tx: Transaction, pipeline: str, partition: str | None = None) -> list[RequestFile]:

@@ -22,6 +22,10 @@ class BatchingConfig(ConfigBlock):
     max_mb: float = Field(
         default=250.0, gt=0, le=MAX_MB, description="Maximum size of one batch in megabytes (10^6 bytes)."
     )
+    across_partitions: bool = Field(
+        default=False,
+        description="Whether a run over many partitions gathers their requests in the same batches.",
+    )
 
 
 class RetryConfig(ConfigBlock):

@@ -18,7 +18,7 @@ from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
-from batch_assets.core.pipeline.rules import partitions_problem, watch_problem
+from batch_assets.core.pipeline.rules import gathering_problem, partitions_problem, watch_problem
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.params_check import check_params
 
@@ -64,6 +64,8 @@ def load_pipeline(
         _ = pipeline.query
     if problem := partitions_problem(pipeline):
         raise pipeline.error(*problem)
+    if reason := gathering_problem(pipeline):
+        raise pipeline.error("batching.across_partitions", reason)
     if reason := watch_problem(pipeline):
         raise pipeline.error("watch", reason)
     outline, version = pipeline.template.outline(), pipeline.config.anthropic_version

@@ -57,6 +57,20 @@ def _by_partition(kind: DatasetKind) -> str | None:
             assert_never(kind)
 
 
+def gathering_problem(pipeline: Pipeline) -> str | None:
+    """Return why partitions cannot be gathered, or `None` if they can or need not be."""
+    if not pipeline.config.batching.across_partitions:
+        return None
+    if pipeline.partitions is None:
+        return "this pipeline has no partitions to gather: leave it out, or add the field `partitions`"
+    if pipeline.config.dataset.kind is DatasetKind.ASSET:
+        return (
+            f"each partition of {pipeline.config.dataset.location} is loaded by a run of its own, so there is "
+            "nothing to gather: leave it out"
+        )
+    return None
+
+
 def watch_problem(pipeline: Pipeline) -> str | None:
     """Return why the dataset cannot be watched, or `None` if it can or need not be."""
     if not pipeline.config.watch:

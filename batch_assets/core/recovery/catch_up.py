@@ -39,7 +39,7 @@ from batch_assets.core.recovery.rebuild import Known, write_pipeline
 from batch_assets.core.recovery.root_file import readable
 from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import has_receipts, was_finished
+from batch_assets.core.store.manifest import was_finished, was_sent
 from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
@@ -124,7 +124,7 @@ def _unknown(
     left_out = {
         id_
         for id_, key in folders.items()
-        if id_ in unregistered and not has_receipts(root.storage, pipeline, key, id_)
+        if id_ in unregistered and not was_sent(root.storage, pipeline, key, id_)
     }
     # A build that met an equal request may have removed its folder and then its record meanwhile.
     lost = {
@@ -141,6 +141,8 @@ def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
     with root.ledger.read() as tx:
         files_in_flight = submissions.files_in_flight(tx, pipeline, partition)
         in_force = _in_force(tx, pipeline, partition)
+        if partition is not None:  # its requests may be in files of other partitions
+            files_in_flight += [file for each in in_force for file in submissions.waited_on(tx, each.id)]
     looked_at = {(file.partition, file.submission_id) for file in files_in_flight if file.state.unsent}
     looked_at |= {(submission.partition, submission.id) for submission in in_force}
     folders = [submission_parts(pipeline, *folder) for folder in sorted(looked_at)]

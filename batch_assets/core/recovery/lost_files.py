@@ -147,6 +147,7 @@ def with_states(
         _set_aside(storage, lost, responses)
     for submission in {s.partition: s for s in lost.submissions}.values():
         waits = lost.waits.setdefault(submission.id, _own(lost, submission))
+        waits |= _unread(lost, submission)
         try:
             waits |= _shared_files(storage, submission, lost.files)
         except (DamagedFileError, MissingFileError) as error:  # its partition has no new table without the index
@@ -158,6 +159,16 @@ def with_states(
 
 def _own(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
     return {file.id for file in lost.files if file.submission is submission}
+
+
+def _unread(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
+    """Return the ids of lost files that may have requests of a submission, which was gathered with their own."""
+    return {
+        file.id
+        for file in lost.files
+        if not len(file.digests)
+        and any(other.submission == submission.id for other in file.submission.manifest.holds or ())
+    }
 
 
 def _in_flight(lost: LostPipeline, submission: FoundSubmission) -> set[str]:

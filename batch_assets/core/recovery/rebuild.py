@@ -30,6 +30,7 @@ from batch_assets.core.recovery.found_files import (
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, with_states
 from batch_assets.core.recovery.root_file import ROOT_FILE
 from batch_assets.core.settings import Settings
+from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.text import count, counts
 
 _log = logging.getLogger("batch_assets")
@@ -181,13 +182,17 @@ def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
         "rejected": manifest.rejected,
         "requests": manifest.requests,
         "max_attempts": manifest.max_attempts,
-        "written": sum(entry.requests for entry in manifest.files),
+        "written": _written(manifest),
         "headers": json.dumps(manifest.headers),
         "max_requests": manifest.max_requests,
         "max_bytes": manifest.max_bytes,
         "fresh_after": submission.fresh_after,
         "left_out": manifest.left_out or 0,
     }
+
+
+def _written(manifest: Manifest) -> int:
+    return manifest.written if manifest.written is not None else sum(entry.requests for entry in manifest.files)
 
 
 def _write_file(tx: Transaction, file: LostFile) -> None:

@@ -9,7 +9,7 @@ from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES
 from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.ledger import builds, submissions
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import has_receipts, remove_submission, was_finished
+from batch_assets.core.store.manifest import remove_submission, was_finished, was_sent
 from batch_assets.core.store.row_hashes import ROW_HASHES
 
 
@@ -33,7 +33,7 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
             for pattern in (REQUEST_FILES, DIGEST_FILES, ROW_HASHES):
                 root.storage.remove_leftovers(*folder, name, name=pattern)
         elif name in unregistered:
-            if not has_receipts(root.storage, pipeline, partition, name):
+            if not was_sent(root.storage, pipeline, partition, name):
                 remove_submission(root.storage, pipeline, partition, name)
                 with root.ledger.write(pipeline) as tx:
                     builds.end(tx, name)

@@ -73,6 +73,23 @@ def preparing_build(root: Root, pipeline: Pipeline, partition: str) -> Iterator[
     started = time.monotonic()
     root.catch_up_for(pipeline.name, partition, leases.PATIENCE)
     wait = max(0.0, leases.PATIENCE - (time.monotonic() - started))
+    with holding_partition(root, pipeline, partition, wait) as before:
+        yield before
+
+
+@contextmanager
+def holding_partition(root: Root, pipeline: Pipeline, partition: str, wait: float) -> Iterator[BeforeBuild]:
+    """Settle what killed processes left, in a ledger that is up to date.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        wait: Seconds to wait for other processes that work on the partition's requests.
+
+    Raises:
+        BusyError: When they are not done by then.
+    """
     with hold_partition(root.ledger, pipeline.name, partition, wait=wait) as lease:
         root.check_files(pipeline.name)
         _, (problems, erased) = root.storage.both(

@@ -39,17 +39,85 @@ class _Look:
 
     @classmethod
     def of(
-        cls, tx: Transaction, root: Root, pipeline: str, partition: str, again: AskAgain, met: Collection[str]
+        cls,
+        tx: Transaction,
+        root: Root,
+        pipeline: str,
+        partition: str,
+        again: AskAgain,
+        met: Collection[str],
+        peers: Peers,
     ) -> tuple[_Look, list[RequestFile]]:
-        set_aside = submissions.unsent(tx, pipeline, partition)
+        set_aside = submissions.unsent(tx, pipeline, peers.partitions or [partition])
         unsent = {file.id for file in set_aside}
         in_flight = submissions.files_in_flight(tx, pipeline)
-        fresh_after = fresh_after_for(tx, pipeline, partition, refresh=again.refresh)
+        begun = peers.fresh_after
+        fresh_after = fresh_after_for(tx, pipeline, partition, refresh=again.refresh, begun=begun)
         if fresh_after is not None or again.retry_failed:
             in_flight += files.answered_among(tx, met)
         since = RegisteredSince(root, pipeline, in_flight, tx.last_seq())
         look = cls(set_aside, since, refreshes_of(tx, pipeline), fresh_after)
         return look, [file for file in in_flight if file.id not in unsent]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a selection has found. It takes 16 bytes for each request that the rows want.
+
+    Attributes:
+        since: See `Selection`.
+        fresh_after: See `Selection`.
+        set_aside: See `Selection`.
+        waited_on: See `Selection`.
+        desired: The requests that the rows want.
+    """
+
+    since: RegisteredSince
+    fresh_after: float | None
+    set_aside: list[RequestFile]
+    waited_on: list[str]
+    desired: DigestSet
+
+
+class Peers:
+    """Submissions that are built one after the other and registered at the same time.
+
+    The requests of those that are built count as in flight for the next ones.
+
+    Args:
+        partitions: Their partitions, whose unsent files are set aside.
+
+    Attributes:
+        partitions: Their partitions; empty for a submission that is built alone.
+        fresh_after: The `fresh_after` of those that begin a refresh; `None` before the first.
+    """
+
+    def __init__(self, partitions: Collection[str] = ()) -> None:
+        self.partitions = partitions
+        self.fresh_after: float | None = None
+        self._requests: dict[str, DigestSet] = {}
+
+    def add(self, file_id: str, digests: Digests) -> None:
+        """Add requests of a file.
+
+        Args:
+            file_id: The id that the file will have.
+            digests: Its new requests: S16, shape (n,).
+        """
+        self._requests.setdefault(file_id, DigestSet()).add(digests)
+
+    def find(self, digests: Digests) -> tuple[NDArray[np.bool_], set[str]]:
+        """Return which requests are in a file, bool, shape (n,), and the ids of these files.
+
+        Args:
+            digests: S16, shape (n,).
+        """
+        is_in, file_ids = np.zeros(len(digests), bool), set()
+        for file_id, requests in self._requests.items():
+            if (found := requests.contains(digests)).any():
+                is_in |= found
+                file_ids.add(file_id)
+        return is_in, file_ids
 
 
 class Selection:
@@ -80,7 +148,10 @@ class Selection:
         newest: NewestSubmission | None,
         again: AskAgain,
         met: Collection[str] = (),
+        peers: Peers | None = None,
     ) -> None:
+        self._peers = peers if peers is not None else Peers()
+        self._peer_files: set[str] = set()
         self._again, self._max_attempts = again, pipeline.config.retry.max_attempts
         retire_settled(root, pipeline.name)
         rows = newest.record.rows if newest is not None else 0
@@ -88,7 +159,7 @@ class Selection:
         def look() -> tuple[_Look, list[RequestFile]]:
             # No writer in between: a line that comes later has a number above the newest one.
             with root.ledger.write(pipeline.name) as tx:
-                return _Look.of(tx, root, pipeline.name, partition, again, met)
+                return _Look.of(tx, root, pipeline.name, partition, again, met, self._peers)
 
         # In this order, a batch that is collected in between is in both, never in neither.
         read, self._in_flight = read_in_flight(root, look, partition, rows)
@@ -103,8 +174,8 @@ class Selection:
 
     @property
     def waited_on(self) -> list[str]:
-        """Ids of other request files in flight that contain requests the rows want."""
-        return self._in_flight.waited_on
+        """Ids of other request files in flight, or of peers, that contain requests the rows want."""
+        return [*self._in_flight.waited_on, *sorted(self._peer_files)]
 
     def is_wanted(self, digests: Digests) -> NDArray[np.bool_]:
         """Whether the rows so far want each request: bool, shape (n,).
@@ -120,12 +191,19 @@ class Selection:
         Args:
             digests: The digests of the requests, shape (n,).
         """
-        return self._in_flight.contains(digests)
+        is_of_peer, file_ids = self._peers.find(digests)
+        self._peer_files |= file_ids
+        return self._in_flight.contains(digests) | is_of_peer
 
     def is_kept(self, digest: bytes) -> bool:
         """Whether the request with this digest is answered or in flight, so that it is not sent."""
         digests = pack([digest])
-        return bool(self.outcomes.for_digests(digests).is_answered[0] or self._in_flight.contains(digests)[0])
+        return bool(self.outcomes.for_digests(digests).is_answered[0] or self.is_in_flight(digests)[0])
+
+    @property
+    def chosen(self) -> Chosen:
+        """What is needed to register the submission, once all rows were looked up."""
+        return Chosen(self.since, self.fresh_after, self.set_aside, self.waited_on, self._desired)
 
     def keep(self, digests: Digests, report: RequestsReport) -> NDArray[np.bool_]:
         """Return which requests are answered or in flight, and count these in the report. They are not sent.
@@ -138,7 +216,7 @@ class Selection:
             bool, shape (n,).
         """
         distinct, place = np.unique(digests, return_inverse=True)
-        in_flight = self._in_flight.contains(distinct)
+        in_flight = self.is_in_flight(distinct)
         kept: NDArray[np.bool_] = in_flight | self.outcomes.for_digests(distinct).is_answered
         unseen = kept.copy()
         unseen[kept] = ~self._desired.contains(distinct[kept])
@@ -165,7 +243,7 @@ class Selection:
         unseen = ~self._desired.contains(distinct)
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add_new(distinct)
-        in_flight = self._in_flight.contains(distinct)
+        in_flight = self.is_in_flight(distinct)
         outcomes = self.outcomes.for_digests(distinct)
         fates = request_fates(
             outcomes.is_known,

@@ -1,4 +1,4 @@
-"""A submission that is being written: request files, index, manifest, and the transaction that registers it."""
+"""A submission that is being written: its request files and its index."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.errors import BusyError, DamagedFileError, DatasetError, LeaseLostError
+from batch_assets.core.errors import DamagedFileError, DatasetError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
-from batch_assets.core.ledger import Lease, builds, submissions
-from batch_assets.core.ledger.records import SubmissionEntry
+from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
+from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
@@ -27,7 +27,6 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
 from batch_assets.core.store.manifest import Division, Fingerprint, Manifest, remove_submission
 from batch_assets.core.store.part_writer import PartWriters
-from batch_assets.core.store.registered_since import LOOKS
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
 from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashesWriter, remove_row_hashes
@@ -77,6 +76,7 @@ class NewSubmission:
         lease: Ensures that no other process builds requests of the partition.
         headers: The sets of headers that requests are sent with.
         selection: Decides which requests are sent.
+        is_gathered: The last request file of each kind is kept, so that others can be gathered with it.
 
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
@@ -92,6 +92,8 @@ class NewSubmission:
         lease: Lease,
         headers: HeaderSets,
         selection: Selection,
+        *,
+        is_gathered: bool = False,
     ) -> None:
         self._root, self._pipeline, self._partition = root, pipeline, partition
         self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
@@ -102,9 +104,8 @@ class NewSubmission:
             int(pipeline.config.batching.max_mb * _MEGABYTE),
         )
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
-        self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part)
+        self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part, keeps_last=is_gathered)
         self._part_count = 0
-        self._is_recorded = False
 
     def write(
         self,
@@ -138,11 +139,9 @@ class NewSubmission:
             raise
 
     def remove(self) -> None:
-        """Remove what was written. It is not registered."""
+        """Remove what was written. Nothing of it is on record."""
+        self._parts.drop()
         remove_submission(self._root.storage, self._pipeline.name, self._partition, self.report.submission_id)
-        if self._is_recorded:
-            with self._root.ledger.write(self._pipeline.name) as tx:
-                builds.end(tx, self.report.submission_id)
 
     def _write_index(self, rendered: Iterable[RenderedRows], limited: bool, context: bytes | None) -> None:
         storage = self._root.storage
@@ -209,19 +208,19 @@ class NewSubmission:
         self._part_count += 1
         return PartName(self._part_count - 1)
 
-    def _write_manifest(self, inputs: str | None, created_at: float) -> None:
-        """Write the manifest, which records the inputs and the files."""
-        report, pipeline, files = self.report, self._pipeline, self._parts.written
-        selection = self._selection
-        report.files = [entry.name for entry in files]
-        report.bytes = sum(entry.bytes for entry in files)
+    def finished(self, inputs: str | None) -> BuiltSubmission:
+        """Return what was written, so that it can be registered, once everything is written.
+
+        Args:
+            inputs: The `inputs_digest` of the build; `None` if it has none.
+        """
+        report, pipeline, chosen = self.report, self._pipeline, self._selection.chosen
         by_row, hook = self._headers.by_row, pipeline.hooks.render_request
         manifest = Manifest(
             pipeline=pipeline.name,
             partition=self._partition,
             division=_division(pipeline),
             submission=report.submission_id,
-            created_at=created_at,
             dataset=self._dataset.location,
             key=self._dataset.key_name,
             carried=self._dataset.carried,
@@ -234,8 +233,8 @@ class NewSubmission:
             column_kinds=self._dataset.kinds or None,
             fingerprint=self._fingerprint(inputs) if inputs is not None else None,
             bounded_schema=pipeline.bounded_schema,
-            fresh_after=selection.fresh_after,
-            waits=selection.waited_on if selection.fresh_after is not None else None,
+            fresh_after=chosen.fresh_after,
+            waits=chosen.waited_on if chosen.fresh_after is not None else None,
             left_out=report.left_out or None,
             output_schema=pipeline.sent_schema,
             output_tool=pipeline.tool.name if pipeline.tool else None,
@@ -246,99 +245,12 @@ class NewSubmission:
             rows=report.rows,
             rejected=report.rejected,
             requests=report.requests,
-            files=files,
+            files=[],
         )
-        manifest.write(self._root.storage)
+        return BuiltSubmission(manifest, self._lease, report, chosen, self._parts)
 
     def _fingerprint(self, inputs: str) -> Fingerprint:
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)
-
-    def register(self, inputs: str | None) -> bool:
-        """Write the manifest, which completes what was written, and register it in the ledger.
-
-        The manifest has the time at which this began. Until the end, the submission is compared with what others
-        register. So if two submissions share requests, the one that waits on the other's has the newer manifest.
-
-        Args:
-            inputs: The `inputs_digest` of the build; `None` if it has none.
-
-        Returns:
-            Whether it was registered. It is removed if files that counted as unsent were sent meanwhile, or if
-            others have registered requests that its rows want.
-
-        Raises:
-            BusyError: When others registered request files during each look.
-            LeaseLostError: When another process has taken over. What was written is removed.
-        """
-        try:
-            self._write_manifest(inputs, self._begin_to_register())
-            for _ in range(LOOKS):
-                is_registered = self._try_register()
-                if is_registered is not None:
-                    if not is_registered:
-                        self.remove()
-                    return is_registered
-        except LeaseLostError:
-            self.remove()
-            raise
-        self.remove()
-        raise BusyError(
-            f"other builds of {self._pipeline.name} registered request files during all {LOOKS} attempts to "
-            "register this one: run it again later"
-        )
-
-    def _begin_to_register(self) -> float:
-        """Record that it is about to be registered.
-
-        Returns:
-            The time, by the ledger's clock.
-        """
-        with self._root.ledger.write(self._pipeline.name) as tx:
-            self._lease.confirm(tx)
-            builds.begin(tx, self.report.submission_id)
-            created_at = tx.now
-        self._is_recorded = True
-        return created_at
-
-    def _try_register(self) -> bool | None:
-        """Register it, unless others have registered files since the last look. Then look at these.
-
-        Returns:
-            Whether it was registered; `None` if others have registered files, and none has a request that the rows
-            want.
-        """
-        selection = self._selection
-        files = [part.ledger_entry(self._id, self._pipeline.name, self._partition) for part in self._parts.written]
-        with self._root.ledger.write(self._pipeline.name) as tx:
-            self._lease.confirm(tx)
-            new, seq = selection.since.new(tx), tx.last_seq()
-            if not new:
-                if not submissions.register(tx, self._entry(), files, selection.waited_on, selection.set_aside):
-                    return False
-                builds.end(tx, self.report.submission_id)
-                return True
-        if selection.since.have(new, selection.is_wanted):
-            return False
-        selection.since.saw(new, seq)
-        return None
-
-    def _entry(self) -> SubmissionEntry:
-        report, pipeline = self.report, self._pipeline
-        return SubmissionEntry(
-            id=report.submission_id,
-            pipeline=pipeline.name,
-            partition=self._partition,
-            rows=report.rows,
-            rejected=report.rejected,
-            requests=report.requests,
-            written=report.written,
-            headers=self._headers.common,
-            max_attempts=pipeline.config.retry.max_attempts,
-            max_requests=self.limits[0],
-            max_bytes=self.limits[1],
-            fresh_after=self._selection.fresh_after,
-            left_out=report.left_out,
-        )
 
 
 def _division(pipeline: Pipeline) -> Division | None:

@@ -36,7 +36,7 @@ def has_request_file(leased: LeasedBatch) -> bool:
 
 def requests_of(leased: LeasedBatch) -> KnownRequests:
     """Return the requests of a batch, as far as they are known."""
-    return KnownRequests.read(leased.root.storage, leased.file)
+    return KnownRequests.read(leased.root, leased.file)
 
 
 def all_requests_of(leased: LeasedBatch, why: str) -> KnownRequests:

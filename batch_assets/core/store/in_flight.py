@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import lost_answers
+from batch_assets.core.ledger import lost_answers, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import is_read_whole
 from batch_assets.core.store.digest_files import read_digests, write_digests
 from batch_assets.core.store.digests import DIGEST_BYTES, DigestOwners, Digests, decode_tails, pack
 from batch_assets.core.store.in_flight_index import InFlightIndex
+from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes
@@ -89,15 +90,29 @@ def lost_text(root: Root, file: RequestFile) -> str | None:
     return None
 
 
-def digests_of_submission(storage: Storage, file: RequestFile) -> Digests | None:
-    """Return all requests of the submission that wrote a file: S16, shape (n,); `None` if its index is unreadable.
+def digests_of_submission(root: Root, file: RequestFile) -> Digests | None:
+    """Return all requests of the submissions with requests in a file: S16, shape (n,).
 
-    A request file, also one that a retry or a split wrote, never holds any other request. So the index says what
-    may be in a file that is gone.
+    A request file, also one that a retry or a split wrote, never holds any other request. So the indexes say what
+    may be in a file that is gone. If partitions were gathered, the manifest names the other submissions.
+
+    Returns:
+        `None` if an index is unreadable, or the manifest of a file that other submissions wait on too.
     """
+    folders = [(file.partition, file.submission_id)]
     try:
-        index = RequestIndex(storage, file.pipeline, file.partition, file.submission_id)
-        digests = [digest_array(rows.column(0).drop_null()) for rows in index.slices([DIGEST])]
+        manifest = Manifest.read(root.storage, file.pipeline, *folders[0])
+        folders += [(other.partition, other.submission) for other in manifest.holds or ()]
+    except (MissingFileError, DamagedFileError):
+        with root.ledger.read() as tx:
+            if submissions.is_shared(tx, file):
+                return None
+    try:
+        digests = [
+            digest_array(rows.column(0).drop_null())
+            for folder in folders
+            for rows in RequestIndex(root.storage, file.pipeline, *folder).slices([DIGEST])
+        ]
     except (MissingFileError, DamagedFileError):
         return None
     return np.unique(np.concatenate([np.empty(0, dtype=f"S{DIGEST_BYTES}"), *digests]))
@@ -164,7 +179,8 @@ class RequestsInFlight:
                 self._unknown.append(file)
             else:
                 raise MissingFileError(
-                    f"{problem}, or the index.parquet beside it: without both, the requests in flight are unknown",
+                    f"{problem}, or the index.parquet and the manifest.json beside it: otherwise the requests in "
+                    "flight are unknown",
                     remedy=lost_answers.remedy(file),
                 )
         self._owners = DigestOwners(digests)
@@ -179,7 +195,7 @@ class RequestsInFlight:
         Returns:
             S16, shape (n,); `None` if the index of the submission is unreadable.
         """
-        possible = digests_of_submission(self._root.storage, lost)
+        possible = digests_of_submission(self._root, lost)
         if possible is None:
             return None
         same = [file for file in files if file.submission_id == lost.submission_id]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.root import Root
 from batch_assets.core.store.digest_files import read_digests
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, has_mark, tails_of
 from batch_assets.core.store.in_flight import digests_of_submission
@@ -28,7 +29,7 @@ class KnownRequests:
     """The n requests of a request file, in its order.
 
     Attributes:
-        storage: The storage of the root.
+        root: The root.
         file: The request file.
         tails: The last 22 characters of their custom_ids, zeros where they are unknown; S22, shape (n,).
         starts: The offset of each request's line in the file, -1 without one; int64, shape (n,).
@@ -37,7 +38,7 @@ class KnownRequests:
             its lines may be another file's.
     """
 
-    storage: Storage
+    root: Root
     file: RequestFile
     tails: NDArray[np.bytes_]
     starts: NDArray[np.int64]
@@ -45,12 +46,12 @@ class KnownRequests:
     are_certain: bool
 
     @classmethod
-    def read(cls, storage: Storage, file: RequestFile) -> KnownRequests:
+    def read(cls, root: Root, file: RequestFile) -> KnownRequests:
         """Read what is known of a file's requests. At least `file.requests` are returned."""
-        beside, lines, checksum = _read(storage, file)
+        beside, lines, checksum = _read(root.storage, file)
         if lines is None:
             tails = _unknown(file.requests) if beside is None else tails_of(beside)
-            return cls(storage, file, tails, np.full(len(tails), -1, np.int64), GONE, are_certain=True)
+            return cls(root, file, tails, np.full(len(tails), -1, np.int64), GONE, are_certain=True)
         digests, is_own = decode_tails(lines.tails)
         is_whole = not lines.remainder and bool(is_own.all()) and len(digests) == file.requests
         if beside is not None:
@@ -58,13 +59,13 @@ class KnownRequests:
         else:
             is_written = file.checksum is None or checksum == file.checksum
         if is_whole and is_written:
-            return cls(storage, file, lines.tails, lines.starts, None, are_certain=True)
+            return cls(root, file, lines.tails, lines.starts, None, are_certain=True)
         if beside is not None:
             tails, problem = tails_of(beside), _damage(file, digests, beside)
-            return cls(storage, file, tails, _starts(lines, tails), problem, are_certain=True)
+            return cls(root, file, tails, _starts(lines, tails), problem, are_certain=True)
         tails = _readable(lines.tails[is_own], file.requests)
         problem = _damage(file, digests[is_own], None)
-        return cls(storage, file, tails, _starts(lines, tails), problem, are_certain=is_written)
+        return cls(root, file, tails, _starts(lines, tails), problem, are_certain=is_written)
 
     @property
     def are_complete(self) -> bool:
@@ -79,7 +80,7 @@ class KnownRequests:
         """
         starts = self.starts[numbers].tolist()
         there = [start for start in starts if start >= 0]
-        stored = StoredRequestFile.of(self.storage, self.file)
+        stored = StoredRequestFile.of(self.root.storage, self.file)
         read = dict(zip(there, stored.custom_ids_at(there) if there else (), strict=True))
         return [read.get(start) for start in starts]
 
@@ -89,7 +90,7 @@ class KnownRequests:
         Returns:
             `None` if nothing limits them.
         """
-        return digests_of_submission(self.storage, self.file)
+        return digests_of_submission(self.root, self.file)
 
     def proves(self, custom_id: str, mark: str) -> bool:
         """Whether a custom_id shows that a result answers a request of the file that this root sent.
@@ -137,7 +138,7 @@ class KnownRequests:
     def _is_as_written(self) -> bool:
         if self.problem is not None:
             return False
-        return self.file.checksum in (None, _lines(self.storage, self.file, hashed=True)[1])
+        return self.file.checksum in (None, _lines(self.root.storage, self.file, hashed=True)[1])
 
 
 def _read(storage: Storage, file: RequestFile) -> tuple[Digests | None, Scan | None, str | None]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.api.objects import COUNTS, BatchObject, is_batch_id
-from batch_assets.core.errors import MissingFileError
+from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
@@ -123,6 +123,18 @@ class Division(_Document):
         return self.kind != other.kind or len(columns) > 1
 
 
+class Gathered(_Document):
+    """Another submission of a run whose partitions were gathered: all of them were registered at once.
+
+    Attributes:
+        partition: The partition key.
+        submission: The id of the submission.
+    """
+
+    partition: str
+    submission: str
+
+
 class Manifest(_Document):
     """The inputs of a submission. Fields without a default are in the manifests of every version.
 
@@ -158,10 +170,18 @@ class Manifest(_Document):
         rejected: The number of rejected rows.
         requests: The number of distinct requests.
         files: The request files that it wrote.
+        written: The number of its requests in request files, if it was gathered with others: its files may have
+            requests of others, and theirs its own.
+        registered_with: The submissions with request files that were registered with it, without itself; `None` if
+            it was not gathered.
+        holds: The submissions that have, or may have, requests in its files; `None` without any.
     """
 
     omitted_if_none = frozenset(
         {
+            "written",
+            "registered_with",
+            "holds",
             "division",
             "betas",
             "header_sets",
@@ -207,6 +227,9 @@ class Manifest(_Document):
     rejected: int
     requests: int
     files: list[PartEntry]
+    written: int | None = None
+    registered_with: list[Gathered] | None = None
+    holds: list[Gathered] | None = None
 
     @property
     def answers(self) -> Answers:
@@ -323,6 +346,23 @@ def remove_submission(storage: Storage, pipeline: str, partition: str, submissio
     folder = submission_parts(pipeline, partition, submission_id)
     storage.remove(*folder, MANIFEST)
     storage.remove(*folder)
+
+
+def was_sent(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:
+    """Whether something was sent of a submission, or of those that were registered with it, so it was registered.
+
+    A manifest that cannot be read shows nothing about others.
+    """
+    if has_receipts(storage, pipeline, partition, submission_id):
+        return True
+    try:
+        manifest = Manifest.read(storage, pipeline, partition, submission_id)
+    except (MissingFileError, DamagedFileError):
+        return False
+    return any(
+        has_receipts(storage, pipeline, other.partition, other.submission)
+        for other in manifest.registered_with or ()
+    )
 
 
 def has_receipts(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:

@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
-from functools import partial
-from hashlib import sha256
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
 
-from batch_assets.core.io.file_errors import writing
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.settings import MOST_TRANSFERS
-from batch_assets.core.store.digest_files import write_digests
 from batch_assets.core.store.digests import Digests, digests_of_tails
 from batch_assets.core.store.manifest import PartEntry
+from batch_assets.core.store.open_part import OpenPart
 from batch_assets.core.store.request_lines import body_bytes, own_tail
 
-_CHUNK = 1 << 20
 # Two files with the same number of requests are never uploaded at the same time. So among as many consecutive full
 # files as can be uploaded at once, no two have the same number: each has one request fewer than the one before.
 # This is not done if it would make files too small.
 _FEWEST_REQUESTS, _FEWEST_LINES = 1000, 200
+
+
+@dataclass(frozen=True)
+class LastPart:
+    """The last file of a kind, which may have room for more requests. It is not published yet.
+
+    Attributes:
+        attempt: The attempt of the requests.
+        headers: The headers of these requests, if they differ from those of the submission.
+        part: The file.
+    """
+
+    attempt: int
+    headers: dict[str, str] | None
+    part: OpenPart
+
+    def publish(self) -> PartEntry:
+        """Make the file visible, and return its entry in the manifest."""
+        self.part.publish()
+        return PartEntry(
+            name=str(self.part.name),
+            requests=self.part.requests,
+            bytes=body_bytes(self.part.bytes),
+            attempt=self.attempt,
+            headers=self.headers,
+            checksum=self.part.checksum,
+        )
 
 
 class PartWriter:
@@ -39,9 +62,11 @@ class PartWriter:
         limits: The most requests and the most bytes of the HTTP body in one file.
         next_name: Returns the name of the next file.
         headers: The headers of these requests, if they differ from those of the submission.
+        keeps_last: Leaving the context manager keeps the last file as it is, for the caller.
 
     Attributes:
         written: An entry for each finished file.
+        digests: The digests of each of these files, S16, if the last file is kept.
     """
 
     def __init__(
@@ -52,14 +77,18 @@ class PartWriter:
         limits: tuple[int, int],
         next_name: Callable[[], PartName],
         headers: Mapping[str, str] | None = None,
+        *,
+        keeps_last: bool = False,
     ) -> None:
         self._storage, self._folder, self._attempt = storage, folder, attempt
         self._max_requests, self._max_bytes = limits
         self._next_name = next_name
         self._headers = dict(headers) if headers is not None else None
-        self._open: _OpenPart | None = None
+        self._open: OpenPart | None = None
+        self._keeps_last = keeps_last
         self._lines = self._all_bytes = 0
         self.written: list[PartEntry] = []
+        self.digests: list[Digests] = []
 
     def __enter__(self) -> PartWriter:
         return self
@@ -67,10 +96,20 @@ class PartWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is not None:
+            self.drop()
+        elif not self._keeps_last:
             self._finish()
-        elif self._open is not None:
-            self._open.drop()
+
+    def drop(self) -> None:
+        """Drop the file that is being written."""
+        if (last := self.take_last()) is not None:
+            last.part.drop()
+
+    def take_last(self) -> LastPart | None:
+        """Return the file that is being written, for which the caller is responsible from now on."""
+        part, self._open = self._open, None
+        return LastPart(self._attempt, self._headers, part) if part is not None else None
 
     def add(self, lines: list[bytes], digests: Digests | None = None) -> None:
         """Add lines. Begins a new file when a line would exceed a limit.
@@ -87,7 +126,7 @@ class PartWriter:
         start, size = 0, 0
         while start < len(lines):
             if self._open is None:
-                self._open = _OpenPart(self._storage, self._folder, self._next_name())
+                self._open = OpenPart(self._storage, self._folder, self._next_name())
             part = self._open
             max_requests, max_bytes = self._limits()
             room = max_bytes - body_bytes(part.bytes)
@@ -114,19 +153,11 @@ class PartWriter:
 
     def _finish(self) -> None:
         """Publish the file that is being written."""
-        part, self._open = self._open, None
-        if part is None:
+        if (last := self.take_last()) is None:
             return
-        part.publish()
-        entry = PartEntry(
-            name=str(part.name),
-            requests=part.requests,
-            bytes=body_bytes(part.bytes),
-            attempt=self._attempt,
-            headers=self._headers,
-            checksum=part.checksum,
-        )
-        self.written.append(entry)
+        self.written.append(last.publish())
+        if self._keeps_last:
+            self.digests.append(last.part.digests)
 
 
 class PartWriters:
@@ -139,6 +170,7 @@ class PartWriters:
         folder: The path of the submission's folder.
         limits: The most requests and the most bytes of the HTTP body in one file.
         next_name: Returns the name of the next file.
+        keeps_last: See `PartWriter`.
     """
 
     def __init__(
@@ -147,9 +179,11 @@ class PartWriters:
         folder: tuple[str, ...],
         limits: tuple[int, int],
         next_name: Callable[[], PartName],
+        *,
+        keeps_last: bool = False,
     ) -> None:
         self._storage, self._folder = storage, folder
-        self._limits, self._next_name = limits, next_name
+        self._limits, self._next_name, self._keeps_last = limits, next_name, keeps_last
         self._writers: dict[tuple[int, frozenset[tuple[str, str]] | None], PartWriter] = {}
         self._entered = ExitStack()
 
@@ -178,7 +212,10 @@ class PartWriters:
         """
         kind = attempt, frozenset(headers.items()) if headers is not None else None
         if kind not in self._writers:
-            writer = PartWriter(self._storage, self._folder, attempt, self._limits, self._next_name, headers)
+            where = self._storage, self._folder
+            writer = PartWriter(
+                *where, attempt, self._limits, self._next_name, headers, keeps_last=self._keeps_last
+            )
             self._writers[kind] = self._entered.enter_context(writer)
         self._writers[kind].add(lines, digests)
 
@@ -188,61 +225,20 @@ class PartWriters:
         entries = [entry for writer in self._writers.values() for entry in writer.written]
         return sorted(entries, key=lambda entry: entry.part)
 
-
-class _UnfinishedError(Exception):
-    """Raised to drop a file instead of publishing it."""
-
-
-class _OpenPart:
-    """A request file that is being written. It is invisible until it is published.
-
-    Attributes:
-        name: The name of the file.
-        requests: The number of its requests so far.
-        bytes: The size of its lines so far.
-    """
-
-    def __init__(self, storage: Storage, folder: tuple[str, ...], name: PartName) -> None:
-        self.name, self.requests, self.bytes = name, 0, 0
-        self._hash = sha256()
-        self._storage, self._folder = storage, folder
-        self._digests: list[Digests] = []
-        self._target = storage.path(*folder, str(name))
-        with ExitStack() as stack:
-            scratch = stack.enter_context(storage.write(*folder, str(name)))
-            self._file: BinaryIO = stack.enter_context(scratch.open("wb", buffering=_CHUNK))
-            self._resources = stack.pop_all()
-
-    def write(self, lines: list[bytes], digests: Digests, size: int) -> None:
-        """Append lines.
-
-        Args:
-            lines: The lines.
-            digests: The digests of their requests, S16, shape (lines,).
-            size: Their total size in bytes.
-        """
-        text = b"".join(lines)
-        self._hash.update(text)
-        with writing(self._target):
-            self._file.write(text)
-        self._digests.append(digests)
-        self.requests += len(lines)
-        self.bytes += size
-
     @property
-    def checksum(self) -> str:
-        """The SHA-256 of the lines so far, in hexadecimal."""
-        return self._hash.hexdigest()
+    def digests(self) -> list[tuple[str, Digests]]:
+        """The name and the digests of each finished file, if the last file of each kind is kept."""
+        return [
+            (entry.name, digests)
+            for writer in self._writers.values()
+            for entry, digests in zip(writer.written, writer.digests, strict=True)
+        ]
 
-    def publish(self) -> None:
-        """Make the file visible under its name, and its digests beside it."""
-        digests, checksum = np.concatenate(self._digests), self.checksum
-        write_beside = partial(write_digests, self._storage, self._folder, self.name, digests, checksum)
-        self._storage.both(self._resources.close, write_beside)
+    def take_last(self) -> list[LastPart]:
+        """Return the last file of each kind, for which the caller is responsible from now on."""
+        return [last for writer in self._writers.values() if (last := writer.take_last()) is not None]
 
     def drop(self) -> None:
-        """Remove the file."""
-        with suppress(OSError):  # if the disk is full, flushing the buffer fails too
-            self._file.close()
-        with suppress(_UnfinishedError), self._resources:
-            raise _UnfinishedError
+        """Drop the files that were kept."""
+        for writer in self._writers.values():
+            writer.drop()

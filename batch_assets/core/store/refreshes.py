@@ -47,7 +47,9 @@ def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:
     return refreshes
 
 
-def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: bool) -> float | None:
+def fresh_after_for(
+    tx: Transaction, pipeline: str, partition: str, *, refresh: bool, begun: float | None = None
+) -> float | None:
     """Return the `fresh_after` of a submission that is being built; `None` if it is not part of a refresh.
 
     A refresh that has begun continues with the next submission, see `goes_on`. A user who asks for a refresh in
@@ -58,12 +60,15 @@ def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: 
         pipeline: The name of the pipeline.
         partition: The partition key; "" without partitions.
         refresh: Whether a user asks for a refresh.
+        begun: The `fresh_after` of a refresh that began with another partition of the same files.
     """
     before = submissions.newest(tx, pipeline, partition)
     if before is not None and goes_on(tx, before, asked_for=refresh):
         return before.fresh_after
     if not refresh:
         return None
+    if begun is not None:
+        return begun
     last = refresh_records.last_refresh(tx, pipeline)
     return max(tx.now, last + _APART) if last is not None else tx.now
 

@@ -21,7 +21,7 @@ from batch_assets.core.settings import find_project, partitions_per_run_in, pric
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
 from batch_assets.dagster.assets.op_settings import op_settings
-from batch_assets.dagster.assets.requests import materialize_requests, say_costs
+from batch_assets.dagster.assets.requests import materialize_gathered, materialize_requests, say_costs
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.assets.results import materialize_results
 from batch_assets.dagster.assets.specs import default_asset_spec
@@ -32,6 +32,7 @@ from batch_assets.dagster.partitions import (
     all_partitions,
     one_partition,
     partitions_definition,
+    partitions_of,
 )
 from batch_assets.dagster.pipeline_fields import PipelineFields, given_fields
 from batch_assets.dagster.pipelines import PipelineFile, upstream_key
@@ -131,6 +132,9 @@ def _requests(
             _mark_as_new(context)
             # One root for all partitions: what it keeps serves for all of them.
             with explained(), root_for(pipeline, context.resources) as root:
+                if pipeline.config.batching.across_partitions and len(partitions_of(context)) > 1:
+                    yield from materialize_gathered(context, root, pipeline, config)
+                    return
                 yield from all_partitions(
                     context, lambda key: materialize_requests(context, root, pipeline, key, config)
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -10,11 +11,13 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.partition_rows import rows_left_out
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.estimate import estimate_cost
+from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.text import about_dollars, count
@@ -23,7 +26,7 @@ from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.checks.settled import settle_checks
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata import markdown
-from batch_assets.dagster.partitions import partitions_of, row_count_key
+from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
 from batch_assets.dagster.resource import root_for
 
 # Of a long path its end is shown, with the line.
@@ -51,28 +54,72 @@ def materialize_requests(
     """
     with explained():
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
+        return _reported(context, root, pipeline, partition, config, report)
+
+
+def materialize_gathered(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, config: RequestsConfig
+) -> Iterator[Event]:
+    """Read the datasets of all partitions of the run, and gather them in the same request files. Nothing is sent.
+
+    Args:
+        context: The context of the step.
+        root: The root.
+        pipeline: The pipeline, whose `batching.across_partitions` is set.
+        config: The config of the run.
+    """
+    partitions = partitions_of(context)
+    outcomes = build_partitions(
+        root,
+        pipeline,
+        partitions,
+        config.ask_again,
+        on_partition=lambda key: context.log.info(f"building partition {key}"),
+    )
+
+    def materialize(key: str) -> dg.MaterializeResult[Any]:
+        outcome = outcomes[key]
+        with explained():
+            if isinstance(outcome, OSError):
+                raise dg.Failure(description=f"{type(outcome).__name__}: {outcome}") from outcome
+            if isinstance(outcome, BatchAssetsError):
+                raise outcome
+            return _reported(context, root, pipeline, key, config, outcome)
+
+    yield from all_partitions(context, materialize)
+
+
+def _reported(
+    context: dg.AssetExecutionContext,
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    config: RequestsConfig,
+    report: RequestsReport,
+) -> dg.MaterializeResult[Any]:
+    """Report the build of a partition."""
+    context.log.info(
+        f"{count(report.rows, 'row')}, {report.rejected:,} rejected; "
+        f"{count(report.requests, 'distinct request')}: {report.written:,} to send, {report.reused:,} reused, "
+        f"{report.in_flight:,} in flight"
+        f"{'; part of a refresh' if report.is_refresh else ''}"
+    )
+    if report.is_unchanged:
         context.log.info(
-            f"{count(report.rows, 'row')}, {report.rejected:,} rejected; "
-            f"{count(report.requests, 'distinct request')}: {report.written:,} to send, {report.reused:,} reused, "
-            f"{report.in_flight:,} in flight"
-            f"{'; part of a refresh' if report.is_refresh else ''}"
+            "The dataset and the pipeline are as they were, so no row was read: submission "
+            f"{report.submission_id} remains in force"
         )
-        if report.is_unchanged:
-            context.log.info(
-                "The dataset and the pipeline are as they were, so no row was read: submission "
-                f"{report.submission_id} remains in force"
-            )
-        if report.left_out:
-            remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
-            context.log.warning(
-                f"The limit leaves out {count(report.left_out, 'more request')}: {remedy} to send them"
-            )
-        if report.without_partition:
-            left_out = rows_left_out(pipeline, report.without_partition, report.without_partition_examples)
-            context.log.warning(left_out)
-        for column in report.mixed_columns:
-            context.log.warning(column.as_text)
-        metadata = _metadata(root, pipeline, partition, report)
+    if report.left_out:
+        remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
+        context.log.warning(
+            f"The limit leaves out {count(report.left_out, 'more request')}: {remedy} to send them"
+        )
+    if report.without_partition:
+        left_out = rows_left_out(pipeline, report.without_partition, report.without_partition_examples)
+        context.log.warning(left_out)
+    for column in report.mixed_columns:
+        context.log.warning(column.as_text)
+    metadata = _metadata(root, pipeline, partition, report)
     metadata[row_count_key(partition)] = report.rows
     return dg.MaterializeResult(metadata=metadata)
 

@@ -14,7 +14,7 @@ from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, U
 from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.steps import Round, Send
-from batch_assets.core.requests.submission import NewSubmission
+from batch_assets.core.requests.registration import Registrar
 from batch_assets.core.results.run import collect_results
 
 from ..support import BATCHES, CREATE, LIST, World, params, round_for, texts, wait_for
@@ -55,13 +55,13 @@ def test_files_sent_while_the_next_submission_is_built_are_not_sent_again(
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(20), batching={"max_requests": 10})
     world.build(pipeline)
-    register = NewSubmission.register
+    register = Registrar.register
 
     def sent_just_before(*arguments: Any) -> bool:
         world.submit(pipeline)
         return register(*arguments)
 
-    monkeypatch.setattr(NewSubmission, "register", sent_just_before)
+    monkeypatch.setattr(Registrar, "register", sent_just_before)
     world.build(pipeline)
     monkeypatch.undo()
     world.submit(pipeline)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger import Ledger, Transaction, rounds, submissions, transitions
 from batch_assets.core.ledger.records import RequestFileEntry, SubmissionEntry
 from batch_assets.core.ledger.rounds import RoundEntry
+from batch_assets.core.ledger.submissions import Registration
 from batch_assets.core.ledger.tables import submission
 
 
@@ -24,7 +25,7 @@ def add(tx: Transaction, pipeline: str, number: int) -> None:
     id_ = f"{pipeline}-{number}"
     file = RequestFileEntry(f"{id_}/part-0000.jsonl", pipeline, "", "part-0000.jsonl", 1, 10, 1, None, "00")
     new = SubmissionEntry(id_, pipeline, "", 1, 0, 1, 1, {}, 3, 10, 100, None, 0)
-    assert submissions.register(tx, new, [file], [], [])
+    assert submissions.register(tx, [Registration(new, [file], [])], [])
     (leader,) = rounds.open_runs(tx, [[RoundEntry(id_, "due")]], {})
     rounds.close_run(tx, leader.leader, leader.leader_number)
 

@@ -26,10 +26,10 @@ from batch_assets.core.pipeline.hooks import Params, Row
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.requests.exact_json import exact_json
 from batch_assets.core.requests.garbage import remove_garbage
+from batch_assets.core.requests.registration import Registrar
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.row_hasher import RowHasher
 from batch_assets.core.requests.row_renderer import row_templates
-from batch_assets.core.requests.submission import NewSubmission
 from batch_assets.core.store import parts, row_hashes
 from batch_assets.core.store.digests import pack
 from batch_assets.core.store.row_hashes import CONTEXT_BYTES, ROW_HASHES, RowHashesWriter, read_row_hashes
@@ -222,7 +222,7 @@ def test_the_build_after_one_that_was_killed_has_the_hashes_of_the_last_submissi
         world.submit(pipeline)
         world.finish(pipeline)
         write_rows(world.folder / "rows.jsonl", texts(5))
-        patched.setattr(NewSubmission, "_try_register", killed)
+        patched.setattr(Registrar, "_try_register", killed)
         with pytest.raises(KeyboardInterrupt):
             world.build(pipeline)
     newest = world.build(pipeline)

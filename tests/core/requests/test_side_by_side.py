@@ -31,7 +31,7 @@ from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests import selection
 from batch_assets.core.requests.build import build_requests
-from batch_assets.core.requests.submission import NewSubmission
+from batch_assets.core.requests.registration import Registrar
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
@@ -181,7 +181,7 @@ def test_a_registration_that_is_committed_late_is_found(
 
     def slow(tx: Any, new: Any, *rest: Any) -> bool:
         is_registered = register(tx, new, *rest)
-        if new.partition == "B":
+        if new[0].entry.partition == "B":
             has_written.set()
             assert may_commit.wait(60)
         return is_registered
@@ -295,9 +295,9 @@ def test_a_build_that_lost_its_lease_registers_nothing_and_leaves_nothing(
         assert partitions.build_elsewhere(other, "B").written == 3  # its catching up leaves the manifest out
         reports.append(partitions.build_elsewhere(pipeline, "A"))
 
-    write = NewSubmission._write_manifest
+    write = Registrar._write_manifests
     if has_manifest:
-        monkeypatch.setattr(NewSubmission, "_write_manifest", _then(write, take_over))
+        monkeypatch.setattr(Registrar, "_write_manifests", _then(write, take_over))
     with pytest.raises(LeaseLostError, match=r"taken over the requests of asked \[A\]"):
         partitions.build(pipeline, "A", *([] if has_manifest else [take_over]))
     assert [report.in_flight for report in reports] == [3]
@@ -433,14 +433,14 @@ def build_all(env: dict[str, str], folder: str, keys: list[str], die: tuple[str,
     """Build partitions. With `die`, the process is killed before or after a step of the first registration."""
     if die is not None:
         when, name = die
-        step = getattr(NewSubmission, name)
+        step = getattr(Registrar, name)
 
         def stepped(*arguments: Any) -> Any:
             if when == "after":
                 step(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(NewSubmission, name, stepped)
+        setattr(Registrar, name, stepped)
     with open_root(Settings.from_env(env)) as root:
         return [build_requests(root, pipeline_of(Path(folder), key), key).written for key in keys]
 
@@ -455,7 +455,7 @@ def children() -> Iterator[ForkServer]:
     "die",
     [
         pytest.param(None, id="alive"),
-        pytest.param(("before", "_write_manifest"), id="killed before the manifest"),
+        pytest.param(("before", "_write_manifests"), id="killed before the manifest"),
         pytest.param(("before", "_try_register"), id="killed before the registration"),
         pytest.param(("after", "_try_register"), id="killed after the registration"),
     ],

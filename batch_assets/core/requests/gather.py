@@ -1,0 +1,243 @@
+"""Build many partitions of a pipeline whose `batching.across_partitions` is set.
+
+Partitions are built one after the other, each with a submission of its own. Of each, what does not fill a request
+file goes into the file that the partition before it began. The submissions of such a group are registered at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+
+from batch_assets.core.errors import FAILURES, Failure, LeaseLostError
+from batch_assets.core.io.memory import release_memory
+from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.notify.notices import note_targets
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.build import BUILDS, not_registered
+from batch_assets.core.requests.gathered_files import GatheredFiles
+from batch_assets.core.requests.inputs import BeforeBuild, holding_partition
+from batch_assets.core.requests.partition_build import (
+    begin_build,
+    checked_inputs,
+    ignore_rows,
+    readable,
+    remove_old_hashes,
+)
+from batch_assets.core.requests.registration import BuiltSubmission, Registrar
+from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.requests.selection import Peers
+from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
+from batch_assets.core.root import Root
+
+# A group has at most so many partitions, each with a lease, and about so many requests, with digests in memory.
+_PARTITIONS, _REQUESTS = 100, 1_000_000
+
+Outcome = RequestsReport | Failure
+
+
+def build_partitions(
+    root: Root,
+    pipeline: Pipeline,
+    partitions: Sequence[str],
+    again: AskAgain,
+    on_partition: Callable[[str], None] | None = None,
+) -> dict[str, Outcome]:
+    """Build the requests of some partitions, and gather those that do not fill a request file.
+
+    A partition that fails does not stop the others, and none of its requests is sent.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partitions: The partition keys in order, each once. All runs must have the same order.
+        again: What is sent again, and the limit.
+        on_partition: Called with each partition that begins, perhaps more than once.
+
+    Returns:
+        By partition key what `build_requests` would return or raise.
+    """
+    outcomes: dict[str, Outcome] = {}
+    if pipeline.config.notify:
+        note_targets(root, [pipeline])
+    while left := [partition for partition in partitions if partition not in outcomes]:
+        group = _Group(root, pipeline, left[:_PARTITIONS], again, on_partition or _ignore_partition)
+        outcomes |= group.build()
+        release_memory()
+    return outcomes
+
+
+def _ignore_partition(partition: str) -> None:
+    """Do nothing with a partition that begins, for callers that show no progress."""
+
+
+class _Group:
+    """Partitions whose submissions are registered at once.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partitions: The partitions that may belong to it, in order. At least the first one is built.
+        again: What is sent again, and the limit.
+        on_partition: See `build_partitions`.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        pipeline: Pipeline,
+        partitions: Sequence[str],
+        again: AskAgain,
+        on_partition: Callable[[str], None],
+    ) -> None:
+        self._root, self._pipeline, self._again, self._on_partition = root, pipeline, again, on_partition
+        self._left = [*partitions]
+        self._outcomes: dict[str, Outcome] = {}
+        self._held: dict[str, tuple[ExitStack, BeforeBuild]] = {}
+        self._met: set[str] = set()
+        self._patience = leases.PATIENCE
+
+    def build(self) -> dict[str, Outcome]:
+        """Build until nothing that the builds relied on has changed meanwhile.
+
+        Returns:
+            The outcomes of the partitions that belong to the group.
+        """
+        for partition in [*self._left]:  # while no lease is held, because adding what is missing waits for all
+            try:
+                self._root.catch_up_for(self._pipeline.name, partition, leases.PATIENCE)
+            except FAILURES as error:
+                self._fail(partition, error)
+        try:
+            for _ in range(BUILDS):
+                self._left = [partition for partition in self._left if partition not in self._outcomes]
+                built = self._try()
+                if not built:
+                    return self._outcomes
+                self._left = [each.partition for each in built]
+        finally:
+            for partition in [*self._held]:
+                self._release(partition)
+        return self._outcomes | {partition: not_registered(self._pipeline.name) for partition in self._left}
+
+    def _try(self) -> list[BuiltSubmission]:
+        """Build the partitions and register them.
+
+        Returns:
+            The submissions that have to be built again; empty if the outcomes of all are known.
+        """
+        peers, built = Peers(self._left), list[BuiltSubmission]()
+        with closing(GatheredFiles(peers)) as files:
+            try:
+                for partition in self._left:
+                    one = self._built(partition, peers)
+                    if one is not None:
+                        built.append(one)
+                        files.add(one)
+                    if self._is_full(built):
+                        break
+                files.publish()
+            except FAILURES as error:  # of a file that several of them share
+                self._remove(built)
+                self._outcomes |= {each.partition: error for each in built}
+                return []
+            except BaseException:
+                self._remove(built)
+                raise
+        return self._registered(built) if built else []
+
+    def _built(self, partition: str, peers: Peers) -> BuiltSubmission | None:
+        """Build a partition. Returns `None` if its outcome is known: it failed, or is as it was."""
+        try:
+            self._on_partition(partition)
+            return self._build(partition, self._hold(partition), peers)
+        except FAILURES as error:
+            self._fail(partition, error)
+            return None
+
+    def _build(self, partition: str, before: BeforeBuild, peers: Peers) -> BuiltSubmission | None:
+        root, pipeline, again = self._root, self._pipeline, self._again
+        digest = inputs_digest(pipeline, partition, before.erased)
+        unchanged = unchanged_submission(root, before.newest, digest, again)
+        if unchanged is not None:
+            self._outcomes[partition] = unchanged
+            self._release(partition)
+            return None
+        with checked_inputs(root, pipeline, partition, None, before, digest, again) as inputs:
+
+            def run() -> BuiltSubmission:
+                met = frozenset(self._met)
+                build = begin_build(root, pipeline, partition, inputs, again, met=met, peers=peers)
+                with closing(build):
+                    return build.write(ignore_rows)
+
+            built = readable(root, run)
+        earlier = before.newest.record.fresh_after if before.newest is not None else None
+        if built.manifest.fresh_after != earlier:
+            peers.fresh_after = built.manifest.fresh_after
+        return built
+
+    def _is_full(self, built: Sequence[BuiltSubmission]) -> bool:
+        """Whether these partitions are enough, and none of the others needs a file that they replace."""
+        if sum(each.report.requests for each in built) < _REQUESTS:
+            return False
+        replaced = {file.id for each in built for file in each.chosen.set_aside}
+        with self._root.ledger.read() as tx:
+            unsent = submissions.unsent(tx, self._pipeline.name, [each.partition for each in built])
+        return replaced <= {file.id for file in unsent}
+
+    def _registered(self, built: Sequence[BuiltSubmission]) -> list[BuiltSubmission]:
+        """Register submissions. Returns those that have to be built again."""
+        # Who has request files comes first: a process that is killed leaves no submission without those of others.
+        registrar = Registrar(self._root, sorted(built, key=lambda each: not each.files))
+        try:
+            is_registered = registrar.register()
+        except LeaseLostError as error:
+            with self._root.ledger.read() as tx:
+                lost = {each.partition for each in built if not each.lease.is_ours(tx)}
+            for partition in lost:
+                self._fail(partition, error)
+            return [each for each in built if each.partition not in lost]
+        except FAILURES as error:
+            self._outcomes |= {each.partition: error for each in built}
+            return []
+        self._met |= registrar.wanted
+        if not is_registered:
+            return [*built]
+        for each in built:
+            remove_old_hashes(self._root, self._held[each.partition][1])
+            self._outcomes[each.partition] = each.report
+        return []
+
+    def _remove(self, built: Sequence[BuiltSubmission]) -> None:
+        """Remove what was written."""
+        if built:
+            Registrar(self._root, built).remove()
+
+    def _hold(self, partition: str) -> BeforeBuild:
+        """Hold the lease on a partition's requests until the group is done. All wait for ten minutes at most."""
+        if partition not in self._held:
+            started, stack = time.monotonic(), ExitStack()
+            before = stack.enter_context(holding_partition(self._root, self._pipeline, partition, self._patience))
+            self._patience = max(0.0, self._patience - (time.monotonic() - started))
+            self._held[partition] = stack, before
+        return self._held[partition][1]
+
+    def _release(self, partition: str, error: Failure | None = None) -> None:
+        """Release the lease on a partition's requests, because of an error or without one.
+
+        Raises:
+            LeaseLostError: When a file was missing because another process has taken over.
+        """
+        if partition in self._held:
+            stack, _ = self._held.pop(partition)
+            stack.__exit__(type(error) if error is not None else None, error, None)
+
+    def _fail(self, partition: str, error: Failure) -> None:
+        """Record an error as the outcome of a partition. The others go on without it."""
+        self._outcomes[partition] = error
+        try:
+            self._release(partition, error)
+        except LeaseLostError as lost:
+            self._outcomes[partition] = lost

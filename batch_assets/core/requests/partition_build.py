@@ -1,0 +1,215 @@
+"""The build of one partition: rows are read, rendered and looked up, and index and request files are written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.row_keys import KeyCheck
+from batch_assets.core.errors import StorageError
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_inputs
+from batch_assets.core.requests.known_rows import KnownRows
+from batch_assets.core.requests.registration import BuiltSubmission
+from batch_assets.core.requests.rendering_change import check_rendering
+from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.requests.row_renderer import RowRenderer
+from batch_assets.core.requests.row_requests import OnRequests, RowRequests
+from batch_assets.core.requests.selection import Peers, Selection
+from batch_assets.core.requests.submission import NewSubmission, RenderedRows
+from batch_assets.core.root import Root
+from batch_assets.core.sink.write import check_sink
+from batch_assets.core.store.erased import ErasedRows
+from batch_assets.core.store.missing_responses import with_readable_responses
+from batch_assets.core.store.row_hashes import remove_row_hashes
+
+_log = logging.getLogger("batch_assets")
+
+T = TypeVar("T")
+
+
+def readable(root: Root, read: Callable[[], T]) -> T:
+    """Call a function that reads response files, and warn about each damaged one that was set aside for it."""
+    returned, problems = with_readable_responses(root, read)
+    for problem in problems:
+        _log.warning(problem)
+    return returned
+
+
+@contextmanager
+def checked_inputs(
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    table: Any,
+    before: BeforeBuild,
+    digest: str | None,
+    again: AskAgain,
+) -> Iterator[BuildInputs]:
+    """Open what a build reads, and check that it may write a submission of it.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        table: The value of `dataset.asset`, if the pipeline has one.
+        before: What is known before.
+        digest: See `inputs_digest`.
+        again: What is sent again, and the limit.
+
+    Raises:
+        DatasetError: When the dataset cannot be used.
+        ConfigError: When the pipeline does not fit the dataset's columns.
+        RenderingChangedError: When answered rows would render differently since an upgrade.
+        SinkError: When the results could not be written to the pipeline's sink.
+    """
+    with reading_inputs(root, pipeline, partition, table, before, digest) as inputs:
+        check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
+        newest, dataset, templates = before.newest, inputs.dataset, inputs.templates
+        readable(root, lambda: check_rendering(root, pipeline, partition, newest, dataset, templates, again))
+        yield inputs
+
+
+def begin_build(
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    inputs: BuildInputs,
+    again: AskAgain,
+    on_requests: OnRequests | None = None,
+    met: Collection[str] = (),
+    peers: Peers | None = None,
+) -> PartitionBuild:
+    """Begin a build, and warn about erased rows that may come back. For the arguments, see `PartitionBuild`."""
+    build = PartitionBuild(root, pipeline, partition, inputs, again, on_requests, met, peers)
+    for problem in build.problems:
+        _log.warning(problem)
+    return build
+
+
+def ignore_rows(rows: int) -> None:
+    """Do nothing with the number of rows read, for callers that show no progress."""
+
+
+def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
+    typed = pipeline.output.names if pipeline.output else []
+    tools = [TOOL_CALLS.name] if pipeline.has_tool_calls else []
+    return list(dict.fromkeys([dataset.key_name, *dataset.carried.values(), *RESULT_NAMES, *typed, *tools]))
+
+
+class PartitionBuild:
+    """One build of a partition.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        inputs: What the build reads.
+        again: What is sent again, and the limit.
+        on_requests: Called with what would be submitted, and nothing is written; `None` to write it.
+        met: See `Selection`.
+        peers: What is built with it, and will be registered at the same time; `None` to build it alone.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        pipeline: Pipeline,
+        partition: str,
+        inputs: BuildInputs,
+        again: AskAgain,
+        on_requests: OnRequests | None = None,
+        met: Collection[str] = (),
+        peers: Peers | None = None,
+    ) -> None:
+        dataset, templates = inputs.dataset, inputs.templates
+        self._dataset, self._templates, self._inputs = dataset, templates, inputs
+        self._root, self._again = root, again
+        self._erased = ErasedRows(inputs.before.erased, dataset.key, dataset.schema.names)
+        self._selection = Selection(root, pipeline, partition, inputs.before.newest, again, met, peers)
+        self._renderer = RowRenderer(
+            pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
+        )
+        newest, headers = inputs.before.newest, self._renderer.headers
+        self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
+        lease, selection, is_gathered = inputs.before.lease, self._selection, peers is not None
+        self._submission = NewSubmission(
+            root, pipeline, partition, dataset, lease, headers, selection, is_gathered=is_gathered
+        )
+        self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission, on_requests)
+
+    def close(self) -> None:
+        """End the processes of this build."""
+        self._renderer.close()
+
+    @property
+    def problems(self) -> list[str]:
+        """A text about each former row key by which erased rows may come back."""
+        return [
+            f"rows were erased by the column {column!r}, which the dataset no longer has. If it still has these "
+            "rows, they are not recognized and are sent: erase them again by the present row key"
+            for column in self._erased.missing
+        ]
+
+    def write(self, on_rows: Callable[[int], None]) -> BuiltSubmission:
+        """Write the submission, which is to be registered. A failure removes it."""
+        submission = self._submission
+        is_covered = submission.write(
+            self._read_rows(on_rows),
+            limited=self._again.limit is not None,
+            context=self._known.context,
+            has_read_more=self._has_read_more,
+        )
+        try:
+            for problem in self._selection.lost_files():
+                _log.warning(problem)
+            submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
+            return submission.finished(self._inputs.digest if is_covered else None)
+        except BaseException:
+            submission.remove()
+            raise
+
+    def _has_read_more(self) -> bool:
+        """Whether templates have read files that were not known before the first row."""
+        return self._dataset.has_read_file or self._templates.files != self._inputs.files
+
+    def count(self) -> RequestsReport:
+        """Count what would be built, without writing anything."""
+        for _ in self._read_rows(ignore_rows):
+            pass
+        return self._submission.report
+
+    def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
+        """Read, render and look up the dataset's rows, slice by slice."""
+        report = self._submission.report
+        keys = KeyCheck(self._dataset)
+        names = list(dict.fromkeys([*self._erased.reads, *self._dataset.carried, *self._renderer.reads]))
+        for rows in self._dataset.rows(names):
+            self._inputs.before.lease.check()
+            self._erased.hide(rows)
+            row_keys = rows.stored_values(self._dataset.key)
+            keys.watch(row_keys, rows.rejects)
+            rendered = self._requests.of(rows, row_keys)
+            yield rendered
+            report.rows += len(row_keys)
+            report.rejected += len(rendered.rejects)
+            on_rows(report.rows)
+        keys.finish()
+        report.without_partition = self._dataset.without_partition
+        report.without_partition_examples = self._dataset.without_partition_examples
+
+
+def remove_old_hashes(root: Root, before: BeforeBuild) -> None:
+    """Remove the hashes of the submission before, which no build reads now that the next one is registered.
+
+    A build that is killed before it leaves them: they take space, and that is all.
+    """
+    if (newest := before.newest) is not None:
+        record = newest.record
+        with suppress(OSError, StorageError):  # the next submission is registered
+            remove_row_hashes(root.storage, submission_parts(record.pipeline, record.partition, record.id))
