@@ -235,6 +235,22 @@ def unsent(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[
     return to_records(RequestFile, tx.execute(statement))
 
 
+def sharing_unsent(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[set[str]]:
+    """Return which of some partitions need the same request file that was never sent, for each such file."""
+    needed: dict[str, set[str]] = {}
+    of_newest = submission.c.seq.in_(newest_seqs(pipeline))
+    statement = (
+        sa.select(wait.c.file_id, submission.c.partition)
+        .join(submission, submission.c.id == wait.c.submission_id)
+        .join(request_file, request_file.c.id == wait.c.file_id)
+        .where(of_newest, submission.c.partition.in_(partitions), request_file.c.state == FileState.READY)
+        .where(request_file.c.id.not_in(sa.select(intent.c.file_id)))
+    )
+    for row in tx.execute(statement):
+        needed.setdefault(row.file_id, set()).add(row.partition)
+    return [some for some in needed.values() if len(some) > 1]
+
+
 def is_wanted(tx: Transaction, file: RequestFile) -> bool:
     """Whether a submission in force waits on a request file."""
     return tx.execute(_wanted(file.pipeline, wait.c.file_id == file.id)).first() is not None

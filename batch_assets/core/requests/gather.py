@@ -6,11 +6,11 @@ file goes into the file that the partition before it began. The submissions of s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from itertools import accumulate
 
-from batch_assets.core.errors import FAILURES, Failure, LeaseLostError
+from batch_assets.core.errors import FAILURES, BusyError, Failure, LeaseLostError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.notify.notices import note_targets
@@ -61,11 +61,39 @@ def build_partitions(
     outcomes: dict[str, Outcome] = {}
     if pipeline.config.notify:
         note_targets(root, [pipeline])
+    for partition in partitions:  # while no lease is held, because adding what is missing waits for all
+        try:
+            root.catch_up_for(pipeline.name, partition, leases.PATIENCE)
+        except FAILURES as error:
+            outcomes[partition] = error
     while left := [partition for partition in partitions if partition not in outcomes]:
-        group = _Group(root, pipeline, left[:_PARTITIONS], again, on_partition or _ignore_partition)
-        outcomes |= group.build()
+        chosen = _next_group(root, pipeline.name, left[:_PARTITIONS])
+        outcomes |= _Group(root, pipeline, chosen, again, on_partition or _ignore_partition).build()
         release_memory()
     return outcomes
+
+
+def _next_group(root: Root, pipeline: str, left: list[str]) -> list[str]:
+    """Return the first partitions, as many as had a group's requests the last time.
+
+    Partitions that share an unsent file are in one group, which can replace the file: they were one group before.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        left: The partitions in order.
+    """
+    with root.ledger.read() as tx:
+        newest = {each.partition: each.requests for each in submissions.all_newest(tx, pipeline)}
+        sharing = submissions.sharing_unsent(tx, pipeline, left)
+    sizes = accumulate(newest.get(partition, 0) for partition in left)
+    end = next((number for number, size in enumerate(sizes, 1) if size >= _REQUESTS), len(left))
+    place = {partition: number for number, partition in enumerate(left, 1)}
+    spans = sorted((min(map(place.__getitem__, some)), max(map(place.__getitem__, some))) for some in sharing)
+    for first, last in spans:
+        if first <= end:
+            end = max(end, last)
+    return left[:end]
 
 
 def _ignore_partition(partition: str) -> None:
@@ -96,7 +124,6 @@ class _Group:
         self._outcomes: dict[str, Outcome] = {}
         self._held: dict[str, tuple[ExitStack, BeforeBuild]] = {}
         self._met: set[str] = set()
-        self._patience = leases.PATIENCE
 
     def build(self) -> dict[str, Outcome]:
         """Build until nothing that the builds relied on has changed meanwhile.
@@ -104,14 +131,8 @@ class _Group:
         Returns:
             The outcomes of the partitions that belong to the group.
         """
-        for partition in [*self._left]:  # while no lease is held, because adding what is missing waits for all
-            try:
-                self._root.catch_up_for(self._pipeline.name, partition, leases.PATIENCE)
-            except FAILURES as error:
-                self._fail(partition, error)
         try:
             for _ in range(BUILDS):
-                self._left = [partition for partition in self._left if partition not in self._outcomes]
                 built = self._try()
                 if not built:
                     return self._outcomes
@@ -131,6 +152,10 @@ class _Group:
         with closing(GatheredFiles(peers)) as files:
             try:
                 for partition in self._left:
+                    if not self._is_held(partition):
+                        if partition in self._outcomes:
+                            continue
+                        break
                     one = self._built(partition, peers)
                     if one is not None:
                         built.append(one)
@@ -151,7 +176,7 @@ class _Group:
         """Build a partition. Returns `None` if its outcome is known: it failed, or is as it was."""
         try:
             self._on_partition(partition)
-            return self._build(partition, self._hold(partition), peers)
+            return self._build(partition, self._held[partition][1], peers)
         except FAILURES as error:
             self._fail(partition, error)
             return None
@@ -215,14 +240,27 @@ class _Group:
         if built:
             Registrar(self._root, built).remove()
 
-    def _hold(self, partition: str) -> BeforeBuild:
-        """Hold the lease on a partition's requests until the group is done. All wait for ten minutes at most."""
-        if partition not in self._held:
-            started, stack = time.monotonic(), ExitStack()
-            before = stack.enter_context(holding_partition(self._root, self._pipeline, partition, self._patience))
-            self._patience = max(0.0, self._patience - (time.monotonic() - started))
-            self._held[partition] = stack, before
-        return self._held[partition][1]
+    def _is_held(self, partition: str) -> bool:
+        """Hold the lease on a partition's requests until the group is done, and return whether it is held.
+
+        Only the first one waits. Work on the whole pipeline waits for all leases that are held, and keeps others
+        from being taken: if the group waited too, neither would go on. So the group ends before such a partition,
+        which is the first one of the next group. Another error is the outcome of the partition.
+        """
+        if partition in self._held:
+            return True
+        stack, wait = ExitStack(), 0.0 if self._held else leases.PATIENCE
+        try:
+            before = stack.enter_context(holding_partition(self._root, self._pipeline, partition, wait))
+        except BusyError as error:
+            if not self._held:
+                self._fail(partition, error)
+            return False
+        except FAILURES as error:
+            self._fail(partition, error)
+            return False
+        self._held[partition] = stack, before
+        return True
 
     def _release(self, partition: str, error: Failure | None = None) -> None:
         """Release the lease on a partition's requests, because of an error or without one.

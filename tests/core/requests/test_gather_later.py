@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,8 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import LeaseLostError
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.planning.steps import Collect, Join
@@ -27,7 +29,7 @@ from batch_assets.core.store.in_flight import digests_of_submission
 from batch_assets.core.store.open_part import OpenPart
 
 from ..lost_ledger import delete_ledger
-from ..support import CREATE, LIST, World, round_for, texts, write_rows
+from ..support import CREATE, LIST, World, round_for, texts, wait_for, write_rows
 from .gathering import NAME, Gathering
 from .test_gather_killed import Copies
 
@@ -376,6 +378,52 @@ def test_runs_over_overlapping_partitions_at_a_time(new_world: Callable[..., Wor
         outcomes = [*pool.map(run, ["abcd", "bcde"])]
     for each in outcomes:
         assert -1 not in gathering.written(each).values(), each
+    gathering.submit()
+    gathering.finish()
+    gathering.check()
+
+
+def test_groups_are_no_larger_when_unsent_files_are_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group holds leases and digests. Each partition has a file of its own, which no other needs."""
+    monkeypatch.setattr(gather, "_REQUESTS", 8)
+    partitions = {f"p{number:02}": 4 for number in range(8)}
+    batching = {"across_partitions": True, "max_requests": 2}
+    gathering = Gathering.of(world, partitions, batching=batching)
+    for prompt in ("{{ text }}", "{{ text }}!"):
+        gathering.build(prompt=prompt)
+        manifests = [path.read_text() for path in world.path(NAME, "requests").rglob("manifest.json")]
+        groups = [len(json.loads(text)["registered_with"] or ()) + 1 for text in manifests]
+        assert max(groups) == 2, "of 4 requests each"
+
+
+def test_a_group_does_not_wait_with_leases_that_others_wait_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work on the whole pipeline begins after the first partition is built: it waits for the group, not both."""
+    monkeypatch.setattr(leases, "PATIENCE", 60.0)
+    gathering = small(world)
+    done: list[str] = []
+
+    def work() -> None:
+        with open_root(world.root.settings) as root, hold_pipeline(root.ledger, NAME, wait=30.0):
+            done.append("the whole pipeline")
+
+    thread = threading.Thread(target=work)
+
+    def begin(partition: str) -> None:
+        done.append(partition)
+        if partition == "a":
+            thread.start()
+            is_held = f"select 1 from lease where name = 'requests:{NAME}' and until > 0"
+            wait_for(lambda: world.query(is_held) or None, "the lease on the pipeline")
+
+    pipeline = gathering.pipeline()
+    outcomes = build_partitions(world.root, pipeline, KEYS, AskAgain(), begin)
+    thread.join()
+    assert gathering.written(outcomes) == {key: len(rows) for key, rows in gathering.rows.items()}
+    assert done.index("the whole pipeline") < done.index("b"), "it did not wait for the other partitions"
     gathering.submit()
     gathering.finish()
     gathering.check()
