@@ -202,7 +202,7 @@ def test_several_partitions_in_one_run(
         metadata["batch_assets/submission_id"] for metadata in materialized(instance, "results").values()
     }
     evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
-    assert len(evaluations) == 6
+    assert len(evaluations) == 7
     assert all(evaluation.passed for evaluation in evaluations.values())
     assert evaluations["every_row_once"].description == "\n".join(
         f"{day}: 1 row of 1 in the dataset" for day in days[:2]

@@ -164,7 +164,7 @@ def test_without_a_schema_a_refusal_is_a_row_without_text(world: World) -> None:
     report = world.finish(pipeline).results
     assert report is not None
     assert (report.refused_answers, report.truncated, report.invalid_outputs) == (2, 0, 0)
-    summary_lines = list(summary(world.root, "asked", "", report))
+    summary_lines = list(summary(world.root, pipeline, "", report))
     assert [line.split()[:2] for line in summary_lines if "refused" in line] == [["refused", "2"]]
     assert not any("truncated" in line for line in summary_lines)
     table = world.table(pipeline)
