@@ -19,6 +19,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Gathered, Manifest, PartEntry, remove_submission
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.registered_since import LOOKS
+from batch_assets.core.store.request_files import StoredRequestFile
 
 
 @dataclass
@@ -126,7 +127,9 @@ class Registrar:
             for _ in range(LOOKS):
                 is_registered = self._try_register()
                 if is_registered is not None:
-                    if not is_registered:
+                    if is_registered:
+                        self._remove_leftovers()
+                    else:
                         self.remove()
                     return is_registered
         except LeaseLostError:
@@ -137,6 +140,18 @@ class Registrar:
             f"other builds of {self._pipeline} registered request files during all {LOOKS} attempts to register "
             "this one: run it again later"
         )
+
+    @property
+    def _set_aside(self) -> list[RequestFile]:
+        return [*{file.id: file for each in self._built for file in each.chosen.set_aside}.values()]
+
+    def _remove_leftovers(self) -> None:
+        """Remove scratch files beside the files that were set aside, which nobody sends any more.
+
+        The ledger may be older than a process that sent one and was killed while it wrote the receipt.
+        """
+        for file in self._set_aside:
+            StoredRequestFile.of(self._root.storage, file).remove_leftovers()
 
     def remove(self) -> None:
         """Remove the submissions, which are not registered. Those with the request files are removed last."""
@@ -203,8 +218,7 @@ class Registrar:
         return False if is_wanted else None
 
     def _register(self, tx: Transaction) -> bool:
-        set_aside = {file.id: file for each in self._built for file in each.chosen.set_aside}
-        if not submissions.register(tx, [each.registration() for each in self._built], [*set_aside.values()]):
+        if not submissions.register(tx, [each.registration() for each in self._built], self._set_aside):
             return False
         for each in self._built:
             builds.end(tx, each.id)

@@ -16,7 +16,7 @@ from tests.core.support import CREATE, LIST
 
 _STAGES = ("batches", "collection", "retry")
 _PAIRING = "batch_assets.core.errors.PairingError"
-_KILLED = (5, 25, 35, 42, 47, 64, 90)
+_KILLED = (5, 25, 35, 42, 47, 64, 81, 90)
 
 
 def cases() -> Iterator[Case]:
