@@ -265,9 +265,11 @@ def downgrade() -> None:
     with open_root() as root, root.ledger.write() as tx:
         for name in _NEW_INDEXES:
             tx.execute(sa.text(f"drop index {name}"))
+        tx.execute(sa.text("drop index request_file_by_collection"))
         for name in _NEW_COLUMNS:
             tx.execute(sa.text(f"alter table submission drop column {name}"))
         tx.execute(sa.delete(tables.clock).where(tables.clock.c.pipeline != ""))
+        tx.execute(sa.text("drop table spend"))
         tx.execute(sa.text("update ledger_version set version_num = '0013'"))
 
 

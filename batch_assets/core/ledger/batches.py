@@ -9,7 +9,7 @@ from typing import Unpack
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.ledger import files
+from batch_assets.core.ledger import files, spend
 from batch_assets.core.ledger.columns import BatchColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
@@ -317,6 +317,7 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
     seq = move(tx, BatchMove.COLLECT, batch_id, reason, **values)
     if current.file_id is None:
         return
+    spend.stored(tx, batch_id)
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.SUBMITTED and file.batch_id == batch_id:
         move(tx, FileMove.COLLECT, file.id, f"answers of {batch_id} stored", collected_seq=seq, error=None)

@@ -29,7 +29,10 @@ def collections(tx: Transaction, pipeline: str) -> tuple[int, int, int]:
 
 def last_collection(tx: Transaction, pipeline: str) -> int:
     """Return the number in the history of the last collection of a pipeline; 0 if there was none."""
-    last = sa.select(sa.func.max(request_file.c.collected_seq)).where(request_file.c.pipeline == pipeline)
+    # The index has the newest one first. A maximum would be looked for among all files of the pipeline.
+    newest = request_file.c.collected_seq.desc()
+    of_pipeline = sa.and_(request_file.c.pipeline == pipeline, request_file.c.collected_seq.is_not(None))
+    last = sa.select(request_file.c.collected_seq).where(of_pipeline).order_by(newest).limit(1)
     return int(tx.execute(last).scalar() or 0)
 
 

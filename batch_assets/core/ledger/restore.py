@@ -8,7 +8,7 @@ from typing import Unpack
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
-from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger import batches, spend, submissions
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.endpoint import bind_endpoint
@@ -177,6 +177,8 @@ def add_collected(
         "ended_at": ended_at or None,
     }
     seq = _add(tx, BatchMove.REBUILD_COLLECTED, batch_id, file_id, pipeline, counts, values, why)
+    if file_id is not None:
+        spend.stored(tx, batch_id)
     if file_id is not None and not paid_twice:
         _update_file(tx, file_id, batch_id=batch_id, collected_seq=seq)
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.states import BATCHES_STORED
-from batch_assets.core.ledger.tables import batch, request_file, spend, submission
+from batch_assets.core.ledger.tables import batch, request_file, spend
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ class SpendEvent:
     not_logged: Spend
 
 
+def stored(tx: Transaction, batch_id: str) -> None:
+    """Record that the answers of a batch are stored, so that an event has to count it. Its cost is read later."""
+    if tx.execute(sa.select(spend.c.batch_id).where(spend.c.batch_id == batch_id)).first() is None:
+        tx.execute(sa.insert(spend).values(batch_id=batch_id, unpriced=0, is_logged=False))
+
+
 def record(tx: Transaction, batch_id: str, cost: Spend) -> None:
     """Record what a batch cost, unless that is recorded.
 
@@ -84,10 +90,8 @@ def record(tx: Transaction, batch_id: str, cost: Spend) -> None:
         batch_id: The batch, whose answers are stored.
         cost: What its answers cost.
     """
-    known = tx.execute(sa.select(spend.c.batch_id).where(spend.c.batch_id == batch_id)).first()
-    if known is None:
-        costs = {"picodollars": cost.picodollars, "unpriced": cost.unpriced}
-        tx.execute(sa.insert(spend).values(batch_id=batch_id, is_logged=False, **costs))
+    unknown = sa.and_(spend.c.batch_id == batch_id, spend.c.picodollars.is_(None))
+    tx.execute(sa.update(spend).where(unknown).values(picodollars=cost.picodollars, unpriced=cost.unpriced))
 
 
 def not_logged(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[BatchSpend]:
@@ -108,14 +112,13 @@ def not_logged(tx: Transaction, pipeline: str, partitions: Collection[str]) -> l
             spend.c.event,
             spend.c.run_id,
         )
-        .select_from(submission)
-        .join(request_file, request_file.c.submission_id == submission.c.id)
-        .join(batch, batch.c.file_id == request_file.c.id)
-        .outerjoin(spend, spend.c.batch_id == batch.c.id)
+        .select_from(spend)
+        .join(batch, batch.c.id == spend.c.batch_id)
+        .join(request_file, request_file.c.id == batch.c.file_id)
         .where(
-            submission.c.pipeline == pipeline,
+            spend.c.is_logged.is_(False),
+            request_file.c.pipeline == pipeline,
             batch.c.state.in_(BATCHES_STORED),
-            sa.or_(spend.c.is_logged.is_(None), spend.c.is_logged.is_(False)),
         )
         .order_by(batch.c.id)
     )
@@ -129,7 +132,7 @@ def not_logged(tx: Transaction, pipeline: str, partitions: Collection[str]) -> l
             row.run_id,
         )
         for some in id_chunks(sorted(partitions))
-        for row in tx.execute(statement.where(submission.c.partition.in_(some)))
+        for row in tx.execute(statement.where(request_file.c.partition.in_(some)))
     ]
 
 

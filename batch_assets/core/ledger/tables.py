@@ -143,6 +143,7 @@ request_file = Table(
     Column("checksum", String(64)),  # SHA-256 of the file in hexadecimal; NULL for files of earlier versions
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
+    Index("request_file_by_collection", "collected_seq"),
 )
 
 # The request files that a submission's rows wait on, written by any submission.
@@ -217,11 +218,12 @@ spend = Table(
     "spend",
     metadata,
     Column("batch_id", String(80), primary_key=True),
-    Column("picodollars", BigInteger, nullable=False),  # of the answers whose cost is known
+    Column("picodollars", BigInteger),  # of the answers whose cost is known; NULL until the cost is read
     Column("unpriced", Integer, nullable=False),  # the number of the other answers
     Column("event", String(32)),  # the event that is to count it
     Column("run_id", String(64)),  # Dagster's run that logs the event
     Column("is_logged", Boolean, nullable=False),  # an event in Dagster's log counts it
+    Index("spend_by_logged", "is_logged"),
 )
 
 lease = Table(
