@@ -146,7 +146,7 @@ class Registrar:
         return [*{file.id: file for each in self._built for file in each.chosen.set_aside}.values()]
 
     def _remove_leftovers(self) -> None:
-        """Remove scratch files beside the files that were set aside, which nobody sends any more.
+        """Remove scratch files beside the files that were set aside, which no one sends any more.
 
         The ledger may be older than a process that sent one and was killed while it wrote the receipt.
         """
