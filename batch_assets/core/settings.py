@@ -165,10 +165,12 @@ class Settings:
             _check_base_url(name, url or "")
         emulator = overrides.emulator_url or env.get("BATCH_ASSETS_EMULATOR") or None
         root, ledger = _root_and_ledger(env, project, overrides, is_emulated=emulator is not None)
-        has_credentials = overrides.api_key is not None or _has_credentials(env)
+        has_credentials = overrides.api_key is not None or any(env.get(name) for name in CREDENTIALS)
         base_url = emulator or overrides.base_url or env.get("ANTHROPIC_BASE_URL") or None
         if base_url is None and has_credentials:
             base_url = REAL_BASE_URL
+        prices_file = prices_file_in(env, project)
+        prices_in(prices_file)  # raises if it cannot be used
         return cls(
             root=root,
             ledger_url=ledger,
@@ -179,7 +181,7 @@ class Settings:
             transfers=_transfers(env),
             processes=_processes(env),
             partitions_per_run=partitions_per_run_in(env),
-            prices_file=_read_prices(prices_file_in(env, project)),
+            prices_file=prices_file,
             ui_url=_ui_url(env),
             shared=_shared(env),
             storage_options=_storage_options(env) if overrides.root is None else {},
@@ -310,13 +312,7 @@ def prices_file_in(env: Mapping[str, str], project: Path | None = None) -> Path 
         project: The project folder; by default found from the working directory.
     """
     path = env.get(PRICES_VARIABLE)
-    return ((project or find_project()) / Path(path).expanduser()).resolve() if path else None
-
-
-def _read_prices(path: Path | None) -> Path | None:
-    """Return the path, if the file can be used."""
-    prices_in(path)
-    return path
+    return _in_project(PRICES_VARIABLE, path, project, lambda _: False) if path else None
 
 
 def _ui_url(env: Mapping[str, str]) -> str | None:
@@ -357,10 +353,6 @@ def _storage_options(env: Mapping[str, str]) -> Mapping[str, Any]:
             'system, such as {"profile": "production"}'
         )
     return options
-
-
-def _has_credentials(env: Mapping[str, str]) -> bool:
-    return any(env.get(name) for name in CREDENTIALS)
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float) -> float:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from batch_assets.core.ledger import spend
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.spend import NOTHING, BatchSpend, SpendEvent
+from batch_assets.core.ledger.spend import BatchSpend, Spend, SpendEvent
 from batch_assets.core.prices.money import usd
 from batch_assets.core.root import Root
 from batch_assets.core.store.response_cost import stored_cost
@@ -42,11 +42,18 @@ class SpendLog:
         events: dict[str, SpendEvent] = {}
         if seen:
             in_log = self._batches_in_log(seen)
-            seen = [known for known in map(self._with_cost, seen) if known.cost is not None]
-            others = [known for known in seen if known.batch_id not in in_log and self._is_over(known)]
+            costs = {known.batch_id: self._stored_cost(known) for known in seen if known.cost is None}
+            seen = [replace(known, cost=known.cost or costs[known.batch_id]) for known in seen]
+            is_over = {event: self._is_over(*event) for event in {(known.run_id, known.event) for known in seen}}
+            others = [
+                known
+                for known in seen
+                if known.cost is not None and known.batch_id not in in_log and is_over[known.run_id, known.event]
+            ]
             with self._root.ledger.write(self._pipeline) as tx:
-                for known in seen:
-                    spend.record(tx, known.batch_id, known.cost or NOTHING)
+                for batch_id, cost in costs.items():
+                    if cost is not None:
+                        spend.record(tx, batch_id, cost)
                 spend.logged(tx, in_log & {known.batch_id for known in seen})
                 events = spend.report(tx, others, self._run_id)
         self._pending |= {event.id: event.batches for event in events.values()}
@@ -62,20 +69,18 @@ class SpendLog:
         """Whether there is something for `logged` to record."""
         return bool(self._pending)
 
-    def _with_cost(self, known: BatchSpend) -> BatchSpend:
-        """Return a batch with its cost, from its response file if the ledger does not know it."""
-        if known.cost is not None:
-            return known
-        return replace(known, cost=stored_cost(self._root.storage, self._pipeline, known.batch_id))
+    def _stored_cost(self, known: BatchSpend) -> Spend | None:
+        """Return the cost of a batch from its response file; `None` without one."""
+        return stored_cost(self._root.storage, self._pipeline, known.batch_id)
 
-    def _is_over(self, known: BatchSpend) -> bool:
-        """Return whether no step can still log the event that was to count a batch."""
-        if known.event is None or known.run_id is None:
+    def _is_over(self, run_id: str | None, event: str | None) -> bool:
+        """Return whether no step can still log an event, which may not exist."""
+        if event is None or run_id is None:
             return True
-        if known.event in self._pending:
+        if event in self._pending:
             return False
-        run = self._instance.get_run_by_id(known.run_id)
-        return run is None or run.is_finished or known.run_id == self._run_id
+        run = self._instance.get_run_by_id(run_id)
+        return run is None or run.is_finished or run_id == self._run_id
 
     def _batches_in_log(self, seen: Sequence[BatchSpend]) -> set[str]:
         """Return the ids of the batches that events of these partitions count."""

@@ -149,6 +149,14 @@ def test_a_killed_run_leaves_no_amount_in_two_events(
         assert reported[-2:] == ([0.0, 0.0] if is_logged else [pytest.approx(total, rel=1e-12), 0.0])
 
 
+def replace_ledger(root: Path, copy: Path | None) -> None:
+    """Put the ledger of a copy of the root in place of its own; `None` for no ledger."""
+    for path in root.glob("ledger*"):
+        path.unlink()
+    for path in copy.glob("ledger*") if copy is not None else ():
+        shutil.copy(path, root / path.name)
+
+
 @pytest.mark.parametrize("lost", ["ledger", "ledger and answers", "an older ledger"])
 def test_the_log_decides_beside_a_lost_or_an_older_ledger(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path, lost: str
@@ -163,11 +171,7 @@ def test_the_log_decides_beside_a_lost_or_an_older_ledger(
     assert dg.materialize(make_assets(), selection=["greetings/results"], instance=instance).success
     once = paid(root)
     assert once > 0
-    for path in root.glob("ledger*"):
-        path.unlink()
-    if lost == "an older ledger":
-        for path in (tmp_path / "copy").glob("ledger*"):
-            shutil.copy(path, root / path.name)
+    replace_ledger(root, tmp_path / "copy" if lost == "an older ledger" else None)
     if lost == "ledger and answers":
         for path in root.glob("*/responses/*.parquet"):
             path.unlink()
@@ -190,9 +194,6 @@ def test_answers_whose_collection_was_killed_halfway_are_counted(
     shutil.copytree(root, tmp_path / "copy")
     with open_root(Settings.from_env()) as opened:
         collect_results(opened, "greetings")
-    for path in root.glob("ledger*"):
-        path.unlink()
-    for path in (tmp_path / "copy").glob("ledger*"):
-        shutil.copy(path, root / path.name)
+    replace_ledger(root, tmp_path / "copy")
     assert dg.materialize(make_assets(), selection=["greetings/results"], instance=instance).success
     assert spent(instance) == pytest.approx(paid(root), rel=1e-12)

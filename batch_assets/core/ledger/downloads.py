@@ -55,14 +55,22 @@ def to_collect(
 
 
 def _needed_files(tx: Transaction, pipeline: str, partitions: Sequence[str]) -> set[str]:
-    """Return the ids of the request files of some partitions, and of those that their rows wait on."""
+    """Return the ids of the request files of some partitions, and of those that their rows wait on.
+
+    Files whose answers were stored before are left out: a history has thousands of them.
+    """
     ids: set[str] = set()
+    never_stored = request_file.c.collected_seq.is_(None)
     for chunk in id_chunks(partitions):
         of_chunk = sa.and_(submission.c.pipeline == pipeline, submission.c.partition.in_(chunk))
         own = sa.select(request_file.c.id).join(submission, submission.c.id == request_file.c.submission_id)
-        waited_on = sa.select(wait.c.file_id).join(submission, submission.c.id == wait.c.submission_id)
+        waited_on = (
+            sa.select(wait.c.file_id)
+            .join(submission, submission.c.id == wait.c.submission_id)
+            .join(request_file, request_file.c.id == wait.c.file_id)
+        )
         for statement in (own, waited_on):
-            ids.update(tx.execute(statement.where(of_chunk)).scalars())
+            ids.update(tx.execute(statement.where(of_chunk, never_stored)).scalars())
     return ids
 
 

@@ -15,7 +15,7 @@ from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.inputs import BuildInputs, preparing_build, reading_inputs
 from batch_assets.core.requests.partition_build import (
-    begin_build,
+    PartitionBuild,
     checked_inputs,
     ignore_rows,
     readable,
@@ -111,7 +111,7 @@ def count_requests(
     ):
 
         def count() -> RequestsReport:
-            with closing(begin_build(root, pipeline, partition, inputs, again, on_requests)) as build:
+            with closing(PartitionBuild(root, pipeline, partition, inputs, again, on_requests)) as build:
                 return build.count()
 
         return readable(root, count)
@@ -129,7 +129,7 @@ def _built(
     met: set[str] = set()
 
     def run() -> RequestsReport | None:
-        with closing(begin_build(root, pipeline, partition, inputs, again, met=frozenset(met))) as build:
+        with closing(PartitionBuild(root, pipeline, partition, inputs, again, met=frozenset(met))) as build:
             built = build.write(on_rows)
             registrar = Registrar(root, [built])
             is_registered = registrar.register()

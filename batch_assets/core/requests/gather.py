@@ -19,7 +19,7 @@ from batch_assets.core.requests.build import BUILDS, not_registered
 from batch_assets.core.requests.gathered_files import GatheredFiles
 from batch_assets.core.requests.inputs import BeforeBuild, holding_partition
 from batch_assets.core.requests.partition_build import (
-    begin_build,
+    PartitionBuild,
     checked_inputs,
     ignore_rows,
     readable,
@@ -193,7 +193,7 @@ class _Group:
 
             def run() -> BuiltSubmission:
                 met = frozenset(self._met)
-                build = begin_build(root, pipeline, partition, inputs, again, met=met, peers=peers)
+                build = PartitionBuild(root, pipeline, partition, inputs, again, met=met, peers=peers)
                 with closing(build):
                     return build.write(ignore_rows)
 

@@ -75,23 +75,6 @@ def checked_inputs(
         yield inputs
 
 
-def begin_build(
-    root: Root,
-    pipeline: Pipeline,
-    partition: str,
-    inputs: BuildInputs,
-    again: AskAgain,
-    on_requests: OnRequests | None = None,
-    met: Collection[str] = (),
-    peers: Peers | None = None,
-) -> PartitionBuild:
-    """Begin a build, and warn about erased rows that may come back. For the arguments, see `PartitionBuild`."""
-    build = PartitionBuild(root, pipeline, partition, inputs, again, on_requests, met, peers)
-    for problem in build.problems:
-        _log.warning(problem)
-    return build
-
-
 def ignore_rows(rows: int) -> None:
     """Do nothing with the number of rows read, for callers that show no progress."""
 
@@ -142,13 +125,15 @@ class PartitionBuild:
             root, pipeline, partition, dataset, lease, headers, selection, is_gathered=is_gathered
         )
         self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission, on_requests)
+        for problem in self._problems:
+            _log.warning(problem)
 
     def close(self) -> None:
         """End the processes of this build."""
         self._renderer.close()
 
     @property
-    def problems(self) -> list[str]:
+    def _problems(self) -> list[str]:
         """A text about each former row key by which erased rows may come back."""
         return [
             f"rows were erased by the column {column!r}, which the dataset no longer has. If it still has these "

@@ -20,7 +20,6 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import batches, downloads, files, leases, spend
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.ledger.spend import Spend
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results.batch_requests import (
     all_requests_of,
@@ -94,11 +93,11 @@ def downloaded(
         if leased is None:
             yield None
             return
-        stored_cost, has_file = root.storage.both(
-            lambda: None if batch.provisional else _stored_cost(leased), partial(has_request_file, leased)
+        is_stored, has_file = root.storage.both(
+            lambda: not batch.provisional and _is_stored(leased), partial(has_request_file, leased)
         )
-        if stored_cost is not None:
-            _record_stored(leased, stored_cost)
+        if is_stored:
+            _record_stored(leased)
             yield None
             return
         if not has_file:  # before a useless download
@@ -160,39 +159,31 @@ def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBat
         yield LeasedBatch(root, current, file, lease)
 
 
-def _stored_cost(leased: LeasedBatch) -> Spend | None:
-    """Return the cost of the answers that are in the response store, for example restored from a backup.
-
-    They are not replaced. `None` if they are not there, or not all.
-    """
+def _is_stored(leased: LeasedBatch) -> bool:
+    """Whether the answers are in the response store, for example restored from a backup: they are not replaced."""
     storage, pipeline, name = leased.root.storage, leased.file.pipeline, ResponseName.of_batch(leased.batch.id)
     if not storage.is_file(*response_parts(pipeline, leased.batch.id)):
-        return None
-    cost, rows = ResponseCost(), 0
+        return False
     try:
         with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
-            for slice_ in slices_of(file):
-                cost.add(slice_)
-                rows += len(slice_)
+            rows = sum(map(len, slices_of(file)))
     except DamagedFileError:
-        return None
-    return cost.total if rows == leased.file.requests else None
+        return False
+    return rows == leased.file.requests
 
 
 def _was_collected(leased: LeasedBatch) -> bool:
     """Record the batch as collected if its answers are stored. Return whether they are."""
-    cost = _stored_cost(leased)
-    if cost is None:
+    if not _is_stored(leased):
         return False
-    _record_stored(leased, cost)
+    _record_stored(leased)
     return True
 
 
-def _record_stored(leased: LeasedBatch, cost: Spend) -> None:
+def _record_stored(leased: LeasedBatch) -> None:
     with leased.root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, leased.batch.id, "its answers are stored already")
-        spend.record(tx, leased.batch.id, cost)
     _target(leased)  # no later run removes leftovers of a batch recorded as collected
 
 

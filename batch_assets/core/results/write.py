@@ -49,9 +49,8 @@ def write_results(
     Returns:
         `None` if nothing was ever written for the partition.
     """
-    parts, former = results_parts(pipeline, partition), is_former(root, pipeline, partition)
-    if former:  # a late answer to a submission from before the pipeline got partitions, or lost them
-        parts = former_results_parts(pipeline, partitioned=bool(partition)) + parts[2:]
+    former = is_former(root, pipeline, partition)
+    parts = _table_parts(pipeline, partition, former=former)
     name = f"results:{pipeline}:{partition}"
     work = f"the results of {pipeline}{f' [{partition}]' if partition else ''}"
     with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work, pipeline=pipeline) as lease:
@@ -68,13 +67,11 @@ def write_results(
         may_be_skipped = answers is None and not former and not any(file.state.in_flight for file in waits_for)
         if may_be_skipped and (last := _last_join(root, submission)) is not None:
             versions = versions_digest(response_versions(root.storage, pipeline))
-            if last.inputs == join_inputs(versions, submission, refreshes, untried):
-                unchanged = _unchanged(root, lease, submission, seq, last, parts)
-                if unchanged is not None:
-                    return unchanged
-        target = root.storage.path(*parts)
+            is_same = last.inputs == join_inputs(versions, submission, refreshes, untried)
+            if is_same and (unchanged := _unchanged(root, lease, submission, seq, last, parts)) is not None:
+                return unchanged
+        target, version = root.storage.path(*parts), None
         root.storage.remove_leftovers(*parts[:-1])
-        version: str | None = None
         with root.storage.scratch_file(target) as scratch:
             join = ResultsJoin(root, submission, files_in_flight, refreshes, untried, answers)
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
@@ -97,6 +94,18 @@ def write_results(
             last = LastJoin(inputs, JoinedTable.of(version, report).model_dump_json())
         report.final = _record(root, lease, submission, seq, report, join.waits, last)
         return report
+
+
+def _table_parts(pipeline: str, partition: str, *, former: bool) -> tuple[str, ...]:
+    """Return the path of a partition's table.
+
+    Args:
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        former: It is for a late answer to a submission from before the pipeline got partitions, or lost them.
+    """
+    parts = results_parts(pipeline, partition)
+    return former_results_parts(pipeline, partitioned=bool(partition)) + parts[2:] if former else parts
 
 
 def _last_join(root: Root, submission: Submission) -> LastJoin | None:

@@ -19,7 +19,7 @@ from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, size
 from batch_assets.dagster import keys, rounds
-from batch_assets.dagster.failures import explained
+from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
@@ -62,11 +62,7 @@ def _submitted(
 ) -> dg.MaterializeResult[Any]:
     """Report what became of a partition."""
     with explained():
-        if isinstance(outcome, OSError):
-            raise dg.Failure(description=f"{type(outcome).__name__}: {outcome}") from outcome
-        if isinstance(outcome, BatchAssetsError):
-            raise outcome
-        report = outcome
+        report = result_of(outcome)
         if report is None:
             raise dg.Failure(
                 description=f"Nothing to submit yet: {materialize(Stage.REQUESTS, pipeline.name)} first.",

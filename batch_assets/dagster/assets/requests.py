@@ -11,7 +11,6 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.partition_rows import rows_left_out
-from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -24,7 +23,7 @@ from batch_assets.core.text import about_dollars, count
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.checks.settled import settle_checks
-from batch_assets.dagster.failures import explained
+from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
 from batch_assets.dagster.resource import root_for
@@ -78,13 +77,8 @@ def materialize_gathered(
     )
 
     def materialize(key: str) -> dg.MaterializeResult[Any]:
-        outcome = outcomes[key]
         with explained():
-            if isinstance(outcome, OSError):
-                raise dg.Failure(description=f"{type(outcome).__name__}: {outcome}") from outcome
-            if isinstance(outcome, BatchAssetsError):
-                raise outcome
-            return _reported(context, root, pipeline, key, config, outcome)
+            return _reported(context, root, pipeline, key, config, result_of(outcomes[key]))
 
     yield from all_partitions(context, materialize)
 

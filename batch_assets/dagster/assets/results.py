@@ -15,7 +15,6 @@ from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.ledger import joins, leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.remedies import Stage
@@ -136,16 +135,10 @@ def _table(
                 f"Nothing has been submitted yet: {materialize(Stage.REQUESTS, pipeline.name)} first."
             )
             return None
-        metadata = results_metadata(root, collected, report, partition)
-        if excluded := not_in_costs(pipeline):
-            metadata[keys.COST_EXCLUDES] = excluded
+        metadata = results_metadata(root, pipeline, collected, report, partition)
         if not report.final:
-            rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
-            context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
-            if report.left_out:
-                context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
+            _log_incomplete(context, root, report)
             if report.held_back:
-                context.log.info("The table does not change until the refresh is complete.")
                 unchanged.add(partition)
             _observe(context, root, pipeline.name, spent, {partition: metadata})
             return None
@@ -225,6 +218,15 @@ def _log(context: dg.AssetExecutionContext, report: CollectedResults, prices: Pr
         context.log.warning(problem)
     if report.results is not None and (unknown := cost_unknown(report.results, prices)) is not None:
         context.log.warning(unknown)
+
+
+def _log_incomplete(context: dg.AssetExecutionContext, root: Root, report: ResultsReport) -> None:
+    rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
+    context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
+    if report.left_out:
+        context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
+    if report.held_back:
+        context.log.info("The table does not change until the refresh is complete.")
 
 
 def _what_next(root: Root, report: ResultsReport) -> str:

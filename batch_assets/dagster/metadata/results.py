@@ -10,6 +10,8 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
@@ -25,7 +27,7 @@ _ERRORS_SHOWN = 20
 
 
 def results_metadata(
-    root: Root, collected: CollectedResults, report: ResultsReport, partition: str
+    root: Root, pipeline: Pipeline, collected: CollectedResults, report: ResultsReport, partition: str
 ) -> dict[str, Any]:
     """Return the metadata. Numbers are numbers, so Dagster plots them; unknown values are left out, never 0."""
     with root.ledger.read() as tx:
@@ -44,6 +46,8 @@ def results_metadata(
         keys.TABLE: dg.MetadataValue.path(report.uri),
         **console_link(root.settings, its_batches.ids),
     }
+    if excluded := not_in_costs(pipeline):
+        metadata[keys.COST_EXCLUDES] = excluded
     if report.left_out:
         metadata[keys.LEFT_OUT] = report.left_out
     if report.kept:

@@ -117,17 +117,24 @@ def test_digests_that_begin_alike_are_told_apart(
     assert packed.contains(digests).tolist() == [number % 2 == 0 or number % 5 == 0 for number in range(250)]
 
 
-def test_a_digest_set_holds_16_bytes_for_each_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digest_set, "_UNDIVIDED", 10_000)
-    packed, random = DigestSet(), np.random.default_rng(0)
+def memory_of(packed: DigestSet, times: int) -> tuple[int, int]:
+    """Add 4,096 digests so many times, and return the memory that this takes, at the end and at most."""
+    random = np.random.default_rng(1)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(50):
+        for _ in range(times):
             packed.add(np.frombuffer(random.bytes(16 * 4096), "S16"))
         held, most = (traced - before for traced in tracemalloc.get_traced_memory())
     finally:
         tracemalloc.stop()
+    return held, most
+
+
+def test_a_digest_set_holds_16_bytes_for_each_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest_set, "_UNDIVIDED", 10_000)
+    packed = DigestSet()
+    held, most = memory_of(packed, 50)
     assert len(packed) == 50 * 4096
     assert held < 17 * len(packed)
     assert most < 24 * len(packed)
@@ -138,14 +145,7 @@ def test_a_large_digest_set_holds_4_bytes_for_each_digest(monkeypatch: pytest.Mo
     monkeypatch.setattr(digest_set, "_FILTER_BITS", 16)
     packed, random = DigestSet(), np.random.default_rng(0)
     packed.add(np.frombuffer(random.bytes(16 * 20_000), "S16"))  # begins the scratch file
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(120):
-            packed.add(np.frombuffer(random.bytes(16 * 4096), "S16"))
-        held, most = (traced - before for traced in tracemalloc.get_traced_memory())
-    finally:
-        tracemalloc.stop()
+    held, most = memory_of(packed, 120)
     assert len(packed) == 20_000 + 120 * 4096
     assert held < 4 * len(packed) + 16 * 10_000
     assert most < 4 * len(packed) + 64 * 10_000
