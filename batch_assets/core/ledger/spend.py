@@ -168,9 +168,10 @@ def report(tx: Transaction, seen: Sequence[BatchSpend], run_id: str) -> dict[str
         )
         for partition, its_batches in by_partition.items()
     }
-    for event in events.values():
-        for some in id_chunks(event.batches):
-            tx.execute(sa.update(spend).where(spend.c.batch_id.in_(some)).values(event=event.id, run_id=run_id))
+    marks = [{"id": batch_id, "its_event": event.id} for event in events.values() for batch_id in event.batches]
+    if marks:
+        mark = sa.update(spend).where(spend.c.batch_id == sa.bindparam("id"))
+        tx.connection.execute(mark.values(event=sa.bindparam("its_event"), run_id=run_id), marks)
     return events
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from batch_assets.core.ledger import Ledger, spend
 from batch_assets.core.ledger.spend import NOTHING, Spend, SpendEvent
-from benchmarks.history import measured
 
 from ..support import World, texts
+from .test_plans import noting
 
 
 @pytest.fixture
@@ -55,12 +56,19 @@ def test_what_another_run_was_to_report_is_not_reported_as_spent(world: World) -
     assert (second.new, second.not_logged) == (NOTHING, first.new)
 
 
-def test_the_number_of_statements_does_not_grow_with_the_batches(world: World) -> None:
-    collected(world, 1)
-    with measured() as few:
-        report(world.root.ledger)
-    collected(world, 9)
-    with measured() as many:
-        event = report(world.root.ledger)
-    assert event is not None and len(event.batches) > 5
-    assert len(many.statements) <= len(few.statements)
+def test_the_number_of_statements_grows_neither_with_batches_nor_with_partitions(world: World) -> None:
+    def statements(partitions: list[str]) -> int:
+        for key in partitions:
+            pipeline = world.pipeline(texts(4, key), batching={"max_requests": 2})
+            world.build(pipeline, key)
+            world.submit(pipeline, key)
+            world.finish(pipeline, key)
+        seen: list[tuple[str, Any]] = []
+        with noting(seen), world.root.ledger.write("asked") as tx:
+            events = spend.report(tx, spend.not_logged(tx, "asked", partitions), "run")
+            spend.logged(tx, [batch_id for event in events.values() for batch_id in event.batches])
+        assert [len(event.batches) for event in events.values()] == [2] * len(partitions)
+        return len(seen)
+
+    few = statements(["a"])
+    assert 0 < statements(["b", "c", "d", "e"]) <= few
