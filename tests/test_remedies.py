@@ -15,6 +15,7 @@ from batch_assets.cli.run import run
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import (
     AcceptRendering,
+    Approve,
     CancelBatch,
     ConfirmWorkspace,
     FinishRenaming,
@@ -59,6 +60,11 @@ WORDS: list[tuple[Remedy, str, str]] = [
         "requests again, which costs again",
         "If no backup has them: the job asked_cancel with `batch_id: msgbatch_1` in its config gives them up, "
         "and the next run of asked/requests sends its requests again, which costs again",
+    ),
+    (
+        Approve("asked", "de"),
+        "To let them go: batch-assets approve asked --partition de",
+        "To let them go, launch the job asked_approve with `partition: de` in its config",
     ),
     (
         ListBatches(),

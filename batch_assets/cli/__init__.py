@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | status | cancel | list | rename | move | erase | doctor | emulator`.
+"""The command line: `batch-assets run | approve | status | cancel | list | rename | move | erase | doctor | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from batch_assets import __version__
+from batch_assets.cli.approve import approve
 from batch_assets.cli.cancel import cancel
 from batch_assets.cli.doctor.command import doctor
 from batch_assets.cli.emulator import emulator
@@ -118,5 +119,5 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, status, cancel, list_batches, rename, move, erase, doctor, emulator):
+for _command in (run, approve, status, cancel, list_batches, rename, move, erase, doctor, emulator):
     main.add_command(_command)

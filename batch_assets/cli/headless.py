@@ -26,6 +26,7 @@ from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import SEND_AGAIN_SECONDS, Snapshot
 from batch_assets.core.planning.steps import (
     PARTIAL_SECONDS,
+    ApproveFiles,
     AskTheRest,
     Collect,
     Join,
@@ -208,7 +209,8 @@ class _Run:
         step = next_step(snapshot)
         if not _is_stuck(step):
             return False
-        if isinstance(step, NeedsUser) and isinstance(step.remedy, AskTheRest) and self.results is not None:
+        is_rest = isinstance(step, NeedsUser) and isinstance(step.remedy, ApproveFiles | AskTheRest)
+        if is_rest and self.results is not None:
             return True
         reasons = "; ".join(why_stuck(snapshot)) or "no request file has the requests that rows wait for"
         raise RunFailedError(f"{reasons}. Fix it and run again: nothing that was submitted is sent twice")

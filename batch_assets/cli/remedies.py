@@ -10,6 +10,7 @@ from batch_assets.core.errors import Wording
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.remedies import (
     AcceptRendering,
+    Approve,
     CancelBatch,
     ConfirmWorkspace,
     FinishRenaming,
@@ -36,6 +37,8 @@ def as_text(remedy: Remedy) -> str:
             return _give_up_requests([batch_id])
         case GiveUpAnswers(batch_id):
             return _give_up_answers([batch_id])
+        case Approve(pipeline, partition):
+            return f"To let them go: {approve_command(pipeline, partition)}"
         case ListBatches():
             return "`batch-assets list` shows the workspace's batches and which of them belong to this root"
         case StartEmulator():
@@ -85,6 +88,11 @@ def cancel_command(ids: Sequence[str]) -> str:
     if len(ids) > _IN_A_COMMAND:
         return "`batch-assets cancel` with all their ids"
     return f"`batch-assets cancel {' '.join(map(shell_quoted, ids))}`"
+
+
+def approve_command(pipeline: str, partition: str) -> str:
+    """Return the command that approves held request files, for the shell."""
+    return f"batch-assets approve {shell_quoted(pipeline)}{text.partition_option(partition)}"
 
 
 def run_command(pipeline: str, partition: str) -> str:

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from batch_assets.core.pipeline.pipeline import Pipeline
+    from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.requests.report import AskAgain
     from batch_assets.core.results.report import ResultsReport
     from batch_assets.core.root import Root
     from batch_assets.core.settings import Settings
     from batch_assets.dagster.pipelines import PipelineAssets
 
-_FAILED_ROWS = 3
+_FAILED_ROWS, _HELD = 3, 4
+_HELD = 4
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -100,6 +102,7 @@ def run(
     Exit code:
       0    the run is complete; at most max_failed of the rows have no answer
       3    the run is complete; more than max_failed of the rows have no answer
+      4    requests are held, and nothing else is under way
       1    the run itself failed; the reason is on standard error
       130  Ctrl-C; the batches continue at the API
     """
@@ -107,6 +110,7 @@ def run(
     from batch_assets.core.answers.result_types import failed_share
     from batch_assets.core.batches.workspace import accept_key
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.ledger.states import FileState
     from batch_assets.core.open_root import open_root
     from batch_assets.core.requests.report import AskAgain
     from batch_assets.dagster.notifications import notify
@@ -126,11 +130,14 @@ def run(
             if same_workspace:
                 accept_key(root)
             results = _run(root, pipeline, partition, again, yes, console)
+            is_held = not results.final and bool(_snapshot(root, results).in_state(FileState.HELD))
             for problem in notify(root, {name: assets}, announced_only=False):
                 console.print(f"  {problem}", markup=False)
     except KeyboardInterrupt:
         click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
         sys.exit(_INTERRUPTED)
+    if is_held:
+        sys.exit(_HELD)
     if failed_share(results.counts) > pipeline.config.max_failed:
         sys.exit(_FAILED_ROWS)
 
@@ -171,7 +178,7 @@ def _run(
     for line in summary(root, pipeline, partition, results):
         console.print(line, markup=False)
     if not results.final:
-        console.print(f"  {_beyond_the_limit(root, results)}", markup=False)
+        console.print(f"  {_what_is_left(root, results)}", markup=False)
     elif (report := write_sink(root, pipeline, partition, results.submission_id)) is not None:
         console.print(f"  table {report.table}: {count(report.rows, 'row')} inserted or updated", markup=False)
     elif pipeline.config.sink is not None:
@@ -179,13 +186,21 @@ def _run(
     return results
 
 
-def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
-    from batch_assets.cli.what_next import rest_of_limit
+def _snapshot(root: Root, results: ResultsReport) -> Snapshot:
     from batch_assets.core.ledger import submissions
     from batch_assets.core.planning.snapshot import Snapshot
 
     with root.ledger.read() as tx:
-        snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
+        return Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
+
+
+def _what_is_left(root: Root, results: ResultsReport) -> str:
+    """Return why the run ends before every row has its final result: files are held, or there was a limit."""
+    from batch_assets.cli.what_next import rest_of_limit, waits_for
+
+    snapshot = _snapshot(root, results)
+    if snapshot.to_approve:
+        return waits_for(snapshot)
     submission = snapshot.submission
     progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"
     by_refresh = snapshot.needs_refresh

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from batch_assets.cli.remedies import cancel_command, run_command, with_remedy
+from batch_assets.cli.remedies import approve_command, cancel_command, run_command, with_remedy
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
+    ApproveFiles,
     AskTheRest,
     Done,
     Join,
@@ -114,6 +115,10 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
             return f"fix what the API refused, see the errors; then: {run}"
         case MaterializeRequests():
             return f"no request file has the requests that rows wait for; {run} builds them again"
+        case ApproveFiles(files):
+            held = count(len(files), "request file is held", "request files are held")
+            command = approve_command(snapshot.submission.pipeline, snapshot.submission.partition)
+            return f"{held}: {files[0].error}. To let them go: {command}"
         case CancelBatch():
             return _deleted(_alike(snapshot, CancelBatch))
         case GiveUpAnswers():

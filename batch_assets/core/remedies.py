@@ -74,6 +74,19 @@ class GiveUpAnswers:
 
 
 @dataclass(frozen=True)
+class Approve:
+    """Let held request files go that wait for approval.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+    """
+
+    pipeline: str
+    partition: str = ""
+
+
+@dataclass(frozen=True)
 class ListBatches:
     """List the batches of the workspace, to see which of them belong to this root."""
 
@@ -141,6 +154,7 @@ Remedy = (
     RunStage
     | CancelBatch
     | GiveUpAnswers
+    | Approve
     | ListBatches
     | StartEmulator
     | NamePartition

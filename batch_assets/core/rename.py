@@ -25,7 +25,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.request_leases import hold_pipeline
-from batch_assets.core.ledger.states import EntityKind, FileState
+from batch_assets.core.ledger.states import FILES_REPLACEABLE, EntityKind, FileState
 from batch_assets.core.ledger.tables import (
     batch,
     history,
@@ -53,7 +53,7 @@ _MOVING, _MOVED = "{old} is being renamed to {new}", "renamed from {old} to {new
 # The lengths of the paths that may be dropped: all tables, and folders of submissions without and with partitions.
 _FOLDERS = (2, 3, 4)
 # The states of request files of which nothing was ever sent, unless they have an intent.
-_UNSENT = [FileState.READY, FileState.SUPERSEDED, FileState.CANCELED]
+_UNSENT = [*FILES_REPLACEABLE, FileState.SUPERSEDED, FileState.CANCELED]
 
 
 class RenameError(BatchAssetsError):

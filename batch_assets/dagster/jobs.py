@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from batch_assets.core.remedies import Stage
+from batch_assets.dagster.approve_job import build_approve_job
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
@@ -31,7 +32,8 @@ def build_message_batch_jobs(
 ) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
     """Build the jobs `<name>_cancel`, `<name>_retry_failed` and `<name>_refresh` for every pipeline among assets.
 
-    The latter two materialize the pipeline's assets with another config of `requests`. If the pipeline has
+    A pipeline whose requests may be held for approval has a job `<name>_approve` too. `<name>_retry_failed` and
+    `<name>_refresh` materialize the pipeline's assets with another config of `requests`. If the pipeline has
     partitions, the user chooses one when launching the job.
 
     Args:
@@ -41,6 +43,11 @@ def build_message_batch_jobs(
     op_of = {key: asset.op.name for asset in assets for key in asset.keys}
     pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
     jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [*build_message_batch_cancel_jobs(assets)]
+    jobs += [
+        build_approve_job(name, pipeline.pipeline.config.resource_key)
+        for name, pipeline in pipelines.items()
+        if pipeline.pipeline.config.confirm_above is not None
+    ]
     for name, pipeline in pipelines.items():
         op = op_of[pipeline.stages[Stage.REQUESTS]]
         jobs.append(_job(f"{name}_retry_failed", pipeline, op, _RETRY_FAILED, {"retry_failed": True}))

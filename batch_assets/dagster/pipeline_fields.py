@@ -31,6 +31,7 @@ class PipelineFields(TypedDict, total=False):
     notify: Sequence[Mapping[str, Any] | NotifyConfig] | None
     resource_key: str | None
     op: Mapping[str, Any] | OpConfig | None
+    confirm_above: float | None
     max_failed: float | None
     max_invalid: float | None
     betas: Sequence[str] | None

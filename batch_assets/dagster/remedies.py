@@ -8,6 +8,7 @@ from batch_assets.core.errors import Wording
 from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.remedies import (
     AcceptRendering,
+    Approve,
     CancelBatch,
     ConfirmWorkspace,
     FinishRenaming,
@@ -39,6 +40,8 @@ def as_text(remedy: Remedy) -> str:
                 f"gives them up, and the next run of {pipeline}/requests sends its requests again, which costs "
                 "again"
             )
+        case Approve(pipeline, partition):
+            return f"To let them go, {launch_approve(pipeline, partition)}"
         case ListBatches():
             return (
                 "In a terminal, `batch-assets list` shows the workspace's batches and which of them belong to "
@@ -68,6 +71,12 @@ def as_text(remedy: Remedy) -> str:
             return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:
             assert_never(remedy)
+
+
+def launch_approve(pipeline: str, partition: str = "") -> str:
+    """Return how to approve held request files, as an imperative that fits into a sentence."""
+    config = f" with `partition: {printable(partition)}` in its config" if partition else ""
+    return f"launch the job {pipeline}_approve{config}"
 
 
 def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:

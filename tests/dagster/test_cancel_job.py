@@ -14,6 +14,7 @@ from sqlalchemy import text
 from batch_assets import (
     build_message_batch_cancel_jobs,
     build_message_batch_checks,
+    build_message_batch_jobs,
     build_message_batch_sensor,
 )
 from batch_assets.core.open_root import open_root
@@ -169,3 +170,26 @@ def test_job_and_check_load_together_with_partitioned_assets(make_assets: MakeAs
     repository = definitions(assets).get_repository_def()
     assert repository.has_job("greetings_cancel")
     assert {key.name for key in repository.asset_checks_defs_by_key} >= {CHECK, "every_row_once"}
+
+
+def test_the_job_that_approves_lets_held_files_go_and_the_sensor_sends_them(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    assets = make_assets(confirm_above=5)
+    location = dg.Definitions(
+        assets=assets, jobs=build_message_batch_jobs(assets), sensors=[build_message_batch_sensor()]
+    )
+    requests = next(asset for asset in assets if asset.key.path[-1] == "requests")
+    dg.materialize([requests], instance=instance)
+    ledger("update request_file set state = 'held', hold = 'confirm', error = 'it may cost $7'")
+    dg.materialize(assets, selection=[key for asset in assets for key in asset.keys][1:], instance=instance)
+    assert emulator.log() == []
+    skip = tick(location, instance)
+    held = "1 request file is held: it may cost $7. To let them go, launch the job greetings_approve"
+    assert held in str(skip.skip_message)
+    assert location.resolve_job_def("greetings_approve").execute_in_process(instance=instance).success
+    ledger("update round set opened_at = opened_at - 3600, until = until - 3600")
+    (request,) = tick(location, instance).run_requests
+    assert [key.path[-1] for key in request.asset_selection] == ["batches", "results"]
+    dg.materialize(assets, selection=request.asset_selection, instance=instance, tags=request.tags)
+    assert len(emulator.log()) == 1

@@ -377,7 +377,7 @@ class _Reconciler:
                 reason = f"the API shows no such batch after {duration(grace)}"
             files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
             if submissions.is_wanted(tx, file):
-                step, reason = FileMove.SEND_AGAIN, f"{reason}: it is sent again"
+                files.send_again(tx, current, f"{reason}: it is sent again")
             else:
-                step, reason = FileMove.DROP, f"{reason}, and no submission in force waits on it"
-            move(tx, step, file.id, reason, not_before=0.0)
+                reason = f"{reason}, and no submission in force waits on it"
+                move(tx, FileMove.DROP, file.id, reason, not_before=0.0)

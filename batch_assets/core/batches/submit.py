@@ -20,7 +20,7 @@ from batch_assets.core.errors import FAILURES, DamagedFileError, Failure, Missin
 from batch_assets.core.ledger import batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileState
-from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
+from batch_assets.core.remedies import Approve, ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
 
 # The files of so many partitions are sent side by side. A run of more sends one group after the other.
@@ -158,8 +158,8 @@ def _is_untouched(root: Root, submission: Submission) -> bool:
     with root.ledger.read() as tx:
         own = files.states_of(tx, [submission.id])[submission.id]
         if own:
-            return set(own.values()) == {FileState.READY}
-        ready = [file for file in submissions.waited_on(tx, submission.id) if file.state is FileState.READY]
+            return all(state.replaceable for state in own.values())
+        ready = [file for file in submissions.waited_on(tx, submission.id) if file.state.replaceable]
         owners = submissions.by_ids(tx, sorted({file.submission_id for file in ready}))
     return any(owner.began_at is None for owner in owners)
 
@@ -195,6 +195,7 @@ def _submit(
             _send_and_settle(root, works, seconds, on_file)
             for work in works:
                 _note_doubts(root, work)
+                _note_held(root, work)
     for work in works:
         if work.failure is None:
             with _failing(work):
@@ -271,6 +272,15 @@ def _note_doubts(root: Root, work: SubmissionWork) -> None:
     confirm = ConfirmWorkspace(submission.pipeline, submission.partition)
     if confirm not in report.remedies and any(_needs_confirmation(root, file) for file in in_doubt):
         report.remedies.append(confirm)
+
+
+def _note_held(root: Root, work: SubmissionWork) -> None:
+    """Report the files that something else has to let go."""
+    held = [file for file in waited_on(root, work) if file.state is FileState.HELD]
+    for file in held:
+        work.report.waiting[file.id] = f"held: {file.error}"
+    if any(file.hold is not None and file.hold.needs_approval for file in held):
+        work.report.remedies.append(Approve(work.submission.pipeline, work.submission.partition))
 
 
 def _needs_confirmation(root: Root, file: RequestFile) -> bool:

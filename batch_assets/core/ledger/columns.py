@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from batch_assets.core.ledger.states import HoldReason
+
 
 class FileColumns(TypedDict, total=False):
     """Columns of `request_file`."""
@@ -24,6 +26,7 @@ class FileColumns(TypedDict, total=False):
     collected_seq: int | None
     headers: str | None
     checksum: str | None
+    hold: HoldReason | None
 
 
 class BatchColumns(TypedDict, total=False):

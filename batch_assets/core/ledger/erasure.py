@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.fixed_words import values_in
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile, RequestFileEntry
-from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, EntityKind, FileMove, FileState
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, EntityKind, FileMove
 from batch_assets.core.ledger.tables import (
     batch,
     history,
@@ -67,7 +67,7 @@ def unsettled_files(tx: Transaction, pipeline: str) -> list[Unsettled]:
     for id_ in sorted(ids):
         file = files.by_id(tx, id_)
         open_batches = tuple(b for b in batches.of_file(tx, id_) if b.state.uncollected)
-        is_unsent = file.state is FileState.READY and not open_batches and id_ not in watched
+        is_unsent = file.state.replaceable and not open_batches and id_ not in watched
         unsettled.append(Unsettled(file, open_batches, watched.get(id_), is_unsent))
     return unsettled
 
@@ -83,12 +83,15 @@ def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEnt
     Returns:
         False if the file is no longer unsent.
     """
-    if files.by_id(tx, file.id).state is not FileState.READY:
+    current = files.by_id(tx, file.id)
+    if not current.state.replaceable:
         return False
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     move(tx, FileMove.SET_ASIDE, file.id, _REASON)
     if remaining is not None:
-        submissions.add_files(tx, file.submission_id, [remaining])
+        why_held = current.error or remaining.why_held
+        entry = replace(remaining, hold=current.hold, why_held=why_held)
+        submissions.add_files(tx, file.submission_id, [entry])
         for submission_id in waiting:
             submissions.add_waits(tx, submission_id, [remaining.id])
     return True

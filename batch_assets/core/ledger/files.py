@@ -23,7 +23,14 @@ from batch_assets.core.ledger.intents import (
 )
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
-from batch_assets.core.ledger.states import FILES_IN_DOUBT, EntityKind, FileMove, FileState
+from batch_assets.core.ledger.states import (
+    FILES_IN_DOUBT,
+    FILES_REPLACEABLE,
+    EntityKind,
+    FileMove,
+    FileState,
+    HoldReason,
+)
 from batch_assets.core.ledger.tables import batch, history, intent, lease, request_file, submission, wait
 
 # After a file was sent again, the batch of the first POST may still turn up for this long.
@@ -303,7 +310,7 @@ def claimants(tx: Transaction, requests: int) -> list[tuple[list[Intent], Reques
         .where(request_file.c.requests == requests, request_file.c.id.in_(sent))
         .where(
             sa.or_(
-                request_file.c.state.in_([FileState.READY, *FILES_IN_DOUBT]),
+                request_file.c.state.in_([*FILES_REPLACEABLE, *FILES_IN_DOUBT]),
                 sa.and_(request_file.c.state == FileState.SUBMITTED, request_file.c.id.in_(unsure)),
             )
         )
@@ -347,6 +354,18 @@ def current_of(intents: Sequence[Intent], file: RequestFile) -> Intent:
             return each
     accepted = [each for each in intents if each.outcome in (IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED)]
     return accepted[-1] if accepted and file.state.sent else intents[-1]
+
+
+def hold(tx: Transaction, file_id: str, reason: HoldReason, why: str) -> None:
+    """Hold a file that is ready: it is not sent before something allows it. `why` is for users."""
+    move(tx, FileMove.HOLD, file_id, f"held: {why}", hold=reason, error=why)
+
+
+def send_again(tx: Transaction, file: RequestFile, reason: str) -> None:
+    """Make a file in doubt ready again, or held if something has to allow it to be sent."""
+    move(tx, FileMove.SEND_AGAIN, file.id, reason, not_before=0.0)
+    if file.hold is not None:
+        hold(tx, file.id, file.hold, "whether it was allowed to be sent is lost with the ledger")
 
 
 def explain(tx: Transaction, file_id: str, text: str) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.intents import INTENTS_REFUSED, IntentOutcome
-from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, SubmissionState
+from batch_assets.core.ledger.states import BatchState, FileState, HoldReason, NoticeState, SubmissionState
 
 _MARK_CHARACTERS = 6
 
@@ -101,6 +101,7 @@ class RequestFile:
     collected_seq: int | None
     headers: str | None
     checksum: str | None
+    hold: HoldReason | None
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ class RequestFileEntry:
         attempt: The attempt of its requests, from 1.
         headers: The headers of its requests; `None` if they are the submission's.
         checksum: Its SHA-256 in hexadecimal.
+        hold: What has to allow it to be sent; `None` if nothing has to.
+        why_held: Why it is held, for users.
     """
 
     id: str
@@ -182,6 +185,8 @@ class RequestFileEntry:
     attempt: int
     headers: dict[str, str] | None
     checksum: str | None
+    hold: HoldReason | None = None
+    why_held: str = "it waits for approval"
 
     def columns_in(self, submission_id: str) -> FileColumns:
         """Return its columns in the ledger, as a file of a submission."""
@@ -195,6 +200,7 @@ class RequestFileEntry:
             "attempt": self.attempt,
             "headers": json.dumps(self.headers) if self.headers is not None else None,
             "checksum": self.checksum,
+            "hold": self.hold,
             "not_before": 0.0,
         }
 

@@ -13,6 +13,8 @@ class FileState(StrEnum):
 
     READY = "ready"
     """Written, and not at the API: it may be sent."""
+    HELD = "held"
+    """Written, and not at the API: `hold` says what has to allow it to be sent."""
     SENDING = "sending"
     """Its intent is written. The upload is running, or its process is gone."""
     UNRESOLVED = "unresolved"
@@ -37,6 +39,7 @@ class FileState(StrEnum):
         """Its requests are in flight: no other file may contain them."""
         return self in (
             FileState.READY,
+            FileState.HELD,
             FileState.SENDING,
             FileState.UNRESOLVED,
             FileState.SUBMITTED,
@@ -57,7 +60,12 @@ class FileState(StrEnum):
     @property
     def unsent(self) -> bool:
         """Its requests are in flight, and the API certainly does not have it."""
-        return self in (FileState.READY, FileState.STOPPED, FileState.TOO_LARGE)
+        return self in (FileState.READY, FileState.HELD, FileState.STOPPED, FileState.TOO_LARGE)
+
+    @property
+    def replaceable(self) -> bool:
+        """A newer submission sets it aside, unless it was sent once."""
+        return self in (FileState.READY, FileState.HELD)
 
     @property
     def sent(self) -> bool:
@@ -73,6 +81,18 @@ class FileState(StrEnum):
     def settled(self) -> bool:
         """Nothing is left to do or to report about it."""
         return self in (FileState.COLLECTED, FileState.SUPERSEDED, FileState.CANCELED)
+
+
+class HoldReason(StrEnum):
+    """Why a request file is held."""
+
+    CONFIRM = "confirm"
+    """A user has to approve what it costs."""
+
+    @property
+    def needs_approval(self) -> bool:
+        """Only a user lets it go."""
+        return self is HoldReason.CONFIRM
 
 
 class BatchState(StrEnum):
@@ -171,8 +191,10 @@ class FileMove(Enum):
 
     WRITE = (None,), FileState.READY, "written"
     INTEND = (FileState.READY,), FileState.SENDING, "intent written"
+    HOLD = (FileState.READY,), FileState.HELD, "not to be sent before something allows it"
+    RELEASE = (FileState.HELD,), FileState.READY, "allowed"
     ACCEPT = (
-        (FileState.READY, FileState.SENDING, FileState.UNRESOLVED),
+        (FileState.READY, FileState.HELD, FileState.SENDING, FileState.UNRESOLVED),
         FileState.SUBMITTED,
         "accepted, or found in the API's list",
     )
@@ -203,9 +225,9 @@ class FileMove(Enum):
     EXCEED = (FileState.SENDING,), FileState.TOO_LARGE, "too large for the API"
     CUT = (FileState.TOO_LARGE,), FileState.SUPERSEDED, "split into two files"
     GIVE_UP = (FileState.TOO_LARGE,), FileState.COLLECTED, "a single request, with the refusal as its answer"
-    SET_ASIDE = (FileState.READY,), FileState.SUPERSEDED, "replaced by a newer submission"
+    SET_ASIDE = (FileState.READY, FileState.HELD), FileState.SUPERSEDED, "replaced by a newer submission"
     CANCEL = (
-        (FileState.READY, FileState.STOPPED, FileState.TOO_LARGE),
+        (FileState.READY, FileState.HELD, FileState.STOPPED, FileState.TOO_LARGE),
         FileState.CANCELED,
         "canceled by a user",
     )
@@ -213,7 +235,7 @@ class FileMove(Enum):
     REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is lost"
     FORGO = (FileState.SUBMITTED,), FileState.CANCELED, "its answers are lost, and a user gave them up"
     DISPROVE = (FileState.SUBMITTED,), FileState.UNRESOLVED, "its batch proved to belong to another"
-    MISTRUST = (FileState.READY,), FileState.UNRESOLVED, "the ledger is older than the files"
+    MISTRUST = (FileState.READY, FileState.HELD), FileState.UNRESOLVED, "the ledger is older than the files"
     REBUILD_IN_DOUBT = (None,), FileState.UNRESOLVED, "rebuilt, unknown whether it was sent"
     REBUILD_SUBMITTED = (None,), FileState.SUBMITTED, "rebuilt from its receipt"
     REBUILD_COLLECTED = (None,), FileState.COLLECTED, "rebuilt from its answers"
@@ -285,9 +307,11 @@ Move = FileMove | BatchMove | SubmissionMove
 
 
 # For SQL statements, which take values and not properties.
+FILES_REPLACEABLE = [state for state in FileState if state.replaceable]
 FILES_IN_FLIGHT = [state for state in FileState if state.in_flight]
 FILES_IN_DOUBT = [state for state in FileState if state.in_doubt]
 FILES_UNSETTLED = [state for state in FileState if not state.settled]
+HOLDS_TO_APPROVE = [reason for reason in HoldReason if reason.needs_approval]
 BATCHES_UNENDED = [state for state in BatchState if state.unended]
 BATCHES_UNCOLLECTED = [state for state in BatchState if state.uncollected]
 BATCHES_STORED = [state for state in BatchState if state.stored]

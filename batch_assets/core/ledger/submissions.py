@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.files import in_place_of
+from batch_assets.core.ledger.files import hold, in_place_of
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.moves import Moving, move, move_all
 from batch_assets.core.ledger.records import (
@@ -22,6 +22,7 @@ from batch_assets.core.ledger.records import (
 )
 from batch_assets.core.ledger.states import (
     FILES_IN_FLIGHT,
+    FILES_REPLACEABLE,
     EntityKind,
     FileMove,
     FileState,
@@ -200,17 +201,19 @@ def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> N
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
 
 
-def add_files(tx: Transaction, submission_id: str, files: Iterable[RequestFileEntry]) -> None:
-    """Add request files, ready to be sent, that the submission waits on.
+def add_files(tx: Transaction, submission_id: str, entries: Iterable[RequestFileEntry]) -> None:
+    """Add request files, ready to be sent or held, that the submission waits on.
 
     Args:
         tx: The transaction.
         submission_id: The id of the submission.
-        files: The files.
+        entries: The files.
     """
-    for file in files:
+    for file in entries:
         reason = f"{file.requests} requests, attempt {file.attempt}"
         move(tx, FileMove.WRITE, file.id, reason, **file.columns_in(submission_id))
+        if file.hold is not None:
+            hold(tx, file.id, file.hold, file.why_held)
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file.id))
 
 
@@ -224,7 +227,7 @@ def unsent(tx: Transaction, pipeline: str, partitions: Collection[str]) -> list[
     own = submission.c.partition.in_(partitions)
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline,
-        request_file.c.state == FileState.READY,
+        request_file.c.state.in_(FILES_REPLACEABLE),
         sa.or_(
             request_file.c.partition.in_(partitions),
             request_file.c.id.in_(_waited_by(submission.c.pipeline == pipeline, in_force, own)),
@@ -243,7 +246,7 @@ def sharing_unsent(tx: Transaction, pipeline: str, partitions: Collection[str]) 
         sa.select(wait.c.file_id, submission.c.partition)
         .join(submission, submission.c.id == wait.c.submission_id)
         .join(request_file, request_file.c.id == wait.c.file_id)
-        .where(of_newest, submission.c.partition.in_(partitions), request_file.c.state == FileState.READY)
+        .where(of_newest, submission.c.partition.in_(partitions), request_file.c.state.in_(FILES_REPLACEABLE))
         .where(request_file.c.id.not_in(sa.select(intent.c.file_id)))
     )
     for row in tx.execute(statement):

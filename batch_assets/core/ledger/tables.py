@@ -23,7 +23,14 @@ from sqlalchemy import (
 )
 
 from batch_assets.core.ledger.intents import IntentOutcome
-from batch_assets.core.ledger.states import BatchState, EntityKind, FileState, NoticeState, RoundState
+from batch_assets.core.ledger.states import (
+    BatchState,
+    EntityKind,
+    FileState,
+    HoldReason,
+    NoticeState,
+    RoundState,
+)
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -141,6 +148,8 @@ request_file = Table(
     Column("collected_seq", Integer),
     Column("headers", Text),  # JSON: the headers of its requests; NULL: the headers of its submission
     Column("checksum", String(64)),  # SHA-256 of the file in hexadecimal; NULL for files of earlier versions
+    # What has to allow it to be sent; NULL if nothing has to. A file in doubt is held before it is sent again.
+    Column("hold", EnumColumn(HoldReason, 16)),
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
     Index("request_file_by_collection", "collected_seq"),

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from batch_assets.core.answers.result_types import ResultType, failed_share
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.ledger.records import Batch, Submission
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
@@ -16,7 +16,13 @@ from batch_assets.core.text import count, counts, dollars, duration
 
 _BATCHES_SHOWN = 5
 _COLLECT = "Run the pipeline to collect them. If its sensor should have done so, check that it runs."
-_EVENTS = {"complete": "complete", "failed": "failed", "expires": "deadline", "uncollected": "deadline"}
+_EVENTS = {
+    "complete": "complete",
+    "failed": "failed",
+    "expires": "deadline",
+    "uncollected": "deadline",
+    "held": "held",
+}
 
 
 def event_of(kind: str) -> str:
@@ -32,16 +38,18 @@ def content_of(
     max_failed: float,
     asset: Sequence[str],
     ending: Sequence[tuple[Batch, float]] = (),
+    held: Sequence[RequestFile] = (),
 ) -> dict[str, Any]:
     """Make the JSON content of a notification. The text for people is under the key `message`.
 
     Args:
         root: The root.
         submission: The submission that the notification is about.
-        kind: `complete`, `failed`, `expires` or `uncollected`.
+        kind: `complete`, `failed`, `expires`, `uncollected` or `held`.
         max_failed: The pipeline's `max_failed`.
         asset: The path of the asset key of results.
         ending: The batches that are near a deadline, each with the seconds left.
+        held: The request files that are held.
     """
     rows_by_type = submission.count_map or {ResultType.PENDING.value: submission.rows}
     ordered: dict[str, int] = {result_type: rows_by_type.get(result_type, 0) for result_type in ResultType}
@@ -55,7 +63,7 @@ def content_of(
     cost_text = f"cost {dollars(cost)}" if cost is not None else why_unknown
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""
     lines = [
-        f"{name}: {_headline(kind, submission, max_failed, ending)}",
+        f"{name}: {_headline(kind, submission, max_failed, ending, held)}",
         f"{count(submission.rows, 'row')}: {counts(ordered)}; {cost_text}{note}",
         *_batch_lines(kind, ending),
         *([link] if link else []),
@@ -75,12 +83,21 @@ def content_of(
     }
 
 
-def _headline(kind: str, submission: Submission, max_failed: float, ending: Sequence[tuple[Batch, float]]) -> str:
+def _headline(
+    kind: str,
+    submission: Submission,
+    max_failed: float,
+    ending: Sequence[tuple[Batch, float]],
+    held: Sequence[RequestFile],
+) -> str:
     if kind == "complete":
         return "results are complete"
     if kind == "failed":
         share = failed_share(submission.count_map)
         return f"{share:.2%} of the rows have no answer, and max_failed is {max_failed:.2%}"
+    if kind == "held":
+        requests = count(sum(file.requests for file in held), "request is held", "requests are held")
+        return f"{requests}: {held[0].error}"
     if kind == "expires":
         return f"{count(len(ending), 'batch expires', 'batches expire')} soon"
     return f"the results of {count(len(ending), 'batch', 'batches')} will soon be gone"

@@ -15,9 +15,9 @@ from typing import Any
 
 from batch_assets.core.answers.result_types import failed_share
 from batch_assets.core.io.names import RequestFileId
-from batch_assets.core.ledger import Transaction, notices, submissions
+from batch_assets.core.ledger import Transaction, holds, notices, submissions
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
-from batch_assets.core.ledger.records import Batch, Notice, Submission
+from batch_assets.core.ledger.records import Batch, Notice, RequestFile, Submission
 from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.notify.content import content_of, event_of
 from batch_assets.core.notify.delivery import (
@@ -121,15 +121,17 @@ class _Occurrence:
 
     Attributes:
         submission: The submission that it is about.
-        kind: `complete`, `failed`, `expires` or `uncollected`.
+        kind: `complete`, `failed`, `expires`, `uncollected` or `held`.
         day: The UTC date, for a kind that is sent once a day; "" for a kind that is sent once.
         ending: The batches near a deadline, each with the seconds left.
+        held: The held request files.
     """
 
     submission: Submission
     kind: str
     day: str = ""
     ending: tuple[tuple[Batch, float], ...] = ()
+    held: tuple[RequestFile, ...] = ()
 
     def id_for(self, target: str) -> str:
         """The id of the notice to a target. It never changes, not even in a rebuilt ledger."""
@@ -168,6 +170,7 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
             max_failed=entry.pipeline.config.max_failed,
             asset=entry.asset,
             ending=occurrence.ending,
+            held=occurrence.held,
         )
         with root.ledger.write(occurrence.submission.pipeline) as tx:
             notices.add(tx, [_row(occurrence, target, content) for target in targets])
@@ -193,6 +196,10 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
             _Occurrence(submissions.by_id(tx, submission_id), kind, today, tuple(its_batches))
             for submission_id, its_batches in by_submission.items()
         ]
+    occurrences += [
+        _Occurrence(submission, "held", today, held=tuple(its_files))
+        for submission, its_files in holds.held_by_submission(tx, pipeline.name)
+    ]
     return occurrences
 
 
@@ -207,7 +214,9 @@ def _new_targets(
         if event_of(occurrence.kind) in entry.events
         and occurrence.id_for(entry.target) not in recorded
         and entry.target in since
-        and (occurrence.ending or (occurrence.submission.final_at or 0.0) >= since[entry.target])
+        and (
+            occurrence.ending or occurrence.held or (occurrence.submission.final_at or 0.0) >= since[entry.target]
+        )
     ]
 
 

@@ -69,6 +69,11 @@ class PipelineConfig(ConfigBlock):
     op: OpConfig = Field(
         default=OpConfig(), description="How Dagster runs the step of each stage: tags, pool and retry policy."
     )
+    confirm_above: float | None = Field(
+        default=None,
+        ge=0,
+        description="Dollars. Requests that may cost more are held until a user approves them. Default: no limit.",
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may have no answer.")
     max_invalid: float = Field(
         default=0.01,

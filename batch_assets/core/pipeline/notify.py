@@ -13,8 +13,8 @@ from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.urls import secret_in
 
-Event = Literal["complete", "failed", "deadline"]
-EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline")
+Event = Literal["complete", "failed", "deadline", "held"]
+EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline", "held")
 # The most characters in a target's name in the ledger.
 _LONGEST = 200
 
@@ -99,7 +99,8 @@ class NotifyConfig(ConfigBlock):
         default=list(EVENTS),
         min_length=1,
         description="The events to report: complete (every row has its result), failed (in its place, when more "
-        "rows than max_failed have no answer), deadline (a batch is close to a deadline). Default: all.",
+        "rows than max_failed have no answer), deadline (a batch is close to a deadline), held (request files "
+        "wait for approval). Default: all.",
     )
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     Announce,
+    ApproveFiles,
     AskTheRest,
     Collect,
     Done,
@@ -153,6 +154,8 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
     waited_for = {file.batch_id for file in snapshot.files}
     if (consent := _consent(snapshot)) is not None:
         yield consent
+    if snapshot.to_approve and not submission.is_canceled:
+        yield ApproveFiles(tuple(snapshot.to_approve))
     if stopped := snapshot.in_state(FileState.STOPPED):
         yield SendStopped(tuple(stopped))
     if refused := snapshot.in_state(FileState.REFUSED):

@@ -134,7 +134,15 @@ class Snapshot:
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
         lost.update(self.lost_answers)
         in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
-        return [file for file in in_flight if file.batch_id not in lost]
+        to_approve = {file.id for file in self.to_approve}
+        return [file for file in in_flight if file.batch_id not in lost and file.id not in to_approve]
+
+    @cached_property
+    def to_approve(self) -> list[RequestFile]:
+        """Held files that only a user lets go."""
+        return [
+            file for file in self.in_state(FileState.HELD) if file.hold is not None and file.hold.needs_approval
+        ]
 
     @property
     def others_run(self) -> bool:

@@ -108,6 +108,17 @@ class SendStopped:
 
 
 @dataclass(frozen=True)
+class ApproveFiles:
+    """Request files are held until a user approves them.
+
+    Attributes:
+        files: The files.
+    """
+
+    files: tuple[RequestFile, ...]
+
+
+@dataclass(frozen=True)
 class RestoreFile:
     """A request file is lost, and with it the text of requests to send again.
 
@@ -140,6 +151,7 @@ SubmissionRemedy = (
     | MaterializeRequests
     | MaterializeResults
     | SendStopped
+    | ApproveFiles
     | CancelBatch
     | GiveUpAnswers
     | RestoreFile

@@ -355,5 +355,5 @@ def _settle(tx: Transaction, file: RequestFile, shown: LostFile, known: Known, *
         restore.mistrust(tx, files.by_id(tx, file.id), _DAMAGED_RECEIPT)
     elif shown.state is FileState.SUPERSEDED:
         move(tx, FileMove.SET_ASIDE, file.id, f"{_OLDER}: {shown.why}")
-    elif is_certain and file.state is FileState.READY:
+    elif is_certain and file.state.replaceable:
         restore.mistrust(tx, file, f"{_OLDER}, and no receipt says whether this was sent")

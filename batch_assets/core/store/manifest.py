@@ -20,6 +20,7 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFileEntry
+from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.remedies import RunStage, Stage
 
 MANIFEST = "manifest.json"
@@ -50,9 +51,10 @@ class PartEntry(_Document):
         attempt: The attempt of its requests, from 1.
         headers: The headers of its requests, if they differ from those of the submission.
         checksum: The SHA-256 of the file in hexadecimal; `None` in early manifests.
+        hold: What has to allow it to be sent, see `HoldReason`; `None` if nothing has to.
     """
 
-    omitted_if_none = frozenset({"headers", "checksum"})
+    omitted_if_none = frozenset({"headers", "checksum", "hold"})
 
     name: str
     requests: int
@@ -60,6 +62,12 @@ class PartEntry(_Document):
     attempt: int
     headers: dict[str, str] | None = None
     checksum: str | None = None
+    hold: str | None = None
+
+    @property
+    def hold_reason(self) -> HoldReason | None:
+        """What has to allow it to be sent."""
+        return HoldReason(self.hold) if self.hold is not None else None
 
     @property
     def part(self) -> PartName:
@@ -82,6 +90,7 @@ class PartEntry(_Document):
             attempt=self.attempt,
             headers=self.headers,
             checksum=self.checksum,
+            hold=self.hold_reason,
         )
 
 

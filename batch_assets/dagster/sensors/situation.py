@@ -11,6 +11,7 @@ from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
+    ApproveFiles,
     AskTheRest,
     Done,
     MaterializeBatches,
@@ -26,7 +27,7 @@ from batch_assets.core.planning.texts import lost_answers, maybe_deleted, reason
 from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Stage
 from batch_assets.core.text import count, duration
-from batch_assets.dagster.remedies import as_text, materialize, with_remedy
+from batch_assets.dagster.remedies import as_text, launch_approve, materialize, with_remedy
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -129,7 +130,8 @@ class _Files:
 
 def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) -> list[str]:
     """Report what the user can do for a pipeline, for all its partitions together."""
-    ready, refused = _Files(), _Files()
+    ready, refused, held = _Files(), _Files(), _Files()
+    why_held: dict[str, None] = {}
     left_out_by_partition: dict[bool, dict[str, int]] = {True: {}, False: {}}
     for snapshot, remedy in needed:
         match remedy:
@@ -137,6 +139,9 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
                 ready.add(snapshot, files)
             case MaterializeRequests(files) | SendStopped(files):
                 refused.add(snapshot, files)
+            case ApproveFiles(files):
+                held.add(snapshot, files)
+                why_held |= dict.fromkeys(file.error or "" for file in files)
             case AskTheRest():
                 left_out_by_partition[remedy.by_refresh][snapshot.submission.partition] = remedy.requests
     sentences = []
@@ -144,6 +149,8 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
         sentences.append(f"{ready} ready: {materialize(Stage.BATCHES, pipeline)} to send them")
     if refused:
         sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
+    if held:
+        sentences.append(f"{held} held: {'; '.join(why_held)}. To let them go, {launch_approve(pipeline)}")
     for by_refresh, way in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if left_out := left_out_by_partition[by_refresh]:
             suffix = _of(set(left_out))

@@ -390,7 +390,7 @@ def test_secrets_are_in_no_message_and_no_file(
         ([{"email": GIVEN | {"to": []}}], "notify.0.email.to", "at least 1 item"),
         ([{"email": GIVEN | {"to": ["a@b.c\nBcc: d@e.f"]}}], "notify.0.email.to", "is not an address"),
         ([{"email": GIVEN | {"sender": "us"}}], "notify.0.email.sender", "is not an address"),
-        ([WEBHOOK | {"events": ["done"]}], "notify.0.events.0", "'complete', 'failed' or 'deadline'"),
+        ([WEBHOOK | {"events": ["done"]}], "notify.0.events.0", "'complete', 'failed', 'deadline' or 'held'"),
         ([WEBHOOK, WEBHOOK | {"events": ["failed"]}], "notify", "webhook HOOK_URL is listed twice"),
     ],
 )  # fmt: skip

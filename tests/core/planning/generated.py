@@ -14,6 +14,7 @@ from batch_assets.core.ledger.downloads import collecting_name
 PARTITIONS = ("a", "b")
 FILE_STATES = (
     "ready",
+    "held",
     "sending",
     "unresolved",
     "submitted",
@@ -87,7 +88,7 @@ def _write_file(tx: Transaction, data: st.DataObject, number: int) -> None:
     state = data.draw(st.sampled_from(FILE_STATES), label="state")
     became = (
         data.draw(st.integers(int(state == "submitted"), 2), label="batches")
-        if state not in ("ready", "sending")
+        if state not in ("ready", "held", "sending")
         else 0
     )
     values = {
@@ -105,6 +106,7 @@ def _write_file(tx: Transaction, data: st.DataObject, number: int) -> None:
         "batch_id": f"b-{number}-{became - 1}" if became and state != "unresolved" else None,
         "collected_seq": data.draw(st.sampled_from([None, 5, 20]), label="collected_seq"),
         "headers": None,
+        "hold": "confirm" if state == "held" else None,
     }
     tx.execute(sa.insert(tables.request_file).values(values))
     for partition in PARTITIONS:

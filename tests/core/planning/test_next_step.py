@@ -16,11 +16,12 @@ from batch_assets.cli import what_next
 from batch_assets.core.ledger import Ledger, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
-from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
 from batch_assets.core.planning.next_step import next_step, remedies, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
     Announce,
+    ApproveFiles,
     AskTheRest,
     Collect,
     Done,
@@ -54,7 +55,7 @@ OLD = Standstill(since=NOW - 100, last=NOW - 61, why="part-00000.jsonl is gone")
 
 
 def file(state: str, **values: Any) -> RequestFile:
-    empty = dict.fromkeys(("error", "batch_id", "collected_seq", "headers"))
+    empty = dict.fromkeys(("error", "batch_id", "collected_seq", "headers", "hold"))
     fields = {"id": "s/part-0", "name": "part-0", "not_before": 0.0, **empty, **values}
     return RequestFile(
         submission_id="s",
@@ -107,6 +108,7 @@ RUNNING = {"files": [file("submitted", batch_id="b")], "batches": [batch("open")
 ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", next_download_at=NOW)]}
 LATE = {"is_watched": True}
 CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
+HELD = file("held", hold=HoldReason.CONFIRM)
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
 LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
 
@@ -220,6 +222,15 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
     ),
     # The user
+    "held": (NeedsUser(ApproveFiles((HELD,))), snapshot(submission=FULL, files=[HELD])),
+    "held, and others run": (
+        Wait(NOW + 60, Waiting.BATCHES),
+        snapshot(submission=FULL, files=[HELD, *RUNNING["files"]], batches=RUNNING["batches"]),
+    ),
+    "held, and canceled": (
+        NeedsUser(MaterializeRequests()),
+        snapshot(submission=CANCELED, files=[HELD]),
+    ),
     "stopped": (NeedsUser(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
     "refused": (NeedsUser(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
     "refused, and a batch may turn up": (
