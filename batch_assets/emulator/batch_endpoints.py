@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -168,15 +168,20 @@ async def results(call: Call) -> Response:
     headers = _download_headers(call.id)
     file = call.service.store.results_path(call.id)
     if progress.finished == record.requests and not call.action.keys() & _BODY_FAULTS and file.exists():
-        return StreamingResponse(prepared(file), headers=headers)
+        return StreamingResponse(call.service.bill.serve(record, prepared(file)), headers=headers)
     lines = result_lines(call.service.store, record, progress)
+    if not call.action.keys() & _BODY_FAULTS:
+        return StreamingResponse(call.service.bill.serve(record, joined(lines)), headers=headers)
     if "lines" in call.action:
         lines = altered(lines, call.action["lines"])
-    if "truncate" in call.action or "ending" in call.action:
-        return CutResponse(
-            joined(lines), call.action.get("truncate", {}), call.action.get("ending", "abort"), headers
-        )
-    return StreamingResponse(joined(lines), headers=headers)
+    truncate = call.action.get("truncate", {})
+    ending = call.action.get("ending", "abort" if truncate else "chunked")
+
+    def note(body: IO[bytes], size: int) -> None:
+        intact = result_lines(call.service.store, record, progress)
+        call.service.bill.note_lines(record, intact, body, size)
+
+    return CutResponse(joined(lines), truncate, ending, headers, note)
 
 
 def _download_headers(batch_id: str) -> Mapping[str, str]:

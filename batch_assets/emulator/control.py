@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from batch_assets.emulator.batches import SECOND
@@ -122,6 +123,37 @@ async def accepted_requests(call: Call) -> Response:
         raise HttpError(404, f"Message Batch {call.id} not found.")
     requests = call.service.store.read_requests(call.id)
     lines = (orjson.dumps(orjson.loads(raw)) + b"\n" for _, raw in requests)
+    return StreamingResponse(joined(lines), media_type="application/x-jsonl")
+
+
+async def bill(call: Call) -> Response:
+    """GET /_emulator/bill: what every accepted batch costs; with ?workspace=NAME only those of a workspace.
+
+    Amounts are in picodollars. `served` counts the result lines that were ever sent whole.
+    """
+    service = call.service
+    records = service.store.all(call.request.query_params.get("workspace"))
+    batches = await run_in_threadpool(
+        lambda: [service.bill.of_batch(record, service.progress(record)) for record in records]
+    )
+    totals = {
+        name: sum(batch[name] for batch in batches)
+        for name in ("requests", "billed", "served", "picodollars", "served_picodollars")
+    }
+    return json_response({"batches": batches, **totals})
+
+
+async def batch_bill(call: Call) -> Response:
+    """GET /_emulator/batches/{id}/bill: what each request of an accepted batch costs, as JSON lines, in order."""
+    service = call.service
+    record = next((record for record in service.store.all() if record.id == call.id), None)
+    if record is None:
+        raise HttpError(404, f"Message Batch {call.id} not found.")
+    served = service.bill.served(record)
+    lines = (
+        orjson.dumps({**vars(request), "served": bool(is_served)}) + b"\n"
+        for request, is_served in zip(service.bill.requests(record, service.progress(record)), served, strict=True)
+    )
     return StreamingResponse(joined(lines), media_type="application/x-jsonl")
 
 

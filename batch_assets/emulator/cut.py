@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -23,19 +23,26 @@ class CutResponse(Response):
         truncate: Where to cut it; see `faults.ACTIONS`.
         ending: How to end the answer; see `faults.ENDINGS`.
         headers: The headers of the answer.
+        before: Called with a file that has the whole body, and the bytes of it that are sent, before they are.
     """
 
     def __init__(
-        self, pieces: Iterator[bytes], truncate: Mapping[str, Any], ending: str, headers: Mapping[str, str]
+        self,
+        pieces: Iterator[bytes],
+        truncate: Mapping[str, Any],
+        ending: str,
+        headers: Mapping[str, str],
+        before: Callable[[IO[bytes], int], None],
     ) -> None:
         super().__init__(headers=dict(headers))
         del self.headers["content-length"]
-        self._pieces, self._truncate, self._ending = pieces, truncate, ending
+        self._pieces, self._truncate, self._ending, self._before = pieces, truncate, ending, before
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = Connection.of(scope)
         with tempfile.TemporaryFile() as file:
             total, size = await run_in_threadpool(_measure, self._pieces, file, self._truncate)
+            await run_in_threadpool(self._before, file, size)
             file.seek(0)
             if self._ending == "content_length":
                 self.headers["content-length"] = str(total)

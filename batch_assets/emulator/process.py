@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -221,6 +222,16 @@ class Emulator:
         """
         entries: list[dict[str, Any]] = self.control("log?custom_ids=true" if custom_ids else "log")
         return entries
+
+    def bill(self, workspace: str | None = None) -> dict[str, Any]:
+        """Return what every accepted batch costs in picodollars, and what of it was served.
+
+        Args:
+            workspace: Only the batches of this workspace; `None` for all.
+        """
+        query = f"?workspace={urllib.parse.quote(workspace)}" if workspace is not None else ""
+        bill: dict[str, Any] = self.control(f"bill{query}")
+        return bill
 
     def requests(self) -> dict[str, int]:
         """Count the API calls received since the start, by method and path template."""

@@ -47,7 +47,7 @@ def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Itera
         if at >= progress.finished:  # never processed, so its outcome code does not matter
             yield b'{"custom_id":"%s","result":%s}\n' % (custom_id.encode(), unfinished)
             continue
-        result = _result(request, codes[at], record, betas)
+        result = result_of(request, codes[at], record, betas)
         yield orjson.dumps({"custom_id": custom_id, "result": result}, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -56,7 +56,17 @@ def parse_betas(header: str) -> list[str]:
     return [value.strip() for value in header.split(",") if value.strip()]
 
 
-def _result(request: Mapping[str, Any], code: int, record: BatchRecord, betas: Collection[str]) -> dict[str, Any]:
+def result_of(
+    request: Mapping[str, Any], code: int, record: BatchRecord, betas: Collection[str]
+) -> dict[str, Any]:
+    """Make the `result` of a request that was processed.
+
+    Args:
+        request: The request, with `custom_id` and `params`.
+        code: Its outcome code.
+        record: Its batch.
+        betas: The values of the `anthropic-beta` header of the batch.
+    """
     custom_id, params = request["custom_id"], request["params"]
     if code == INVALID:
         refusal = check_params(params, version=record.version, betas=betas)

@@ -54,8 +54,10 @@ CONTROL_ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/_emulator/expire", control.move),
     ("POST", "/_emulator/archive", control.move),
     ("GET", "/_emulator/log", control.log),
+    ("GET", "/_emulator/bill", control.bill),
     ("GET", "/_emulator/requests", control.requests),
     ("GET", "/_emulator/batches/{id}/requests", control.accepted_requests),
+    ("GET", "/_emulator/batches/{id}/bill", control.batch_bill),
 ]
 """The control endpoints: method, path template and endpoint of each route."""
 

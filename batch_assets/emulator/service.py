@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batch_assets.emulator.batches import EXPIRY_SECONDS, SECOND, Progress, progress_of, request_counts, wire_batch
+from batch_assets.emulator.bill import Bill
 from batch_assets.emulator.body import MAX_BODY_BYTES, MAX_REQUESTS
 from batch_assets.emulator.clock import Clock
 from batch_assets.emulator.faults import Faults
@@ -90,6 +91,7 @@ class Service:
         submissions: How often params were submitted under an error mix, by their digest.
         calls: The number of API calls, by method and path template.
         preparation: Makes results in advance.
+        bill: What the accepted requests cost.
         in_memory: The bytes of bodies in memory, by client.
         on_disk: The bytes of create bodies that are not accepted or refused yet, by client.
     """
@@ -100,6 +102,7 @@ class Service:
         self.submissions: Counter[bytes] = Counter()
         self.calls: Counter[str] = Counter()
         self.preparation = Preparation(store)
+        self.bill = Bill(store)
         self.in_memory = Held(MAX_BODIES_IN_MEMORY, "bytes of bodies")
         self.on_disk = Held(MAX_BODIES_ON_DISK, "bytes of bodies")
 

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS accepted (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, workspace TEXT NOT NULL,
   created_at INTEGER NOT NULL, requests INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
   version TEXT NOT NULL, betas TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS served (id TEXT PRIMARY KEY, lines BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS clock (
   id INTEGER PRIMARY KEY CHECK (id = 0), shift INTEGER, frozen_at INTEGER, skew INTEGER);
 """
@@ -234,6 +235,24 @@ class Store:
         """List every batch that was not deleted, oldest first."""
         rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE deleted_at IS NULL ORDER BY seq")
         return [BatchRecord(**row) for row in rows]
+
+    def all(self, workspace: str | None = None) -> list[BatchRecord]:
+        """List every batch ever accepted, oldest first, deleted ones included.
+
+        Args:
+            workspace: The workspace; `None` for all of them.
+        """
+        sql = f"SELECT {_COLUMNS} FROM batches WHERE ? IS NULL OR workspace = ? ORDER BY seq"
+        return [BatchRecord(**row) for row in self._query(sql, workspace, workspace)]
+
+    def served(self, batch_id: str) -> bytes:
+        """Return which result lines of a batch were served, one byte for each request; empty if none was."""
+        rows = self._query("SELECT lines FROM served WHERE id = ?", batch_id)
+        return bytes(rows[0]["lines"]) if rows else b""
+
+    def note_served(self, batch_id: str, lines: bytes) -> None:
+        """Store which result lines of a batch were served: one byte for each request."""
+        self._query("INSERT OR REPLACE INTO served VALUES (?, ?)", batch_id, lines)
 
     def mark(self, batch_id: str, column: str, instant: int) -> None:
         """Set an instant of a batch, such as `cancel_at`, unless it is already set."""
