@@ -44,7 +44,7 @@ _OF_FORMATS = """
 _OF_THE_HISTORY = "accepted answers attempt bound dropped erased held intent removed renamed reports rows stored"
 _LONGEST = 50  # longer than any of them
 # Columns of Parquet files that can have words of ours or of the API only, and those with the API's JSON.
-_FIXED_COLUMNS = frozenset(("result_type", "error_type", "stop_reason", REASON))
+_FIXED_COLUMNS = frozenset(("result_type", "error_type", "stop_reason", "response_model", REASON))
 _JSON_COLUMNS = frozenset(("response_json",))
 
 

@@ -28,7 +28,7 @@ from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_files import StoredRequestFile
 
-from ..support import World, write_rows
+from ..support import World, params, write_rows
 from .support import GONE, ROWS, SECRET, erased, every_text
 
 
@@ -46,6 +46,28 @@ def test_nothing_is_left_of_an_erased_row(world: World) -> None:
     for text in (GONE, SECRET, digest):
         assert text not in everything
     assert report.deleted == [batch["id"] for batch in world.accepted()]
+
+
+def test_what_an_erased_answer_cost_stays(world: World) -> None:
+    """Not only the sum: the usage says what was written to the cache, which the columns of a response do not."""
+    long = "Be brief. " * 1000
+    system = [
+        {"type": "text", "text": f"{long}{{{{ text }}}}", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    ]
+    pipeline = world.pipeline(ROWS, params=params(system=system))
+    world.run(pipeline)
+    (path,) = world.path(pipeline.name, "responses").glob("*.parquet")
+    before = pd.read_parquet(path).set_index(pd.RangeIndex(len(ROWS)))
+    erased(world, pipeline)
+    after = pd.read_parquet(path)
+    money = ["cost_usd", "live_cost_usd", "output_tokens", "cache_creation_input_tokens", "response_model"]
+    assert after[money].equals(before[money]) and (after["cache_creation_input_tokens"] > 0).all()
+    gone = after["message_id"].isna()
+    assert gone.sum() == 1
+    (usage,) = [json.loads(text)["usage"] for text in after.loc[gone, "response_json"]]
+    (was,) = [json.loads(text)["usage"] for text in before.loc[gone, "response_json"]]
+    assert usage == {name: value for name, value in was.items() if name != "service_tier"}
+    assert SECRET not in every_text(world.path())
 
 
 def test_an_erased_row_is_rejected_and_not_sent(world: World) -> None:
