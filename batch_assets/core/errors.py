@@ -20,6 +20,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── MissingFileError
     ├── DamagedFileError
     │   └── DamagedResponsesError        core/store/responses.py
+    ├── UnboundedCostError
     ├── StorageError
     ├── WorkerProcessError               core/io/worker_processes.py
     ├── SinkError
@@ -159,6 +160,10 @@ class UnfinishedRenamingError(BatchAssetsError):
 
 class MissingFileError(BatchAssetsError):
     """A file that the ledger refers to is no longer under the root."""
+
+
+class UnboundedCostError(BatchAssetsError):
+    """Nothing bounds what a request can cost, so that no budget can hold it. Says why."""
 
 
 class StorageError(BatchAssetsError):

@@ -99,6 +99,42 @@ class Prices:
         ends = [table.models[name].retires for name in names if name in table.models]
         return next((end for end in [*ends, *map(table.retired.get, names)] if end is not None), None)
 
+    @property
+    def search_fee(self) -> int:
+        """The picodollars of one web search."""
+        return self._search
+
+    def context_window(self, model: str) -> int | None:
+        """Return the most tokens of a prompt to a model; `None` if that is not known."""
+        models = self.table.models
+        entry = models.get(model) or models.get(_undated(model))
+        return entry.context_window if entry is not None else None
+
+    def at_most(self, model: str, prompt: int, output: int, *, writes_cache: bool, geo: object) -> int:
+        """Return the most that one call of a model can cost in a batch, in picodollars, fees excluded.
+
+        Args:
+            model: The model, which must have a price.
+            prompt: The most tokens of its prompt.
+            output: The most tokens of its answer.
+            writes_cache: Whether the prompt may be written to the cache, for five minutes or an hour.
+            geo: The region of inference that the request names; `None` if the workspace decides.
+        """
+        entry = self._entry(model)
+        assert entry is not None
+        tiers = [entry.usual]
+        if entry.long_prompt is not None and prompt > entry.long_over:
+            tiers.append(entry.long_prompt)
+        all_rates = [
+            tier.batch
+            for regions in tiers
+            for tier in (regions.values() if geo is None else [_in_region(regions, str(geo))])
+        ]
+        input_rate = max(max(rates.input, rates.read) for rates in all_rates)
+        if writes_cache:
+            input_rate = max(input_rate, *(max(rates.write_5m, rates.write_1h) for rates in all_rates))
+        return prompt * input_rate + output * max(rates.output for rates in all_rates)
+
     def why_unknown(self, models: Collection[str]) -> str:
         """Explain why costs are unknown: "no price for claude-a, claude-b".
 
