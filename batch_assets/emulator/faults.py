@@ -16,11 +16,13 @@ from typing import Any
 
 from batch_assets.emulator.outcomes import Mix
 from batch_assets.emulator.results import ALTERATIONS
+from batch_assets.emulator.wire import ERROR_CODES
 
 ACTIONS = {
     "delay": "seconds to wait before the call is processed",
     "status": "answer with this HTTP status instead",
     "body": "body of that answer: JSON, or a string sent unchanged; an API error of that status by default",
+    "error_code": "error.details.error_code of that answer; by default it has the status of the code",
     "headers": "headers added to the answer",
     "early": "true: give that answer without reading the request body",
     "late": "true: carry the call out, and give that answer all the same, as a gateway that retries does",
@@ -69,6 +71,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         _check(self.match, self.action)
+        if "error_code" in self.action:
+            self.action = {"status": ERROR_CODES[self.action["error_code"]][0], **self.action}
 
     def take(self, method: str, path: str) -> bool:
         """Count a call, and return whether the rule affects it."""
@@ -96,6 +100,8 @@ def _check(match: Mapping[str, Any], action: Mapping[str, Any]) -> None:
         raise ValueError(f"unknown field in action: {', '.join(sorted(unknown))}; known: {', '.join(ACTIONS)}")
     if action.get("drop", _DROPS[0]) not in _DROPS:
         raise ValueError(f"drop must be one of {', '.join(_DROPS)}")
+    if "error_code" in action and action["error_code"] not in ERROR_CODES:
+        raise ValueError(f"error_code must be one of {', '.join(ERROR_CODES)}")
     if action.get("ending", ENDINGS[0]) not in ENDINGS:
         raise ValueError(f"ending must be one of {', '.join(ENDINGS)}")
     if unknown := set(action.get("lines", ())) - set(ALTERATIONS):

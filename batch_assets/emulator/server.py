@@ -17,6 +17,7 @@ from batch_assets.emulator.calls import Call, Handler
 from batch_assets.emulator.connection import Connection
 from batch_assets.emulator.service import DEFAULT_WORKSPACE, Service
 from batch_assets.emulator.wire import (
+    ERROR_CODES,
     ERROR_TYPES,
     HttpError,
     error_body,
@@ -162,10 +163,10 @@ class EmulatorApp:
 
 def _fault_response(action: Mapping[str, Any], request_id: str) -> Response:
     """Make the answer that a fault orders in place of the endpoint's."""
-    status = action["status"]
+    status, code = action["status"], action.get("error_code")
     if "body" not in action:
-        kind = ERROR_TYPES.get(status, "api_error")
-        return json_response(error_body(kind, f"Emulated {kind}", request_id), status)
+        kind = ERROR_CODES[code][1] if code is not None else ERROR_TYPES.get(status, "api_error")
+        return json_response(error_body(kind, f"Emulated {kind}", request_id, code), status)
     if isinstance(action["body"], str):
         return Response(action["body"], status, media_type="text/html")
     return json_response(action["body"], status)

@@ -39,6 +39,19 @@ ERROR_TYPES = {
 }
 """The `error.type` by HTTP status, from the API's list of errors."""
 
+ERROR_CODES = {
+    "claude_code_key_creator_not_member": (400, "invalid_request_error"),
+    "cmek_context_unavailable": (503, "api_error"),
+    "cmek_key_disabled": (400, "invalid_request_error"),
+    "cmek_key_network_blocked": (400, "invalid_request_error"),
+    "cmek_key_unreachable": (503, "api_error"),
+    "contract_spend_limit_reached": (429, "rate_limit_error"),
+    "enforced_spend_limit_reached": (429, "rate_limit_error"),
+    "organization_on_hold": (400, "invalid_request_error"),
+    "workspace_human_review_disabled": (400, "invalid_request_error"),
+}
+"""Codes of refusals of the whole account: status and `error.type`, from the SDK's list of error classes."""
+
 _RETRYABLE = frozenset({408, 409, 429})
 
 
@@ -77,9 +90,11 @@ def timestamp(microseconds: int) -> str:
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
 
 
-def error_body(error_type: str, message: str, request_id: str) -> dict[str, Any]:
-    """Make the body of an HTTP error."""
-    return {"type": "error", "error": {"type": error_type, "message": message}, "request_id": request_id}
+def error_body(error_type: str, message: str, request_id: str, code: str | None = None) -> dict[str, Any]:
+    """Make the body of an HTTP error, with an `error.details.error_code` if there is one."""
+    details = {"details": {"error_code": code}} if code is not None else {}
+    error = {"type": error_type, "message": message, **details}
+    return {"type": "error", "error": error, "request_id": request_id}
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

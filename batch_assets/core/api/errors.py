@@ -19,6 +19,12 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from unicodedata import category
 
+from batch_assets.core.api.account_refusals import (
+    PASSING_ACCOUNT_CODES,
+    account_remedy,
+    concerns_account,
+    names_requests,
+)
 from batch_assets.core.api.sdk import sdk
 
 if TYPE_CHECKING:
@@ -32,13 +38,9 @@ _FROM_THE_EDGE = (RATE_LIMITED, TOO_LARGE)
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
 # Longer texts from outside are cut in the middle.
 _TEXT_LENGTH, _TEXT_END = 2000, 400
-# Refusals that only the user can resolve, by status, text or code. A retry would be refused again.
-_STOP_STATUS = (401, 402, 403)
 # Answers of a server that is not the API. A 404 for the list of batches means the same, see `no_endpoint`.
 _ELSEWHERE = (301, 302, 303, 307, 308, 405)
 _CHECK_URL = ". Is the base URL right?"
-_STOP_TEXTS = ("credit balance is too low", "spend limit", "usage limits")
-_STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold")
 
 
 class ApiError(Exception):
@@ -70,19 +72,22 @@ class RefusedError(ApiError):
     Attributes:
         status: The HTTP status.
         type: The API's error type; "" if the body had none.
-        stop: Whether only the user can resolve it (key, billing, spend limit, base URL).
+        stop: Whether only the user can resolve it (key, billing, spend limit, workspace, base URL).
         retry_after: Seconds that the API asked to wait, limited to the range from 1 second to 1 hour; `None` if
             it did not ask.
+        waits: Whether the API would answer the same to every call now, and only asks to wait.
+        names_requests: Whether the API's text is about single requests of the body.
     """
 
-    def __init__(self, status: int, type_: str, message: str, stop: bool, retry_after: float | None) -> None:
+    def __init__(
+        self, status: int, type_: str, message: str, stop: bool, retry_after: float | None, code: str = ""
+    ) -> None:
         self.status, self.type, self.stop, self.retry_after = status, _writable(type_), stop, retry_after
-        super().__init__(f"HTTP {status} {type_}: {message}" if type_ else f"HTTP {status}: {message}")
-
-    @property
-    def waits(self) -> bool:
-        """Whether the API would answer the same to every call now, and only asks to wait."""
-        return self.status == RATE_LIMITED and not self.stop
+        self.waits = not stop and (status == RATE_LIMITED or code in PASSING_ACCOUNT_CODES)
+        self.names_requests = names_requests(message)
+        remedy = account_remedy(status, code) if stop or self.waits else ""
+        name = " ".join(filter(None, [f"HTTP {status}", type_, f"({code})" if code else ""]))
+        super().__init__(f"{name}: {message.removesuffix('.')}. {remedy}" if remedy else f"{name}: {message}")
 
 
 def _writable(text: str) -> str:
@@ -132,8 +137,9 @@ def translated(hide: Callable[[str], str], body: GuardedBody | None = None) -> I
 
     Raises:
         NotSentError: When no connection could be made.
-        UnknownOutcomeError: When the answer is missing or broken, its status is 408, 409, or 500 or higher, or its
-            body is no error of the API, which has an `error.type`. The bodies of 413 and 429 do not matter.
+        UnknownOutcomeError: When the answer is missing or broken, its status is 408, 409, or 500 or higher without
+            a code that says that the request was refused, or its body is no error of the API, which has an
+            `error.type`. The bodies of 413 and 429 do not matter.
         NotFoundError: When the status is 404.
         RefusedError: When the API answered with any other error status.
     """
@@ -163,17 +169,13 @@ def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -
         return UnknownOutcomeError(f"HTTP {status}, which is no answer of the API: {message}{hint}")
     if status == 404:
         return NotFoundError(message)
-    if status in (408, 409) or status >= 500:
+    code = hide(error.error_code or "")
+    if (status in (408, 409) or status >= 500) and code not in PASSING_ACCOUNT_CODES:
         return UnknownOutcomeError(f"HTTP {status} {type_}: {message}")
-    lowered = message.lower()
     if status in _ELSEWHERE:
         message += _CHECK_URL
-    stop = (
-        status in (*_STOP_STATUS, *_ELSEWHERE)
-        or error.error_code in _STOP_CODES
-        or (status in (400, 429) and any(text in lowered for text in _STOP_TEXTS))
-    )
-    return RefusedError(status, type_, message, stop, asked_wait(error.response.headers))
+    stop = status in _ELSEWHERE or concerns_account(status, type_, code, message)
+    return RefusedError(status, type_, message, stop, asked_wait(error.response.headers), code)
 
 
 def no_endpoint(error: NotFoundError) -> RefusedError:

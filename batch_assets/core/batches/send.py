@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.batches.upload import Upload
 from batch_assets.core.errors import FAILURES, Failure, SubmissionStoppedError, UnreachableError
@@ -43,7 +44,11 @@ def waited_on(root: Root, work: SubmissionWork) -> list[RequestFile]:
 
 
 def send_ready(
-    root: Root, works: Sequence[SubmissionWork], seconds: float | None, on_file: Callable[[RequestFile], None]
+    root: Root,
+    works: Sequence[SubmissionWork],
+    seconds: float | None,
+    on_file: Callable[[RequestFile], None],
+    answers: RunAnswers,
 ) -> None:
     """Send the files that are ready, several at a time.
 
@@ -55,8 +60,9 @@ def send_ready(
         works: The submissions, with the reports to fill. A submission that has failed is left out.
         seconds: The time that the run has left; `None` for no limit.
         on_file: Called with each file before it is sent.
+        answers: What the API answers to every upload of the run.
     """
-    sending = _Sending(root, [work for work in works if work.failure is None], on_file)
+    sending = _Sending(root, [work for work in works if work.failure is None], on_file, answers)
     sending.run(seconds)
 
 
@@ -64,9 +70,13 @@ class _Sending:
     """The transfers of one run."""
 
     def __init__(
-        self, root: Root, works: Sequence[SubmissionWork], on_file: Callable[[RequestFile], None]
+        self,
+        root: Root,
+        works: Sequence[SubmissionWork],
+        on_file: Callable[[RequestFile], None],
+        answers: RunAnswers,
     ) -> None:
-        self._root, self._works, self._on_file = root, works, on_file
+        self._root, self._works, self._on_file, self._answers = root, works, on_file, answers
         self._run = [work.submission.id for work in works]
         self._reports: dict[str, SubmitReport] = {}
         self._files: dict[str, RequestFile] = {}
@@ -114,7 +124,8 @@ class _Sending:
         owners = self._owners[file.id]
         report = self._reports[file.id] = SubmitReport(owners[0].submission.id)
         try:
-            parts = Upload(self._root, owners[0].submission, file, report, self._run).run(progress)
+            upload = Upload(self._root, owners[0].submission, file, report, self._run, self._answers)
+            parts = upload.run(progress)
         except (SubmissionStoppedError, UnreachableError):
             raise
         except FAILURES as error:

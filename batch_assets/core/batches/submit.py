@@ -14,6 +14,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import FAILURES, DamagedFileError, Failure, MissingFileError
@@ -101,14 +102,14 @@ def submit_partitions(
         By partition key what `submit_batches` would return or raise.
     """
     outcomes: dict[str, Outcome] = {}
-    begun = time.monotonic()
+    begun, answers = time.monotonic(), RunAnswers()
     for start in range(0, len(partitions), _PARTITIONS_AT_ONCE):
         some = partitions[start : start + _PARTITIONS_AT_ONCE]
         left = None if seconds is None else seconds - (time.monotonic() - begun)
         prepared = {partition: _prepared(root, pipeline, partition, unattended) for partition in some}
         works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
         if works:
-            _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file)
+            _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file, answers)
         outcomes |= {key: outcome for key, outcome in prepared.items() if not isinstance(outcome, SubmissionWork)}
         outcomes |= {key: work.failure or work.report for key, work in works.items()}
     return outcomes
@@ -181,6 +182,7 @@ def _submit(
     unattended: bool,
     seconds: float | None,
     on_file: OnFile,
+    answers: RunAnswers,
 ) -> None:
     """Send what is ready of some submissions, and fill their reports."""
     with _failing(*works):
@@ -192,7 +194,7 @@ def _submit(
                 with _failing(work):
                     _plan_again(root, work)
             _reconcile(root, works)
-            _send_and_settle(root, works, seconds, on_file)
+            _send_and_settle(root, works, seconds, on_file, answers)
             for work in works:
                 _note_doubts(root, work)
                 _note_held(root, work)
@@ -202,7 +204,13 @@ def _submit(
                 work.report.left_by(finish_replaced(root, work.submission), "cancel of what was replaced")
 
 
-def _send_and_settle(root: Root, works: Sequence[SubmissionWork], seconds: float | None, on_file: OnFile) -> None:
+def _send_and_settle(
+    root: Root,
+    works: Sequence[SubmissionWork],
+    seconds: float | None,
+    on_file: OnFile,
+    answers: RunAnswers,
+) -> None:
     """Send what is ready, and settle what is in doubt then.
 
     A file in doubt holds back those of other partitions with the same count. These are sent once it is settled.
@@ -211,7 +219,8 @@ def _send_and_settle(root: Root, works: Sequence[SubmissionWork], seconds: float
     begun = time.monotonic()
     sending = works
     while sending:
-        send_ready(root, sending, None if seconds is None else seconds - (time.monotonic() - begun), on_file)
+        left = None if seconds is None else seconds - (time.monotonic() - begun)
+        send_ready(root, sending, left, on_file, answers)
         in_doubt = _unresolved(root, works)
         if not in_doubt:
             return

@@ -17,6 +17,7 @@ from batch_assets.core.api.errors import (
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.receipts import accept_by_reply, adopt, write_receipt
+from batch_assets.core.batches.run_answers import AllRefusedError, RunAnswers
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import (
@@ -55,13 +56,20 @@ class Upload:
         report: The report to fill.
         run: The ids of all submissions that the run sends. What the API answers to every upload concerns their
             files as well.
+        answers: What the API answers to every upload of the run.
     """
 
     def __init__(
-        self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport, run: Sequence[str]
+        self,
+        root: Root,
+        submission: Submission,
+        file: RequestFile,
+        report: SubmitReport,
+        run: Sequence[str],
+        answers: RunAnswers,
     ) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
-        self._run = run
+        self._run, self._answers = run, answers
         self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
@@ -153,6 +161,8 @@ class Upload:
         with self._root.ledger.read() as tx:
             if self._has_to_wait(tx):
                 return None
+        if (refusal := self._answers.refusal) is not None:
+            raise self._stop(lease, None, refusal)
         try:
             if not workspace.shows_refused(self._root, self._file.id):
                 self._ask_for_key(f"an earlier upload may have been accepted: {workspace.question(self._root)}")
@@ -208,6 +218,7 @@ class Upload:
 
         def before_chunk(sent: int) -> None:
             lease.check()
+            self._answers.check()
             progress(sent)
 
         def before_last() -> None:
@@ -223,6 +234,9 @@ class Upload:
             accepted = self._root.api.create(body, self._file.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
+        except AllRefusedError:  # the body was never complete
+            assert self._answers.refusal is not None
+            raise self._stop(lease, intent_id, self._answers.refusal, IntentOutcome.NOT_SENT) from None
         except NotSentError as error:
             with self._root.ledger.write(self._file.pipeline) as tx:
                 self._back_to_ready(tx, lease, intent_id, str(error), 0.0)
@@ -335,6 +349,8 @@ class Upload:
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
             self._move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)
             return True
+        elif self._answers.is_repeated(error):
+            raise self._stop(lease, intent_id, error)
         else:
             self._move(lease, FileMove.REFUSE, intent_id, text)
         return False
@@ -369,13 +385,20 @@ class Upload:
             # Its requests may be built again. Those of a stopped or too large file stay in flight.
             self._report.refused[self._file.id] = text
 
-    def _stop(self, lease: Lease, intent_id: int | None, error: RefusedError) -> SubmissionStoppedError:
-        """Stop this file and those after it, so that nothing is sent again before a user has fixed the cause."""
+    def _stop(
+        self,
+        lease: Lease,
+        intent_id: int | None,
+        error: RefusedError,
+        outcome: IntentOutcome = IntentOutcome.REFUSED,
+    ) -> SubmissionStoppedError:
+        """Stop this file and those of the run, so that nothing is sent again before a user has fixed the cause."""
+        self._answers.refusal = error
         text = str(error)
         with self._root.ledger.write(self._file.pipeline) as tx:
             lease.confirm(tx)
             if intent_id is not None:
-                files.settle(tx, intent_id, IntentOutcome.REFUSED, last_byte_at=tx.now)
+                files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
             move(tx, FileMove.STOP, self._file.id, text, error=text)
             for submission_id in self._run:
                 files.stop_ready(tx, submissions.waited_on(tx, submission_id), text)
