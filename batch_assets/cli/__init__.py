@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | approve | status | cancel | list | rename | move | erase | doctor | …`.
+"""The command line: `batch-assets run | approve | status | cancel | list | import | rename | move | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -19,6 +19,7 @@ from batch_assets.cli.cancel import cancel
 from batch_assets.cli.doctor.command import doctor
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.erase import erase
+from batch_assets.cli.import_answers import import_
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
 from batch_assets.cli.remedies import error_as_text
@@ -119,5 +120,5 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, approve, status, cancel, list_batches, rename, move, erase, doctor, emulator):
+for _command in (run, approve, status, cancel, list_batches, import_, rename, move, erase, doctor, emulator):
     main.add_command(_command)

@@ -29,6 +29,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── NoticeNotSentError               core/notify/delivery.py
     ├── NoticeRefusedError               core/notify/delivery.py
     ├── EraseError                       core/erase/run.py
+    ├── ImportFailedError                core/imports/report.py
     ├── UnknownTargetError               core/cancel.py
     ├── RenameError                      core/rename.py
     ├── PartitionError                   dagster/partitions.py

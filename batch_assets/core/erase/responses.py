@@ -102,7 +102,7 @@ class _Answers:
 
 def _rewrite(root: Root, pipeline: str, name: ResponseName, answers: _Answers, check: Callable[[], None]) -> int:
     """Erase the answers in one response file. Returns how many it had."""
-    batch = name.batch_id or str(name.refused)
+    batch = name.batch_id or str(name.refused or name.stem)
     lease_name, work = batches.lease_name(batch), f"the results of {batch}"
     with leases.hold(root.ledger, lease_name, work=work, pipeline=pipeline) as lease:
         with root.ledger.read() as tx:

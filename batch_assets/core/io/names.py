@@ -15,6 +15,8 @@ _PART = re.compile(r"part-(?P<ordinal>\d{5}|[1-9]\d{5,})(?P<cuts>(?:-[12])*)")
 _REQUESTS, _RECEIPT, _RESPONSES, _DIGESTS = ".jsonl", ".batch.json", ".parquet", ".digests"
 # The start of the name of a response file that has a refusal, not the responses of a batch.
 _REFUSED = "refused."
+# The start of the name of a response file that has answers from elsewhere.
+_IMPORTED = "imported."
 
 REQUEST_FILES = f"part-*{_REQUESTS}"
 """A pattern that the names of request files match."""
@@ -157,7 +159,7 @@ class RequestFileId:
 
 @dataclass(frozen=True)
 class ResponseName:
-    """The name of a response file: that of its batch, or of the request file whose refusal it holds.
+    """The name of a response file: that of its batch, of the request file whose refusal it holds, or of an import.
 
     Attributes:
         stem: The name without its extension.
@@ -181,10 +183,24 @@ class ResponseName:
         """Parse the name of a file in the folder of responses; None if it is not a response file."""
         return cls(name.removesuffix(_RESPONSES)) if name.endswith(_RESPONSES) else None
 
+    @classmethod
+    def of_import(cls, digest: str) -> Self:
+        """Return the name of a file with imported answers.
+
+        Args:
+            digest: Identifies these answers.
+        """
+        return cls(_IMPORTED + digest)
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the file has answers that were imported. Its stem is the id of the import in the ledger."""
+        return self.stem.startswith(_IMPORTED)
+
     @property
     def batch_id(self) -> str | None:
-        """The id of the batch that the responses came from; None for a refusal."""
-        return None if self.stem.startswith(_REFUSED) else self.stem
+        """The id of the batch that the responses came from; None for a refusal or an import."""
+        return None if self.stem.startswith((_REFUSED, _IMPORTED)) else self.stem
 
     @property
     def refused(self) -> RequestFileId | None:

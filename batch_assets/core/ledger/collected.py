@@ -12,19 +12,23 @@ from batch_assets.core.ledger.tables import batch, request_file
 
 
 def collections(tx: Transaction, pipeline: str) -> tuple[int, int, int]:
-    """Return how many request files of a pipeline are collected, how many requests they have, and the last time.
+    """Return how many response files a pipeline has, how many requests they answer, and the last collection.
 
-    That is a number in the history. As long as it is the same, no request of the pipeline has got an answer.
+    That is a number in the history. As long as it is the same, no request of the pipeline has got an answer other
+    than by an import.
     """
     is_collected = request_file.c.state == FileState.COLLECTED
+    is_import = sa.and_(batch.c.pipeline == pipeline, batch.c.file_id.is_(None), batch.c.state.in_(BATCHES_STORED))
     statement = sa.select(
         sa.func.count().filter(is_collected),
         sa.func.sum(request_file.c.requests).filter(is_collected),
         sa.func.max(request_file.c.collected_seq),
+        sa.select(sa.func.count()).where(is_import).scalar_subquery(),
+        sa.select(sa.func.sum(batch.c.requests)).where(is_import).scalar_subquery(),
     ).where(request_file.c.pipeline == pipeline)
     row: Any = tx.execute(statement).one()
-    files, requests, last = row
-    return int(files), int(requests or 0), int(last or 0)
+    files, requests, last, imports, imported = row
+    return int(files) + int(imports), int(requests or 0) + int(imported or 0), int(last or 0)
 
 
 def last_collection(tx: Transaction, pipeline: str) -> int:

@@ -274,6 +274,7 @@ class BatchMove(Enum):
         "proved to belong to another",
     )
     REBUILD_COLLECTED = (None,), BatchState.COLLECTED, "rebuilt from its answers"
+    IMPORT = (None,), BatchState.COLLECTED, "imported by a user"
 
     def __init__(self, before: tuple[BatchState | None, ...], after: BatchState, event: str) -> None:
         self.before, self.after, self.event = before, after, event

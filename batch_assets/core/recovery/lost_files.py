@@ -144,7 +144,8 @@ def with_states(
         if submission.fresh_after is not None:
             lost.waits[submission.id] = _own(lost, submission) | _in_flight(lost, submission)
     if any(file.state is FileState.UNRESOLVED for file in lost.files):
-        _set_aside(storage, lost, responses)
+        # Imported answers show nothing about what was sent.
+        _set_aside(storage, lost, {name: each for name, each in responses.items() if not name.is_import})
     for submission in {s.partition: s for s in lost.submissions}.values():
         waits = lost.waits.setdefault(submission.id, _own(lost, submission))
         waits |= _unread(lost, submission)
@@ -252,6 +253,9 @@ def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
     for file in lost.files:
         by_content[file.digests.tobytes()].append(file)
     for responses in sorted(unclaimed, key=lambda responses: responses.ended_at):
+        if responses.name.is_import:  # no file became the batch that the answers come from
+            lost.spare.append((responses, None))
+            continue
         files = by_content[responses.digests.tobytes()]
         free = [f for f in files if f.state is FileState.UNRESOLVED and f.attempt in (0, responses.attempt)]
         if not free:
@@ -277,6 +281,9 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
         if file.responses is not None:
             of_responses[file.responses.name] = refreshes[file.id]
     files, all_responses = read_responses(storage, pipeline)
+    is_import = np.array([name.is_import for name in files.names], bool)
+    if is_import.any():
+        all_responses = all_responses.at(~is_import[files.number_of(all_responses.row)])
     of_refreshes: dict[float, Outcomes] = {}
 
     def outcomes_for(refresh: float) -> Outcomes:

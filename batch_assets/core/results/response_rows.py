@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -75,19 +76,11 @@ class ResponseRows:
 
     def _batch_of(self, group: ParsedGroup) -> pa.RecordBatch:
         """Complete the parsed lines of a group with what is known of their requests and of the batch."""
-        rows = len(group.rows)
-        parsed = dict(zip(PARSED_SCHEMA.names, group.rows.columns, strict=True))
-        if parsed["custom_id"].null_count:
-            parsed["custom_id"] = self._custom_ids(group.first, parsed["custom_id"])
-        columns = []
-        for field in RESPONSE_SCHEMA:
-            if field.name == "digest":
-                columns.append(_digest_column(self.lines.tails[group.first : group.first + rows]))
-            elif field.name in parsed:
-                columns.append(parsed[field.name])
-            else:
-                columns.append(pa.repeat(pa.scalar(self._shared[field.name], field.type), rows))
-        return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
+        rows = group.rows
+        if (custom_ids := rows.column("custom_id")).null_count:
+            at = rows.schema.get_field_index("custom_id")
+            rows = rows.set_column(at, "custom_id", self._custom_ids(group.first, custom_ids))
+        return response_batch(rows, self.lines.tails[group.first : group.first + len(rows)], self._shared)
 
     def _custom_ids(self, first: int, read: pa.StringArray) -> pa.StringArray:
         """Complete the custom_ids of the lines from the request file, for requests without a line.
@@ -103,6 +96,25 @@ class ResponseRows:
             if custom_id is not None and custom_id.encode().endswith(self.lines.tails[first + number]):
                 custom_ids[number] = custom_id
         return pa.array(custom_ids, pa.string())
+
+
+def response_batch(parsed: pa.RecordBatch, tails: NDArray[np.bytes_], shared: Mapping[str, Any]) -> pa.RecordBatch:
+    """Return responses with the columns of RESPONSE_SCHEMA.
+
+    Args:
+        parsed: n rows with the columns of PARSED_SCHEMA.
+        tails: The ends of the custom_ids of their requests: S22, shape (n,).
+        shared: The values of the columns `batch_id`, `attempts` and `ended_at`, which all rows share.
+    """
+    columns = []
+    for field in RESPONSE_SCHEMA:
+        if field.name == "digest":
+            columns.append(_digest_column(tails))
+        elif field.name in PARSED_SCHEMA.names:
+            columns.append(parsed.column(field.name))
+        else:
+            columns.append(pa.repeat(pa.scalar(shared[field.name], field.type), len(parsed)))
+    return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
 
 
 def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger.collected import collections
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
@@ -132,9 +133,16 @@ def index_of_answers(root: Root, pipeline: str, rows: int) -> tuple[AnswerIndex 
 
 
 def forget_kept(root: Root, pipeline: str, names: Collection[str]) -> None:
-    """Forget the index that serves for several partitions if a listing lacks one of its response files."""
+    """Forget the index that serves for several partitions if a listing lacks one of its response files.
+
+    Also if the listing has answers that were imported since: no collection shows these.
+    """
     kept = root.kept.get(_kept_name(pipeline))
-    if isinstance(kept, _KeptIndex) and not kept.index.names.issubset(names):
+    if not isinstance(kept, _KeptIndex):
+        return
+    has_all = kept.index.names.issubset(names)
+    new = (ResponseName.parse(name) for name in set(names) - kept.index.names) if has_all else ()
+    if not has_all or any(name is not None and name.is_import for name in new):
         root.kept.pop(_kept_name(pipeline))
 
 

@@ -1,0 +1,1 @@
+"""Answers that were paid for elsewhere, stored as if they were ours."""
