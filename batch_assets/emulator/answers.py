@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 
+from batch_assets.emulator.caching import cache_usage
 from batch_assets.emulator.draws import Draws
-from batch_assets.emulator.models import MODELS
 from batch_assets.emulator.params import output_schema
 from batch_assets.emulator.schema_instance import schema_instance
-from batch_assets.emulator.tokens import CHARS_PER_TOKEN, prompt_tokens, text_tokens
+from batch_assets.emulator.tokens import CHARS_PER_TOKEN, text_tokens
 from batch_assets.emulator.wire import derived_id
 
 ECHO_CHARS = 120
@@ -46,7 +46,7 @@ def last_user_text(params: Mapping[str, Any]) -> str:
     return ""
 
 
-def emulated_answer(params: Mapping[str, Any]) -> dict[str, Any]:
+def emulated_answer(params: Mapping[str, Any], cache_read: int = 0) -> dict[str, Any]:
     """Compute the answer to a request.
 
     A forced tool (tool_choice `tool` or `any`) gets a `tool_use` block with a valid input. A JSON schema gets a
@@ -54,6 +54,7 @@ def emulated_answer(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         params: The params of the request.
+        cache_read: The tokens of the prompt that are read from the cache.
 
     Returns:
         `content`, `stop_reason`, `stop_sequence` and `usage` of a message. The token counts are estimates.
@@ -75,22 +76,25 @@ def emulated_answer(params: Mapping[str, Any]) -> dict[str, Any]:
         "content": thinking + content,
         "stop_reason": stop_reason,
         "stop_sequence": stop_sequence,
-        "usage": _usage(params, size + 20 * len(thinking)),
+        "usage": _usage(params, size + 20 * len(thinking), cache_read),
     }
 
 
-def emulated_message(params: Mapping[str, Any], message_id: str, service_tier: str) -> dict[str, Any]:
+def emulated_message(
+    params: Mapping[str, Any], message_id: str, service_tier: str, cache_read: int = 0
+) -> dict[str, Any]:
     """Make the whole message for a request, as in the answer of `POST /v1/messages` and in a result line.
 
     Args:
         params: The params of the request.
         message_id: The id of the message.
         service_tier: The service tier in its `usage`.
+        cache_read: The tokens of the prompt that are read from the cache.
 
     Raises:
         ValueError: When no value satisfies a schema.
     """
-    answer = emulated_answer(params)
+    answer = emulated_answer(params, cache_read)
     answer["usage"]["service_tier"] = service_tier
     return {
         "model": params["model"],
@@ -158,20 +162,9 @@ def _cut(params: Mapping[str, Any], text: str) -> tuple[str, str, str | None]:
     return text, stop_reason, stop_sequence
 
 
-def _usage(params: Mapping[str, Any], output: int) -> dict[str, Any]:
-    prompt = prompt_tokens(params)
-    model = MODELS.get(params["model"])
-    cached = prompt.marked
-    if model is not None and cached < model.min_cache_tokens:
-        cached = 0
+def _usage(params: Mapping[str, Any], output: int, cache_read: int) -> dict[str, Any]:
     return {
-        "input_tokens": prompt.total - cached,
-        "cache_creation_input_tokens": cached,
-        "cache_read_input_tokens": 0,
-        "cache_creation": {
-            "ephemeral_5m_input_tokens": 0 if prompt.ttl == "1h" else cached,
-            "ephemeral_1h_input_tokens": cached if prompt.ttl == "1h" else 0,
-        },
+        **cache_usage(params, cache_read),
         "output_tokens": output,
         "service_tier": "standard",
         "inference_geo": params.get("inference_geo") or "not_available",

@@ -12,9 +12,10 @@ from starlette.responses import Response, StreamingResponse
 
 from batch_assets.emulator.batches import SECOND
 from batch_assets.emulator.body import index_body
+from batch_assets.emulator.caching import BatchCaching
 from batch_assets.emulator.calls import Call, too_large
 from batch_assets.emulator.cut import CutResponse
-from batch_assets.emulator.outcomes import Judge, Mix
+from batch_assets.emulator.outcomes import Judge, Mix, result_type
 from batch_assets.emulator.private import create_private
 from batch_assets.emulator.results import altered, joined, parse_betas, prepared, result_lines
 from batch_assets.emulator.state import BatchRecord, NewBatch
@@ -73,7 +74,14 @@ def _accept(call: Call, path: Path) -> BatchRecord:
         raise HttpError(429, f"This workspace has {settings.max_batches:,} batches: delete some")
     mix = Mix(call.action["error_mix"]) if "error_mix" in call.action else None
     judge = Judge(call.version, parse_betas(call.betas), mix, service.submissions)
-    index = index_body(path, judge, max_requests=settings.max_requests)
+    caching = BatchCaching(lambda prefix: service.is_warm(call.workspace, prefix))
+
+    def outcome(custom_id: str, params: dict[str, Any]) -> int:
+        code = judge(custom_id, params)
+        caching.add(params, is_answered=result_type(code) == "succeeded")
+        return code
+
+    index = index_body(path, outcome, max_requests=settings.max_requests)
     if settings.queue_limit is not None and service.queued() + len(index) > settings.queue_limit:
         raise HttpError(429, "This request would exceed your organization's limit of batch requests in process")
     with path.open("rb") as file:
@@ -90,6 +98,7 @@ def _accept(call: Call, path: Path) -> BatchRecord:
             sha256=sha256,
             body=path,
             index=index,
+            caching=caching,
         )
     )
     judge.commit()

@@ -52,12 +52,14 @@ class Bill:
     def requests(self, record: BatchRecord, progress: Progress) -> Iterator[BilledRequest]:
         """Yield the bill of each request of a batch, in their order."""
         codes, betas = self._store.outcomes(record.id), parse_betas(record.betas)
+        reads = self._store.cache_reads(record.id)
         for at, raw in self._store.read_requests(record.id):
             request = orjson.loads(raw)
             if at >= progress.finished or result_type(codes[at]) != "succeeded":
                 yield BilledRequest(request["custom_id"], None, None, 0)
                 continue
-            message = result_of(request, codes[at], record, betas)["message"]
+            cache_read = reads[at] if reads else 0
+            message = result_of(request, codes[at], record, betas, cache_read)["message"]
             yield BilledRequest(request["custom_id"], message["model"], message["usage"], _price(message))
 
     def of_batch(self, record: BatchRecord, progress: Progress) -> dict[str, Any]:

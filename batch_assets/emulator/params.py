@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from batch_assets.emulator.caching import marks_problem
 from batch_assets.emulator.media import media_problem
 from batch_assets.emulator.models import MODELS, OUTPUT_300K_BETA
 from batch_assets.emulator.schema_instance import schema_problem
@@ -177,7 +178,8 @@ def _check_optional(params: Mapping[str, Any]) -> Refusal | None:
     schema = output_schema(params)
     if schema is not None and (problem := schema_problem(schema)) is not None:
         return _invalid(f"output_config.format.schema: {problem}")
-    return None
+    marks = marks_problem(params)
+    return _invalid(marks) if marks is not None else None
 
 
 def _check_tools(tools: Any, choice: Any) -> Refusal | None:

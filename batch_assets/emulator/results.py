@@ -36,7 +36,7 @@ ALTERATIONS = ("missing", "duplicate", "unknown_type", "garbage", "broken", "for
 
 def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Iterator[bytes]:
     """Yield every line of the results, newline included. The order is shuffled with the batch id as seed."""
-    codes = store.outcomes(record.id)
+    codes, reads = store.outcomes(record.id), store.cache_reads(record.id)
     order = list(range(record.requests))
     random.Random(record.id).shuffle(order)
     betas = parse_betas(record.betas)
@@ -47,7 +47,7 @@ def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Itera
         if at >= progress.finished:  # never processed, so its outcome code does not matter
             yield b'{"custom_id":"%s","result":%s}\n' % (custom_id.encode(), unfinished)
             continue
-        result = result_of(request, codes[at], record, betas)
+        result = result_of(request, codes[at], record, betas, reads[at] if reads else 0)
         yield orjson.dumps({"custom_id": custom_id, "result": result}, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -57,7 +57,7 @@ def parse_betas(header: str) -> list[str]:
 
 
 def result_of(
-    request: Mapping[str, Any], code: int, record: BatchRecord, betas: Collection[str]
+    request: Mapping[str, Any], code: int, record: BatchRecord, betas: Collection[str], cache_read: int
 ) -> dict[str, Any]:
     """Make the `result` of a request that was processed.
 
@@ -66,6 +66,7 @@ def result_of(
         code: Its outcome code.
         record: Its batch.
         betas: The values of the `anthropic-beta` header of the batch.
+        cache_read: The tokens of its prompt that are read from the cache.
     """
     custom_id, params = request["custom_id"], request["params"]
     if code == INVALID:
@@ -76,7 +77,7 @@ def result_of(
         return {"type": "expired" if code == EXPIRED else "canceled"}
     if code >= FIRST_ERROR:
         return _errored(MIX_ERRORS[code - FIRST_ERROR], derived_id("workerreq", record.id, custom_id))
-    message = emulated_message(params, derived_id("msg", record.id, custom_id), "batch")
+    message = emulated_message(params, derived_id("msg", record.id, custom_id), "batch", cache_read)
     if code == REFUSAL:
         message |= {"content": [], "stop_reason": "refusal", "stop_sequence": None}
         message["usage"]["output_tokens"] = 1

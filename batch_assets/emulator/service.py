@@ -125,6 +125,19 @@ class Service:
     def _young(self, record: BatchRecord, seconds: float) -> bool:
         return self.clock.now() < record.created_at + seconds * SECOND
 
+    def is_warm(self, workspace: str, prefix: bytes) -> bool:
+        """Whether a request of a workspace that begins now can read a prefix of its prompt from the cache."""
+        now = self.clock.now()
+        for record, use in self.store.cache_uses(workspace, prefix):
+            progress = self.progress(record)
+            processed = record.created_at + record.latency * (use.position + 1) // record.requests
+            if progress.ended_at is not None:
+                processed = min(processed, progress.ended_at)
+            is_processed = use.position < progress.finished and processed <= now
+            if is_processed and now < processed + use.seconds * SECOND:
+                return True
+        return False
+
     def progress(self, record: BatchRecord) -> Progress:
         """Compute the progress of a batch at the current instant."""
         return progress_of(record, self.clock.now())

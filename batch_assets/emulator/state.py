@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.emulator.body import BodyIndex
+from batch_assets.emulator.caching import BatchCaching, CacheUse
 from batch_assets.emulator.private import create_private, make_private, touch_private
 from batch_assets.emulator.wire import new_id
 
@@ -34,6 +35,11 @@ CREATE TABLE IF NOT EXISTS accepted (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, workspace TEXT NOT NULL,
   created_at INTEGER NOT NULL, requests INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
   version TEXT NOT NULL, betas TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cache_reads (id TEXT PRIMARY KEY, tokens BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS cache_uses (
+  workspace TEXT NOT NULL, prefix BLOB NOT NULL, id TEXT NOT NULL, position INTEGER NOT NULL,
+  seconds INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS cache_uses_by_prefix ON cache_uses (workspace, prefix);
 CREATE TABLE IF NOT EXISTS served (id TEXT PRIMARY KEY, lines BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS clock (
   id INTEGER PRIMARY KEY CHECK (id = 0), shift INTEGER, frozen_at INTEGER, skew INTEGER);
@@ -89,6 +95,7 @@ class NewBatch:
         sha256: The hexadecimal SHA-256 of the body.
         body: The file with the body. `Store.accept` moves it.
         index: The index of the body.
+        caching: What its requests do with the prompt cache.
     """
 
     workspace: str
@@ -101,6 +108,7 @@ class NewBatch:
     sha256: str
     body: Path
     index: BodyIndex
+    caching: BatchCaching
 
 
 _COLUMNS = ", ".join(field.name for field in fields(BatchRecord))
@@ -171,9 +179,32 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             seq = self._insert("batches", row)
             self._insert("accepted", log | {"bytes": size, "sha256": batch.sha256})
+            self._insert_caching(batch_id, batch.workspace, batch.caching)
             self._db.execute("COMMIT")
         del row["outcomes"]
         return BatchRecord(seq=seq, **row)
+
+    def _insert_caching(self, batch_id: str, workspace: str, caching: BatchCaching) -> None:
+        if any(caching.reads):
+            self._insert("cache_reads", {"id": batch_id, "tokens": caching.reads.tobytes()})
+        for use in caching.uses:
+            row = {"workspace": workspace, "prefix": use.prefix, "id": batch_id}
+            self._insert("cache_uses", row | {"position": use.position, "seconds": use.seconds})
+
+    def cache_reads(self, batch_id: str) -> array[int]:
+        """Return the tokens that each request of a batch reads from the cache, as uint32; empty if none does."""
+        rows = self._query("SELECT tokens FROM cache_reads WHERE id = ?", batch_id)
+        return array("I", rows[0]["tokens"] if rows else b"")
+
+    def cache_uses(self, workspace: str, prefix: bytes) -> list[tuple[BatchRecord, CacheUse]]:
+        """List the batches that use a prefix, newest first, deleted ones too, each with its use."""
+        sql = "SELECT id, position, seconds FROM cache_uses WHERE workspace = ? AND prefix = ? ORDER BY rowid DESC"
+        uses = {
+            row["id"]: CacheUse(prefix, row["position"], row["seconds"])
+            for row in self._query(sql, workspace, prefix)
+        }
+        sql = f"SELECT {_COLUMNS} FROM batches WHERE id = ?"
+        return [(BatchRecord(**self._query(sql, id_)[0]), use) for id_, use in uses.items()]
 
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
