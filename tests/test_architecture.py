@@ -30,7 +30,10 @@ SIGNS = {
         r"|case .*\b(RestoreFile|AskTheRest)\("
         r"|^(Submission)?Remedy = "
     ),
-    "a price": r"\"prices\.yaml\"",
+    "a price": r"\"prices\.yaml\"|^PRICES =",
+    "what was spent": (
+        r"^def (fates_of|use_of|sent_batches|build_spend|write_spend)\b|^class (FileAmounts|SpendLog)\b"
+    ),
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "how files get to an object store and back": r"\b(ObjectStore|open_file_system|open_file)\b[(:]",
     "a key of metadata": r"\"batch_assets/",

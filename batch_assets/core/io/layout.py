@@ -26,6 +26,14 @@ def refusal_parts(pipeline: str, file_id: str) -> tuple[str, ...]:
     return pipeline, "responses", str(ResponseName.of_refusal(file_id))
 
 
+SPEND = ("spend.parquet",)
+"""The path of the table of what was spent."""
+SPEND_BATCHES = ("spend_batches.parquet",)
+"""The path of the same amounts by batch, from which that table is made."""
+SPEND_TABLES = ("spend_tables.parquet",)
+"""The path of what the results tables make of the answers of each batch."""
+
+
 def response_parts(pipeline: str, batch_id: str) -> tuple[str, ...]:
     """The path of a batch's responses."""
     return pipeline, "responses", str(ResponseName.of_batch(batch_id))

@@ -41,6 +41,40 @@ class Cost(NamedTuple):
     live: int
 
 
+class Parts(NamedTuple):
+    """Numbers by the classes of tokens of one answer: the tokens, or what they cost in a batch in picodollars.
+
+    Attributes:
+        input: Tokens of the prompt that are not cached.
+        write_5m: Those that are written to the cache for five minutes.
+        write_1h: Those that are written to it for an hour.
+        read: Those that are read from it.
+        output: Tokens of the answer.
+    """
+
+    input: int
+    write_5m: int
+    write_1h: int
+    read: int
+    output: int
+
+
+class CostParts(NamedTuple):
+    """What one answer costs in a batch, by classes of tokens.
+
+    Attributes:
+        tokens: The tokens.
+        costs: What they cost, in picodollars.
+        fees: What is paid beside tokens, in picodollars.
+        uncached: What the tokens would cost if the cache were not used, in picodollars.
+    """
+
+    tokens: Parts
+    costs: Parts
+    fees: int
+    uncached: int
+
+
 @dataclass(frozen=True)
 class _Rates:
     """Picodollars per token."""
@@ -166,22 +200,46 @@ class Prices:
         """
         if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
             return None
-        batch = live = _number(usage.get("server_tool_use") or {}, "web_search_requests") * self._search
+        batch = live = self._fees(usage)
         for name, part in priced_parts(model, usage):
             entry = self._entry(name)
             if entry is None:
                 return None
-            fresh, output = _number(part, "input_tokens"), _number(part, "output_tokens")
-            read, written = _number(part, "cache_read_input_tokens"), _number(part, "cache_creation_input_tokens")
-            written_1h = 0
-            if written or read:
-                written_1h = _number(part.get("cache_creation") or {}, "ephemeral_1h_input_tokens")
-            is_long = entry.long_prompt is not None and fresh + read + written > entry.long_over
-            tier = _in_region(entry.long_prompt if is_long else entry.usual, usage.get("inference_geo"))
-            tokens = (fresh, output, written - written_1h, written_1h, read)
+            tier, tokens = _priced(entry, part, usage.get("inference_geo"))
             batch += _total(tier.batch, *tokens)
             live += _total(tier.live, *tokens)
         return Cost(batch, live) if live < _MOST else None
+
+    def cost_parts(self, model: str, usage: Mapping[str, Any]) -> CostParts | None:
+        """Compute the cost of one succeeded message by classes of tokens.
+
+        Args:
+            model: See `cost`.
+            usage: See `cost`.
+
+        Returns:
+            The parts, whose sum is `cost`; `None` if that is `None`.
+
+        Raises:
+            ValueError: When a number of tokens is none.
+        """
+        if self.cost(model, usage) is None:
+            return None
+        tokens, costs, uncached = Parts(0, 0, 0, 0, 0), Parts(0, 0, 0, 0, 0), 0
+        for name, part in priced_parts(model, usage):
+            entry = self._entry(name)
+            assert entry is not None
+            tier, (fresh, output, write_5m, write_1h, read) = _priced(entry, part, usage.get("inference_geo"))
+            rates, its_tokens = tier.batch, Parts(fresh, write_5m, write_1h, read, output)
+            prices = (rates.input, rates.write_5m, rates.write_1h, rates.read, rates.output)
+            tokens = Parts(*map(sum, zip(tokens, its_tokens, strict=True)))
+            its_costs = (number * price for number, price in zip(its_tokens, prices, strict=True))
+            costs = Parts(*map(sum, zip(costs, its_costs, strict=True)))
+            uncached += (fresh + write_5m + write_1h + read) * rates.input + output * rates.output
+        return CostParts(tokens, costs, self._fees(usage), uncached)
+
+    def _fees(self, usage: Mapping[str, Any]) -> Any:
+        return _number(usage.get("server_tool_use") or {}, "web_search_requests") * self._search
 
     def costs(
         self, model: str, geo: str | None, tokens: Sequence[NDArray[np.int64]], written_1h: NDArray[np.int64]
@@ -223,6 +281,18 @@ def _total(rates: _Rates, fresh: Any, output: Any, write_5m: Any, write_1h: Any,
         + read * rates.read
         + output * rates.output
     )
+
+
+def _priced(entry: _Model, part: Mapping[str, Any], geo: str | None) -> tuple[_Tier, tuple[Any, ...]]:
+    """Return the rates of a part of a usage, and its tokens in the order that `_total` takes."""
+    fresh, output = _number(part, "input_tokens"), _number(part, "output_tokens")
+    read, written = _number(part, "cache_read_input_tokens"), _number(part, "cache_creation_input_tokens")
+    written_1h = 0
+    if written or read:
+        written_1h = _number(part.get("cache_creation") or {}, "ephemeral_1h_input_tokens")
+    is_long = entry.long_prompt is not None and fresh + read + written > entry.long_over
+    tier = _in_region(entry.long_prompt if is_long else entry.usual, geo)
+    return tier, (fresh, output, written - written_1h, written_1h, read)
 
 
 def _number(counts: Mapping[str, Any], name: str) -> Any:

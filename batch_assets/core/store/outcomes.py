@@ -252,6 +252,21 @@ def in_force(
     return Outcomes(files, *responses)
 
 
+def not_in_force(responses: Responses, outcomes: Outcomes) -> NDArray[np.bool_]:
+    """Return which responses have an answer although another answer to their request is in force.
+
+    Args:
+        responses: All responses to some requests, n of them.
+        outcomes: The outcomes in force of these requests.
+
+    Returns:
+        bool, shape (n,).
+    """
+    is_answer = responses.packed >> _SHIFT == SUCCEEDED
+    other: NDArray[np.bool_] = is_answer & (outcomes.for_digests(responses.digests).row != responses.row)
+    return other
+
+
 def _best(
     responses: Responses, is_first: NDArray[np.bool_], files: ResponseFiles, refreshes: NDArray[np.float64]
 ) -> Responses:

@@ -1,0 +1,142 @@
+"""What was sent and may have to be paid: batches of ours, intents without a known batch, and tables in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED, IntentOutcome
+from batch_assets.core.ledger.states import FILES_IN_DOUBT, BatchState
+from batch_assets.core.ledger.submissions import newest_seqs
+from batch_assets.core.ledger.tables import batch, intent, request_file, submission
+
+_KEY_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class SentBatch:
+    """A batch of ours, or an intent that may have created one.
+
+    Attributes:
+        id: The id of the batch; `intent-<number>` for an intent.
+        pipeline: The pipeline.
+        partition: The partition key of the submission that wrote its request file; "" without partitions.
+        submission_id: That submission.
+        file_name: The name of its request file.
+        requests: The number of its requests.
+        at: When it ended, else when it was created or sent; 0.0 if nothing of it is known.
+        is_stored: Whether its answers are in the response store.
+        is_paid_twice: Whether its request file became another batch as well.
+        key: The start of the salted hash of the API key that sent it; `None` if it is unknown.
+    """
+
+    id: str
+    pipeline: str
+    partition: str
+    submission_id: str
+    file_name: str
+    requests: int
+    at: float
+    is_stored: bool
+    is_paid_twice: bool
+    key: str | None
+
+
+_FILE = (
+    request_file.c.pipeline,
+    request_file.c.partition,
+    request_file.c.submission_id,
+    request_file.c.name,
+)
+
+
+def sent_batches(tx: Transaction) -> list[SentBatch]:
+    """Return all batches of ours, and the intents of which another batch may exist."""
+    known = sa.select(intent.c.file_id, intent.c.key_hash).where(
+        intent.c.outcome.in_([IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]), intent.c.key_hash.is_not(None)
+    )
+    keys = {row.file_id: row.key_hash[:_KEY_CHARACTERS] for row in tx.execute(known)}
+    at = sa.func.coalesce(batch.c.ended_at, batch.c.created_at, batch.c.submitted_at, 0.0)
+    statement = sa.select(
+        batch.c.id, batch.c.file_id, batch.c.state, batch.c.paid_twice, batch.c.requests, at.label("at"), *_FILE
+    ).join(request_file, request_file.c.id == batch.c.file_id)
+    sent = [
+        SentBatch(
+            row.id,
+            row.pipeline,
+            row.partition,
+            row.submission_id,
+            row.name,
+            row.requests,
+            row.at,
+            BatchState(row.state).stored,
+            row.paid_twice,
+            keys.get(row.file_id),
+        )
+        for row in tx.execute(statement.order_by(batch.c.id))
+    ]
+    return sent + _unseen(tx)
+
+
+def _unseen(tx: Transaction) -> list[SentBatch]:
+    """Return the intents whose batch is unknown, or after which another one may turn up.
+
+    An adopted one has its batch.
+    """
+    in_doubt = sa.and_(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
+    outcomes = [outcome for outcome in INTENTS_WATCHED if outcome is not IntentOutcome.ADOPTED]
+    watched = sa.and_(intent.c.outcome.in_(outcomes), intent.c.watch_until > tx.now)
+    statement = (
+        sa.select(intent.c.id, intent.c.requests, intent.c.started_at, intent.c.key_hash, *_FILE)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(sa.or_(in_doubt, watched), intent.c.body_complete.is_not(False))
+        .order_by(intent.c.id)
+    )
+    return [
+        SentBatch(
+            f"intent-{row.id}",
+            row.pipeline,
+            row.partition,
+            row.submission_id,
+            row.name,
+            row.requests,
+            row.started_at,
+            False,
+            False,
+            row.key_hash[:_KEY_CHARACTERS] if row.key_hash else None,
+        )
+        for row in tx.execute(statement)
+    ]
+
+
+@dataclass(frozen=True)
+class TableInForce:
+    """The results table of a partition.
+
+    Attributes:
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        version: Differs whenever the table may have changed; `None` if that is not known.
+    """
+
+    pipeline: str
+    partition: str
+    version: str | None
+
+
+def tables_in_force(tx: Transaction) -> list[TableInForce]:
+    """Return the results tables of the submissions in force."""
+    columns = submission.c.pipeline, submission.c.partition, submission.c.id, submission.c.joined_at
+    statement = sa.select(*columns).where(submission.c.seq.in_(newest_seqs())).order_by(submission.c.seq)
+    return [
+        TableInForce(row.pipeline, row.partition, f"{row.id} {row.joined_at!r}" if row.joined_at else None)
+        for row in tx.execute(statement)
+    ]
+
+
+def refreshing_pipelines(tx: Transaction) -> set[str]:
+    """Return the pipelines that have a refresh, so that a request may have several answers."""
+    statement = sa.select(submission.c.pipeline).where(submission.c.fresh_after > 0.0).distinct()
+    return set(tx.execute(statement).scalars())

@@ -1,0 +1,234 @@
+"""Build the table of what was spent: a row for each UTC day, pipeline, partition, model, tier and workspace.
+
+Nothing is added to an earlier table. Each run makes it from the response files and the ledger as they are, so it
+is right after a refresh, an edited prompt, a cancel, an erasure or a lost ledger. What was read of a file is kept
+until the file changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import ResponseName
+from batch_assets.core.ledger import leases, sent
+from batch_assets.core.ledger.known_files import pipelines
+from batch_assets.core.ledger.sent import SentBatch, TableInForce
+from batch_assets.core.root import Root
+from batch_assets.core.spend.amounts import FileAmounts
+from batch_assets.core.spend.bound import most_of
+from batch_assets.core.spend.by_batch import KNOWN, UNKNOWN, BatchRow, day_of, read_kept, write_kept
+from batch_assets.core.spend.duplicates import fates_of
+from batch_assets.core.spend.spend_table import SpendRow, write_spend
+from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
+from batch_assets.core.store.digests import tails_of
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.response_listing import response_versions
+from batch_assets.core.store.responses import ended_at_of, open_responses, reading_responses
+
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SpendReport:
+    """What a run of the table did.
+
+    Attributes:
+        rows: The rows of the table.
+        read: The number of response files that were read.
+        problems: Response files that cannot be read, as texts. Their amounts of an earlier run are kept.
+    """
+
+    rows: list[SpendRow]
+    read: int
+    problems: list[str]
+
+
+def build_spend(root: Root, cost_centers: Mapping[str, str] | None = None) -> SpendReport:
+    """Write the table of what was spent.
+
+    Args:
+        root: The root.
+        cost_centers: The cost center of each pipeline that has one.
+
+    Raises:
+        BusyError: When another process writes it for too long.
+    """
+    with leases.hold(root.ledger, "spend", wait=_WAIT_SECONDS, work="the table of what was spent") as lease:
+        with root.ledger.read() as tx:
+            run = _Run(
+                root,
+                names=pipelines(tx),
+                batches=sent.sent_batches(tx),
+                tables=sent.tables_in_force(tx),
+                refreshing=sent.refreshing_pipelines(tx),
+            )
+        by_batch = run.batch_rows()
+        rows = _grouped(by_batch, run.batches, run.use(), cost_centers or {})
+        lease.check()
+        write_kept(root.storage, by_batch)
+        write_spend(root.storage, rows)
+        return SpendReport(rows, run.read, run.problems)
+
+
+class _Run:
+    """One run.
+
+    Args:
+        root: The root.
+        names: The pipelines.
+        batches: What was sent.
+        tables: The results tables.
+        refreshing: The pipelines that have a refresh.
+
+    Attributes:
+        batches: The argument `batches`.
+        read: See `SpendReport`.
+        problems: See `SpendReport`.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        names: list[str],
+        batches: list[SentBatch],
+        tables: list[TableInForce],
+        refreshing: set[str],
+    ) -> None:
+        self._root, self._names, self._tables = root, names, tables
+        self.batches, self.read, self.problems = batches, 0, list[str]()
+        self._by_id = {batch.id: batch for batch in batches}
+        self._kept = read_kept(root.storage)
+        twice = {batch.pipeline for batch in batches if batch.is_paid_twice}
+        self._with_duplicates = refreshing | twice
+
+    def batch_rows(self) -> list[BatchRow]:
+        """Return the rows of all batches: of the response files, and of batches without one."""
+        rows: list[BatchRow] = []
+        stored: set[str] = set()
+        for pipeline in self._names:
+            for name, its_rows in self._stored_rows(pipeline):
+                stored.add(name.stem)
+                rows += its_rows
+        for batch in self.batches:
+            if batch.id not in stored:
+                rows.append(self._missing_row(batch))
+        return rows
+
+    def _stored_rows(self, pipeline: str) -> Iterable[tuple[ResponseName, list[BatchRow]]]:
+        """Yield the rows of each response file of a pipeline. Files that are as they were are not read."""
+        versions = {
+            name: version
+            for text, version in response_versions(self._root.storage, pipeline).items()
+            if (name := ResponseName.parse(text)) is not None and name.batch_id is not None
+        }
+        kept = {name: self._kept.get((pipeline, name.stem), []) for name in versions}
+        is_new = {name: not rows or rows[0].version != versions[name] for name, rows in kept.items()}
+        duplicates: dict[str, NDArray[np.int8]] | None = None
+        if pipeline in self._with_duplicates and any(is_new.values()):
+            duplicates = fates_of(self._root, pipeline)
+        for name in sorted(versions, key=str):
+            fates = duplicates.get(str(name)) if duplicates is not None else None
+            mark = hashlib.sha256(fates.tobytes()).hexdigest()[:16] if fates is not None else ""
+            if is_new[name] or (duplicates is not None and kept[name][0].duplicates != mark):
+                yield name, self._read(pipeline, name, versions[name], fates, mark) or kept[name]
+            else:
+                yield name, kept[name]
+
+    def _read(
+        self, pipeline: str, name: ResponseName, version: str, fates: NDArray[np.int8] | None, mark: str
+    ) -> list[BatchRow]:
+        """Read a response file. Returns nothing if it is damaged or gone."""
+        storage, prices = self._root.storage, self._root.settings.prices
+        try:
+            with (
+                open_responses(storage, pipeline, name) as file,
+                reading_responses(storage, pipeline, name),
+            ):
+                day, amounts = day_of(ended_at_of(file)), FileAmounts.of(file, prices, fates)
+        except (DamagedFileError, FileNotFoundError) as error:
+            self.problems.append(str(error))
+            return []
+        self.read += 1
+        state = {"version": version, "duplicates": mark}
+        rows = [
+            BatchRow(pipeline, name.stem, model, KNOWN, day, of_model, of_model["cost_usd"], **state)
+            for model, of_model in amounts.by_model.items()
+        ]
+        if amounts.unknown_requests:
+            tails = {tail for digests in amounts.unknown for tail in tails_of(digests).tolist()}
+            high = self._most(name.stem, tails, amounts.unknown_requests)
+            unknown = Counter({"requests": amounts.unknown_requests})
+            rows.append(BatchRow(pipeline, name.stem, "", UNKNOWN, day, unknown, high, **state))
+        return rows
+
+    def _missing_row(self, batch: SentBatch) -> BatchRow:
+        """Return the row of a batch whose answers are not stored. The most it can cost is computed once."""
+        kept = self._kept.get((batch.pipeline, batch.id), [])
+        is_kept = len(kept) == 1 and kept[0].kind == UNKNOWN and kept[0].high is not None
+        high = kept[0].high if is_kept else self._most(batch.id, None, batch.requests)
+        unknown = Counter({"requests": batch.requests})
+        return BatchRow(batch.pipeline, batch.id, "", UNKNOWN, day_of(batch.at), unknown, high)
+
+    def _most(self, batch_id: str, tails: set[bytes] | None, requests: int) -> int | None:
+        """Return the most that requests of a batch can cost in picodollars; `None` if there is no bound."""
+        batch = self._by_id.get(batch_id)
+        if batch is None:
+            return None
+        parts = submission_parts(batch.pipeline, batch.partition, batch.submission_id)
+        file = StoredRequestFile(self._root.storage, (*parts, batch.file_name))
+        return most_of(file, self._root.settings.prices, requests, tails)
+
+    def use(self) -> TableUse:
+        """Return what the results tables make of the answers. A table that is as it was is not read."""
+        submissions: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches:
+            submissions[batch.pipeline, batch.partition][batch.id] = batch.submission_id
+        storage, kept = self._root.storage, read_uses(self._root.storage)
+        uses: dict[tuple[str, str], TableUse] = {}
+        for table in self._tables:
+            key = table.pipeline, table.partition
+            its = kept.get(key)
+            if its is None or table.version is None or its.version != table.version:
+                its = use_of(storage, *key, submissions[key], table.version or "")
+            uses[key] = its
+        write_uses(storage, uses)
+        return TableUse.sum(uses.values())
+
+
+_Key = tuple[date | None, str, str | None, str, str | None, str]
+
+
+def _grouped(
+    rows: list[BatchRow], batches: list[SentBatch], use: TableUse, cost_centers: Mapping[str, str]
+) -> list[SpendRow]:
+    """Group the rows of batches into those of the table."""
+    by_id = {batch.id: batch for batch in batches}
+    groups: dict[_Key, SpendRow] = {}
+    used: set[str] = set()
+    for row in rows:
+        batch = by_id.get(row.batch_id)
+        partition, key = (batch.partition, batch.key) if batch is not None else (None, None)
+        group = (row.day, row.pipeline, partition, row.model, key, row.kind)
+        into = groups.get(group)
+        if into is None:
+            into = groups[group] = SpendRow(
+                row.day, row.pipeline, partition, row.model, key, row.kind, cost_centers.get(row.pipeline)
+            )
+        into.amounts.update(row.amounts)
+        into.high = None if into.high is None or row.high is None else into.high + row.high
+        # The answers of a batch are of one model, but for rare exceptions: its rows count with the first.
+        if row.model and row.batch_id not in used:
+            used.add(row.batch_id)
+            into.rows += use.rows[row.batch_id]
+            into.amounts["invalid_usd"] += use.invalid[row.batch_id]
+            into.amounts["saved_reuse_usd"] += use.reused[row.batch_id]
+    return [groups[group] for group in sorted(groups, key=lambda group: tuple(map(str, group)))]

@@ -1,0 +1,178 @@
+"""Which rows of the results tables the answers of each batch are used for, and what using them again saves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batch_assets.core.answers.answers import REFUSED, TRUNCATED
+from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import DamagedFileError, ErrorType
+from batch_assets.core.io.layout import SPEND_TABLES, results_parts
+from batch_assets.core.io.parquet import reading_parquet
+from batch_assets.core.io.slices import slices_of
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.spend.by_batch import MONEY, money_column, read_columns, write_columns
+from batch_assets.core.store.result_table import submission_of
+
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("pipeline", "partition", "version", "batch_id")),
+        ("rows", pa.int64()),
+        ("invalid_usd", MONEY),
+        ("saved_reuse_usd", MONEY),
+    ]
+)
+_COLUMNS = ["custom_id", "result_type", "stop_reason", "cost_usd", "shared_with", "error_type", "batch_id"]
+
+
+@dataclass
+class TableUse:
+    """What a results table makes of the answers, by batch id.
+
+    Attributes:
+        rows: The rows that have an answer of the batch.
+        invalid: What answers cost that do not match the output schema, in picodollars.
+        reused: What the rows that no request was sent for would have cost, in picodollars.
+        version: The version of the table.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    invalid: Counter[str] = field(default_factory=Counter)
+    reused: Counter[str] = field(default_factory=Counter)
+    version: str = ""
+
+    @classmethod
+    def sum(cls, uses: Iterable[TableUse]) -> TableUse:
+        """Add up those of several tables."""
+        total = cls()
+        for use in uses:
+            total.rows.update(use.rows)
+            total.invalid.update(use.invalid)
+            total.reused.update(use.reused)
+        return total
+
+
+def read_uses(storage: Storage) -> dict[tuple[str, str], TableUse]:
+    """Read what the last run made of the tables, by pipeline and partition."""
+    columns = read_columns(storage, SPEND_TABLES, _SCHEMA)
+    uses: dict[tuple[str, str], TableUse] = {}
+    for at, (pipeline, partition) in enumerate(zip(columns["pipeline"], columns["partition"], strict=True)):
+        use = uses.setdefault((pipeline, partition), TableUse(version=columns["version"][at]))
+        batch_id = columns["batch_id"][at]
+        use.rows[batch_id] = columns["rows"][at]
+        use.invalid[batch_id] = columns["invalid_usd"][at]
+        use.reused[batch_id] = columns["saved_reuse_usd"][at]
+    return uses
+
+
+def write_uses(storage: Storage, uses: Mapping[tuple[str, str], TableUse]) -> None:
+    """Write what this run made of the tables. One without an answer has a row without a batch."""
+    rows = [(key, use, batch_id) for key, use in uses.items() for batch_id in sorted(use.rows) or [""]]
+    columns = {
+        "pipeline": [key[0] for key, _, _ in rows],
+        "partition": [key[1] for key, _, _ in rows],
+        "version": [use.version for _, use, _ in rows],
+        "batch_id": [batch_id for _, _, batch_id in rows],
+        "rows": [use.rows[batch_id] for _, use, batch_id in rows],
+        "invalid_usd": money_column([use.invalid[batch_id] for _, use, batch_id in rows]),
+        "saved_reuse_usd": money_column([use.reused[batch_id] for _, use, batch_id in rows]),
+    }
+    write_columns(storage, SPEND_TABLES, _SCHEMA, columns)
+
+
+def use_of(
+    storage: Storage, pipeline: str, partition: str, submission_of_batch: dict[str, str], version: str
+) -> TableUse:
+    """Read a results table.
+
+    A row is answered again without a request if an earlier row has the same request, or if its answer came with an
+    earlier submission of the partition.
+
+    Args:
+        storage: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        submission_of_batch: By batch id: the submission of this partition that wrote its request file.
+        version: The version of the table.
+
+    Returns:
+        Nothing, if the table does not exist or is damaged: the results stage writes it again.
+    """
+    use, parts = TableUse(version=version), results_parts(pipeline, partition)
+    if not storage.is_file(*parts):
+        return use
+    try:
+        with (
+            reading_parquet(storage.uri(*parts), "It is written again with the next answers"),
+            storage.open(*parts) as source,
+            pq.ParquetFile(source) as file,
+        ):
+            submission, shared = submission_of(file.schema_arrow), Counter[str]()
+            for rows in slices_of(file, _COLUMNS):
+                answered = _answered(rows)
+                shared.update(answered["custom_id"].filter(answered["shared_with"].is_valid()).to_pylist())
+                _add(use, answered, submission, submission_of_batch)
+            for rows in slices_of(file, _COLUMNS) if shared else ():
+                _add_shared(use, _answered(rows), shared)
+    except (DamagedFileError, FileNotFoundError):
+        return TableUse(version=version)
+    return use
+
+
+def _answered(rows: pa.RecordBatch) -> pa.Table:
+    is_answer = pc.and_(pc.equal(rows["result_type"], ResultType.SUCCEEDED.value), rows["batch_id"].is_valid())
+    return pa.Table.from_batches([rows]).select(_COLUMNS).filter(is_answer)
+
+
+def _picodollars(rows: pa.Table) -> NDArray[np.int64]:
+    return cast(
+        "NDArray[np.int64]", np.rint(rows["cost_usd"].fill_null(0.0).to_numpy() * PICODOLLARS).astype(np.int64)
+    )
+
+
+def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_batch: dict[str, str]) -> None:
+    """Add the answered rows of a slice.
+
+    Args:
+        use: What is added to.
+        rows: The rows.
+        submission: The submission whose table it is.
+        submission_of_batch: See `use_of`.
+    """
+    batches, amounts = rows["batch_id"].combine_chunks().dictionary_encode(), _picodollars(rows)
+    names, codes = batches.dictionary.to_pylist(), batches.indices.to_numpy()
+    is_whole = ~pc.is_in(rows["stop_reason"].fill_null(""), pa.array([REFUSED, *TRUNCATED])).to_numpy()
+    is_invalid = pc.fill_null(pc.equal(rows["error_type"], ErrorType.INVALID_OUTPUT.value), False).to_numpy()
+    for code, name in enumerate(names):
+        its = codes == code
+        use.rows[name] += int(its.sum())
+        use.invalid[name] += int(amounts[its & is_invalid & is_whole].sum())
+        if submission is not None and submission_of_batch.get(name, submission) != submission:
+            use.reused[name] += int(amounts[its].sum())
+
+
+def _add_shared(use: TableUse, rows: pa.Table, shared: Counter[str]) -> None:
+    """Add what the rows would have cost that share the answer of an earlier row, which has the cost.
+
+    Args:
+        use: What is added to.
+        rows: Answered rows.
+        shared: The number of these rows by custom_id.
+    """
+    is_first = pc.and_(
+        rows["shared_with"].is_null(), pc.is_in(rows["custom_id"], pa.array([*shared], pa.string()))
+    )
+    first = rows.filter(is_first)
+    columns = first["custom_id"].to_pylist(), first["batch_id"].to_pylist(), _picodollars(first).tolist()
+    for custom_id, batch_id, amount in zip(*columns, strict=True):
+        use.reused[batch_id] += shared[custom_id] * amount

@@ -1,0 +1,293 @@
+"""The table of what was spent, compared with the emulator's own bill after every kind of history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.cancel import cancel
+from batch_assets.core.erase.run import erase
+from batch_assets.core.io.layout import SPEND, SPEND_BATCHES
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.spend.amounts import CLASSES
+from batch_assets.core.spend.build import SpendReport, build_spend
+from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SPEND_SCHEMA, SpendTotal
+
+from ..support import CREATE, RESULTS, World, params, texts
+
+CACHED = [{"type": "text", "text": "Be brief. " * 1000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+
+
+def bill(world: World) -> dict[str, int]:
+    """What the emulator charges for the batches of this world, by batch id."""
+    ours = {entry["id"] for entry in world.accepted()}
+    return {entry["id"]: entry["picodollars"] for entry in world.emulator.bill()["batches"] if entry["id"] in ours}
+
+
+def spent(world: World, **more: Any) -> pd.DataFrame:
+    """Write the table, check its sums, and return it."""
+    build_spend(world.root, **more)
+    table = pq.read_table(world.path(*SPEND))
+    assert table.schema == SPEND_SCHEMA
+    frame: pd.DataFrame = table.to_pandas()
+    split = frame[[*CLASSES, "unsplit_usd"]].sum(axis=1)
+    assert (split == frame["cost_usd"]).all(), "the classes add up to the cost"
+    return frame
+
+
+def audit(world: World) -> pd.DataFrame:
+    """Check the table against the bill: each batch, whose answers are stored, to the picodollar."""
+    frame = spent(world)
+    batches = pd.read_parquet(world.path(*SPEND_BATCHES))
+    costs = {batch_id: sum(of["cost_usd"]) for batch_id, of in batches.groupby("batch_id")}
+    high = {batch_id: sum(of["high_usd"]) for batch_id, of in batches.groupby("batch_id")}
+    unknown = set(batches.loc[batches["kind"] == "unknown", "batch_id"])
+    for batch_id, amount in bill(world).items():
+        billed = Decimal(amount) / PICODOLLARS
+        if batch_id in unknown:
+            assert costs[batch_id] <= billed <= high[batch_id]
+        else:
+            assert billed == costs[batch_id], batch_id
+    assert sum(frame["cost_usd"]) == sum(costs.values())
+    return frame
+
+
+def cost_of(frame: pd.DataFrame, column: str = "cost_usd") -> Decimal:
+    return sum(frame[column], Decimal(0))
+
+
+def test_one_run(new_world: Callable[..., World], ledger_url: str) -> None:
+    world = new_world(ledger=ledger_url)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 4})
+    table = world.run(pipeline)
+    frame = audit(world)
+    (row,) = frame.to_dict("records")
+    assert (row["pipeline"], row["model"], row["service_tier"], row["kind"]) == (
+        pipeline.name,
+        "claude-haiku-5-5",
+        "batch",
+        "known",
+    )
+    assert row["day"] == table["ended_at"].iloc[0].date()
+    assert (row["requests"], row["answers"], row["rows"]) == (6, 6, 6)
+    assert row["input_tokens"] == table["input_tokens"].sum()
+    assert row["saved_batch_usd"] == row["cost_usd"] == row["high_usd"] > 0
+    assert row["usd_per_1000_rows"] == pytest.approx(row["cost_usd"] * 1000 / 6, abs=Decimal("1e-12"))
+    assert pd.isna(row["partition"]) and pd.isna(row["workspace"])
+    world.query("update intent set key_hash = 'f00d1234beef'")
+    assert list(spent(world)["workspace"]) == ["f00d1234"], "the API does not name it, the key is a sign of it"
+
+
+def test_caching_is_split_and_can_cost_more_than_it_saves(world: World) -> None:
+    pipeline = world.pipeline(texts(3), params=params(system=CACHED))
+    world.run(pipeline)
+    (row,) = audit(world).to_dict("records")
+    assert row["cache_write_1h_tokens"] > 3 * 3000 and row["cache_write_5m_tokens"] == 0
+    assert row["cache_write_1h_usd"] > 0 and row["unsplit_usd"] == 0
+    # Written for twice the price of fresh input and never read.
+    assert row["saved_cache_usd"] == -row["cache_write_1h_usd"] / 2
+
+
+def test_a_refresh_and_an_edited_prompt(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    world.run(pipeline)
+    first = cost_of(spent(world))
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    frame = audit(world)
+    assert cost_of(frame) == 2 * first and cost_of(frame, "superseded_usd") == first
+    world.run(world.pipeline(params=params("Shortly: {{ text }}")))
+    frame = audit(world)
+    assert cost_of(frame, "superseded_usd") == first, "an edited prompt has other requests"
+    assert cost_of(frame) > 2 * first
+    assert frame["rows"].sum() == 4, "only the rows of the table as it is"
+
+
+def test_rows_that_share_an_answer_and_rows_that_keep_theirs(world: World) -> None:
+    rows = {"a": "one", "b": "one", "c": "two"}
+    pipeline = world.pipeline(rows)
+    world.run(pipeline)
+    answers = pd.read_parquet(next(world.path(pipeline.name, "responses").glob("*.parquet")))
+    costs = sorted(Decimal(round(cost * PICODOLLARS)) / PICODOLLARS for cost in answers["cost_usd"])
+    (row,) = audit(world).to_dict("records")
+    assert (row["requests"], row["rows"]) == (2, 3)
+    assert row["saved_reuse_usd"] in costs
+    world.run(world.pipeline(rows | {"d": "three"}))
+    frame = audit(world)
+    assert cost_of(frame, "saved_reuse_usd") == row["saved_reuse_usd"] + sum(costs), "none was asked again"
+
+
+def test_failures_cost_nothing_and_what_no_row_can_use_is_named(world: World) -> None:
+    mix = {"overloaded_error": 0.25, "refusal": 0.25, "max_tokens": 0.25, "first": 1}
+    world.emulator.faults([{"match": CREATE, "action": {"error_mix": mix}}])
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+    pipeline = world.pipeline(texts(24), output_schema=schema)
+    table = world.run(pipeline)
+    frame = audit(world)
+    assert frame["requests"].sum() > frame["answers"].sum() == 24
+    assert frame.loc[frame["model"].isna(), "cost_usd"].sum() == 0
+    is_cut = table["stop_reason"] == "max_tokens"
+    cut = sum(Decimal(round(cost * PICODOLLARS)) for cost in table.loc[is_cut, "cost_usd"])
+    assert cost_of(frame, "truncated_usd") * PICODOLLARS == cut > 0
+    assert cost_of(frame, "invalid_usd") == 0, "each answer counts once"
+    assert sum(cost_of(frame, name) for name in PAID_IN_VAIN) == cost_of(frame, "truncated_usd")
+
+
+def test_a_canceled_batch_is_paid_as_far_as_it_was_answered(world: World) -> None:
+    world.emulator.clock(frozen=True)
+    world.emulator.settings(latency=100.0)
+    pipeline = world.pipeline(texts(10))
+    world.send(pipeline)
+    world.emulator.clock(advance=50)
+    frame = audit(world)
+    assert list(frame["kind"]) == ["unknown"] and cost_of(frame) == 0 < cost_of(frame, "high_usd")
+    cancel(world.root, pipeline.name)
+    world.emulator.clock(advance=100)
+    world.collect(pipeline)
+    frame = audit(world)
+    assert set(frame["kind"]) == {"known"} and frame["answers"].sum() == 5 and cost_of(frame) > 0
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_answers_that_are_never_served_are_unknown(world: World, deleted: bool) -> None:
+    """The API deletes the batch, or serves only some of its lines, again and again."""
+    pipeline = world.pipeline(texts(6))
+    world.send(pipeline)
+    (batch_id,) = bill(world)
+    if deleted:
+        poll(world.root, now=True)
+        world.emulator.archive_batches(batch_id)
+    else:
+        world.emulator.faults([{"match": RESULTS, "action": {"lines": {"missing": 2}}}])
+        for _ in range(3):
+            world.collect(pipeline)
+        world.query("update batch set failing_since = failing_since - 4000")
+    world.collect(pipeline)
+    frame = audit(world)
+    (unknown,) = frame[frame["kind"] == "unknown"].to_dict("records")
+    assert unknown["requests"] == (6 if deleted else 2)
+    total = SpendTotal.of(build_spend(world.root).rows)
+    assert total.most is not None and total.cost < sum(bill(world).values()) <= total.most
+    assert total.unknown_requests == unknown["requests"]
+
+
+def test_a_lost_reply_is_unknown_until_its_batch_is_found(world: World) -> None:
+    world.emulator.faults([{"match": CREATE, "action": {"drop": "after_commit"}}])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    total = SpendTotal.of(build_spend(world.root).rows)
+    assert total.unknown_requests == 3 and total.cost == 0 and (total.most or 0) >= sum(bill(world).values()) > 0
+    world.emulator.reset_faults()
+    world.finish(pipeline)
+    assert set(audit(world)["kind"]) == {"known"}
+
+
+def test_erased_rows_and_a_lost_ledger_change_no_amount(world: World) -> None:
+    pipeline = world.pipeline(texts(4), params=params(system=CACHED))
+    world.run(pipeline)
+    before = spent(world)
+    erase(world.root, pipeline.name, ["row-1"], pipeline)
+    for _ in range(2):
+        for name in (SPEND, SPEND_BATCHES):  # nothing kept helps
+            world.path(*name).unlink()
+        after = audit(world)
+        columns = [name for name in SPEND_SCHEMA.names if name not in ("rows", "usd_per_1000_rows", "workspace")]
+        assert after[columns].equals(before[columns])
+        world.root.close()
+        for path in world.path().glob("ledger.db*"):
+            path.unlink()
+        world.reopened()
+
+
+def test_a_batch_that_is_paid_twice(world: World) -> None:
+    """Its reply was lost, and the list did not show it until its file was sent again."""
+    hidden = {"match": {"method": "GET", "path": "/v1/messages/batches"}, "action": {"hide_from_list": 3600}}
+    world.emulator.faults([{"match": CREATE | {"times": 1}, "action": {"drop": "after_commit"}}, hidden])
+    pipeline = world.pipeline(texts(3))
+    world.run(pipeline)
+    first = build_spend(world.root)
+    total = SpendTotal.of(first.rows)
+    assert len(bill(world)) == 2 and total.unknown_requests == 3
+    assert total.most is not None and 2 * total.cost == sum(bill(world).values()) <= total.most
+    world.emulator.reset_faults()
+    world.submit(pipeline, unattended=True)
+    world.collect(pipeline)
+    frame = audit(world)
+    assert cost_of(frame, "paid_twice_usd") * PICODOLLARS == total.cost
+    assert set(frame["kind"]) == {"known"}
+
+
+def test_partitions_models_and_days(world: World) -> None:
+    rows = {"a": "north", "b": "south"}
+    for day in range(2):
+        world.emulator.clock(advance=86400)
+        for partition, key in (("n", "a"), ("s", "b")):
+            pipeline = world.pipeline(
+                {key: f"{rows[key]} {day}"},
+                name=f"asked_{partition}",
+                params=params() | ({"model": "claude-opus-5-5"} if partition == "s" else {}),
+            )
+            world.run(pipeline)
+    frame = audit(world)
+    assert Counter(zip(frame["pipeline"], frame["model"], strict=True)) == {
+        ("asked_n", "claude-haiku-5-5"): 2,
+        ("asked_s", "claude-opus-5-5"): 2,
+    }
+    assert frame["day"].nunique() == 2
+    frame = spent(world, cost_centers={"asked_n": "4711"})
+    assert set(frame.loc[frame["pipeline"] == "asked_n", "cost_center"]) == {"4711"}
+
+
+def test_another_price_list_changes_nothing_that_was_spent(world: World, tmp_path: Any) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.run(pipeline)
+    before = spent(world)
+    (tmp_path / "prices.yaml").write_text("models: {claude-haiku-5-5: {input: 9}}")
+    world.path(*SPEND_BATCHES).unlink()
+    world.reopened(BATCH_ASSETS_PRICES=str(tmp_path / "prices.yaml"))
+    after = spent(world)
+    assert cost_of(after) == cost_of(before) == cost_of(after, "unsplit_usd")
+    assert cost_of(before, "unsplit_usd") == 0
+
+
+def test_a_run_reads_what_is_new(world: World) -> None:
+    """The statements do not grow with the batches, and only new response files are read."""
+    counted: list[SpendReport] = []
+    statements: list[int] = []
+    for turn, rows in enumerate((3, 30)):
+        pipeline = world.pipeline(texts(rows, f"turn{turn}"), batching={"max_requests": 1})
+        world.run(pipeline)
+        executed: list[str] = []
+        note: Callable[..., None] = lambda *args, to=executed: to.append(args[2])  # noqa: E731
+        sa.event.listen(sa.Engine, "before_cursor_execute", note)
+        counted.append(build_spend(world.root))
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        statements.append(len(executed))
+    assert [report.read for report in counted] == [3, 30]
+    assert statements[0] == statements[1]
+    assert build_spend(world.root).read == 0
+
+
+def test_amounts_of_many_dollars_are_exact(world: World) -> None:
+    """A day of more than a thousand dollars is exact to the picodollar, which a float64 cannot hold."""
+    pipeline = world.pipeline(texts(3))
+    world.run(pipeline)
+    (path,) = world.path(pipeline.name, "responses").glob("*.parquet")
+    stored = pq.read_table(path)
+    large = pa.array([999.999999999999] * 3, pa.float64())
+    position = stored.column_names.index("cost_usd")
+    pq.write_table(stored.set_column(position, "cost_usd", large), path)
+    frame = spent(world)
+    assert cost_of(frame) == Decimal("2999.999999999997")
+    assert orjson.loads(frame[["rows"]].to_json())["rows"]["0"] == 3
