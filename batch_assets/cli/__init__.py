@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | approve | status | cancel | list | import | rename | move | …`.
+"""The command line: `batch-assets run | plan | approve | status | cancel | list | import | rename | move | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -22,6 +22,7 @@ from batch_assets.cli.erase import erase
 from batch_assets.cli.import_answers import import_
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
+from batch_assets.cli.plan import plan
 from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.rename import rename
 from batch_assets.cli.run import run
@@ -34,6 +35,8 @@ _HELP = """Turns a dataset into Anthropic Message Batches and brings the answers
 \b
 Try it without an account:
   batch-assets emulator -- batch-assets run review_triage
+See what a run would send and cost:
+  batch-assets plan review_triage
 Use the real API:
   export ANTHROPIC_API_KEY=…
   batch-assets run review_triage
@@ -120,5 +123,5 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, approve, status, cancel, list_batches, import_, rename, move, erase, doctor, emulator):
+for _command in (run, plan, approve, status, cancel, list_batches, import_, rename, move, erase, doctor, emulator):
     main.add_command(_command)

@@ -9,7 +9,7 @@ import click
 
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.requests.estimate import estimate_cost
+from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.root import Root
 
@@ -34,9 +34,9 @@ def confirm_cost(
     Raises:
         NotConfirmedError: When the answer is no, or there is no terminal to ask on.
     """
-    estimate = estimate_cost(root, pipeline, partition, again, table=table)
-    click.echo(f"refresh: {estimate.as_text}")
-    if yes or not estimate.requests:
+    plan = plan_requests(root, pipeline, partition, again, table=table)
+    click.echo(f"refresh: {plan.cost_as_text}")
+    if yes or not plan.requests:
         return
     if not sys.stdin.isatty():
         raise NotConfirmedError("nothing was sent: there is no terminal to ask on. Pass --yes to confirm")

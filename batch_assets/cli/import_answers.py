@@ -59,8 +59,8 @@ def import_(
       0    answers were imported, or all of them were there before
       1    nothing was imported; the reason is on standard error
     """
+    from batch_assets.cli.find_pipeline import find_pipeline
     from batch_assets.cli.project import load_dataset_table
-    from batch_assets.cli.run import find_pipeline
     from batch_assets.core.imports.report import LeftOut
     from batch_assets.core.imports.run import import_answers
     from batch_assets.core.open_root import open_root

@@ -69,6 +69,8 @@ class Lines:
 
     def built(self, report: RequestsReport) -> None:
         self._print(f"requests: {describe_requests(report)}")
+        for line in describe_cost(report):
+            self._print(line)
 
     def sending(self, file: RequestFile) -> None:
         self._print(f"batches: sending {describe_file(file)}")
@@ -111,6 +113,8 @@ class Bars:
 
     def built(self, report: RequestsReport) -> None:
         self._finish(self._requests, report.rows, describe_requests(report))
+        for line in describe_cost(report):
+            self._progress.console.print(escape(line))
 
     def sending(self, file: RequestFile) -> None:
         self._progress.update(self._batches, note=f"sending {describe_file(file)}")
@@ -172,6 +176,14 @@ def new_problems(report: SubmitReport, shown: dict[str, str]) -> Iterator[str]:
     yield from [line for name, line in lines.items() if name not in shown]
     shown.clear()
     shown.update(lines)
+
+
+def describe_cost(report: RequestsReport) -> Iterator[str]:
+    """Yield what the requests that are to be sent would cost, and those that a limit left out."""
+    if report.estimate is not None:
+        yield f"estimated cost: {report.estimate.as_text}"
+    if report.rest is not None:
+        yield f"estimated cost of the rest: {report.rest.as_text}"
 
 
 def describe_requests(report: RequestsReport) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
-from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.find_pipeline import find_pipeline
 from batch_assets.cli.resource_option import settings_of
-from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.text import count
 
 if TYPE_CHECKING:
@@ -23,15 +22,10 @@ if TYPE_CHECKING:
     from batch_assets.core.results.report import ResultsReport
     from batch_assets.core.root import Root
     from batch_assets.core.settings import Settings
-    from batch_assets.dagster.pipelines import PipelineAssets
 
 _FAILED_ROWS, _HELD = 3, 4
 _HELD = 4
 _INTERRUPTED = 128 + signal.SIGINT
-
-
-class UnknownPipelineError(BatchAssetsError):
-    """The project has no pipeline of that name."""
 
 
 @click.command()
@@ -140,23 +134,6 @@ def run(
         sys.exit(_HELD)
     if failed_share(results.counts) > pipeline.config.max_failed:
         sys.exit(_FAILED_ROWS)
-
-
-def find_pipeline(name: str) -> PipelineAssets:
-    """Return the project's pipeline of that name.
-
-    Raises:
-        UnknownPipelineError: When there is no such pipeline. The error names those that exist.
-        DefinitionsError: When one of the project's files is wrong.
-    """
-    from batch_assets.cli.project import load_pipeline_assets
-
-    with loading():
-        pipelines = load_pipeline_assets()
-    if name not in pipelines:
-        names = ", ".join(sorted(pipelines)) or "none"
-        raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {names}")
-    return pipelines[name]
 
 
 def _run(

@@ -33,7 +33,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── UnknownTargetError               core/cancel.py
     ├── RenameError                      core/rename.py
     ├── PartitionError                   dagster/partitions.py
-    ├── UnknownPipelineError             cli/run.py
+    ├── UnknownPipelineError             cli/find_pipeline.py
     ├── DefinitionsError                 cli/run.py
     ├── NotConfirmedError                cli/confirm.py
     ├── RunFailedError                   cli/headless.py

@@ -1,4 +1,4 @@
-"""The jobs of a pipeline: cancel it, send failed requests again, send all requests again."""
+"""The jobs of a pipeline: plan it, cancel it, send failed requests again, send all requests again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import dagster as dg
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.approve_job import build_approve_job
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
-from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.pipelines import pipelines_in
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _RETRY_FAILED = (
     "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
     "requests of rows that are new or have changed. The sensor brings the answers back."
+)
+_PLAN = (
+    "Reports what a run of {name} would send and what it would cost. Nothing is written or sent. The plan is in "
+    "the log, and in the metadata of an observation of its requests."
 )
 _REFRESH = (
     "Sends all requests of {name} again, answered or not. By default it sends nothing and only reports how many "
@@ -30,11 +34,11 @@ _REFRESH = (
 def build_message_batch_jobs(
     assets: Iterable[dg.AssetsDefinition],
 ) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
-    """Build the jobs `<name>_cancel`, `<name>_retry_failed` and `<name>_refresh` for every pipeline among assets.
+    """Build the jobs `<name>_plan`, `<name>_cancel`, `<name>_retry_failed` and `<name>_refresh` of each pipeline.
 
-    A pipeline whose requests may be held for approval has a job `<name>_approve` too. `<name>_retry_failed` and
-    `<name>_refresh` materialize the pipeline's assets with another config of `requests`. If the pipeline has
-    partitions, the user chooses one when launching the job.
+    A pipeline whose requests may be held for approval has a job `<name>_approve` too. `<name>_plan`,
+    `<name>_retry_failed` and `<name>_refresh` run the pipeline's assets with another config of `requests`. If the
+    pipeline has partitions, the user chooses one when launching the job.
 
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
@@ -50,17 +54,21 @@ def build_message_batch_jobs(
     ]
     for name, pipeline in pipelines.items():
         op = op_of[pipeline.stages[Stage.REQUESTS]]
-        jobs.append(_job(f"{name}_retry_failed", pipeline, op, _RETRY_FAILED, {"retry_failed": True}))
-        jobs.append(_job(f"{name}_refresh", pipeline, op, _REFRESH, {"refresh": True, "confirm": False}))
+        stages = [*pipeline.stages.values()]
+        planned = [pipeline.stages[Stage.REQUESTS]]
+        refresh = {"refresh": True, "confirm": False}
+        jobs.append(_job(f"{name}_plan", name, planned, op, _PLAN, {"plan": True}))
+        jobs.append(_job(f"{name}_retry_failed", name, stages, op, _RETRY_FAILED, {"retry_failed": True}))
+        jobs.append(_job(f"{name}_refresh", name, stages, op, _REFRESH, refresh))
     return jobs
 
 
 def _job(
-    name: str, assets: PipelineAssets, op: str, description: str, config: dict[str, Any]
+    name: str, pipeline: str, stages: list[dg.AssetKey], op: str, description: str, config: dict[str, Any]
 ) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(*assets.stages.values()),
-        description=description.format(name=assets.pipeline.name),
+        selection=dg.AssetSelection.assets(*stages),
+        description=description.format(name=pipeline),
         config={"ops": {op: {"config": config}}},
     )

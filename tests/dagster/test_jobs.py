@@ -112,7 +112,8 @@ def test_a_refresh_shows_its_cost_and_is_sent_when_it_is_confirmed(
     known = metadata(estimated, "requests")
     assert known["batch_assets/estimated_requests"] == 4
     assert known["batch_assets/estimated_cost_usd"] == pytest.approx(paid)
-    assert known["batch_assets/estimated_cost"].startswith("4 requests, less than $0.0001")
+    assert known["batch_assets/estimated_low_usd"] < paid < known["batch_assets/estimated_high_usd"]
+    assert known["batch_assets/estimated_cost"].startswith("4 requests, less than $0.0001; from 4 answers")
     assert len(emulator.log()) == 1
     assert table(tmp_path)["batch_id"].dropna().nunique() == 1
 
@@ -125,6 +126,32 @@ def test_a_refresh_shows_its_cost_and_is_sent_when_it_is_confirmed(
     emulator.end_batches()
     assert stages(run_what_the_sensor_asks_for(location, assets, instance)) == ["results"]
     assert set(table(tmp_path)["batch_id"].dropna()) == {emulator.log()[1]["id"]}
+
+
+def test_a_plan_sends_and_registers_nothing(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The materialization that follows says the same, and needs a limit for the rest."""
+    emulator.settings(latency=0.0)
+    assets = make_assets()
+    location = definitions(assets)
+    planned = run_job(location, instance, "greetings_plan")
+    assert planned.success
+    assert stages(planned) == []
+    known = metadata(planned, "requests")
+    counts = ("rows", "rejected", "requests", "estimated_requests", "reused", "in_flight", "batches")
+    assert [known[f"batch_assets/{name}"] for name in counts] == [5, 1, 4, 4, 0, 0, 1]
+    assert any("Nothing was sent. To send greetings: 4 requests, " in line for line in log(instance, planned))
+    assert emulator.log() == []
+    assert list((tmp_path / "root").glob("greetings/**/*.*")) == []
+
+    limited = materialize(assets, instance, limit=3)
+    (event,) = limited.asset_materializations_for_node("greetings__requests")
+    written = {key: value.value for key, value in event.metadata.items()}
+    assert written["batch_assets/estimated_cost"].startswith("3 requests, ")
+    assert written["batch_assets/rest_cost"].startswith("1 request, ")
+    assert written["batch_assets/estimated_low_usd"] < written["batch_assets/estimated_high_usd"]
+    assert "batch_assets/estimated_cost_usd" not in written, "no answer is known"
 
 
 def test_failed_rows_are_sent_again_by_a_click(
@@ -232,7 +259,7 @@ def test_loading_and_launching_raises_no_warning_of_dagster(make_assets: MakeAss
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         repository = definitions(make_assets()).get_repository_def()
-    names = {"greetings_cancel", "greetings_retry_failed", "greetings_refresh"}
+    names = {"greetings_plan", "greetings_cancel", "greetings_retry_failed", "greetings_refresh"}
     assert all(repository.has_job(name) for name in names)
     for name in names:
         assert repository.get_job(name).description

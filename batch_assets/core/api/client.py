@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     import anthropic
 
 BATCHES = "/v1/messages/batches"
+COUNT_TOKENS = "/v1/messages/count_tokens"
+# The fields that the endpoint takes, of those of a request.
+_COUNTED = (
+    *("model", "messages", "system", "tools", "tool_choice", "thinking"),
+    *("cache_control", "output_config", "mcp_servers", "context_management"),
+)
 PAGE = 1000  # a list call returns at most this many batches
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
@@ -200,6 +206,30 @@ class ApiClient:
                 raise NotSentError(f"the upload broke off before its end: {error}") from None
             raise
         return self._batch(response, "create")
+
+    def count_tokens(self, params: Mapping[str, Any], headers: Mapping[str, str]) -> int:
+        """Have the API count the tokens of a prompt. Nothing is asked of a model, and it costs nothing.
+
+        Args:
+            params: The params of a request.
+            headers: Its headers that change its meaning.
+
+        Raises:
+            ApiError: As `retrieve`.
+        """
+        prompt = {name: params[name] for name in _COUNTED if name in params}
+        with translated(self._hide):
+            response = self._sdk.post(
+                COUNT_TOKENS,
+                cast_to=_raw_response(),
+                stream=True,
+                body=prompt,
+                options={"headers": dict(headers)},
+            )
+        tokens = self._json(response, "count_tokens").get("input_tokens")
+        if not isinstance(tokens, int):
+            raise UnknownOutcomeError("count_tokens: the answer has no number of tokens")
+        return tokens
 
     def retrieve(self, batch_id: str, *, seconds: float | None = None) -> BatchObject:
         """Get the current state of a batch.

@@ -82,5 +82,6 @@ class SubmissionColumns(TypedDict, total=False):
     announced_at: float | None
     fresh_after: float | None
     left_out: int
+    estimate: str | None
     superseded_at: float | None
     history_removed_at: float | None

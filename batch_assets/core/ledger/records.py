@@ -43,6 +43,7 @@ class Submission:
     fresh_after: float | None
     left_out: int
     canceled_at: float | None
+    estimate: str | None
 
     @property
     def count_map(self) -> dict[str, int]:
@@ -122,6 +123,7 @@ class SubmissionEntry:
         max_bytes: The most bytes in the body of one batch.
         fresh_after: Answers to requests from before this time do not count; `None` without a refresh.
         left_out: The number of distinct requests that a limit left out.
+        estimate: What its requests were estimated to cost, as JSON; `None` if it has none.
     """
 
     id: str
@@ -137,6 +139,7 @@ class SubmissionEntry:
     max_bytes: int
     fresh_after: float | None
     left_out: int
+    estimate: str | None
 
     @property
     def columns(self) -> SubmissionColumns:
@@ -154,6 +157,7 @@ class SubmissionEntry:
             "max_bytes": self.max_bytes,
             "fresh_after": self.fresh_after,
             "left_out": self.left_out,
+            "estimate": self.estimate,
             "ask_again": 0,
         }
 

@@ -119,6 +119,7 @@ submission = Table(
     Column("fresh_after", Float),  # a refresh: answers to requests from before it do not count
     Column("left_out", Integer, nullable=False, server_default="0"),  # distinct requests that a limit left out
     Column("canceled_at", Float),  # a user canceled it: from then on nothing of it is sent or retried
+    Column("estimate", Text),  # JSON: what its requests were estimated to cost, before they were sent
     # A later submission of its partition was registered; NULL: it may be in force, which its `seq` decides.
     Column("superseded_at", Float),
     Column("history_removed_at", Float),  # retention removed what nothing needs of its lines in the history

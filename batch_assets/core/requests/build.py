@@ -13,7 +13,7 @@ from batch_assets.core.errors import BusyError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.requests.inputs import BuildInputs, preparing_build, reading_inputs
+from batch_assets.core.requests.inputs import BuildInputs, preparing_build
 from batch_assets.core.requests.partition_build import (
     PartitionBuild,
     checked_inputs,
@@ -23,7 +23,6 @@ from batch_assets.core.requests.partition_build import (
 )
 from batch_assets.core.requests.registration import Registrar
 from batch_assets.core.requests.report import AskAgain, RequestsReport
-from batch_assets.core.requests.row_requests import OnRequests
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
 
@@ -79,42 +78,6 @@ def build_requests(
             return unchanged
         with checked_inputs(root, pipeline, partition, table, before, digest, again) as inputs:
             return _built(root, pipeline, partition, inputs, again, on_rows or ignore_rows)
-
-
-def count_requests(
-    root: Root,
-    pipeline: Pipeline,
-    partition: str,
-    on_requests: OnRequests,
-    again: AskAgain,
-    *,
-    table: Any = None,
-) -> RequestsReport:
-    """Report what `build_requests` would write, without writing or registering anything.
-
-    Args:
-        root: The root.
-        pipeline: The pipeline.
-        partition: The partition key; "" without partitions.
-        on_requests: Called with requests that would be submitted: their digests, and the params of each.
-        again: What is sent again, and the limit.
-        table: The value of `dataset.asset`, if the pipeline has one.
-
-    Raises:
-        DatasetError: When the dataset cannot be used.
-        ConfigError: When the pipeline does not fit the dataset's columns.
-        BusyError: When other processes worked on the partition's requests or on the whole pipeline the whole time.
-    """
-    with (
-        preparing_build(root, pipeline, partition) as before,
-        reading_inputs(root, pipeline, partition, table, before) as inputs,
-    ):
-
-        def count() -> RequestsReport:
-            with closing(PartitionBuild(root, pipeline, partition, inputs, again, on_requests)) as build:
-                return build.count()
-
-        return readable(root, count)
 
 
 def _built(

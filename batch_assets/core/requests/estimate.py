@@ -1,181 +1,187 @@
-"""Estimate what a run would cost before anything is sent, from answers in force and from the size of new requests.
-
-It is an estimate, because the length of answers varies. Unknown costs are reported, not counted as 0.
-"""
+"""An estimate: what requests would cost, as a range with its basis, before anything is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 
-import numpy as np
-import orjson
-from numpy.typing import NDArray
-
-from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.prices.money import usd
-from batch_assets.core.prices.prices import Prices
-from batch_assets.core.requests.answer_costs import AnswerCosts
-from batch_assets.core.requests.build import count_requests
-from batch_assets.core.requests.report import AskAgain, RequestsReport
-from batch_assets.core.root import Root
-from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.outcomes import SUCCEEDED, Outcomes
-from batch_assets.core.store.refreshes import outcomes_of
-from batch_assets.core.text import about_dollars, count
-
-# Used when there is no answer to estimate from: about this many bytes of JSON make one token of English text.
-_BYTES_A_TOKEN = 4.0
+from batch_assets.core.prices.money import PICODOLLARS, usd
+from batch_assets.core.text import count, dollars
 
 
-@dataclass
-class CostEstimate:
-    """The estimated cost of the requests of a run.
+class InputBasis(StrEnum):
+    """Where the tokens of the prompts are known from."""
+
+    ANSWERS = "answers"
+    """Answers of this pipeline, which say how many tokens their prompts had."""
+    COUNTED = "counted"
+    """The API has counted the tokens of some of the requests."""
+    CHARACTERS = "characters"
+    """The usual number of characters per token of the model."""
+
+
+class OutputBasis(StrEnum):
+    """Where the tokens of the answers are known from."""
+
+    ANSWERS = "answers"
+    """Earlier answers to the same prompt."""
+    MAX_TOKENS = "max_tokens"
+    """Nothing is known: an answer has between no token and `max_tokens`."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A range of amounts in picodollars.
 
     Attributes:
-        report: The report of the run, in which nothing was written.
-        answered: The number of these requests that have an answer now. Each costs what that answer cost.
-        new: The number of the other requests. Their cost is estimated in proportion to their bytes, or as
-            described in `notes`.
-        input_tokens: Input tokens of all requests, tokens of the prompt cache included.
-        output_tokens: Output tokens of all requests.
-        cost_usd: The cost in USD by the price list; `None` if nothing is known.
-        unpriced: The number of requests whose cost is unknown and not part of `cost_usd`.
-        unpriced_models: The models without a price.
-        notes: What the figures leave out or are based on, as text.
+        low: The lower end.
+        expected: The most likely amount; `None` if there is nothing to expect it from.
+        high: The upper end.
     """
 
-    report: RequestsReport
-    answered: int = 0
-    new: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = None
-    unpriced: int = 0
-    unpriced_models: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
+    low: int
+    expected: int | None
+    high: int
 
-    @property
-    def requests(self) -> int:
-        """The number of requests that would be submitted."""
-        return self.report.written
+    def __add__(self, other: Range) -> Range:
+        known = self.expected is not None and other.expected is not None
+        expected = (self.expected or 0) + (other.expected or 0) if known else None
+        return Range(self.low + other.low, expected, self.high + other.high)
+
+    def times(self, factor: float) -> Range:
+        """Return the range with all amounts multiplied."""
+        expected = round(self.expected * factor) if self.expected is not None else None
+        return Range(round(self.low * factor), expected, round(self.high * factor))
+
+    def less(self, amount: int) -> Range:
+        """Return the range with all amounts reduced by one amount, but to no less than 0."""
+        expected = max(0, self.expected - amount) if self.expected is not None else None
+        return Range(max(0, self.low - amount), expected, max(0, self.high - amount))
 
     @property
     def as_text(self) -> str:
-        """One sentence: "240 requests, about $0.0078 (101,862 input and 10,986 output tokens)"."""
-        if not self.requests:
-            return "nothing would be sent"
-        cost = "cost unknown"
-        if self.cost_usd is not None:
-            cost = about_dollars(self.cost_usd)
-        tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens"
-        return "; ".join([f"{count(self.requests, 'request')}, {cost} ({tokens})", *self.notes])
+        """The range for users: "$0.0061 to $0.0094", with "about $0.0078" if that is known."""
+        if dollars(usd(self.low)) == dollars(usd(self.high)):
+            return dollars(usd(self.high))
+        ends = f"{dollars(usd(self.low))} to {dollars(usd(self.high))}"
+        return ends if self.expected is None else f"{ends}, about {dollars(usd(self.expected))}"
 
 
-def estimate_cost(
-    root: Root, pipeline: Pipeline, partition: str, again: AskAgain, *, table: Any = None
-) -> CostEstimate:
-    """Read the dataset and estimate what a run would cost. Nothing is written, registered or sent.
+@dataclass(frozen=True)
+class Estimate:
+    """What some requests would cost, by the price list.
 
-    Args:
-        root: The root.
-        pipeline: The pipeline.
-        partition: The partition key; "" without partitions.
-        again: What is sent again, and the limit.
-        table: The value of `dataset.asset`, if the pipeline has one.
-
-    Raises:
-        DatasetError: When the dataset cannot be used.
-        ConfigError: When the pipeline does not fit the dataset's columns.
-        BusyError: When other processes worked on this pipeline's requests the whole time.
+    Attributes:
+        requests: The number of requests.
+        batch: The cost in batches; `None` if none of their models has a price.
+        live: What they would cost as live calls.
+        cached: What they would cost in batches if the prefix that all of them share were cached; `None` if there
+            is none that the model would cache, or if the author caches something already.
+        input_basis: Where the tokens of the prompts are known from.
+        output_basis: Where the tokens of the answers are known from.
+        answers: The number of answers that were looked at.
+        unpriced: About how many of the requests have no price. They are not in the amounts.
+        unpriced_models: Their models.
+        notes: What the figures leave out.
     """
-    counted = _Counted(outcomes_of(root, pipeline.name))
-    report = count_requests(root, pipeline, partition, counted.add, again, table=table)
-    estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
-    answers = AnswerCosts.read(counted.outcomes.files, counted.answer_rows())
-    estimate.unpriced_models |= answers.unpriced_models
-    estimate.unpriced = answers.unpriced
-    estimate.input_tokens, estimate.output_tokens = answers.input_tokens, answers.output_tokens
-    if answers.priced:
-        estimate.cost_usd = answers.cost_usd
-    if counted.new:
-        _add_new(estimate, counted, answers, root.settings.prices)
-    if estimate.unpriced:
-        models = ", ".join(sorted(estimate.unpriced_models))
-        details = f" (models: {models})" if models else ""
-        estimate.notes.append(
-            f"without {count(estimate.unpriced, 'request that has', 'requests that have')} no price{details}"
-        )
-    return estimate
 
+    requests: int
+    batch: Range | None
+    live: Range | None
+    cached: Range | None
+    input_basis: InputBasis
+    output_basis: OutputBasis
+    answers: int
+    unpriced: int = 0
+    unpriced_models: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-class _Counted:
-    """The requests that would be submitted: those with an answer in force, and the bytes of the others."""
+    @property
+    def is_known(self) -> bool:
+        """Whether every request has a price."""
+        return self.batch is not None and not self.unpriced
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        self.outcomes = outcomes
-        self.answered = self.new = self.answered_bytes = 0
-        self.bytes_of: dict[str, int] = {}
-        self.count_of: dict[str, int] = {}
-        self._answer_rows: list[NDArray[np.int64]] = []
-
-    def add(self, digests: Digests, params: Sequence[bytes]) -> None:
-        outcomes = self.outcomes.for_digests(digests)
-        self._answer_rows.append(outcomes.row[outcomes.is_answered])
-        for body, has_answer in zip(params, outcomes.is_answered.tolist(), strict=True):
-            if has_answer:
-                self.answered += 1
-                self.answered_bytes += len(body)
-            else:
-                model = str(orjson.loads(body).get("model"))
-                self.new += 1
-                self.bytes_of[model] = self.bytes_of.get(model, 0) + len(body)
-                self.count_of[model] = self.count_of.get(model, 0) + 1
-
-    def answer_rows(self) -> NDArray[np.int64]:
-        """Return the row numbers of the answers, sorted; int64, shape (answered,)."""
-        return np.sort(np.concatenate([np.empty(0, np.int64), *self._answer_rows]))
-
-
-def _add_new(estimate: CostEstimate, counted: _Counted, answers: AnswerCosts, prices: Prices) -> None:
-    """Add an estimate for requests that were never answered.
-
-    It follows their bytes in proportion to the answered ones, or the mean of the pipeline's other answers.
-    """
-    answered_bytes = counted.answered_bytes
-    if not answers.answers:
-        answers = AnswerCosts.read(counted.outcomes.files, counted.outcomes.rows_of(SUCCEEDED))
-    new, size = counted.new, sum(counted.bytes_of.values())
-    if answered_bytes and answers.input_tokens:
-        input_tokens = size * answers.input_tokens / answered_bytes
-        estimate.notes.append(
-            f"{count(new, 'of them was', 'of them were')} never answered: estimated from their bytes"
-        )
-    elif answers.answers:
-        input_tokens = new * answers.input_tokens / answers.answers
-        estimate.notes.append(
-            f"{count(new, 'of them was', 'of them were')} never answered: estimated from the mean of "
-            f"{count(answers.answers, 'other answer')}"
-        )
-    else:
-        input_tokens = size / _BYTES_A_TOKEN
-        estimate.notes.append(
-            f"{count(new, 'of them was', 'of them were')} never answered, and there is no other answer to "
-            f"estimate their length from: the cost is that of the prompts alone, "
-            f"at {_BYTES_A_TOKEN:.0f} bytes per token"
-        )
-    output_tokens = new * answers.output_tokens / answers.answers if answers.answers else 0.0
-    estimate.input_tokens += round(input_tokens)
-    estimate.output_tokens += round(output_tokens)
-    for model, requests in counted.count_of.items():
-        usage = {  # per request, because long prompts may have a price of their own
-            "input_tokens": input_tokens * counted.bytes_of[model] / size / requests,
-            "output_tokens": output_tokens / new,
+    @property
+    def basis(self) -> str:
+        """What the range is based on: "from 50 answers to this prompt"."""
+        if self.output_basis is OutputBasis.ANSWERS:
+            return f"from {count(self.answers, 'answer')} to this prompt"
+        tokens = {
+            InputBasis.ANSWERS: f"prompts by the tokens of {count(self.answers, 'earlier prompt')}",
+            InputBasis.COUNTED: "prompts as the API counts their tokens",
+            InputBasis.CHARACTERS: "prompts by their characters",
         }
-        cost = prices.cost(model, usage)
-        if cost is None:
-            estimate.unpriced += requests
-            estimate.unpriced_models.add(model)
-        else:
-            estimate.cost_usd = (estimate.cost_usd or 0.0) + usd(cost.batch) * requests
+        return f"{tokens[self.input_basis]}, answers of 0 to max_tokens tokens: none to this prompt is known"
+
+    @property
+    def as_text(self) -> str:
+        """The estimate as one line: "240 requests, $0.0061 to $0.0094, about $0.0078; from 50 answers …"."""
+        parts = [f"{count(self.requests, 'request')}, {self.batch.as_text if self.batch else 'cost unknown'}"]
+        if self.batch is not None:
+            parts.append(self.basis)
+        if self.live is not None:
+            parts.append(f"as live calls {self.live.as_text}")
+        if self.cached is not None:
+            parts.append(f"with the shared prefix cached {self.cached.as_text}")
+        return "; ".join([*parts, *self.exclusions])
+
+    @property
+    def exclusions(self) -> list[str]:
+        """What the figures leave out, as texts."""
+        if not self.unpriced:
+            return [*self.notes]
+        models = ", ".join(self.unpriced_models)
+        without = count(self.unpriced, "request that has", "requests that have")
+        return [f"without {without} no price (models: {models})", *self.notes]
+
+    def exceeds(self, dollars_: float) -> bool:
+        """Whether the upper end is above an amount of dollars."""
+        return self.batch is not None and self.batch.high > round(dollars_ * PICODOLLARS)
+
+    def as_json(self, prompt: str) -> str:
+        """Return the estimate as the ledger keeps it.
+
+        Args:
+            prompt: The digest of the prompt, by which later estimates find the answers to it.
+        """
+        return json.dumps(
+            {
+                "prompt": prompt,
+                "requests": self.requests,
+                "batch": asdict(self.batch) if self.batch is not None else None,
+                "input_basis": self.input_basis,
+                "output_basis": self.output_basis,
+                "answers": self.answers,
+                "unpriced": self.unpriced,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class RecordedEstimate:
+    """An estimate as the ledger keeps it.
+
+    Attributes:
+        prompt: The digest of the prompt.
+        batch: The cost in batches; `None` if it was not known.
+        is_known: Whether every request had a price.
+    """
+
+    prompt: str
+    batch: Range | None
+    is_known: bool
+
+    @classmethod
+    def of(cls, recorded: str | None) -> RecordedEstimate | None:
+        """Read it; `None` without one."""
+        if recorded is None:
+            return None
+        values = json.loads(recorded)
+        batch = Range(**values["batch"]) if values["batch"] is not None else None
+        return cls(values["prompt"], batch, batch is not None and not values["unpriced"])
+
+    def error_percent(self, picodollars: int) -> float | None:
+        """Return by how many percent an actual cost is above what was expected; `None` if nothing was."""
+        expected = self.batch.expected if self.batch is not None else None
+        return 100 * (picodollars - expected) / expected if expected else None

@@ -13,18 +13,21 @@ from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.estimating import CountTokens, estimate_of
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_inputs
 from batch_assets.core.requests.known_rows import KnownRows
+from batch_assets.core.requests.own_answers import own_answers
 from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.row_renderer import RowRenderer
-from batch_assets.core.requests.row_requests import OnRequests, RowRequests
+from batch_assets.core.requests.row_requests import RowRequests
 from batch_assets.core.requests.selection import Peers, Selection
 from batch_assets.core.requests.submission import NewSubmission, RenderedRows
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.erased import ErasedRows
+from batch_assets.core.store.file_division import PlannedFiles
 from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.row_hashes import remove_row_hashes
 
@@ -94,7 +97,7 @@ class PartitionBuild:
         partition: The partition key; "" without partitions.
         inputs: What the build reads.
         again: What is sent again, and the limit.
-        on_requests: Called with what would be submitted, and nothing is written; `None` to write it.
+        is_planned: Nothing is written: it is only counted and estimated.
         met: See `Selection`.
         peers: What is built with it, and will be registered at the same time; `None` to build it alone.
     """
@@ -106,13 +109,14 @@ class PartitionBuild:
         partition: str,
         inputs: BuildInputs,
         again: AskAgain,
-        on_requests: OnRequests | None = None,
         met: Collection[str] = (),
         peers: Peers | None = None,
+        *,
+        is_planned: bool = False,
     ) -> None:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
-        self._root, self._again = root, again
+        self._root, self._pipeline, self._again = root, pipeline, again
         self._erased = ErasedRows(inputs.before.erased, dataset.key, dataset.schema.names)
         self._selection = Selection(root, pipeline, partition, inputs.before.newest, again, met, peers)
         self._renderer = RowRenderer(
@@ -122,9 +126,17 @@ class PartitionBuild:
         self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
         lease, selection, is_gathered = inputs.before.lease, self._selection, peers is not None
         self._submission = NewSubmission(
-            root, pipeline, partition, dataset, lease, headers, selection, is_gathered=is_gathered
+            root,
+            pipeline,
+            partition,
+            dataset,
+            lease,
+            headers,
+            selection,
+            is_gathered=is_gathered,
+            is_planned=is_planned,
         )
-        self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission, on_requests)
+        self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission)
         for problem in self._problems:
             _log.warning(problem)
 
@@ -154,6 +166,7 @@ class PartitionBuild:
             for problem in self._selection.lost_files():
                 _log.warning(problem)
             submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
+            self._estimate()
             return submission.finished(self._inputs.digest if is_covered else None)
         except BaseException:
             submission.remove()
@@ -163,11 +176,27 @@ class PartitionBuild:
         """Whether templates have read files that were not known before the first row."""
         return self._dataset.has_read_file or self._templates.files != self._inputs.files
 
-    def count(self) -> RequestsReport:
-        """Count what would be built, without writing anything."""
+    def plan(self, count_tokens: CountTokens | None) -> tuple[RequestsReport, PlannedFiles]:
+        """Count and estimate what would be built, without writing anything.
+
+        Args:
+            count_tokens: Counts the tokens of some requests; `None` to estimate them.
+        """
         for _ in self._read_rows(ignore_rows):
             pass
-        return self._submission.report
+        self._estimate(count_tokens)
+        assert self._submission.planned is not None, "nothing is written"
+        return self._submission.report, self._submission.planned
+
+    def _estimate(self, count_tokens: CountTokens | None = None) -> None:
+        """Estimate what was built, and what a limit left out."""
+        report, written, beyond = self._submission.report, self._requests.written, self._requests.beyond
+        if not written.requests and not beyond.requests:
+            return
+        prompt, prices = self._pipeline.prompt_digest, self._root.settings.prices
+        answers, is_wanted = own_answers(self._root, self._pipeline.name, prompt), self._selection.is_wanted
+        report.estimate = estimate_of(written, answers, prices, is_wanted, count_tokens)
+        report.rest = estimate_of(beyond, answers, prices, is_wanted, count_tokens)
 
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
         """Read, render and look up the dataset's rows, slice by slice."""

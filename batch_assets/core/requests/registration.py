@@ -32,6 +32,7 @@ class BuiltSubmission:
         report: The report of its build.
         chosen: What its selection has found.
         parts: Its own request files.
+        prompt: The digest of its prompt.
         shared: The files in its folder that have requests of other submissions too.
         waits: Ids of the files of others that have requests of it.
         holds: The other submissions with requests in its files, by id.
@@ -42,6 +43,7 @@ class BuiltSubmission:
     report: RequestsReport
     chosen: Chosen
     parts: PartWriters
+    prompt: str
     shared: list[PartEntry] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     holds: dict[str, Gathered] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class BuiltSubmission:
             max_bytes=manifest.max_bytes,
             fresh_after=manifest.fresh_after,
             left_out=report.left_out,
+            estimate=report.estimate.as_json(self.prompt) if report.estimate is not None else None,
         )
         submission_id = SubmissionId(self.id)
         files = [part.ledger_entry(submission_id, manifest.pipeline, self.partition) for part in self.files]

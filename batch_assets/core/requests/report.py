@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batch_assets.core.dataset.mixed_columns import MixedColumn
+from batch_assets.core.requests.estimate import Estimate
 
 
 @dataclass
@@ -27,6 +28,8 @@ class RequestsReport:
         without_partition_examples: The first of these rows, as texts.
         files: The names of the request files written.
         bytes: The size of the HTTP bodies that they become.
+        estimate: What the requests that are to be submitted would cost; `None` if there are none.
+        rest: What those beyond the limit would cost; `None` if there are none.
         mixed_columns: Columns that are text because of a few values, if their kind was inferred by this run.
         is_refresh: The run begins or continues a refresh: answers from before it did not count.
         is_unchanged: The dataset and the pipeline are as they were, so the submission in force remains, and no row
@@ -46,6 +49,8 @@ class RequestsReport:
     without_partition_examples: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     bytes: int = 0
+    estimate: Estimate | None = None
+    rest: Estimate | None = None
     mixed_columns: list[MixedColumn] = field(default_factory=list)
     is_refresh: bool = False
     is_unchanged: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,11 @@ from numpy.typing import NDArray
 
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.requests.known_rows import KnownRows
+from batch_assets.core.requests.request_sample import RequestSample
 from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer
 from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, RenderedRows
 from batch_assets.core.store.digests import Digests, pack
-
-OnRequests = Callable[[Digests, Sequence[bytes]], None]
 
 
 class RowRequests:
@@ -27,7 +25,10 @@ class RowRequests:
         renderer: Renders the other rows.
         selection: Decides which requests are sent.
         submission: Takes the requests that are sent.
-        on_requests: Called with the requests that would be sent, and nothing is written; `None` to write them.
+
+    Attributes:
+        written: The requests that are sent.
+        beyond: Those beyond the limit.
     """
 
     def __init__(
@@ -36,10 +37,10 @@ class RowRequests:
         renderer: RowRenderer,
         selection: Selection,
         submission: NewSubmission,
-        on_requests: OnRequests | None = None,
     ) -> None:
         self._known, self._renderer, self._selection = known, renderer, selection
-        self._submission, self._on_requests = submission, on_requests
+        self._submission = submission
+        self.written, self.beyond = RequestSample(), RequestSample()
 
     def of(self, rows: Rows, keys: list[Any]) -> RenderedRows:
         """Return the digests of rows: those of the last submission, or those of the rows rendered now.
@@ -100,11 +101,9 @@ class RowRequests:
         for kind in np.unique(kinds).tolist():
             positions = chosen[kinds == kind]
             params = [group.params[at] for at in positions.tolist()]
-            if self._on_requests is not None:
-                self._on_requests(packed[positions], params)
-            else:
-                row_keys = [keys[at] for at in positions.tolist()]
-                self._submission.add(kind, row_keys, packed[positions], params)
+            self.written.add(packed[positions], params)
+            self._submission.add(kind, [keys[at] for at in positions.tolist()], packed[positions], params)
+        self.beyond.add(packed[beyond], [group.params[at] for at in beyond.tolist()])
         return [group.digests[at] for at in beyond.tolist()]
 
 

@@ -25,6 +25,7 @@ from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
+from batch_assets.core.store.file_division import PlannedFiles
 from batch_assets.core.store.manifest import Division, Fingerprint, Manifest, remove_submission
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
@@ -77,10 +78,12 @@ class NewSubmission:
         headers: The sets of headers that requests are sent with.
         selection: Decides which requests are sent.
         is_gathered: The last request file of each kind is kept, so that others can be gathered with it.
+        is_planned: Nothing is written, only counted.
 
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
         limits: The limits of one batch: requests, and bytes of its body.
+        planned: The request files that would be written; `None` if they are written.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class NewSubmission:
         selection: Selection,
         *,
         is_gathered: bool = False,
+        is_planned: bool = False,
     ) -> None:
         self._root, self._pipeline, self._partition = root, pipeline, partition
         self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
@@ -106,6 +110,7 @@ class NewSubmission:
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
         self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part, keeps_last=is_gathered)
         self._part_count = 0
+        self.planned = PlannedFiles(self.limits) if is_planned else None
 
     def write(
         self,
@@ -198,6 +203,9 @@ class NewSubmission:
             digests: The digests of the requests, shape (n,).
             params: The params of the requests.
         """
+        if self.planned is not None:
+            self.planned.add(kind, custom_ids(keys, digests, self._root.mark), params)
+            return
         attempt, number = divmod(kind, MAX_HEADER_SETS)
         headers = self._headers.sets[number] if self._headers.by_row else None
         lines = make_lines(custom_ids(keys, digests, self._root.mark), params)
@@ -247,7 +255,7 @@ class NewSubmission:
             requests=report.requests,
             files=[],
         )
-        return BuiltSubmission(manifest, self._lease, report, chosen, self._parts)
+        return BuiltSubmission(manifest, self._lease, report, chosen, self._parts, pipeline.prompt_digest)
 
     def _fingerprint(self, inputs: str) -> Fingerprint:
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)

@@ -7,20 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
-import numpy as np
-
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.settings import MOST_TRANSFERS
 from batch_assets.core.store.digests import Digests, digests_of_tails
+from batch_assets.core.store.file_division import FileDivision
 from batch_assets.core.store.manifest import PartEntry
 from batch_assets.core.store.open_part import OpenPart
 from batch_assets.core.store.request_lines import body_bytes, own_tail
-
-# Two files with the same number of requests are never uploaded at the same time. So among as many consecutive full
-# files as can be uploaded at once, no two have the same number: each has one request fewer than the one before.
-# This is not done if it would make files too small.
-_FEWEST_REQUESTS, _FEWEST_LINES = 1000, 200
 
 
 @dataclass(frozen=True)
@@ -81,12 +74,11 @@ class PartWriter:
         keeps_last: bool = False,
     ) -> None:
         self._storage, self._folder, self._attempt = storage, folder, attempt
-        self._max_requests, self._max_bytes = limits
+        self._division = FileDivision(limits)
         self._next_name = next_name
         self._headers = dict(headers) if headers is not None else None
         self._open: OpenPart | None = None
         self._keeps_last = keeps_last
-        self._lines = self._all_bytes = 0
         self.written: list[PartEntry] = []
         self.digests: list[Digests] = []
 
@@ -120,36 +112,12 @@ class PartWriter:
         """
         if digests is None:
             digests = digests_of_tails(map(own_tail, lines))
-        ends = np.cumsum([len(text) for text in lines])
-        self._lines += len(lines)
-        self._all_bytes += int(ends[-1]) if len(lines) else 0
-        start, size = 0, 0
-        while start < len(lines):
-            if self._open is None:
+        for span in self._division.spans([len(text) for text in lines]):
+            if span.is_new:
+                self._finish()
                 self._open = OpenPart(self._storage, self._folder, self._next_name())
-            part = self._open
-            max_requests, max_bytes = self._limits()
-            room = max_bytes - body_bytes(part.bytes)
-            stop = min(
-                int(np.searchsorted(ends, size + room, side="right")),
-                start + max_requests - part.requests,
-            )
-            if stop <= start:
-                if part.requests:
-                    self._finish()
-                    continue
-                stop = start + 1
-            part.write(lines[start:stop], digests[start:stop], int(ends[stop - 1]) - size)
-            start, size = stop, int(ends[stop - 1])
-
-    def _limits(self) -> tuple[int, int]:
-        """Return the largest number of requests and of bytes in the file that is being written."""
-        fewer, line_bytes = len(self.written) % MOST_TRANSFERS, self._all_bytes // self._lines
-        if self._max_requests < _FEWEST_REQUESTS:
-            return self._max_requests, self._max_bytes
-        if line_bytes * _FEWEST_LINES > self._max_bytes:
-            return self._max_requests - fewer, self._max_bytes
-        return self._max_requests - fewer, self._max_bytes - fewer * line_bytes
+            assert self._open is not None
+            self._open.write(lines[span.start : span.stop], digests[span.start : span.stop], span.bytes)
 
     def _finish(self) -> None:
         """Publish the file that is being written."""

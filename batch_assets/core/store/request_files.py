@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -39,6 +40,10 @@ _BODY_CHUNK = 1 << 18
 _TURNS = 3
 # The reason that the ledger has for a request file that cannot be sent because it is missing.
 MISSING = "the request file is missing: its requests have to be built again"
+
+
+# Some lines of a file are those of so many windows, spread over it, or the first ones if a window is too small.
+_WINDOWS, _WINDOW_BYTES, _LARGE_BYTES = 8, 64 << 10, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,16 @@ class StoredRequestFile:
         """Yield the lines in order, each with its newline."""
         with self._opened() as file:
             yield from file
+
+    def some_lines(self) -> list[bytes]:
+        """Return some lines, each with its newline: all of a small file, else those of a few windows in it."""
+        with self._opened() as file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= _WINDOWS * _WINDOW_BYTES:
+                return _whole_lines(file, 0, size)
+            starts = np.linspace(0, size - _WINDOW_BYTES, _WINDOWS).astype(int).tolist()
+            lines = [line for start in starts for line in _whole_lines(file, start, _WINDOW_BYTES)]
+            return lines or _whole_lines(file, 0, _LARGE_BYTES)
 
     def digests(self) -> Digests:
         """Return the digests of the requests in order: S16, shape (n,)."""
@@ -217,6 +232,15 @@ class StoredRequestFile:
             return read_document(self.storage, self.receipt_parts(), Receipt)
         except FileNotFoundError:
             return None
+
+
+def _whole_lines(file: BinaryIO, start: int, size: int) -> list[bytes]:
+    """Return the lines of ours that are whole in a part of a file."""
+    file.seek(start)
+    window = file.read(size)
+    first = window.find(b"\n") + 1 if start else 0
+    lines = [line + b"\n" for line in window[first : window.rfind(b"\n") + 1].split(b"\n")]
+    return [line for line in lines if own_tail(line) != NO_TAIL]
 
 
 class _Hashing:

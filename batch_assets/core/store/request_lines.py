@@ -33,6 +33,11 @@ def make_lines(custom_ids: Iterable[bytes], params: Iterable[bytes]) -> list[byt
     ]
 
 
+def line_bytes(custom_id: bytes, params: bytes) -> int:
+    """Return the size of a line, with its newline."""
+    return len(_LINE_START) + len(custom_id) + len(_LINE_MIDDLE) + len(params) + len(_LINE_END)
+
+
 def params_of(text: bytes) -> bytes:
     """Return the exact params bytes of a line that this project wrote."""
     return text[text.index(_LINE_MIDDLE) + len(_LINE_MIDDLE) :].removesuffix(_LINE_END)

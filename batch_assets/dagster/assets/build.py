@@ -21,7 +21,8 @@ from batch_assets.core.settings import find_project, partitions_per_run_in, pric
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
 from batch_assets.dagster.assets.op_settings import op_settings
-from batch_assets.dagster.assets.requests import materialize_gathered, materialize_requests, say_costs
+from batch_assets.dagster.assets.plan import report_plan
+from batch_assets.dagster.assets.requests import materialize_gathered, materialize_requests
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.assets.results import materialize_results
 from batch_assets.dagster.assets.specs import default_asset_spec
@@ -126,8 +127,8 @@ def _requests(
 
         @dg.multi_asset(**_arguments(pipeline, Stage.REQUESTS, spec))
         def requests(context: dg.AssetExecutionContext, config: RequestsConfig) -> Iterator[Event]:
-            if config.only_says_cost:
-                say_costs(context, pipeline, results, config)
+            if config.only_plans:
+                report_plan(context, pipeline, results, config)
                 return
             _mark_as_new(context)
             # One root for all partitions: what it keeps serves for all of them.
@@ -147,8 +148,8 @@ def _requests(
         context: dg.AssetExecutionContext, config: RequestsConfig, dataset: Any
     ) -> Iterator[Event]:
         partition = one_partition(context)
-        if config.only_says_cost:
-            say_costs(context, pipeline, results, config, dataset)
+        if config.only_plans:
+            report_plan(context, pipeline, results, config, dataset)
             return
         _mark_as_new(context)
         with explained(), root_for(pipeline, context.resources) as root:

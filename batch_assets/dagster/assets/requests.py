@@ -15,18 +15,16 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
-from batch_assets.core.requests.estimate import estimate_cost
 from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
-from batch_assets.core.text import about_dollars, count
+from batch_assets.core.text import count
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.requests_config import RequestsConfig
-from batch_assets.dagster.checks.settled import settle_checks
 from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata import markdown
+from batch_assets.dagster.metadata.estimate import estimate_metadata
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
-from batch_assets.dagster.resource import root_for
 
 # Of a long path its end is shown, with the line.
 _LOCATION = 100
@@ -103,11 +101,15 @@ def _reported(
             "The dataset and the pipeline are as they were, so no row was read: submission "
             f"{report.submission_id} remains in force"
         )
+    if report.estimate is not None:
+        context.log.info(f"Estimated cost: {report.estimate.as_text}")
     if report.left_out:
         remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
         context.log.warning(
             f"The limit leaves out {count(report.left_out, 'more request')}: {remedy} to send them"
         )
+    if report.rest is not None:
+        context.log.info(f"Estimated cost of the requests beyond the limit: {report.rest.as_text}")
     if report.without_partition:
         left_out = rows_left_out(pipeline, report.without_partition, report.without_partition_examples)
         context.log.warning(left_out)
@@ -116,55 +118,6 @@ def _reported(
     metadata = _metadata(root, pipeline, partition, report)
     metadata[row_count_key(partition)] = report.rows
     return dg.MaterializeResult(metadata=metadata)
-
-
-def say_costs(
-    context: dg.AssetExecutionContext,
-    pipeline: Pipeline,
-    results: dg.AssetKey,
-    config: RequestsConfig,
-    table: Any = None,
-) -> None:
-    """Report what a refresh would cost, in the log and in an observation of the asset. Nothing is sent.
-
-    Args:
-        context: The context of the step.
-        pipeline: The pipeline.
-        results: The key of the pipeline's results, which do not change.
-        config: The config of the run.
-        table: The value of the upstream asset, if the dataset is an asset.
-    """
-    partitions = partitions_of(context)
-    requests, costs = 0, list[float | None]()
-    with explained(), root_for(pipeline, context.resources) as root:
-        for partition in partitions:
-            estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
-            metadata: dict[str, Any] = {
-                keys.ESTIMATED_REQUESTS: estimate.requests,
-                keys.ESTIMATED_COST: estimate.as_text,
-            }
-            if estimate.cost_usd is not None:
-                metadata[keys.ESTIMATED_COST_USD] = estimate.cost_usd
-            context.log_event(
-                dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata)
-            )
-            requests += estimate.requests
-            costs.append(estimate.cost_usd)
-            subject = f"{pipeline.name} [{partition}]" if partition else pipeline.name
-            context.log.warning(
-                f"Nothing was sent. To refresh {subject}: {estimate.as_text}. Launch the job again with "
-                "`confirm: true` in the config to send it."
-            )
-        settle_checks(context, root, pipeline, results)
-    if len(partitions) > 1:
-        known_costs = [cost for cost in costs if cost is not None]
-        cost = about_dollars(sum(known_costs)) if known_costs else "cost unknown"
-        if 0 < len(known_costs) < len(costs):
-            cost += f" for {len(known_costs)} of them, unknown for the others"
-        context.log.warning(
-            f"All {len(partitions)} partitions: {count(requests, 'request')}, {cost}. "
-            "Requests that partitions share are counted in each, and sent once by each run."
-        )
 
 
 def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsReport) -> dict[str, Any]:
@@ -182,6 +135,7 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         keys.URI: root.storage.uri(*folder),
         keys.TABLE: dg.MetadataValue.path(root.storage.uri(*folder, "index.parquet")),
     }
+    metadata |= estimate_metadata(report.estimate, report.rest)
     if report.left_out:
         metadata[keys.LEFT_OUT] = report.left_out
     if pipeline.partitions is not None and pipeline.partitions.column is not None:

@@ -36,6 +36,9 @@ class RequestsConfig(dg.Config):
             "render differently. Without it the run fails, sends nothing, and says how many rows and the cost."
         ),
     )
+    plan: bool = Field(
+        default=False, description="Only report what a run would send and what it would cost. Nothing is sent."
+    )
     confirm: bool = Field(default=False, description="For a refresh: the cost is known, send the requests.")
 
     @property
@@ -44,6 +47,6 @@ class RequestsConfig(dg.Config):
         return AskAgain(self.retry_failed, self.refresh, self.limit, self.accept_rendering)
 
     @property
-    def only_says_cost(self) -> bool:
-        """Whether the run only reports the cost of a refresh, because the user has not confirmed it."""
-        return self.refresh and not self.confirm
+    def only_plans(self) -> bool:
+        """Whether the run only reports what it would send: that is asked for, or a refresh is not confirmed."""
+        return self.plan or (self.refresh and not self.confirm)

@@ -24,7 +24,7 @@ def test_typed_columns_are_those_of_the_tables() -> None:
 
 
 def test_an_entry_has_every_column_that_must_have_a_value() -> None:
-    submission = SubmissionEntry("s", "p", "", 3, 1, 2, 2, {"anthropic-version": "1"}, 2, 10, 100, None, 0)
+    submission = SubmissionEntry("s", "p", "", 3, 1, 2, 2, {"anthropic-version": "1"}, 2, 10, 100, None, 0, None)
     assert _required(tables.submission) <= submission.columns.keys()
     assert submission.columns["headers"] == '{"anthropic-version": "1"}'
     file = RequestFileEntry("s/part-0000.jsonl", "p", "", "part-0000.jsonl", 2, 10, 1, None, "00")

@@ -24,7 +24,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 def add(tx: Transaction, pipeline: str, number: int) -> None:
     id_ = f"{pipeline}-{number}"
     file = RequestFileEntry(f"{id_}/part-0000.jsonl", pipeline, "", "part-0000.jsonl", 1, 10, 1, None, "00")
-    new = SubmissionEntry(id_, pipeline, "", 1, 0, 1, 1, {}, 3, 10, 100, None, 0)
+    new = SubmissionEntry(id_, pipeline, "", 1, 0, 1, 1, {}, 3, 10, 100, None, 0, None)
     assert submissions.register(tx, [Registration(new, [file], [])], [])
     (leader,) = rounds.open_runs(tx, [[RoundEntry(id_, "due")]], {})
     rounds.close_run(tx, leader.leader, leader.leader_number)

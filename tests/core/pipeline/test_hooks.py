@@ -16,12 +16,12 @@ from batch_assets.core.answers.parsed_answers import ArrowColumns
 from batch_assets.core.errors import ConfigError, ResultsError
 from batch_assets.core.pipeline.hooks import RowRejected
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
-from batch_assets.core.requests.build import count_requests
+from batch_assets.core.prices.prices import default_prices
+from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.write import write_results
-from batch_assets.core.store.digests import Digests
 
-from ..support import World, params
+from ..support import MODEL, World, params
 
 COLUMNS = pa.schema(
     [
@@ -133,13 +133,13 @@ def test_cost_estimates_use_the_requests_of_the_hook(world: World) -> None:
         return params_ | {"max_tokens": 7}
 
     pipeline = world.pipeline({"a": "one"}, hooks=Hooks(render_request=shorter))
-    bodies: list[bytes] = []
-
-    def on_requests(digests: Digests, new_bodies: Any) -> None:
-        bodies.extend(new_bodies)
-
-    count_requests(world.root, pipeline, "", on_requests, AskAgain())
-    assert [orjson.loads(body)["max_tokens"] for body in bodies] == [7]
+    plan = plan_requests(world.root, pipeline, "", AskAgain())
+    assert plan.estimate is not None and plan.estimate.batch is not None
+    of_seven, of_hundred = (
+        default_prices().cost(MODEL, {"input_tokens": 0, "output_tokens": tokens}) for tokens in (7, 100)
+    )
+    assert of_seven is not None and of_hundred is not None
+    assert of_seven.batch <= plan.estimate.batch.high - plan.estimate.batch.low < of_hundred.batch
 
 
 def _from_tags(message: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,10 +16,14 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.worker_processes import WorkerProcessError
 from batch_assets.core.pipeline.pipeline import Hooks
 from batch_assets.core.requests import parallel_rows, row_renderer
-from batch_assets.core.requests.build import build_requests, count_requests
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain
+from batch_assets.core.requests.request_sample import RequestSample
 from batch_assets.core.settings import MOST_PROCESSES, Settings
-from batch_assets.core.store.digests import Digests
+from batch_assets.core.store.digests import digests_of_tails
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import own_tail, params_of
 
 from ..support import World, make_pipeline
 
@@ -69,13 +72,12 @@ def workers() -> list[psutil.Process]:
 
 def requests(world: World, pipeline: Any) -> tuple[list[tuple[bytes, bytes]], int]:
     """The digests and params of all requests in order, and the number of rejected rows."""
-    found: list[tuple[bytes, bytes]] = []
-
-    def note(digests: Digests, params: Sequence[bytes]) -> None:
-        found.extend(zip(digests.tolist(), params, strict=True))
-
-    report = count_requests(world.root, pipeline, "", note, AskAgain())
-    return found, report.rejected
+    report = build_requests(world.root, pipeline)
+    lines = [
+        line for file in world.files(pipeline) for line in StoredRequestFile.of(world.root.storage, file).lines()
+    ]
+    digests = digests_of_tails(map(own_tail, lines)).tolist()
+    return list(zip(digests, map(params_of, lines), strict=True)), report.rejected
 
 
 def test_several_processes_make_the_same_requests(world: World) -> None:
@@ -119,13 +121,18 @@ def test_a_killed_process_is_an_error_and_no_row_is_missing(world: World, monkey
     pipeline = asking(world, 2000, 2)
     killed: list[int] = []
 
-    def kill(rows: Any, *_: Any) -> None:
+    add = RequestSample.add
+
+    def kill(*args: Any) -> None:
         for process in workers() if not killed else []:
             process.kill()
             killed.append(process.pid)
+        add(*args)
+
+    monkeypatch.setattr(RequestSample, "add", kill)
 
     with pytest.raises(WorkerProcessError, match=r"ended by signal 9 \(does the machine have enough memory"):
-        count_requests(world.root, pipeline, "", kill, AskAgain())
+        plan_requests(world.root, pipeline, "", AskAgain())
     assert len(killed) == 2
     assert build_requests(world.root, pipeline).rows == 2000
 

@@ -1,0 +1,55 @@
+"""What builds estimated, and the request files whose answers later estimates are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import RequestFile, to_record
+from batch_assets.core.ledger.states import BATCHES_STORED
+from batch_assets.core.ledger.tables import batch, request_file, submission
+
+
+@dataclass(frozen=True)
+class AnsweredFile:
+    """A request file whose answers are stored.
+
+    Attributes:
+        file: The file.
+        batch_id: Its batch.
+        estimate: What the build of its submission estimated, as JSON; `None` if that is not on record.
+    """
+
+    file: RequestFile
+    batch_id: str
+    estimate: str | None
+
+
+def answered_files(tx: Transaction, pipeline: str, most: int) -> list[AnsweredFile]:
+    """Return the request files of a pipeline that were collected last, the newest first.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        most: The most files.
+    """
+    collected = (
+        sa.select(request_file.c.id)
+        .where(request_file.c.pipeline == pipeline, request_file.c.collected_seq.is_not(None))
+        .order_by(request_file.c.collected_seq.desc())
+        .limit(most)
+        .subquery()
+    )
+    stored = sa.and_(batch.c.file_id == request_file.c.id, batch.c.state.in_(BATCHES_STORED))
+    statement = (
+        sa.select(request_file, batch.c.id.label("stored_id"), submission.c.estimate)
+        .select_from(request_file.join(batch, stored))
+        .join(submission, submission.c.id == request_file.c.submission_id)
+        .where(request_file.c.id.in_(sa.select(collected.c.id)), batch.c.paid_twice.is_(False))
+        .order_by(request_file.c.collected_seq.desc())
+    )
+    rows: Any = tx.execute(statement)
+    return [AnsweredFile(to_record(RequestFile, row), row.stored_id, row.estimate) for row in rows]

@@ -1,0 +1,256 @@
+"""Estimate what requests would cost, from stored answers, the price list, and a sample of their params."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from batch_assets.core.prices.prices import Prices
+from batch_assets.core.requests.caching import saved_by_caching
+from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis, Range
+from batch_assets.core.requests.own_answers import IsWanted, OwnAnswers
+from batch_assets.core.requests.projection import LEAST_ANSWERS, project
+from batch_assets.core.requests.prompt_parts import (
+    characters,
+    has_server_tools,
+    media_tokens,
+    most_searches,
+    parsed,
+    prompt_characters,
+    shared_prefix,
+)
+from batch_assets.core.requests.request_sample import RequestSample
+from batch_assets.core.requests.token_rates import characters_per_token
+
+CountTokens = Callable[[Sequence[bytes]], Mapping[str, float]]
+"""Has the API count the tokens of params, and returns the tokens per byte by model; nothing if that failed."""
+# How far the tokens of the prompts may be from what is expected, as a factor.
+_INPUT_FACTORS = {InputBasis.ANSWERS: 1.1, InputBasis.COUNTED: 1.05, InputBasis.CHARACTERS: 1.5}
+# More is a mistake, which the API refuses: no context window is longer.
+_MOST_TOKENS, _MOST_SEARCHES = 1_000_000, 10_000
+# A prefix that is cached pays from so many requests on.
+_LEAST_CACHED = 3
+
+
+def estimate_of(
+    sample: RequestSample,
+    answers: OwnAnswers,
+    prices: Prices,
+    is_wanted: IsWanted,
+    count_tokens: CountTokens | None = None,
+) -> Estimate | None:
+    """Estimate the cost of requests.
+
+    Args:
+        sample: The requests.
+        answers: Answers of the pipeline.
+        prices: The price list.
+        is_wanted: See `OwnAnswers.to_this_prompt`.
+        count_tokens: Counts the tokens of some requests, if no answer tells them; `None` to estimate them.
+
+    Returns:
+        `None` without requests.
+    """
+    if not sample.requests:
+        return None
+    bodies = sample.params()
+    requests = [_Request(parsed(body), len(body), b'"cache_control"' in body) for body in bodies]
+    priced = [request for request in requests if prices.knows(request.model)]
+    unpriced_models = tuple(sorted({request.model for request in requests} - {each.model for each in priced}))
+    share = len(priced) / len(requests)
+    scale = _Scale.of(priced, round(sample.requests * share), round(sample.bytes * share))
+    own = answers.to_this_prompt(is_wanted)
+    counted = count_tokens(bodies) if count_tokens is not None and len(own) < LEAST_ANSWERS else {}
+    bounds = _Bounds(priced, scale, prices, answers, counted)
+    batch, live, output_basis, looked_at = bounds.batch, bounds.live, OutputBasis.MAX_TOKENS, len(answers)
+    projected = project(own.costs, own.sizes, scale.requests, scale.bytes) if priced else None
+    if projected is not None and batch is not None:
+        output_basis, looked_at = OutputBasis.ANSWERS, len(own)
+        batch = _within(projected, batch)
+        live = batch.times(_live_factor(own, prices))
+    return Estimate(
+        requests=sample.requests,
+        batch=batch,
+        live=live,
+        cached=_cached(batch, bounds, requests, sample.requests, prices),
+        input_basis=InputBasis.ANSWERS if output_basis is OutputBasis.ANSWERS else bounds.basis,
+        output_basis=output_basis,
+        answers=looked_at,
+        unpriced=sample.requests - scale.requests,
+        unpriced_models=unpriced_models,
+        notes=tuple(_notes(requests, output_basis)),
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request of the sample.
+
+    Attributes:
+        params: Its params.
+        size: Their bytes.
+        has_marks: Whether its author has it cached.
+    """
+
+    params: dict[str, Any]
+    size: int
+    has_marks: bool
+
+    @property
+    def model(self) -> str:
+        return str(self.params.get("model"))
+
+    @property
+    def geo(self) -> str | None:
+        geo = self.params.get("inference_geo")
+        return geo if isinstance(geo, str) else None
+
+    @property
+    def max_tokens(self) -> int:
+        limit = self.params.get("max_tokens")
+        return min(max(limit, 0), _MOST_TOKENS) if isinstance(limit, int) else 0
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How many requests a sample represents.
+
+    Attributes:
+        requests: The number of requests.
+        bytes: Their bytes.
+        by_requests: The number of requests for each of the sample.
+        by_bytes: The number of bytes for each of the sample.
+    """
+
+    requests: int
+    bytes: int
+    by_requests: float
+    by_bytes: float
+
+    @classmethod
+    def of(cls, priced: list[_Request], requests: int, bytes_: int) -> _Scale:
+        if not priced:
+            return cls(0, 0, 0.0, 0.0)
+        size = sum(request.size for request in priced)
+        return cls(requests, bytes_, requests / len(priced), bytes_ / size)
+
+
+class _Bounds:
+    """The least and the most that requests can cost, by the tokens of their prompts and `max_tokens`.
+
+    Args:
+        requests: The sample.
+        scale: What it represents.
+        prices: The price list, which knows the models.
+        answers: Answers of the pipeline.
+        counted: The tokens per byte by model, as the API counted them.
+
+    Attributes:
+        batch: The cost in batches; `None` without requests.
+        live: The cost as live calls.
+        basis: Where the tokens of the prompts are known from.
+    """
+
+    def __init__(
+        self,
+        requests: list[_Request],
+        scale: _Scale,
+        prices: Prices,
+        answers: OwnAnswers,
+        counted: Mapping[str, float],
+    ) -> None:
+        self._answers, self._counted = answers, counted
+        self.basis = InputBasis.ANSWERS
+        self.batch = self.live = None
+        if requests:
+            tokens = [self.tokens(request) for request in requests]
+            ends = [self._ends(request, own, scale, prices) for request, own in zip(requests, tokens, strict=True)]
+            low, high = (np.sum(amounts, axis=0) for amounts in zip(*ends, strict=True))
+            self.batch, self.live = (Range(round(low[at]), None, round(high[at])) for at in (0, 1))
+
+    def tokens(self, request: _Request) -> float:
+        """Return about how many tokens the prompt of a request has."""
+        if request.model in self._counted:
+            self._worst(InputBasis.COUNTED)
+            return request.size * self._counted[request.model]
+        if len(own := self._answers.of_model(request.model)) >= LEAST_ANSWERS:
+            return request.size * float(own.input_tokens.sum() / own.sizes.sum())
+        self._worst(InputBasis.CHARACTERS)
+        text = prompt_characters(request.params) / characters_per_token(request.model)
+        return text + media_tokens(request.params)
+
+    def part_tokens(self, request: _Request, part: list[Any]) -> int:
+        """Return about how many tokens a part of a request's prompt has."""
+        whole = prompt_characters(request.params)
+        text = self.tokens(request) - media_tokens(request.params)
+        return max(0, round(text * characters(part) / whole)) if whole else 0
+
+    def _worst(self, basis: InputBasis) -> None:
+        order = list(InputBasis)
+        self.basis = max(self.basis, basis, key=order.index)
+
+    def _ends(
+        self, request: _Request, tokens: float, scale: _Scale, prices: Prices
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the least and the most for the requests that one of the sample represents, each (batch, live)."""
+        factor, geo = _INPUT_FACTORS[self.basis], request.geo
+        least, most = (int(min(each, _MOST_TOKENS)) for each in (tokens / factor, tokens * factor + 1))
+        caches = request.has_marks
+        low: dict[str, Any] = {"input_tokens": 0 if caches else least, "inference_geo": geo}
+        high: dict[str, Any] = {"input_tokens": 0 if caches else most, "inference_geo": geo}
+        if caches:  # all of it read in the cheapest case, and written for an hour in the dearest
+            low["cache_read_input_tokens"] = least
+            high |= {"cache_creation_input_tokens": most, "cache_creation": {"ephemeral_1h_input_tokens": most}}
+        cheap, dear = prices.cost(request.model, low), prices.cost(request.model, high)
+        searches = {
+            "server_tool_use": {"web_search_requests": min(most_searches(request.params) or 0, _MOST_SEARCHES)}
+        }
+        whole = prices.cost(request.model, high | searches | {"output_tokens": request.max_tokens})
+        assert cheap is not None and dear is not None and whole is not None, "the models have prices"
+        answer = np.subtract(whole, dear, dtype=float) * scale.by_requests
+        return np.array(cheap, float) * scale.by_bytes, np.array(dear, float) * scale.by_bytes + answer
+
+
+def _within(projected: Range, bounds: Range) -> Range:
+    """Cut a projection at the least and the most that is possible. Bounds that it contradicts are no use."""
+    assert projected.expected is not None
+    low = max(projected.low, min(bounds.low, projected.expected))
+    high = min(projected.high, max(bounds.high, projected.expected))
+    return Range(low, projected.expected, high)
+
+
+def _live_factor(own: OwnAnswers, prices: Prices) -> float:
+    known = ~np.isnan(own.live_costs)
+    if known.any() and own.costs[known].sum():
+        return float(own.live_costs[known].sum() / own.costs[known].sum())
+    return float(1 / prices.table.batch_multiplier)
+
+
+def _cached(
+    batch: Range | None, bounds: _Bounds, sampled: list[_Request], requests: int, prices: Prices
+) -> Range | None:
+    if batch is None or len(sampled) < _LEAST_CACHED or sampled[0].has_marks:
+        return None
+    prefix = shared_prefix([request.params for request in sampled])
+    if not prefix:
+        return None
+    first = sampled[0]
+    tokens = bounds.part_tokens(first, prefix)
+    saved = saved_by_caching(prices, first.model, requests, tokens, first.geo)
+    return batch.less(saved) if saved is not None and saved > 0 else None
+
+
+def _notes(requests: list[_Request], basis: OutputBasis) -> list[str]:
+    if basis is OutputBasis.ANSWERS:
+        return []
+    notes = []
+    if any(has_server_tools(request.params) for request in requests):
+        notes.append("without the input that web searches, fetched pages and code execution add")
+    if any(most_searches(request.params) is None for request in requests):
+        notes.append("without the fees of web searches, which no max_uses limits")
+    if any(media_tokens(request.params) for request in requests):
+        notes.append("images and documents are counted roughly")
+    return notes

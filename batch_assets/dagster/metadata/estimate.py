@@ -1,0 +1,53 @@
+"""The metadata of an estimate and of a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from batch_assets.core.prices.money import usd
+from batch_assets.core.requests.estimate import Estimate
+from batch_assets.core.requests.plan import Plan
+from batch_assets.dagster import keys
+
+
+def estimate_metadata(estimate: Estimate | None, rest: Estimate | None) -> dict[str, Any]:
+    """Return the metadata of estimates. Amounts that are unknown are left out.
+
+    Args:
+        estimate: What the requests that are to be sent would cost.
+        rest: What those beyond a limit would cost.
+    """
+    metadata: dict[str, Any] = {}
+    if estimate is not None:
+        metadata[keys.ESTIMATED_COST] = estimate.as_text
+        if estimate.batch is not None:
+            metadata[keys.ESTIMATED_LOW_USD] = usd(estimate.batch.low)
+            metadata[keys.ESTIMATED_HIGH_USD] = usd(estimate.batch.high)
+            if estimate.batch.expected is not None:
+                metadata[keys.ESTIMATED_COST_USD] = usd(estimate.batch.expected)
+    if rest is not None:
+        metadata[keys.REST_COST] = rest.as_text
+    return metadata
+
+
+def plan_metadata(plan: Plan) -> dict[str, Any]:
+    """Return the metadata of a plan."""
+    report = plan.report
+    metadata: dict[str, Any] = {
+        keys.ROWS: report.rows,
+        keys.REJECTED: report.rejected,
+        keys.REQUESTS: report.requests,
+        keys.ESTIMATED_REQUESTS: report.written,
+        keys.REUSED: report.reused,
+        keys.IN_FLIGHT: report.in_flight,
+        keys.BATCHES: plan.batches,
+        keys.BYTES: report.bytes,
+        keys.ESTIMATED_COST: plan.cost_as_text,
+    }
+    if report.left_out:
+        metadata[keys.LEFT_OUT] = report.left_out
+    if plan.warnings:
+        metadata[keys.WARNINGS] = dg.MetadataValue.json(plan.warnings)
+    return metadata | estimate_metadata(report.estimate, report.rest)
