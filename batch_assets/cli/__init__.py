@@ -23,6 +23,7 @@ from batch_assets.cli.import_answers import import_
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
 from batch_assets.cli.plan import plan
+from batch_assets.cli.prune import prune
 from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.rename import rename
 from batch_assets.cli.run import run
@@ -123,5 +124,19 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, plan, approve, status, cancel, list_batches, import_, rename, move, erase, doctor, emulator):
+for _command in (
+    run,
+    plan,
+    approve,
+    status,
+    cancel,
+    list_batches,
+    import_,
+    rename,
+    move,
+    erase,
+    prune,
+    doctor,
+    emulator,
+):
     main.add_command(_command)

@@ -32,6 +32,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── ImportFailedError                core/imports/report.py
     ├── UnknownTargetError               core/cancel.py
     ├── RenameError                      core/rename.py
+    ├── PruneError                       core/prune.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/find_pipeline.py
     ├── DefinitionsError                 cli/run.py
@@ -76,6 +77,8 @@ class ErrorType(StrEnum):
     """The API no longer had the results of the batch."""
     ANSWER_LOST = "answer_lost"
     """The answer was stored and is lost. The row is pending until a backup is restored or a user gives it up."""
+    PRUNED = "pruned"
+    """The answer was removed from the response store. A row that asks for it is sent again by the next run."""
     UNREADABLE_RESULT = "unreadable_result"
     """The request succeeded, and its result has a value that cannot be stored."""
     INVALID_OUTPUT = "invalid_output"

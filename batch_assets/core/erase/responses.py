@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.erase.found_rows import is_among
 from batch_assets.core.erase.replacement import ERASED, Replacements
-from batch_assets.core.io.json_text import dump
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Transaction, batches, files, leases
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
+from batch_assets.core.store.kept_usage import usage_in
 from batch_assets.core.store.missing_responses import SET_ASIDE
 from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses, reading_responses
 
@@ -43,8 +42,6 @@ _KEPT = (
     "attempts",
     "ended_at",
 )
-# The texts in a usage that decide what it costs: a region, and for each iteration its kind and its model.
-_USAGE_TEXTS = ("inference_geo", "type", "model")
 
 
 def rewrite_responses(
@@ -154,32 +151,11 @@ def _erase(row: dict[str, Any], answers: _Answers) -> None:
     if old is not None:
         answers.renamed[old] = ERASED
     blank = answers.replacements.blank(digest, answers.headers)
-    row["response_json"], usage = None, _usage_in(row["response_json"])
+    row["response_json"], usage = None, usage_in(row["response_json"])
     why = row["error_message"] if row["result_type"] == ResultType.CANCELED else None  # it was never collected
     row |= {name: None for name in row if name not in _KEPT}
     row |= {"response_json": usage, "error_message": why}
     row |= {"digest": blank.digest, "custom_id": blank.custom_id}
-
-
-def _usage_in(message: str | None) -> str | None:
-    """Return a message with nothing but the numbers of its usage; `None` if it has no usage."""
-    try:
-        usage = orjson.loads(message or "")["usage"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return dump({"usage": _numbers_in(usage)}) if isinstance(usage, dict) else None
-
-
-def _numbers_in(usage: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, value in usage.items():
-        if isinstance(value, dict):
-            kept[name] = _numbers_in(value)
-        elif isinstance(value, list):
-            kept[name] = [_numbers_in(part) for part in value if isinstance(part, dict)]
-        elif isinstance(value, int | float) or (name in _USAGE_TEXTS and isinstance(value, str)):
-            kept[name] = value
-    return kept
 
 
 def _with_rows(table: pa.Table, mask: NDArray[np.bool_], rows: pa.Table) -> pa.Table:

@@ -114,6 +114,7 @@ class FileAmounts:
             # The API gives no reason. Ours is that the batch was deleted before its answers were stored.
             pc.and_(pc.equal(rows["result_type"], ResultType.CANCELED.value), rows["error_message"].is_valid()),
         )
+        unknown = pc.and_(unknown, pc.invert(_is_pruned(rows)))
         self.unknown_requests += pc.sum(unknown).as_py() or 0
         self.unknown.append(digest_array(rows["digest"].filter(unknown).drop_null()))
         known = pc.invert(unknown)
@@ -146,7 +147,7 @@ def _amounts(
     stop = rows["stop_reason"].fill_null("")
     is_refused = pc.equal(stop, REFUSED).to_numpy()
     is_truncated = pc.is_in(stop, pa.array(list(TRUNCATED))).to_numpy()
-    is_answer = pc.equal(rows["result_type"], ResultType.SUCCEEDED.value)
+    is_answer = pc.or_(pc.equal(rows["result_type"], ResultType.SUCCEEDED.value), _is_pruned(rows))
     in_force = fate == IN_FORCE
     amounts = Counter({name: _sum(column[chosen]) for name, column in split.items()})
     amounts["requests"] = len(rows)
@@ -159,6 +160,11 @@ def _amounts(
     amounts["refused_usd"] = _sum(cost[in_force & is_refused])
     amounts["truncated_usd"] = _sum(cost[in_force & is_truncated])
     return amounts
+
+
+def _is_pruned(rows: pa.Table) -> pa.ChunkedArray:
+    """Return which rows were answers whose texts were pruned: bool, shape (n,). What they cost is known."""
+    return pc.fill_null(pc.equal(rows["error_type"], ErrorType.PRUNED.value), False)
 
 
 class _Split:

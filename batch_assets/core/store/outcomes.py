@@ -255,6 +255,8 @@ def in_force(
 def not_in_force(responses: Responses, outcomes: Outcomes) -> NDArray[np.bool_]:
     """Return which responses have an answer although another answer to their request is in force.
 
+    A response whose answer was pruned counts like one that has it. So do canceled ones, which cost nothing.
+
     Args:
         responses: All responses to some requests, n of them.
         outcomes: The outcomes in force of these requests.
@@ -262,7 +264,8 @@ def not_in_force(responses: Responses, outcomes: Outcomes) -> NDArray[np.bool_]:
     Returns:
         bool, shape (n,).
     """
-    is_answer = responses.packed >> _SHIFT == SUCCEEDED
+    kinds = responses.packed >> _SHIFT
+    is_answer = (kinds == SUCCEEDED) | (kinds == CANCELED)
     other: NDArray[np.bool_] = is_answer & (outcomes.for_digests(responses.digests).row != responses.row)
     return other
 

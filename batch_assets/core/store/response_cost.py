@@ -15,6 +15,8 @@ from batch_assets.core.ledger.spend import Spend
 from batch_assets.core.prices.money import picodollars_in
 from batch_assets.core.store.responses import open_responses, reading_responses
 
+# Responses with these error types were answers, and were paid for.
+_PAID = pa.array([ErrorType.UNREADABLE_RESULT.value, ErrorType.PRUNED.value])
 # A 64-bit integer holds this many picodollars.
 _MOST = 2**62
 
@@ -35,7 +37,7 @@ class ResponseCost:
         self._picodollars += picodollars_in(cost)
         is_paid = pc.or_kleene(
             pc.equal(rows["result_type"], ResultType.SUCCEEDED.value),
-            pc.fill_null(pc.equal(rows["error_type"], ErrorType.UNREADABLE_RESULT.value), False),
+            pc.fill_null(pc.is_in(rows["error_type"], _PAID), False),
         )
         self._answers += pc.sum(is_paid).as_py() or 0
         self._unpriced += pc.sum(pc.and_(is_paid, cost.is_null())).as_py() or 0

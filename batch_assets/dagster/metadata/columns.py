@@ -38,7 +38,8 @@ DESCRIPTIONS = {
         "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has "
         "no result, or a value that no column can hold, such as a negative number of tokens: `response_json` then "
         "has the line; "
-        "`answer_lost` if the answer was stored and is lost: the row is `pending`."
+        "`answer_lost` if the answer was stored and is lost: the row is `pending`; `pruned` if it was removed "
+        "(`batch-assets prune`): the row is `canceled`."
     ),
     "error_message": "What was wrong, as text.",
     "batch_id": "The batch that the response came from.",

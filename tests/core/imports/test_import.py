@@ -19,6 +19,7 @@ from batch_assets.core.ledger import spend
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import Settings
+from batch_assets.core.spend.build import build_spend
 from tests.forked import ForkServer
 
 from ..support import BATCHES, World, environment, make_pipeline, texts
@@ -94,6 +95,8 @@ def test_a_batch_with_its_requests_is_matched_by_params_and_only_the_rest_is_sen
         (own,) = spend.not_logged(tx, "asked", [""])
     assert own.cost is not None
     assert own.cost.picodollars / 1e12 == pytest.approx(table["cost_usd"].tail(2).sum())
+    (spent,) = build_spend(world.root).rows
+    assert (spent.amounts["answers"], spent.amounts["cost_usd"]) == (2, own.cost.picodollars)
 
 
 def test_importing_again_changes_nothing(world: World) -> None:
