@@ -36,6 +36,7 @@ from batch_assets.core.planning.steps import (
     Step,
 )
 from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain, RequestsReport
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
@@ -89,6 +90,7 @@ def run_pipeline(
     watcher: Watcher,
     *,
     again: AskAgain = NOTHING_AGAIN,
+    is_approved: bool = False,
     table: Any = None,
 ) -> ResultsReport:
     """Run a pipeline until every row of the partition has its final result, or all that the limit allows.
@@ -99,6 +101,7 @@ def run_pipeline(
         partition: The partition key, "" if the pipeline has no partitions.
         watcher: The display for its progress.
         again: See `build_requests`.
+        is_approved: The user has agreed to whatever the run costs.
         table: See `build_requests`.
 
     Returns:
@@ -108,7 +111,10 @@ def run_pipeline(
         RunFailedError: When the run cannot finish. Batches that were submitted continue.
         BatchAssetsError: When a stage fails.
     """
-    report = build_requests(root, pipeline, partition, watcher.rows_read, table=table, **asdict(again))
+    confirmation = Confirmation(pipeline, is_approved=is_approved)
+    report = build_requests(
+        root, pipeline, partition, watcher.rows_read, confirmation=confirmation, table=table, **asdict(again)
+    )
     watcher.built(report)
     if report.without_partition:
         left_out = rows_left_out(pipeline, report.without_partition, report.without_partition_examples)

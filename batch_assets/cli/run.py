@@ -41,7 +41,11 @@ _INTERRUPTED = 128 + signal.SIGINT
     is_flag=True,
     help="Send answered requests again too. Shows the cost and asks for confirmation.",
 )
-@click.option("--yes", is_flag=True, help="Refresh without confirmation.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Refresh without confirmation, and send also what may cost more than confirm_above.",
+)
 @click.option(
     "--limit",
     metavar="N",
@@ -151,7 +155,10 @@ def _run(
     if again.refresh:
         confirm_cost(root, pipeline, partition, again, table=table, yes=yes)
     with watching(console) as watcher:
-        results = run_pipeline(root, pipeline, partition, watcher, again=again, table=table)
+        is_approved = yes or again.refresh  # a user has seen and confirmed the cost of a refresh
+        results = run_pipeline(
+            root, pipeline, partition, watcher, again=again, is_approved=is_approved, table=table
+        )
     for line in summary(root, pipeline, partition, results):
         console.print(line, markup=False)
     if not results.final:

@@ -24,6 +24,26 @@ def test_a_plan_needs_no_key_and_sends_nothing(project: Project) -> None:
     assert "prompts as the API counts their tokens" in project.run("plan", "asked").stdout
 
 
+def test_what_may_cost_more_than_confirm_above_needs_consent(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two"], confirm_above=0)
+    assert "warning: a run would hold the requests" in project.run("plan", "asked").stdout
+    held = project.run("run", "asked")
+    assert held.returncode == 4, held.stderr
+    assert "batch-assets approve asked" in held.stdout
+    assert project.accepted() == []
+    approved = project.run("run", "asked", "--yes")
+    assert approved.returncode == 0, approved.stderr
+    assert [batch["requests"] for batch in project.accepted()] == [2]
+
+
+def test_an_approved_run_is_sent_by_the_next_one(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two"], confirm_above=0)
+    assert project.run("run", "asked").returncode == 4
+    assert "2 requests approved" in project.run("approve", "asked").stdout
+    assert project.run("run", "asked").returncode == 0
+    assert [batch["requests"] for batch in project.accepted()] == [2]
+
+
 def test_a_run_says_what_it_costs_and_what_the_rest_would(project: Project) -> None:
     project.add_pipeline("asked", [f"text {number}" for number in range(8)])
     first = project.run("run", "asked", "--limit", "3")

@@ -154,6 +154,30 @@ def test_a_plan_sends_and_registers_nothing(
     assert "batch_assets/estimated_cost_usd" not in written, "no answer is known"
 
 
+def test_a_run_that_may_cost_too_much_ends_green_and_held_until_a_click(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    assets = make_assets(confirm_above=0)
+    location = definitions(assets)
+    held = dg.materialize(assets, instance=instance)
+    assert held.success
+    assert emulator.log() == []
+    (event,) = held.asset_materializations_for_node("greetings__requests")
+    assert str(event.metadata["batch_assets/held"].value).startswith("it may cost ")
+    assert any("The requests are held: it may cost" in line for line in log(instance, held))
+    assert run_job(location, instance, "greetings_approve").success
+    assert stages(run_what_the_sensor_asks_for(location, assets, instance))[0] == "batches"
+    assert [batch["requests"] for batch in emulator.log()] == [4]
+
+    asked = [{"role": "user", "content": "Please: {{ text }}"}]
+    edited = make_assets(
+        confirm_above=0, params={"model": "claude-haiku-5-5", "max_tokens": 50, "messages": asked}
+    )
+    assert stages(materialize(edited, instance, confirm=True)) == ["requests", "batches", "results"]
+    assert [batch["requests"] for batch in emulator.log()] == [4, 5]
+
+
 def test_failed_rows_are_sent_again_by_a_click(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:

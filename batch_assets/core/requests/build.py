@@ -13,6 +13,7 @@ from batch_assets.core.errors import BusyError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.inputs import BuildInputs, preparing_build
 from batch_assets.core.requests.partition_build import (
     PartitionBuild,
@@ -41,6 +42,7 @@ def build_requests(
     refresh: bool = False,
     limit: int | None = None,
     accept_rendering: bool = False,
+    confirmation: Confirmation | None = None,
     table: Any = None,
 ) -> RequestsReport:
     """Read the dataset and write a submission of the requests that have to be sent.
@@ -57,6 +59,7 @@ def build_requests(
         refresh: See `AskAgain`.
         limit: See `AskAgain`.
         accept_rendering: See `AskAgain`.
+        confirmation: Decides whether the request files are held; `None` for a run that no user has approved.
         table: The value of `dataset.asset`, if the pipeline has one.
 
     Raises:
@@ -77,7 +80,8 @@ def build_requests(
         if unchanged is not None:
             return unchanged
         with checked_inputs(root, pipeline, partition, table, before, digest, again) as inputs:
-            return _built(root, pipeline, partition, inputs, again, on_rows or ignore_rows)
+            confirmation = confirmation or Confirmation(pipeline)
+            return _built(root, pipeline, partition, inputs, again, on_rows or ignore_rows, confirmation)
 
 
 def _built(
@@ -87,6 +91,7 @@ def _built(
     inputs: BuildInputs,
     again: AskAgain,
     on_rows: Callable[[int], None],
+    confirmation: Confirmation,
 ) -> RequestsReport:
     """Build until nothing that a build relied on has changed meanwhile."""
     met: set[str] = set()
@@ -94,7 +99,7 @@ def _built(
     def run() -> RequestsReport | None:
         with closing(PartitionBuild(root, pipeline, partition, inputs, again, met=frozenset(met))) as build:
             built = build.write(on_rows)
-            registrar = Registrar(root, [built])
+            registrar = Registrar(root, [built], confirmation)
             is_registered = registrar.register()
             met.update(registrar.wanted)
             return built.report if is_registered else None

@@ -16,6 +16,7 @@ from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import BUILDS, not_registered
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.gathered_files import GatheredFiles
 from batch_assets.core.requests.inputs import BeforeBuild, holding_partition
 from batch_assets.core.requests.partition_build import (
@@ -43,6 +44,7 @@ def build_partitions(
     partitions: Sequence[str],
     again: AskAgain,
     on_partition: Callable[[str], None] | None = None,
+    confirmation: Confirmation | None = None,
 ) -> dict[str, Outcome]:
     """Build the requests of some partitions, and gather those that do not fill a request file.
 
@@ -54,11 +56,13 @@ def build_partitions(
         partitions: The partition keys in order, each once. All runs must have the same order.
         again: What is sent again, and the limit.
         on_partition: Called with each partition that begins, perhaps more than once.
+        confirmation: See `build_requests`. The sum of all partitions counts.
 
     Returns:
         By partition key what `build_requests` would return or raise.
     """
     outcomes: dict[str, Outcome] = {}
+    confirmation = confirmation or Confirmation(pipeline)
     if pipeline.config.notify:
         note_targets(root, [pipeline])
     for partition in partitions:  # while no lease is held, because adding what is missing waits for all
@@ -68,7 +72,7 @@ def build_partitions(
             outcomes[partition] = error
     while left := [partition for partition in partitions if partition not in outcomes]:
         chosen = _next_group(root, pipeline.name, left[:_PARTITIONS])
-        outcomes |= _Group(root, pipeline, chosen, again, on_partition or _ignore_partition).build()
+        outcomes |= _Group(root, pipeline, chosen, again, on_partition or _ignore_partition, confirmation).build()
         release_memory()
     return outcomes
 
@@ -109,6 +113,7 @@ class _Group:
         partitions: The partitions that may belong to it, in order. At least the first one is built.
         again: What is sent again, and the limit.
         on_partition: See `build_partitions`.
+        confirmation: See `build_partitions`.
     """
 
     def __init__(
@@ -118,7 +123,9 @@ class _Group:
         partitions: Sequence[str],
         again: AskAgain,
         on_partition: Callable[[str], None],
+        confirmation: Confirmation,
     ) -> None:
+        self._confirmation = confirmation
         self._root, self._pipeline, self._again, self._on_partition = root, pipeline, again, on_partition
         self._left = [*partitions]
         self._outcomes: dict[str, Outcome] = {}
@@ -215,7 +222,7 @@ class _Group:
     def _registered(self, built: Sequence[BuiltSubmission]) -> list[BuiltSubmission]:
         """Register submissions. Returns those that have to be built again."""
         # Who has request files comes first: a process that is killed leaves no submission without those of others.
-        registrar = Registrar(self._root, sorted(built, key=lambda each: not each.files))
+        registrar = Registrar(self._root, sorted(built, key=lambda each: not each.files), self._confirmation)
         try:
             is_registered = registrar.register()
         except LeaseLostError as error:
@@ -238,7 +245,7 @@ class _Group:
     def _remove(self, built: Sequence[BuiltSubmission]) -> None:
         """Remove what was written."""
         if built:
-            Registrar(self._root, built).remove()
+            Registrar(self._root, built, self._confirmation).remove()
 
     def _is_held(self, partition: str) -> bool:
         """Hold the lease on a partition's requests until the group is done, and return whether it is held.

@@ -10,6 +10,7 @@ from typing import Any
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, preparing_build, reading_inputs
 from batch_assets.core.requests.partition_build import PartitionBuild, readable
@@ -112,4 +113,6 @@ def _planned(
     with closing(PartitionBuild(root, pipeline, partition, inputs, again, is_planned=True)) as build:
         report, files = build.plan(token_counter(root, pipeline.headers))
     report.bytes = files.bytes
-    return Plan(report, files.files, warnings)
+    why_held = Confirmation(pipeline).why_held([report.estimate])
+    held = [] if why_held is None else [f"a run would hold the requests until a user approves them: {why_held}"]
+    return Plan(report, files.files, [*warnings, *held])

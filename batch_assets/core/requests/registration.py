@@ -6,13 +6,16 @@ Submissions whose requests were gathered in the same request files are registere
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.names import SubmissionId
 from batch_assets.core.ledger import Lease, Transaction, builds, submissions
 from batch_assets.core.ledger.records import RequestFile, SubmissionEntry
+from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.ledger.submissions import Registration
+from batch_assets.core.requests.confirmation import Confirmation
+from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Chosen
 from batch_assets.core.root import Root
@@ -59,7 +62,10 @@ class BuiltSubmission:
     @property
     def files(self) -> list[PartEntry]:
         """All files in its folder, in the order of their names."""
-        return sorted([*self.parts.written, *self.shared], key=lambda entry: entry.part)
+        entries = sorted([*self.parts.written, *self.shared], key=lambda entry: entry.part)
+        if self.report.why_held is None:
+            return entries
+        return [entry.model_copy(update={"hold": HoldReason.CONFIRM.value}) for entry in entries]
 
     @property
     def as_gathered(self) -> Gathered:
@@ -87,6 +93,8 @@ class BuiltSubmission:
         )
         submission_id = SubmissionId(self.id)
         files = [part.ledger_entry(submission_id, manifest.pipeline, self.partition) for part in self.files]
+        if report.why_held is not None:
+            files = [replace(file, why_held=report.why_held) for file in files]
         return Registration(entry, files, [*self.chosen.waited_on, *self.waits])
 
 
@@ -99,13 +107,14 @@ class Registrar:
     Args:
         root: The root.
         built: The submissions, of a partition each. Those with request files come first.
+        confirmation: Decides whether their files are held.
 
     Attributes:
         wanted: The ids of files that others registered meanwhile, with requests that rows want.
     """
 
-    def __init__(self, root: Root, built: Sequence[BuiltSubmission]) -> None:
-        self._root, self._built = root, built
+    def __init__(self, root: Root, built: Sequence[BuiltSubmission], confirmation: Confirmation) -> None:
+        self._root, self._built, self._confirmation = root, built, confirmation
         self._pipeline = built[0].manifest.pipeline
         self._is_recorded = False
 
@@ -125,6 +134,7 @@ class Registrar:
             LeaseLostError: When another process has taken over. What was written is removed.
         """
         try:
+            self._hold()
             created_at = self._begin()
             self._write_manifests(created_at)
             for _ in range(LOOKS):
@@ -132,6 +142,7 @@ class Registrar:
                 if is_registered is not None:
                     if is_registered:
                         self._remove_leftovers()
+                        self._count()
                     else:
                         self.remove()
                     return is_registered
@@ -165,6 +176,32 @@ class Registrar:
             with self._root.ledger.write(self._pipeline) as tx:
                 for each in self._built:
                     builds.end(tx, each.id)
+
+    def _hold(self) -> None:
+        """Decide whether the files are held: all of them, because submissions share files."""
+        why = self._confirmation.why_held([each.report.estimate for each in self._built])
+        if why is not None and self._is_approved():
+            why = None
+        for each in self._built:
+            each.report.why_held = why if each.report.written else None
+
+    def _is_approved(self) -> bool:
+        """Whether they only replace files with as many requests of the same prompt, which a user let be sent."""
+        replaced = self._set_aside
+        if any(file.state is not FileState.READY for file in replaced):
+            return False
+        with self._root.ledger.read() as tx:
+            before = submissions.by_ids(tx, sorted({file.submission_id for file in replaced}))
+        prompts = {each.prompt for each in self._built}
+        estimates = [RecordedEstimate.of(each.estimate) for each in before]
+        same = all(estimate is not None and estimate.prompt in prompts for estimate in estimates)
+        begun = all(each.began_at is not None for each in before)
+        written = sum(each.report.written for each in self._built)
+        return same and begun and written <= sum(file.requests for file in replaced)
+
+    def _count(self) -> None:
+        estimates = [each.report.estimate for each in self._built if each.report.why_held is None]
+        self._confirmation.let_go(estimates)
 
     def _begin(self) -> float:
         """Record that they are about to be registered.

@@ -17,6 +17,7 @@ from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
 from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.prices.prices import prices_in
 from batch_assets.core.remedies import Stage
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.settings import find_project, partitions_per_run_in, prices_file_in
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
@@ -132,12 +133,13 @@ def _requests(
                 return
             _mark_as_new(context)
             # One root for all partitions: what it keeps serves for all of them.
+            confirmation = Confirmation(pipeline, is_approved=config.confirm)
             with explained(), root_for(pipeline, context.resources) as root:
                 if pipeline.config.batching.across_partitions and len(partitions_of(context)) > 1:
-                    yield from materialize_gathered(context, root, pipeline, config)
+                    yield from materialize_gathered(context, root, pipeline, config, confirmation)
                     return
                 yield from all_partitions(
-                    context, lambda key: materialize_requests(context, root, pipeline, key, config)
+                    context, lambda key: materialize_requests(context, root, pipeline, key, config, confirmation)
                 )
 
         return requests
@@ -153,7 +155,8 @@ def _requests(
             return
         _mark_as_new(context)
         with explained(), root_for(pipeline, context.resources) as root:
-            yield materialize_requests(context, root, pipeline, partition, config, dataset)
+            confirmation = Confirmation(pipeline, is_approved=config.confirm)
+            yield materialize_requests(context, root, pipeline, partition, config, confirmation, dataset)
 
     return requests_of_asset
 

@@ -14,7 +14,9 @@ from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import Approve
 from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
@@ -25,6 +27,7 @@ from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.estimate import estimate_metadata
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
+from batch_assets.dagster.remedies import as_text
 
 # Of a long path its end is shown, with the line.
 _LOCATION = 100
@@ -37,6 +40,7 @@ def materialize_requests(
     pipeline: Pipeline,
     partition: str,
     config: RequestsConfig,
+    confirmation: Confirmation,
     table: Any = None,
 ) -> dg.MaterializeResult[Any]:
     """Read the dataset and write the request files. Nothing is sent.
@@ -47,15 +51,22 @@ def materialize_requests(
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
         config: The config of the run.
+        confirmation: Decides whether the request files are held; the same one for all partitions of the run.
         table: The value of the upstream asset, if the dataset is an asset.
     """
     with explained():
-        report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
+        report = build_requests(
+            root, pipeline, partition, confirmation=confirmation, table=table, **asdict(config.ask_again)
+        )
         return _reported(context, root, pipeline, partition, config, report)
 
 
 def materialize_gathered(
-    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, config: RequestsConfig
+    context: dg.AssetExecutionContext,
+    root: Root,
+    pipeline: Pipeline,
+    config: RequestsConfig,
+    confirmation: Confirmation,
 ) -> Iterator[Event]:
     """Read the datasets of all partitions of the run, and gather them in the same request files. Nothing is sent.
 
@@ -64,6 +75,7 @@ def materialize_gathered(
         root: The root.
         pipeline: The pipeline, whose `batching.across_partitions` is set.
         config: The config of the run.
+        confirmation: See `materialize_requests`.
     """
     partitions = partitions_of(context)
     outcomes = build_partitions(
@@ -72,6 +84,7 @@ def materialize_gathered(
         partitions,
         config.ask_again,
         on_partition=lambda key: context.log.info(f"building partition {key}"),
+        confirmation=confirmation,
     )
 
     def materialize(key: str) -> dg.MaterializeResult[Any]:
@@ -103,6 +116,9 @@ def _reported(
         )
     if report.estimate is not None:
         context.log.info(f"Estimated cost: {report.estimate.as_text}")
+    if report.why_held is not None:
+        remedy = as_text(Approve(pipeline.name, partition))
+        context.log.warning(f"The requests are held: {report.why_held}. {remedy}")
     if report.left_out:
         remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
         context.log.warning(
@@ -136,6 +152,8 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         keys.TABLE: dg.MetadataValue.path(root.storage.uri(*folder, "index.parquet")),
     }
     metadata |= estimate_metadata(report.estimate, report.rest)
+    if report.why_held is not None:
+        metadata[keys.HELD] = report.why_held
     if report.left_out:
         metadata[keys.LEFT_OUT] = report.left_out
     if pipeline.partitions is not None and pipeline.partitions.column is not None:

@@ -39,7 +39,9 @@ class RequestsConfig(dg.Config):
     plan: bool = Field(
         default=False, description="Only report what a run would send and what it would cost. Nothing is sent."
     )
-    confirm: bool = Field(default=False, description="For a refresh: the cost is known, send the requests.")
+    confirm: bool = Field(
+        default=False, description="The cost is known: send a refresh, or more than `confirm_above`."
+    )
 
     @property
     def ask_again(self) -> AskAgain:

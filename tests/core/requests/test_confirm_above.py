@@ -1,0 +1,113 @@
+"""`confirm_above`: what may cost more is held until a user approves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batch_assets.core.batches.approve import approve
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.confirmation import Confirmation
+from batch_assets.core.requests.gather import build_partitions
+from batch_assets.core.requests.plan import plan_requests
+from batch_assets.core.requests.report import AskAgain, RequestsReport
+
+from ..support import World, params, texts
+
+# The upper end of one request of these tests is about $0.00003, by its max_tokens.
+FEW, MANY = 0.0002, 1.0
+
+
+def states(world: World) -> set[str]:
+    """The states of the request files in flight."""
+    return {row.state for row in world.query("select state from request_file where state != 'superseded'")}
+
+
+def test_requests_above_the_amount_are_held_and_those_below_are_not(world: World) -> None:
+    dear = world.build(world.pipeline(texts(20), confirm_above=FEW))
+    assert dear.why_held is not None and dear.why_held.startswith("it may cost $0.000")
+    assert dear.why_held.endswith(", and confirm_above is $0.0002")
+    assert states(world) == {"held"}
+    assert world.submit(world.pipeline()).submitted == []
+    manifest = world.submission_folder(world.pipeline(), dear) / "manifest.json"
+    assert '"hold":"confirm"' in manifest.read_text().replace(" ", "")
+    for pipeline in (world.pipeline(texts(20), confirm_above=MANY), world.pipeline(texts(2), confirm_above=FEW)):
+        assert world.build(pipeline).why_held is None
+        assert states(world) == {"ready"}
+
+
+def test_nothing_is_held_without_the_field_or_with_approval(world: World) -> None:
+    assert world.build(world.pipeline(texts(20))).why_held is None
+    pipeline = world.pipeline(texts(20), confirm_above=0)
+    approved = world.build(pipeline, confirmation=Confirmation(pipeline, is_approved=True))
+    assert approved.why_held is None
+    assert states(world) == {"ready"}
+
+
+def test_an_unknown_cost_is_held_and_says_why(world: World) -> None:
+    made = params(model="claude-new-9")
+    pipeline = world.pipeline(texts(1), params=made, allow_unknown_params=True, confirm_above=MANY)
+    assert world.build(pipeline).why_held == "there is no price for claude-new-9, and confirm_above is $1.0000"
+
+
+def test_an_edited_prompt_is_held_and_a_run_with_nothing_to_send_is_not(world: World) -> None:
+    pipeline = world.pipeline(texts(5), confirm_above=FEW)
+    world.run(pipeline)
+    assert world.build(pipeline).why_held is None
+    edited = world.pipeline(params=params("Please: {{ text }}"), confirm_above=0.0001)
+    assert world.build(edited).why_held is not None
+    assert states(world) == {"collected", "held"}
+
+
+def test_a_run_after_the_approval_sends_and_does_not_hold_again(world: World) -> None:
+    """It builds again: the requests are the same. More requests, or another prompt, are held again."""
+    pipeline = world.pipeline(texts(20), confirm_above=FEW)
+    world.build(pipeline)
+    assert world.build(pipeline).why_held is not None, "no one has approved"
+    approve(world.root, "asked")
+    assert world.build(pipeline).why_held is None
+    assert states(world) == {"ready"}
+    assert world.build(world.pipeline(texts(21), confirm_above=FEW)).why_held is not None
+    approve(world.root, "asked")
+    edited = world.pipeline(texts(21), params=params("Please: {{ text }}"), confirm_above=FEW)
+    assert world.build(edited).why_held is not None
+    approve(world.root, "asked")
+    assert world.build(edited).why_held is None
+    assert len(world.submit(edited).submitted) == 1
+
+
+def partitioned(world: World, **batching: bool) -> Pipeline:
+    folder: Path = world.folder
+    for key in "abcd":
+        rows = "".join(f"{number},{key} {number}\n" for number in range(5))
+        (folder / f"{key}.csv").write_text(f"id,text\n{rows}")
+    dataset = {"path": "{partition}.csv", "key": "id"}
+    fields = {"batching": batching} if batching else {}
+    return world.pipeline(dataset=dataset, partitions={"static": [*"abcd"]}, confirm_above=0.0004, **fields)
+
+
+def test_the_sum_of_a_runs_partitions_counts(world: World) -> None:
+    pipeline = partitioned(world)
+    confirmation = Confirmation(pipeline)
+    held = [world.build(pipeline, key, confirmation=confirmation).why_held for key in "abcd"]
+    assert held[0] is None and held[-1] is not None
+    assert "of the run's other partitions" in held[-1]
+    assert [why is None for why in held] == sorted([why is None for why in held], reverse=True)
+
+
+def test_partitions_that_share_files_are_held_together(world: World) -> None:
+    pipeline = partitioned(world, across_partitions=True)
+    built = build_partitions(world.root, pipeline, [*"abcd"], AskAgain())
+    reports = [report for report in built.values() if isinstance(report, RequestsReport)]
+    assert len(reports) == 4
+    assert all(report.why_held is not None for report in reports)
+    assert states(world) == {"held"}
+
+
+@pytest.mark.parametrize(("above", "is_held"), [(FEW, True), (MANY, False)])
+def test_a_plan_says_that_a_run_would_be_held(world: World, above: float, is_held: bool) -> None:
+    planned = plan_requests(world.root, world.pipeline(texts(20), confirm_above=above), "", AskAgain())
+    assert (
+        any("would hold the requests until a user approves" in warning for warning in planned.warnings) == is_held
+    )
