@@ -146,7 +146,7 @@ async def bill(call: Call) -> Response:
 async def batch_bill(call: Call) -> Response:
     """GET /_emulator/batches/{id}/bill: what each request of an accepted batch costs, as JSON lines, in order."""
     service = call.service
-    record = next((record for record in service.store.all() if record.id == call.id), None)
+    record = service.store.accepted(call.id)
     if record is None:
         raise HttpError(404, f"Message Batch {call.id} not found.")
     served = service.bill.served(record)

@@ -276,6 +276,11 @@ class Store:
         sql = f"SELECT {_COLUMNS} FROM batches WHERE ? IS NULL OR workspace = ? ORDER BY seq"
         return [BatchRecord(**row) for row in self._query(sql, workspace, workspace)]
 
+    def accepted(self, batch_id: str) -> BatchRecord | None:
+        """Return a batch that was ever accepted, deleted or not; `None` if there is none."""
+        rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE id = ?", batch_id)
+        return BatchRecord(**rows[0]) if rows else None
+
     def served(self, batch_id: str) -> bytes:
         """Return which result lines of a batch were served, one byte for each request; empty if none was."""
         rows = self._query("SELECT lines FROM served WHERE id = ?", batch_id)

@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: kills, faults and crashes, and a table of what they cost. Every number should be 0.
 
-Exits with 1 if a row was lost, a request was paid twice, a batch was orphaned, or anything else was wrong.
+Exits with 1 if a row was lost, a request was paid twice, a batch was orphaned, an amount is not that of the API's
+bill, or anything else was wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos.auditor import Audit
 from tests.chaos.campaign import BENCHES, run_campaign
 from tests.chaos.table import as_markdown, as_text
 
@@ -40,6 +42,10 @@ def main() -> int:
             dagster=not (options.no_dagster or options.faults_only),
         )
     bad = [problem for line in lines for problem in line.bad]
+    audit = Audit()
+    for line in lines:
+        audit.add(line.audit)
+    print(audit, file=sys.stderr)
     for problem in bad:
         print(problem, file=sys.stderr)
     print((as_markdown if options.markdown else as_text)(lines))

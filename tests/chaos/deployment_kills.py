@@ -18,9 +18,13 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
+from batch_assets.core.open_root import open_root
+from batch_assets.core.settings import Settings
+from batch_assets.core.spend.build import build_spend
 from batch_assets.emulator import Emulator
+from tests.chaos.auditor import audit
 from tests.chaos.judge import Accepted, Verdict, accepted_by, judge
-from tests.core.support import params, texts, write_rows
+from tests.core.support import environment, params, texts, write_rows
 from tests.dagster.dagster_deployment import Deployment
 
 REPOSITORY = Path(__file__).parents[2]
@@ -269,10 +273,13 @@ def _judged_twice(services: Services, emulator: Emulator, names: list[str]) -> d
     everything = [[name, stage] for name in names for stage in _STAGES]
     run = _launched(services, lambda: services.launch(*everything))
     services.wait(lambda: services.status(run) in ("SUCCESS", "FAILURE", "CANCELED"), 240)
+    with open_root(Settings.from_env(environment(emulator.url, services.root))) as root:
+        build_spend(root)
     verdicts = {}
     for name in names:
         rows = texts(_ROWS, name)
         verdicts[name] = verdict = judge(services.root, name, rows, _accepted(emulator, name))
+        verdict.audit = audit(services.root, emulator, _accepted(emulator, name))
         if services.status(run) != "SUCCESS":
             verdict.problems.append("the rerun failed")
         if not pq.read_table(services.table(name)).equals(tables[name]) or before[name] != _accepted(

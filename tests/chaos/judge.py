@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from batch_assets.emulator import Emulator, text_digest
+from tests.chaos.auditor import Audit
 
 _DIGEST_CHARACTERS = 22
 
@@ -28,21 +29,23 @@ class Verdict:
         lost: Rows that are not in the results exactly once with their own answer.
         twice: Requests that the API accepted again although nothing called for it.
         orphaned: Accepted batches of ours that the ledger does not know.
+        audit: What was spent, compared with the API's bill.
         problems: Everything else that is wrong, as text.
     """
 
     lost: int = 0
     twice: int = 0
     orphaned: int = 0
+    audit: Audit = field(default_factory=Audit)
     problems: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.twice or self.orphaned or self.problems)
+        return not (self.lost or self.twice or self.orphaned or self.audit.differences or self.problems)
 
     def __str__(self) -> str:
         counts = f"{self.lost} rows lost, {self.twice} requests paid twice, {self.orphaned} orphaned batches"
-        return "; ".join([counts, *self.problems])
+        return "; ".join([counts, *self.audit.differences, *self.problems])
 
 
 def accepted_by(emulator: Emulator, workspace: str, since: int = 0) -> dict[str, list[str]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.chaos.auditor import Audit
 from tests.chaos.judge import Verdict
 
-COLUMNS = ("fault", "times tried", "rows lost", "requests paid twice", "orphaned batches")
+COLUMNS = ("fault", "times tried", "rows lost", "requests paid twice", "orphaned batches", "wrong amounts")
 
 
 @dataclass
@@ -16,6 +17,7 @@ class Line:
 
     Attributes:
         passed_by: Trials that ended before the fault could strike. They are not counted as tried.
+        audit: What was spent in its trials, compared with the bill.
         bad: What was wrong, with the position of the fault.
     """
 
@@ -25,6 +27,7 @@ class Line:
     twice: int = 0
     orphaned: int = 0
     passed_by: int = 0
+    audit: Audit = field(default_factory=Audit)
     bad: list[str] = field(default_factory=list)
 
     def add(self, verdict: Verdict, where: str, faults: int) -> None:
@@ -34,11 +37,13 @@ class Line:
         self.lost += verdict.lost
         self.twice += verdict.twice
         self.orphaned += verdict.orphaned
+        self.audit.add(verdict.audit)
         if not verdict.good:
             self.bad.append(f"{self.fault}: {where}: {verdict}")
 
     def cells(self) -> tuple[str, ...]:
-        return (self.fault, *(f"{number:,}" for number in (self.tried, self.lost, self.twice, self.orphaned)))
+        numbers = (self.tried, self.lost, self.twice, self.orphaned, len(self.audit.differences))
+        return (self.fault, *(f"{number:,}" for number in numbers))
 
 
 def as_text(lines: Iterable[Line]) -> str:

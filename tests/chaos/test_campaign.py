@@ -13,6 +13,7 @@ import pytest
 
 from batch_assets.emulator import text_digest
 from tests.chaos import kills
+from tests.chaos.auditor import Audit, audit
 from tests.chaos.bench import Bench
 from tests.chaos.faults import GROUPS, cases, run_case
 from tests.chaos.faults.case import post
@@ -109,6 +110,19 @@ def test_the_judge_sees_a_request_paid_twice_and_an_orphan(bench: Bench) -> None
         assert (verdict.lost, verdict.twice, verdict.orphaned) == (0, len(ids), 1)
 
 
+def test_the_auditor_sees_an_answer_that_is_not_counted_or_counted_twice(bench: Bench) -> None:
+    with bench.trial(bench.prepared("requests")) as trial:
+        verdict = trial.finish(from_dataset=True)
+        assert verdict.good and verdict.audit.exact == verdict.audit.batches == 3
+        assert verdict.audit.spent == verdict.audit.billed > 0
+        path = trial.root / "spend_batches.parquet"
+        table = pq.read_table(path)
+        for rows in (table.slice(1), pa.concat_tables([table, table.slice(0, 1)])):
+            pq.write_table(rows, path)
+            seen = audit(trial.root, bench.emulator, trial.batches())
+            assert seen.exact == 2 and "spent" in seen.differences[0] and "in its batches" in seen.differences[-1]
+
+
 def test_the_judge_sees_a_repeated_create(bench: Bench) -> None:
     """Without a ledger that remembers the first create, a second one is sent: the campaign must find this."""
     with bench.trial(bench.prepared("batches")) as trial:
@@ -168,7 +182,9 @@ def test_the_table_shows_what_went_wrong() -> None:
     line.add(Verdict(), "position 1", 1)
     line.add(Verdict(), "position 999", 0)  # ended before the position
     assert (line.tried, line.passed_by, line.bad) == (1, 1, [])
-    line.add(Verdict(lost=3, twice=2, orphaned=1), "position 7", 1)
-    assert line.bad == ["kill -9 in batches: position 7: 3 rows lost, 2 requests paid twice, 1 orphaned batches"]
-    assert as_markdown([line]).splitlines()[-1] == "| kill -9 in batches | 2 | 3 | 2 | 1 |"
-    assert as_text([line]).splitlines()[-1].split() == ["kill", "-9", "in", "batches", "2", "3", "2", "1"]
+    wrong = Audit(differences=["b: 1 spent, 2 billed"])
+    line.add(Verdict(lost=3, twice=2, orphaned=1, audit=wrong), "position 7", 1)
+    counts = "3 rows lost, 2 requests paid twice, 1 orphaned batches"
+    assert line.bad == [f"kill -9 in batches: position 7: {counts}; b: 1 spent, 2 billed"]
+    assert as_markdown([line]).splitlines()[-1] == "| kill -9 in batches | 2 | 3 | 2 | 1 | 1 |"
+    assert as_text([line]).splitlines()[-1].split() == ["kill", "-9", "in", "batches", "2", "3", "2", "1", "1"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos import work
+from tests.chaos.auditor import audit
 from tests.chaos.judge import Accepted, Verdict, accepted_by, judge, same_table
 from tests.chaos.zygote import Child, End, Order
 
@@ -137,6 +138,8 @@ class Trial:
             ask_again: Returns digests as `judge` takes them, in addition to those of the prepared root.
             ends, reported: See `judge`.
         """
+        spend = self.run("spend")
+        self.expect(not spend.failed, f"what was spent could not be written:\n{spend.log}")
         verdict = judge(
             self.root,
             work.NAME,
@@ -147,6 +150,8 @@ class Trial:
             ends=ends or {},
             reported=reported,
         )
+        if not spend.failed:
+            verdict.audit = audit(self.root, self._bench.emulator, self.batches())
         self.problems += [problem for problem in verdict.problems if problem not in self.problems]
         verdict.problems = self.problems
         return verdict

@@ -25,6 +25,7 @@ from batch_assets.core.results.collect import downloaded
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
+from batch_assets.core.spend.build import build_spend
 from tests.core.support import make_pipeline
 
 NAME = "asked"
@@ -123,6 +124,12 @@ def erase_row(root: Root, pipeline: Pipeline) -> None:
     print(erase(root, pipeline.name, [ERASED], pipeline))
 
 
+def spend(root: Root, pipeline: Pipeline) -> None:
+    """Write the table of what was spent."""
+    for problem in build_spend(root).problems:
+        print(problem)
+
+
 def as_a_user(root: Root, pipeline: Pipeline) -> None:
     """Do everything that is left, as a user would."""
     unattended(root, pipeline, by_user=True)
@@ -185,6 +192,7 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "look": look,
     "tick": tick,
     "cancel": cancel_all,
+    "spend": spend,
     "chain": chain,
     "clearing": clearing,
     "clear files": clear_files,
