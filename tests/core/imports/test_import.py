@@ -20,6 +20,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import build_spend
+from batch_assets.core.store import answer_index
 from tests.forked import ForkServer
 
 from ..support import BATCHES, World, environment, make_pipeline, texts
@@ -208,6 +209,22 @@ def test_a_lost_ledger_finds_imported_answers_and_still_looks_for_what_was_sent(
     assert [batch["requests"] for batch in world.accepted()] == [3, 1]
     assert world.query("select count(*) from batch where id like 'imported.%' and file_id is null") == [(1,)]
     assert world.build(pipeline).written == 0
+
+
+def test_a_process_with_an_index_of_a_long_history_sees_what_another_one_imports(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_index, "_FEW_FILES", 0)
+    monkeypatch.setattr(answer_index, "_MORE_FILES", 0)
+    world.run(world.pipeline(texts(2, "old")))
+    pipeline = world.pipeline(texts(3))
+    assert world.build(pipeline).written == 3
+    assert world.query("select count(*) from indexed_file where name like 'msgbatch%'") == [(1,)]
+    file = results_of(world, made_elsewhere(world, elsewhere(2)))
+    env = environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
+    with open_root(Settings.from_env(env)) as other:
+        assert import_answers(other, pipeline, "", str(file), by_key=True).answers == 2
+    assert world.build(pipeline).written == 1
 
 
 def test_an_imported_answer_is_erased_with_its_row(world: World) -> None:
