@@ -1,0 +1,166 @@
+"""`python -m benchmarks.plan_trials`: whether the range of a plan holds what the run then costs, in seeded trials.
+
+In each trial the emulator answers a small run with `limit`. The plan of the rest, which is based on these answers,
+is compared with what the rest costs. Rows, lengths of prompts, the size of the small run and the kind of answers
+differ between the trials: short texts, and JSON whose length varies by half of its mean or nearly all of it. The
+order of the rows is random. Exits with 1 if fewer than 19 of 20 ranges hold the actual cost. A range whose upper
+end is more than 1.5 times its lower one is counted, not failed: it is wide because few answers of very different
+lengths were known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.ledger import submissions
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.plan import plan_requests
+from batch_assets.core.requests.report import AskAgain
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.emulator import Emulator
+from benchmarks.workload import POLL_SECONDS, params_for
+
+HELD_AT_LEAST, RATIO_AT_MOST = 0.95, 1.5
+_TRIALS, _ROWS = 20, 1000
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_POINT = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "numbers": {"type": "array", "items": {"type": "number"}}},
+    "required": ["name", "numbers"],
+    "additionalProperties": False,
+}
+ANSWERS: dict[str, Any] = {
+    "text": None,
+    "objects": {"type": "array", "items": _POINT},
+    "list": _TEXTS,
+    "lists": {"type": "array", "items": _TEXTS},
+}
+"""What answers have, by the name of their kind: the type of a JSON property, or `None` for a short text."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The range of a plan, and what the run cost, in USD."""
+
+    pilot: int
+    kind: str
+    low: float
+    high: float
+    actual: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the range holds the actual cost."""
+        return self.low <= self.actual <= self.high
+
+    @property
+    def ratio(self) -> float:
+        """The upper end as a multiple of the lower one."""
+        return self.high / self.low
+
+
+def make_pipeline(folder: Path, rows: int, kind: str, rng: np.random.Generator) -> Pipeline:
+    """Write a dataset of texts with random lengths, and make the pipeline over it."""
+    lengths = np.clip(rng.lognormal(np.log(300), 0.7, rows), 10, 5000).astype(int)
+    words = np.array(["alpha", "beta", "gamma", "delta", "epsilon"])
+    lines = [
+        orjson.dumps({"id": number, "text": f"{number} " + " ".join(rng.choice(words, max(1, length // 6)))})
+        for number, length in enumerate(lengths.tolist())
+    ]
+    (folder / "rows.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    fields: dict[str, Any] = {
+        "name": "bench",
+        "dataset": {"path": "rows.jsonl", "key": "id"},
+        "params": params_for(),
+    }
+    if (type_ := ANSWERS[kind]) is not None:
+        fields["output_schema"] = {
+            "type": "object",
+            "properties": {"answer": type_},
+            "required": ["answer"],
+            "additionalProperties": False,
+        }
+    return load_pipeline(fields, folder=folder, source="bench/defs.yaml")
+
+
+def finish(root: Root, pipeline: Pipeline) -> int:
+    """Send what is built, wait for the answers, and return what all answers of the table cost, in picodollars."""
+    submit_batches(root, pipeline.name, "")
+    while True:
+        poll(root, now=True)
+        results = collect_results(root, pipeline.name, "").results
+        assert results is not None and results.cost_usd is not None
+        with root.ledger.read() as tx:
+            newest = submissions.newest(tx, pipeline.name, "")
+            assert newest is not None
+            if not Snapshot.of(tx, newest).uncollected:
+                return round(results.cost_usd * PICODOLLARS)
+        time.sleep(POLL_SECONDS)
+
+
+def trial(url: str, folder: Path, seed: int, rows: int) -> Trial:
+    """Run one trial."""
+    rng = np.random.default_rng(seed)
+    kind, pilot = list(ANSWERS)[seed % len(ANSWERS)], int(rng.integers(20, 51))
+    pipeline = make_pipeline(folder, rows, kind, rng)
+    env = {"BATCH_ASSETS_EMULATOR": url, "BATCH_ASSETS_ROOT": str(folder / "root")}
+    with open_root(Settings.from_env(env)) as root:
+        build_requests(root, pipeline, limit=pilot)
+        paid = finish(root, pipeline)
+        estimate = plan_requests(root, pipeline, "", AskAgain()).estimate
+        assert estimate is not None and estimate.batch is not None
+        build_requests(root, pipeline)
+        actual = finish(root, pipeline) - paid
+    low, high = estimate.batch.low / PICODOLLARS, estimate.batch.high / PICODOLLARS
+    return Trial(pilot, kind, low, high, actual / PICODOLLARS)
+
+
+def main() -> None:
+    """Run the trials and print each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=_TRIALS)
+    parser.add_argument("--rows", type=int, default=_ROWS)
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the first trial")
+    arguments = parser.parse_args()
+    trials: list[Trial] = []
+    print("seed  pilot  answers  low       high      actual    high/low")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Emulator(state=Path(folder) / "emulator", latency=0.0) as emulator,
+    ):
+        for seed in range(arguments.seed, arguments.seed + arguments.trials):
+            own = Path(folder) / f"trial-{seed}"
+            own.mkdir()
+            done = trial(emulator.url, own, seed, arguments.rows)
+            trials.append(done)
+            print(
+                f"{seed:4d}  {done.pilot:5d}  {done.kind:7s}  ${done.low:.5f}  ${done.high:.5f}  "
+                f"${done.actual:.5f}  {done.ratio:8.2f}{'' if done.holds else '  not held'}"
+            )
+    held, narrow = sum(each.holds for each in trials), sum(each.ratio <= RATIO_AT_MOST for each in trials)
+    ratios = sorted(each.ratio for each in trials)
+    print(f"{held} of {len(trials)} ranges hold the actual cost; {narrow} have an upper end of at most 1.5 times")
+    print(f"the lower one (median {ratios[len(ratios) // 2]:.2f}, largest {ratios[-1]:.2f})")
+    sys.exit(held < HELD_AT_LEAST * len(trials))
+
+
+if __name__ == "__main__":
+    main()
