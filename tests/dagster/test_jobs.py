@@ -124,7 +124,13 @@ def test_a_refresh_shows_its_cost_and_is_sent_when_it_is_confirmed(
     assert metadata(begun, "results")["batch_assets/pending"] == 4
     assert set(table(tmp_path)["result_type"]) == {"succeeded", "rejected"}, "the old table is whole"
     emulator.end_batches()
-    assert stages(run_what_the_sensor_asks_for(location, assets, instance)) == ["results"]
+    finished = run_what_the_sensor_asks_for(location, assets, instance)
+    assert stages(finished) == ["results"]
+    (event,) = finished.asset_materializations_for_node("greetings__results")
+    actual = {key: value.value for key, value in event.metadata.items()}
+    assert actual["batch_assets/new_cost_usd"] == pytest.approx(paid)
+    assert actual["batch_assets/estimated_cost_usd"] == pytest.approx(paid)
+    assert actual["batch_assets/estimate_error_percent"] == pytest.approx(0, abs=0.01)
     assert set(table(tmp_path)["batch_id"].dropna()) == {emulator.log()[1]["id"]}
 
 

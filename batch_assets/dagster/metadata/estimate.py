@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.prices.money import usd
-from batch_assets.core.requests.estimate import Estimate
+from batch_assets.core.requests.estimate import Estimate, Range
 from batch_assets.core.requests.plan import Plan
 from batch_assets.dagster import keys
 
@@ -23,12 +23,17 @@ def estimate_metadata(estimate: Estimate | None, rest: Estimate | None) -> dict[
     if estimate is not None:
         metadata[keys.ESTIMATED_COST] = estimate.as_text
         if estimate.batch is not None:
-            metadata[keys.ESTIMATED_LOW_USD] = usd(estimate.batch.low)
-            metadata[keys.ESTIMATED_HIGH_USD] = usd(estimate.batch.high)
-            if estimate.batch.expected is not None:
-                metadata[keys.ESTIMATED_COST_USD] = usd(estimate.batch.expected)
+            metadata |= range_metadata(estimate.batch)
     if rest is not None:
         metadata[keys.REST_COST] = rest.as_text
+    return metadata
+
+
+def range_metadata(amounts: Range) -> dict[str, float]:
+    """Return the metadata of a range of amounts."""
+    metadata = {keys.ESTIMATED_LOW_USD: usd(amounts.low), keys.ESTIMATED_HIGH_USD: usd(amounts.high)}
+    if amounts.expected is not None:
+        metadata[keys.ESTIMATED_COST_USD] = usd(amounts.expected)
     return metadata
 
 

@@ -12,7 +12,9 @@ from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
+from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prices.prices import Prices
+from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
@@ -20,6 +22,7 @@ from batch_assets.core.text import count
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
+from batch_assets.dagster.metadata.estimate import range_metadata
 from batch_assets.dagster.partitions import row_count_key
 from batch_assets.dagster.remedies import as_text
 
@@ -46,6 +49,7 @@ def results_metadata(
         keys.TABLE: dg.MetadataValue.path(report.uri),
         **console_link(root.settings, its_batches.ids),
     }
+    metadata |= _estimate(pipeline, submission, report, metadata.get(keys.NEW_COST_USD))
     if excluded := not_in_costs(pipeline):
         metadata[keys.COST_EXCLUDES] = excluded
     if report.left_out:
@@ -102,6 +106,25 @@ def _cost(report: ResultsReport, its_batches: OwnBatches, prices: Prices) -> dic
     known_costs = {key: value for key, value in costs.items() if value is not None}
     reason = cost_unknown(report, prices)
     return known_costs | ({keys.COST_UNKNOWN: reason} if reason else {})
+
+
+def _estimate(
+    pipeline: Pipeline, submission: Submission, report: ResultsReport, actual_usd: float | None
+) -> dict[str, float]:
+    """Return what the submission's own requests were estimated to cost, and how far the actual cost is off.
+
+    Gathered partitions share batches, so what one of them cost alone is not known.
+    """
+    estimate = RecordedEstimate.of(submission.estimate)
+    if estimate is None or estimate.batch is None:
+        return {}
+    metadata = range_metadata(estimate.batch)
+    is_shared = pipeline.config.batching.across_partitions
+    if report.final and estimate.is_known and actual_usd is not None and not is_shared:
+        error = estimate.error_percent(round(actual_usd * PICODOLLARS))
+        if error is not None:
+            metadata[keys.ESTIMATE_ERROR_PERCENT] = round(error, 2)
+    return metadata
 
 
 def _seconds(its_batches: OwnBatches) -> dict[str, float]:
