@@ -96,9 +96,12 @@ def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> It
         DamagedResponsesError: In place of Arrow's errors. Errors of the disk are raised unchanged.
     """
     uri = storage.uri(pipeline, "responses", str(name))
+    restore = "Restore it from a backup"
+    if name.is_import:
+        restore += ", or move it away and import its answers again before the next run"
     remedy = (
-        "Restore it from a backup. Do not remove it: if no other copy of its answers exists, their requests may "
-        "be sent and paid for again"
+        f"{restore}. Do not remove it: if no other copy of its answers exists, their requests may be sent and "
+        "paid for again"
     )
     try:
         with reading_parquet(uri, remedy):

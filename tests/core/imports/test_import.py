@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.erase.run import erase
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.imports.report import ImportFailedError, ImportReport, LeftOut, MatchedBy
 from batch_assets.core.imports.run import import_answers
 from batch_assets.core.ledger import spend
@@ -225,6 +226,19 @@ def test_a_process_with_an_index_of_a_long_history_sees_what_another_one_imports
     with open_root(Settings.from_env(env)) as other:
         assert import_answers(other, pipeline, "", str(file), by_key=True).answers == 2
     assert world.build(pipeline).written == 1
+
+
+def test_a_damaged_file_of_imported_answers_stops_a_build_and_says_what_to_do(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    file = results_of(world, made_elsewhere(world, elsewhere(2)))
+    imported(world, pipeline, file, by_key=True)
+    (stored,) = world.path("asked", "responses").iterdir()
+    stored.write_bytes(stored.read_bytes()[:-20])
+    with pytest.raises(DamagedFileError, match=r"imported\..*or move it away and import its answers again"):
+        world.build(pipeline)
+    stored.rename(world.folder / "away.parquet")
+    assert imported(world, pipeline, file, by_key=True).answers == 2
+    assert world.build(pipeline).written == 0
 
 
 def test_an_imported_answer_is_erased_with_its_row(world: World) -> None:
