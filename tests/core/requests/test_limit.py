@@ -165,7 +165,9 @@ def test_a_limit_does_not_shorten_a_refresh_that_was_agreed_to(world: World) -> 
     pipeline = world.pipeline(texts(4), batching={"max_requests": 1})
     world.run(pipeline)
     world.build(pipeline, refresh=True)
-    world.emulator.faults([{"match": {**CREATE, "nth": nth}, "action": {"status": 400}} for nth in (2, 3)])
+    wrong = {"type": "error", "error": {"type": "invalid_request_error", "message": "requests.0: wrong"}}
+    refused = {"status": 400, "body": wrong}
+    world.emulator.faults([{"match": {**CREATE, "nth": nth}, "action": refused} for nth in (2, 3)])
     with contextlib.suppress(SubmissionStoppedError):
         world.submit(pipeline)
     world.emulator.reset_faults()

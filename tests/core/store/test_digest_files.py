@@ -36,7 +36,7 @@ def written(storage: Storage, *, with_digests: bool = True) -> RequestFile:
     assert entry.checksum == hashlib.sha256(content).hexdigest()
     return RequestFile(
         "s/part-00000.jsonl", "s", "asked", "", entry.name, entry.requests, body_bytes(len(content)), 1,
-        FileState.READY, 0.0, None, None, None, None, entry.checksum,
+        FileState.READY, 0.0, None, None, None, None, entry.checksum, None,
     )  # fmt: skip
 
 

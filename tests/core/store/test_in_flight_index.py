@@ -59,6 +59,7 @@ def write_file(root: Root, number: int, numbers: range) -> RequestFile:
         collected_seq=None,
         headers=None,
         checksum=entry.checksum,
+        hold=None,
     )
 
 
