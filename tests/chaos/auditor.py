@@ -83,8 +83,8 @@ def audit(root: Path, emulator: Emulator, batch_ids: Iterable[str]) -> Audit:
     unseen = 0
     for batch_id in batch_ids:
         lines = bill_of(emulator, batch_id)
-        billed, stored = sum(line["picodollars"] for line in lines), _stored(root, batch_id)
-        of_stored = sum(line["picodollars"] for line in lines if line["custom_id"][-22:] in stored)
+        billed, stored = sum(line["picodollars"] for line in lines), _stored(root, batch_id, lines)
+        of_stored = sum(line["picodollars"] for line in stored)
         rest, most = billed - of_stored, high[batch_id]
         seen.batches += 1
         seen.exact += known[batch_id] == billed
@@ -98,7 +98,7 @@ def audit(root: Path, emulator: Emulator, batch_ids: Iterable[str]) -> Audit:
             seen.differences.append(
                 f"{batch_id}: {known[batch_id]} spent, {of_stored} billed for its stored answers"
             )
-        unserved = [line for line in lines if line["custom_id"][-22:] in stored and not line["served"]]
+        unserved = [line for line in stored if not line["served"]]
         if unserved:
             seen.differences.append(f"{batch_id}: {len(unserved)} answers are stored that were never served")
         if batch_id not in known and batch_id not in unknown:
@@ -114,13 +114,15 @@ def audit(root: Path, emulator: Emulator, batch_ids: Iterable[str]) -> Audit:
     return seen
 
 
-def _stored(root: Path, batch_id: str) -> set[str]:
-    """The ends of the custom_ids of a batch's requests whose answers are stored."""
-    ends: set[str] = set()
+def _stored(root: Path, batch_id: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a batch's bill whose answers are stored. A file of responses has the order of the requests.
+
+    An erased answer has another custom_id.
+    """
     for path in root.glob(f"*/responses/{batch_id}.parquet"):
-        table = pq.read_table(path, columns=["custom_id", "result_type"])
-        ends |= {row["custom_id"][-22:] for row in table.to_pylist() if row["result_type"] == "succeeded"}
-    return ends
+        kinds = pq.read_table(path, columns=["result_type"])["result_type"].to_pylist()
+        return [line for line, kind in zip(lines, kinds, strict=True) if kind == "succeeded"]
+    return []
 
 
 def _whole(amount: Decimal) -> int:
