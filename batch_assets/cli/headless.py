@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from batch_assets.cli.remedies import as_texts, error_as_text
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.dataset.partition_rows import rows_left_out
@@ -32,8 +33,11 @@ from batch_assets.core.planning.steps import (
     Join,
     MaterializeBatches,
     NeedsUser,
+    RaiseBudget,
     Send,
     Step,
+    Wait,
+    Waiting,
 )
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.confirmation import Confirmation
@@ -121,6 +125,7 @@ def run_pipeline(
         watcher.problem(left_out)
     for column in report.mixed_columns:
         watcher.problem(column.as_text)
+    record_budgets(root, {pipeline.name: pipeline.budget})
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
     run.poll(now=True)
@@ -213,9 +218,11 @@ class _Run:
             return True
         snapshot = self._snapshot()  # another process may have sent or collected something since
         step = next_step(snapshot)
+        if isinstance(step, Wait) and step.why is Waiting.BUDGET and self.results is not None:
+            return True  # none of its batches runs: others free money for it, or a new period does
         if not _is_stuck(step):
             return False
-        is_rest = isinstance(step, NeedsUser) and isinstance(step.remedy, ApproveFiles | AskTheRest)
+        is_rest = isinstance(step, NeedsUser) and isinstance(step.remedy, ApproveFiles | RaiseBudget | AskTheRest)
         if is_rest and self.results is not None:
             return True
         reasons = "; ".join(why_stuck(snapshot)) or "no request file has the requests that rows wait for"

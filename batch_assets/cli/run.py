@@ -181,9 +181,10 @@ def _snapshot(root: Root, results: ResultsReport) -> Snapshot:
 def _what_is_left(root: Root, results: ResultsReport) -> str:
     """Return why the run ends before every row has its final result: files are held, or there was a limit."""
     from batch_assets.cli.what_next import rest_of_limit, waits_for
+    from batch_assets.core.ledger.states import FileState
 
     snapshot = _snapshot(root, results)
-    if snapshot.to_approve:
+    if snapshot.in_state(FileState.HELD):
         return waits_for(snapshot)
     submission = snapshot.submission
     progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"

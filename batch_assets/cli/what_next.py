@@ -19,6 +19,7 @@ from batch_assets.core.planning.steps import (
     MaterializeRequests,
     MaterializeResults,
     NeedsUser,
+    RaiseBudget,
     RestoreFile,
     SendStopped,
     Step,
@@ -98,6 +99,11 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
             return f"the API, which asked to send no more for {left}"
         case Waiting.DOWNLOAD:
             return f"{texts.waits_for(step.why)}: the next try is in {left}"
+        case Waiting.BUDGET:
+            held = [file for file in snapshot.files if file.is_held_by_budget]
+            when = f", or a new period in {left}" if left else ""
+            files = count(len(held), "request file is held", "request files are held")
+            return f"{texts.waits_for(step.why)}{when}: {files}, {held[0].error}"
         case Waiting.NEXT_ROUND:
             return f"the sensor, or: {_run(snapshot)}"
         case Waiting.UPLOAD | Waiting.COLLECTING:
@@ -119,6 +125,9 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
             held = count(len(files), "request file is held", "request files are held")
             command = approve_command(snapshot.submission.pipeline, snapshot.submission.partition)
             return f"{held}: {files[0].error}. To let them go: {command}"
+        case RaiseBudget(files):
+            held = count(len(files), "request file is held", "request files are held")
+            return f"{held}: {files[0].error}. Raise the budget, or ask for less; then: {run}"
         case CancelBatch():
             return _deleted(_alike(snapshot, CancelBatch))
         case GiveUpAnswers():

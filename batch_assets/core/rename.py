@@ -28,6 +28,7 @@ from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import FILES_REPLACEABLE, EntityKind, FileState
 from batch_assets.core.ledger.tables import (
     batch,
+    budget,
     history,
     indexed_file,
     intent,
@@ -35,6 +36,7 @@ from batch_assets.core.ledger.tables import (
     notice,
     notice_target,
     request_file,
+    reservation,
     round_,
     submission,
     wait,
@@ -46,7 +48,7 @@ from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-_RENAMED = (submission, request_file, batch, notice, indexed_file)
+_RENAMED = (submission, request_file, batch, notice, indexed_file, reservation)
 _TABLES = "results"
 # What the history calls a submission whose files are being moved, and one that was moved.
 _MOVING, _MOVED = "{old} is being renamed to {new}", "renamed from {old} to {new}"
@@ -286,7 +288,8 @@ def _move(tx: Transaction, old: str, new: str) -> None:
     for id_ in sorted(submissions.known_ids(tx, old)):
         state = submissions.by_id(tx, id_).state
         tx.record(EntityKind.SUBMISSION, id_, state, state, _MOVED.format(old=old, new=new))
+    tx.execute(sa.delete(budget).where(budget.c.pipeline == new))
     taken = sa.select(notice_target.c.target).where(notice_target.c.pipeline == new)
     tx.execute(sa.delete(notice_target).where(notice_target.c.pipeline == old, notice_target.c.target.in_(taken)))
-    for table in (*_RENAMED, notice_target):
+    for table in (*_RENAMED, budget, notice_target):
         tx.execute(sa.update(table).where(table.c.pipeline == old).values(pipeline=new))

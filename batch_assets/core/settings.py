@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from batch_assets.core.env_values import budget, seconds, whole_number
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.prices.budget import Budget
 from batch_assets.core.prices.prices import Prices, prices_in
 from batch_assets.core.prices.table import VARIABLE as PRICES_VARIABLE
 from batch_assets.core.remedies import StartEmulator
@@ -115,6 +117,7 @@ class Settings:
         processes: The number of processes that render rows and parse results; with 1 the run does both itself.
         partitions_per_run: The largest number of partitions in one run of a backfill or of the sensor.
         prices_file: The user's own price file, from BATCH_ASSETS_PRICES; `None` for the shipped prices alone.
+        budget: The budget of the root, from BATCH_ASSETS_BUDGET; `None` for none.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
         storage_options: Arguments of the root's file system, such as credentials; none for a local root.
@@ -130,6 +133,7 @@ class Settings:
     processes: int = 1
     partitions_per_run: int = 25
     prices_file: Path | None = None
+    budget: Budget | None = None
     ui_url: str | None = None
     shared: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -177,11 +181,12 @@ class Settings:
             emulator_url=emulator,
             base_url=base_url.rstrip("/") if base_url is not None else None,
             has_credentials=has_credentials,
-            reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
+            reconcile_grace=seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
             processes=_processes(env),
             partitions_per_run=partitions_per_run_in(env),
             prices_file=prices_file,
+            budget=budget(env),
             ui_url=_ui_url(env),
             shared=_shared(env),
             storage_options=_storage_options(env) if overrides.root is None else {},
@@ -355,35 +360,14 @@ def _storage_options(env: Mapping[str, str]) -> Mapping[str, Any]:
     return options
 
 
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
-    text = env.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if value < 0:
-        raise SettingsError(f"{name} is {text!r}: set it to a number of seconds, 0 or more")
-    return value
-
-
-def _count(env: Mapping[str, str], name: str, default: int, most: int, what: str) -> int:
-    """Read a whole number from 1 to `most`. `what` says what it counts, for the error."""
-    text = env.get(name) or str(default)
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise SettingsError(f"{name} is {text!r}: set it to the {what}, from 1 to {most}")
-    return int(text)
-
-
 def _transfers(env: Mapping[str, str]) -> int:
     what = "number of concurrent uploads or downloads"
-    return _count(env, "BATCH_ASSETS_TRANSFERS", Settings.transfers, MOST_TRANSFERS, what)
+    return whole_number(env, "BATCH_ASSETS_TRANSFERS", Settings.transfers, MOST_TRANSFERS, what)
 
 
 def _processes(env: Mapping[str, str]) -> int:
     what = "number of processes that render rows and parse results"
-    return _count(env, "BATCH_ASSETS_PROCESSES", Settings.processes, MOST_PROCESSES, what)
+    return whole_number(env, "BATCH_ASSETS_PROCESSES", Settings.processes, MOST_PROCESSES, what)
 
 
 def partitions_per_run_in(env: Mapping[str, str]) -> int:
@@ -396,4 +380,4 @@ def partitions_per_run_in(env: Mapping[str, str]) -> int:
         SettingsError: When the variable is not a number in its range.
     """
     name, what = "BATCH_ASSETS_PARTITIONS_PER_RUN", "largest number of partitions in one run"
-    return _count(env, name, Settings.partitions_per_run, MOST_PARTITIONS_PER_RUN, what)
+    return whole_number(env, name, Settings.partitions_per_run, MOST_PARTITIONS_PER_RUN, what)

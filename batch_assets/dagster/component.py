@@ -22,6 +22,7 @@ from batch_assets.dagster.checks.build import build_message_batch_checks
 from batch_assets.dagster.component_blocks import (
     BatchingBlock,
     Block,
+    BudgetBlock,
     DatasetBlock,
     KeptAttributes,
     NotifyBlock,
@@ -88,6 +89,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     batching: BatchingBlock = Field(default=BatchingBlock(), description=_described("batching"))
     retry: RetryBlock = Field(default=RetryBlock(), description=_described("retry"))
     retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
+    budget: BudgetBlock | None = Field(default=None, description=_described("budget"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
     op: OpBlock = Field(default=OpBlock(), description=_described("op"))

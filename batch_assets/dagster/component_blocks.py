@@ -15,7 +15,13 @@ from pydantic import (
 )
 
 from batch_assets.core.pipeline.automation import ScheduleConfig
-from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
+from batch_assets.core.pipeline.blocks import (
+    BatchingConfig,
+    BudgetConfig,
+    RetentionConfig,
+    RetryConfig,
+    SinkConfig,
+)
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 from batch_assets.core.pipeline.notify import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
 from batch_assets.core.pipeline.op import OpConfig, RetryPolicyConfig, StageOpConfig
@@ -125,6 +131,10 @@ class BatchingBlock(BatchingConfig, Block):
 
 class RetryBlock(RetryConfig, Block):
     """How often a request that fails for a passing reason is sent."""
+
+
+class BudgetBlock(BudgetConfig, Block):
+    """The most that a pipeline may spend in a period."""
 
 
 class RetentionBlock(RetentionConfig, Block):

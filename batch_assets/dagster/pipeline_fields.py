@@ -7,7 +7,13 @@ import dagster as dg
 from pydantic import BaseModel
 
 from batch_assets.core.pipeline.automation import ScheduleConfig
-from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
+from batch_assets.core.pipeline.blocks import (
+    BatchingConfig,
+    BudgetConfig,
+    RetentionConfig,
+    RetryConfig,
+    SinkConfig,
+)
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.op import OpConfig
@@ -31,6 +37,7 @@ class PipelineFields(TypedDict, total=False):
     notify: Sequence[Mapping[str, Any] | NotifyConfig] | None
     resource_key: str | None
     op: Mapping[str, Any] | OpConfig | None
+    budget: Mapping[str, Any] | BudgetConfig | None
     confirm_above: float | None
     max_failed: float | None
     max_invalid: float | None

@@ -71,7 +71,8 @@ class SpendLog:
 
     def _stored_cost(self, known: BatchSpend) -> Spend | None:
         """Return the cost of a batch from its response file; `None` without one."""
-        return stored_cost(self._root.storage, self._pipeline, known.batch_id)
+        cost = stored_cost(self._root.storage, self._pipeline, known.batch_id)
+        return cost.total if cost is not None else None
 
     def _is_over(self, run_id: str | None, event: str | None) -> bool:
         """Return whether no step can still log an event, which may not exist."""

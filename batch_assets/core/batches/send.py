@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from batch_assets.core.batches.reserve import held_that_fit
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.batches.upload import Upload
@@ -82,8 +83,10 @@ class _Sending:
         self._files: dict[str, RequestFile] = {}
         self._owners: dict[str, list[SubmissionWork]] = {}
         for work in works:
-            for file in waited_on(root, work):
-                if file.state.sendable:
+            waiting = waited_on(root, work)
+            affordable = held_that_fit(root, waiting)
+            for file in waiting:
+                if file.state.sendable or file.id in affordable:
                     work.report.waiting.pop(file.id, None)  # why it was not sent before is over
                     self._files[file.id] = file
                     self._owners.setdefault(file.id, []).append(work)

@@ -1,7 +1,7 @@
-"""Split request files that the API refuses as too large, down to a single request that is too large by itself.
+"""Split request files: those that the API refuses as too large, and those that are too dear for a budget.
 
-A file in the state `too_large` keeps its requests in flight until its parts take over, so a process may be killed
-at any point. The parts are named after the file: a later process writes the same ones.
+A file in the state `too_large` or `held` keeps its requests in flight until its parts take over, so a process may
+be killed at any point. The parts are named after the file: a later process writes the same ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.layout import refusal_parts, submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.ledger import Lease, files
+from batch_assets.core.ledger import Lease, splits
 from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
@@ -34,7 +34,7 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
 
     Args:
         root: The root.
-        file: The file, in the state `too_large` and with more than one request.
+        file: The file, in the state `too_large` or `held`, and with more than one request.
         lease: The lease on the file.
 
     Returns:
@@ -56,7 +56,7 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
         parts.append({"name": str(name), "requests": requests, "bytes": size, "checksum": checksum})
     with root.ledger.write(file.pipeline) as tx:
         lease.confirm(tx)
-        return files.replace(tx, file, parts)
+        return splits.replace(tx, file, parts)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int, lease: Lease) -> str:
@@ -102,4 +102,4 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
         root.storage.publish(scratch, target)
     with root.ledger.write(file.pipeline) as tx:
         lease.confirm(tx)
-        files.given_up(tx, file.id, "its request is too large by itself")
+        splits.given_up(tx, file.id, "its request is too large by itself")

@@ -17,6 +17,7 @@ from batch_assets.core.api.errors import (
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.receipts import accept_by_reply, adopt, write_receipt
+from batch_assets.core.batches.reserve import FileReservation
 from batch_assets.core.batches.run_answers import AllRefusedError, RunAnswers
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -70,6 +71,7 @@ class Upload:
     ) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
         self._run, self._answers = run, answers
+        self._reservation = FileReservation(root, file)
         self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
@@ -92,6 +94,8 @@ class Upload:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []
         try:
+            if self._file.state is FileState.HELD and not self._has_receipt(lease):
+                self._file = self._reservation.let_go(lease)
             send = self._file.state is FileState.READY and not self._has_receipt(lease) and self._may_go(lease)
             while send:
                 intent_id = self._intend(lease)
@@ -144,6 +148,8 @@ class Upload:
         """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
         with self._root.ledger.read() as tx:
             file = files.by_id(tx, self._file.id)
+        if self._reservation.is_cut and file.state is FileState.HELD:
+            return split(self._root, file, lease)
         if file.state is not FileState.TOO_LARGE or self._is_lost(lease):
             return []
         if file.requests > 1:
@@ -163,6 +169,8 @@ class Upload:
                 return None
         if (refusal := self._answers.refusal) is not None:
             raise self._stop(lease, None, refusal)
+        if not self._is_affordable(lease):
+            return None
         try:
             if not workspace.shows_refused(self._root, self._file.id):
                 self._ask_for_key(f"an earlier upload may have been accepted: {workspace.question(self._root)}")
@@ -186,9 +194,24 @@ class Upload:
         with self._root.ledger.write(self._file.pipeline, endpoint=True) as tx:
             lease.confirm(tx)
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
-            if self._has_to_wait(tx):
+            file = files.by_id(tx, self._file.id)
+            if self._has_to_wait(tx) or not self._reservation.goes(tx):
                 return None
-            return files.intend(tx, files.by_id(tx, self._file.id), listed, self._root.key_hash)
+            return files.intend(tx, file, listed, self._root.key_hash, self._reservation.amounts(tx, file))
+
+    def _is_affordable(self, lease: Lease) -> bool:
+        """Whether the file fits into the budgets in force. If not, it is held, or set aside if it is lost."""
+        try:
+            self._reservation.compute()
+        except (FileNotFoundError, DamagedFileError) as error:
+            self._is_lost(lease, otherwise=str(error))
+            return False
+        with self._root.ledger.read() as tx:
+            if self._reservation.may_go(tx):
+                return True
+        with self._root.ledger.write(self._file.pipeline, endpoint=True) as tx:
+            lease.confirm(tx)
+            return not self._has_to_wait(tx) and self._reservation.goes(tx)
 
     def _ask_for_key(self, text: str) -> None:
         """Report that the file waits until the right key is back, or a user confirms this one."""

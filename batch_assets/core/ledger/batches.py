@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import COUNTS, BatchObject
-from batch_assets.core.ledger import files, spend
+from batch_assets.core.ledger import files, reservations, spend
 from batch_assets.core.ledger.columns import BatchColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
@@ -129,6 +129,7 @@ def accept(
     move(tx, FileMove.ACCEPT, file_id, reason, batch_id=reported.id, error=None)
     if intent_id is not None:
         files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
+    reservations.attach(tx, file, reported.id, intent_id, reported.created_at)
     requests = reported.total or file.requests
     _meet(
         tx,
@@ -164,6 +165,7 @@ def forget_foreign(tx: Transaction, batch_id: str, reason: str) -> None:
 def _forget(tx: Transaction, batch_id: str, reason: str) -> None:
     """Remove a batch about which the ledger was wrong, so that it is examined like any unknown batch."""
     move(tx, BatchMove.DISPROVE, batch_id, reason)
+    reservations.detach(tx, batch_id)
     tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
 
 
@@ -175,6 +177,7 @@ def note_foreign(tx: Transaction, reported: BatchObject, reason: str) -> None:
 def note_late(tx: Transaction, reported: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
     """Record a batch of ours that turned up after its file had been sent again or set aside."""
     file = files.by_id(tx, file_id)
+    reservations.attach(tx, file, reported.id, None, reported.created_at)
     _meet(tx, reported, reason, file_id=file_id, pipeline=file.pipeline, paid_twice=paid_twice)
 
 

@@ -27,6 +27,7 @@ class FileColumns(TypedDict, total=False):
     headers: str | None
     checksum: str | None
     hold: HoldReason | None
+    worst_case: int | None
 
 
 class BatchColumns(TypedDict, total=False):

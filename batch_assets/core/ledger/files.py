@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.names import RequestFileId
-from batch_assets.core.ledger import leases
-from batch_assets.core.ledger.columns import FileColumns
+from batch_assets.core.ledger import leases, reservations
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.intents import (
@@ -23,6 +22,7 @@ from batch_assets.core.ledger.intents import (
 )
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
+from batch_assets.core.ledger.reservations import NOT_COMPUTED, Amounts
 from batch_assets.core.ledger.states import (
     FILES_IN_DOUBT,
     FILES_REPLACEABLE,
@@ -31,7 +31,7 @@ from batch_assets.core.ledger.states import (
     FileState,
     HoldReason,
 )
-from batch_assets.core.ledger.tables import batch, history, intent, lease, request_file, submission, wait
+from batch_assets.core.ledger.tables import batch, history, intent, lease, request_file, submission
 
 # After a file was sent again, the batch of the first POST may still turn up for this long.
 WATCH_SECONDS = 25 * 3600.0
@@ -84,37 +84,6 @@ def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     return dict(json.loads(tx.execute(of_submission).scalar_one()))
 
 
-def replace(tx: Transaction, file: RequestFile, parts: Sequence[FileColumns]) -> list[RequestFile]:
-    """Replace a file that is too large with two parts. Submissions that waited on it wait on the parts.
-
-    Args:
-        tx: The transaction.
-        file: The file.
-        parts: Name, requests, bytes and checksum of each part.
-
-    Returns:
-        The parts.
-    """
-    names = " and ".join(part["name"] for part in parts)
-    move(tx, FileMove.CUT, file.id, f"replaced by {names}")
-    waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
-    ids = [f"{file.submission_id}/{part['name']}" for part in parts]
-    shared: FileColumns = {
-        "submission_id": file.submission_id,
-        "pipeline": file.pipeline,
-        "partition": file.partition,
-        "attempt": file.attempt,
-        "headers": file.headers,
-    }
-    for file_id, part in zip(ids, parts, strict=True):
-        reason = f"{part['requests']} requests of {file.name}"
-        columns: FileColumns = {**shared, **part, "not_before": 0.0}
-        move(tx, FileMove.WRITE, file_id, reason, **columns)
-        for submission_id in waiting:
-            tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
-    return [by_id(tx, file_id) for file_id in ids]
-
-
 def in_place_of(tx: Transaction, file_id: str) -> list[str]:
     """Return the id of the file itself, or of the parts that have replaced it."""
     parts = [str(half) for half in RequestFileId.parse(file_id).halves]
@@ -126,12 +95,6 @@ def answered_among(tx: Transaction, file_ids: Iterable[str]) -> list[RequestFile
     """Return those of some request files, or of the parts that have replaced them, whose answers are stored."""
     current = [by_id(tx, part) for file_id in file_ids for part in in_place_of(tx, file_id)]
     return [file for file in current if file.state is FileState.COLLECTED]
-
-
-def given_up(tx: Transaction, file_id: str, reason: str) -> None:
-    """Record that a single request is too large. The response store has the refusal as its answer."""
-    seq = move(tx, FileMove.GIVE_UP, file_id, reason)
-    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(collected_seq=seq))
 
 
 def _in_doubt() -> sa.Select[Any]:
@@ -161,14 +124,21 @@ def twins_in_doubt(tx: Transaction, file: RequestFile, since: float | None) -> l
     return to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
 
 
-def intend(tx: Transaction, file: RequestFile, listed: Sequence[BatchObject], key_hash: str | None) -> int:
-    """Record, before the POST, that a file is about to be sent.
+def intend(
+    tx: Transaction,
+    file: RequestFile,
+    listed: Sequence[BatchObject],
+    key_hash: str | None,
+    amounts: Amounts = NOT_COMPUTED,
+) -> int:
+    """Record, before the POST, that a file is about to be sent, and what it counts in budgets.
 
     Args:
         tx: The transaction.
         file: The file.
         listed: The newest batches at the API, newest first. The first is the anchor, and none can be the file's.
         key_hash: A salted hash of the API key; `None` if the key is unknown.
+        amounts: What is reserved for it.
 
     Returns:
         The id of the intent.
@@ -194,12 +164,21 @@ def intend(tx: Transaction, file: RequestFile, listed: Sequence[BatchObject], ke
         "outcome": IntentOutcome.OPEN,
     }
     inserted = tx.execute(sa.insert(intent).values(values))
-    return int(inserted.inserted_primary_key[0])  # type: ignore[index]
+    intent_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+    reservations.reserve(tx, file, intent_id, amounts)
+    return intent_id
 
 
 def settle(tx: Transaction, intent_id: int, outcome: IntentOutcome, **values: Any) -> None:
-    """Record the outcome of an intent."""
+    """Record the outcome of an intent. What was reserved for an upload that took nothing is given back.
+
+    It is kept for a refused one that may prove to have been accepted: see `unwatch`.
+    """
     tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(outcome=outcome, **values))
+    if outcome is IntentOutcome.UNRESOLVED:
+        reservations.reopen(tx, intent_id)
+    elif outcome in INTENTS_REFUSED and not reservations.is_watched(tx, intent_id):
+        reservations.release(tx, intent_id)
 
 
 def complete_body(tx: Transaction, intent_id: int) -> None:
@@ -279,7 +258,8 @@ def watch(tx: Transaction, file_id: str) -> None:
 def unwatch(tx: Transaction, intent_id: int) -> None:
     """Look no longer for the batch of a refused intent: the list of batches does not show it."""
     refused = sa.and_(intent.c.id == intent_id, intent.c.outcome.in_(INTENTS_REFUSED))
-    tx.execute(sa.update(intent).where(refused).values(watch_until=None))
+    if tx.execute(sa.update(intent).where(refused).values(watch_until=None)).rowcount:
+        reservations.release(tx, intent_id)
 
 
 def sent_near(tx: Transaction, requests: int, created_at: float, seconds: float) -> list[RequestFile]:

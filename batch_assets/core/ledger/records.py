@@ -103,6 +103,12 @@ class RequestFile:
     headers: str | None
     checksum: str | None
     hold: HoldReason | None
+    worst_case: int | None
+
+    @property
+    def is_held_by_budget(self) -> bool:
+        """Whether it is held because a budget has too little left."""
+        return self.state is FileState.HELD and self.hold is HoldReason.BUDGET
 
 
 @dataclass(frozen=True)

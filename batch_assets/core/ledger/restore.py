@@ -8,7 +8,7 @@ from typing import Unpack
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
-from batch_assets.core.ledger import batches, spend, submissions
+from batch_assets.core.ledger import batches, files, reservations, spend, submissions
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.endpoint import bind_endpoint
@@ -110,16 +110,16 @@ def sent_with(tx: Transaction, key_hash: str | None) -> None:
 
 
 def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> None:
-    tx.execute(
-        sa.insert(intent).values(
-            file_id=file_id,
-            requests=requests,
-            bytes=size,
-            started_at=tx.now,
-            last_byte_at=tx.now,
-            outcome=IntentOutcome.UNRESOLVED,
-        )
-    )
+    values = {
+        "file_id": file_id,
+        "requests": requests,
+        "bytes": size,
+        "started_at": tx.now,
+        "last_byte_at": tx.now,
+        "outcome": IntentOutcome.UNRESOLVED,
+    }
+    inserted = tx.execute(sa.insert(intent).values(values))
+    reservations.reserve(tx, files.by_id(tx, file_id), int(inserted.inserted_primary_key[0]))  # type: ignore[index]
 
 
 def add_open(
@@ -136,6 +136,7 @@ def add_open(
     }
     _add(tx, BatchMove.MEET, reported.id, file_id, pipeline, reported.request_counts, values, why)
     _update_file(tx, file_id, batch_id=reported.id)
+    reservations.attach(tx, files.by_id(tx, file_id), reported.id, None, reported.created_at)
 
 
 def add_collected(
@@ -179,6 +180,8 @@ def add_collected(
     seq = _add(tx, BatchMove.REBUILD_COLLECTED, batch_id, file_id, pipeline, counts, values, why)
     if file_id is not None:
         spend.stored(tx, batch_id)
+        file = files.by_id(tx, file_id)
+        reservations.attach(tx, file, batch_id, None, created_at or ended_at or None)
     if file_id is not None and not paid_twice:
         _update_file(tx, file_id, batch_id=batch_id, collected_seq=seq)
 

@@ -88,6 +88,8 @@ class HoldReason(StrEnum):
 
     CONFIRM = "confirm"
     """A user has to approve what it costs."""
+    BUDGET = "budget"
+    """A budget has too little left for it."""
 
     @property
     def needs_approval(self) -> bool:
@@ -185,6 +187,17 @@ class NoticeState(StrEnum):
     """The pipeline no longer names its target."""
 
 
+class ReservationState(StrEnum):
+    """The state of a reservation: what one upload of a request file counts in budgets."""
+
+    OPEN = "open"
+    """What it cost is not known: it counts as what it may cost."""
+    SETTLED = "settled"
+    """The answers are stored: it counts as what they did cost."""
+    RELEASED = "released"
+    """The API has certainly not accepted the upload: it counts as nothing."""
+
+
 @unique
 class FileMove(Enum):
     """The legal moves of a request file: states before (`None`: it did not exist), state after, event."""
@@ -223,7 +236,11 @@ class FileMove(Enum):
     STOP = (FileState.READY, FileState.SENDING), FileState.STOPPED, "refused for the key, billing or a limit"
     RESUME = (FileState.STOPPED,), FileState.READY, "run again by a user"
     EXCEED = (FileState.SENDING,), FileState.TOO_LARGE, "too large for the API"
-    CUT = (FileState.TOO_LARGE,), FileState.SUPERSEDED, "split into two files"
+    CUT = (
+        (FileState.TOO_LARGE, FileState.HELD),
+        FileState.SUPERSEDED,
+        "split into two files",
+    )
     GIVE_UP = (FileState.TOO_LARGE,), FileState.COLLECTED, "a single request, with the refusal as its answer"
     SET_ASIDE = (FileState.READY, FileState.HELD), FileState.SUPERSEDED, "replaced by a newer submission"
     CANCEL = (

@@ -29,8 +29,10 @@ from batch_assets.core.ledger.states import (
     FileState,
     HoldReason,
     NoticeState,
+    ReservationState,
     RoundState,
 )
+from batch_assets.core.prices.budget import Hold, Period
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -151,6 +153,7 @@ request_file = Table(
     Column("checksum", String(64)),  # SHA-256 of the file in hexadecimal; NULL for files of earlier versions
     # What has to allow it to be sent; NULL if nothing has to. A file in doubt is held before it is sent again.
     Column("hold", EnumColumn(HoldReason, 16)),
+    Column("worst_case", BigInteger),  # the most that it can cost in picodollars; NULL: not computed, or no bound
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
     Index("request_file_by_collection", "collected_seq"),
@@ -234,6 +237,38 @@ spend = Table(
     Column("run_id", String(64)),  # Dagster's run that logs the event
     Column("is_logged", Boolean, nullable=False),  # an event in Dagster's log counts it
     Index("spend_by_logged", "is_logged"),
+)
+
+# The budgets in force, as the last process that sends or watches has read them.
+budget = Table(
+    "budget",
+    metadata,
+    Column("pipeline", String(100), primary_key=True),  # "" for the root
+    Column("picodollars", BigInteger, nullable=False),
+    Column("per", EnumColumn(Period, 8), nullable=False),
+    Column("hold", EnumColumn(Hold, 8), nullable=False),
+)
+
+# What each upload of a request file counts in budgets, see `reservations.py`.
+reservation = Table(
+    "reservation",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("file_id", ForeignKey("request_file.id"), nullable=False),
+    Column("submission_id", String(64), nullable=False),  # that of the file
+    Column("pipeline", String(100), nullable=False),
+    Column("intent_id", Integer),  # NULL: the ledger does not have the intent of its batch
+    Column("batch_id", String(80)),  # the batch that the file became; NULL: not known
+    Column("day", Integer, nullable=False),  # when it was sent, in days since 1970
+    Column("state", EnumColumn(ReservationState, 8), nullable=False),
+    Column("worst", BigInteger),  # what it counts under `hold: worst`, in picodollars; NULL: not computed
+    Column("expected", BigInteger),  # what it counts under `hold: expected`
+    Index("reservation_by_file", "file_id"),
+    Index("reservation_by_intent", "intent_id"),
+    Index("reservation_by_batch", "batch_id"),
+    Index("reservation_by_run", "submission_id", "state", "worst", "expected"),
+    Index("reservation_by_day", "day", "state", "worst", "expected"),
+    Index("reservation_by_pipeline", "pipeline", "day", "state", "worst", "expected"),
 )
 
 lease = Table(

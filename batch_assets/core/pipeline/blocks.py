@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from pydantic import Field, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
+from batch_assets.core.prices.budget import MOST_USD, Budget, Hold, Period, picodollars_of
 
 # Limits of the API: 100,000 requests or 256 MB per batch, whichever is reached first.
 # https://platform.claude.com/docs/en/build-with-claude/batch-processing
@@ -48,6 +51,25 @@ class RetentionConfig(ConfigBlock):
         ge=0,
         description="Days after which the history of a submission that a later one replaced is deleted.",
     )
+
+
+class BudgetConfig(ConfigBlock):
+    """The most that a pipeline may spend in a period. Request files above it are held."""
+
+    max_usd: float = Field(gt=0, le=MOST_USD, description="The cap in dollars.")
+    per: Period = Field(
+        description="run (one submission with its retries), day or month. Days and months are in UTC."
+    )
+    hold: Hold = Field(
+        default=Hold.WORST,
+        description="worst: the most that a file can cost is reserved, and the cap is never passed. expected: "
+        "what it would cost at the mean of the pipeline's answers, and the cap may be passed.",
+    )
+
+    @property
+    def budget(self) -> Budget:
+        """The budget, for the ledger."""
+        return Budget(picodollars_of(Decimal(str(self.max_usd))), self.per, self.hold)
 
 
 class SinkConfig(ConfigBlock):

@@ -13,6 +13,7 @@ from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.blocks import (
     KEEP_EVERYTHING,
     BatchingConfig,
+    BudgetConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
@@ -68,6 +69,10 @@ class PipelineConfig(ConfigBlock):
     )
     op: OpConfig = Field(
         default=OpConfig(), description="How Dagster runs the step of each stage: tags, pool and retry policy."
+    )
+    budget: BudgetConfig | None = Field(
+        default=None,
+        description="The most that the pipeline may spend in a run, a day or a month. Default: no cap.",
     )
     confirm_above: float | None = Field(
         default=None,

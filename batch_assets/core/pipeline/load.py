@@ -15,6 +15,7 @@ from batch_assets.core.answers.forced_tool import has_schema, strict_schemas, to
 from batch_assets.core.answers.result_columns import GIVE_WAY
 from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.bounded_cost import no_bound
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
@@ -74,6 +75,8 @@ def load_pipeline(
     if problem := problem or refused_value(outline, version):
         field, text = problem
         raise pipeline.error(pipeline.template.field_with_file(field), text)
+    if problem := no_bound(pipeline):
+        raise pipeline.error(*problem)
     for field, text in pipeline.unchecked:
         _log_once(f"{source}: {field}: answers are not checked against {text}")
     return pipeline

@@ -26,6 +26,7 @@ from batch_assets.core.io.json_text import dump
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
+from batch_assets.core.prices.budget import Budget
 from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
 from batch_assets.core.template.rendering import CURRENT, Rendering
@@ -85,6 +86,11 @@ class Pipeline:
     def partitions(self) -> Partitions | None:
         """The partitions; `None` if there are none."""
         return self.given_partitions or self.config.partitions
+
+    @property
+    def budget(self) -> Budget | None:
+        """The budget; `None` if there is none."""
+        return self.config.budget.budget if self.config.budget is not None else None
 
     @cached_property
     def query(self) -> str:

@@ -19,6 +19,7 @@ from batch_assets.core.planning.steps import (
     MaterializeRequests,
     MaterializeResults,
     NeedsUser,
+    RaiseBudget,
     RestoreFile,
     Round,
     Send,
@@ -93,6 +94,8 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     ]
     if unsent:
         return Send(SendReason.UNSENT, len(unsent))
+    if snapshot.affordable:
+        return Send(SendReason.AFFORDABLE, len(snapshot.affordable))
     if snapshot.to_reconcile:
         return Send(SendReason.IN_DOUBT, len(snapshot.to_reconcile))
     return None
@@ -143,6 +146,9 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     ]
     if failed:
         return min(failed), Waiting.DOWNLOAD
+    if snapshot.until_budget:
+        times = [each.until for each in snapshot.until_budget.values() if each.until is not None]
+        return min(times, default=None), Waiting.BUDGET
     if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):
         return None, Waiting.NEXT_ROUND
     return None
@@ -156,6 +162,8 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
         yield consent
     if snapshot.to_approve and not submission.is_canceled:
         yield ApproveFiles(tuple(snapshot.to_approve))
+    if snapshot.over_budget and not submission.is_canceled:
+        yield RaiseBudget(tuple(snapshot.over_budget))
     if stopped := snapshot.in_state(FileState.STOPPED):
         yield SendStopped(tuple(stopped))
     if refused := snapshot.in_state(FileState.REFUSED):

@@ -5,11 +5,21 @@ One transaction reads any number of submissions, and the number of statements do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from batch_assets.core.ledger import Transaction, files, leases, lost_answers, overview, standstills, submissions
+from batch_assets.core.ledger import (
+    Transaction,
+    budgets,
+    files,
+    leases,
+    lost_answers,
+    overview,
+    standstills,
+    submissions,
+)
+from batch_assets.core.ledger.budgets import Prospect
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
@@ -39,6 +49,7 @@ class Snapshot:
         is_collecting: Whether a run that a user started is collecting results of its pipeline.
         is_watched: Whether one of the partition's files was sent again, and its first batch may still turn up.
         needs_refresh: Whether only another refresh sends the requests that a limit left out.
+        prospects: By id, when the files that a budget holds back may be sent.
         standstill: What prevents its failed requests from being sent again; None if nothing does.
     """
 
@@ -53,6 +64,7 @@ class Snapshot:
     is_collecting: bool = False
     is_watched: bool = False
     needs_refresh: bool = False
+    prospects: Mapping[str, Prospect] = field(default_factory=dict)
     standstill: Standstill | None = None
 
     @classmethod
@@ -134,8 +146,8 @@ class Snapshot:
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
         lost.update(self.lost_answers)
         in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
-        to_approve = {file.id for file in self.to_approve}
-        return [file for file in in_flight if file.batch_id not in lost and file.id not in to_approve]
+        for_a_user = {file.id for file in [*self.to_approve, *self.over_budget]}
+        return [file for file in in_flight if file.batch_id not in lost and file.id not in for_a_user]
 
     @cached_property
     def to_approve(self) -> list[RequestFile]:
@@ -143,6 +155,26 @@ class Snapshot:
         return [
             file for file in self.in_state(FileState.HELD) if file.hold is not None and file.hold.needs_approval
         ]
+
+    @cached_property
+    def affordable(self) -> list[RequestFile]:
+        """Files that a budget held back and that fit into it now."""
+        return [file for file in self._held_by_budget if self.prospects[file.id].may_go]
+
+    @cached_property
+    def over_budget(self) -> list[RequestFile]:
+        """Files that only a user can let go, because no money comes free for them."""
+        return [file for file in self._held_by_budget if self.prospects[file.id].is_hopeless]
+
+    @cached_property
+    def until_budget(self) -> dict[str, Prospect]:
+        """By id, when the other files that a budget holds back may be sent."""
+        judged = {file.id: self.prospects[file.id] for file in self._held_by_budget}
+        return {id_: each for id_, each in judged.items() if not each.may_go and not each.is_hopeless}
+
+    @property
+    def _held_by_budget(self) -> list[RequestFile]:
+        return [file for file in self.files if file.is_held_by_budget and file.id in self.prospects]
 
     @property
     def others_run(self) -> bool:
@@ -179,6 +211,7 @@ class Snapshot:
         """
         due = set(map(id, self.ended))
         times = [batch.next_look_at for batch in self.uncollected if id(batch) not in due]
+        times += [each.until for each in self.until_budget.values() if each.until is not None]
         times += [file.not_before for file in self.in_state(FileState.READY) if file.not_before > self.now]
         return min(times, default=None)
 
@@ -200,6 +233,8 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     standstill_of = standstills.current_of(tx, [submission.id for submission in selected if submission.ask_again])
     refreshes = waiting_for_refresh(tx, [submission for submission in selected if submission.left_out])
     left_behind = overview.left_behind_of(tx, selected, batches_of)
+    held = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_by_budget}
+    prospects = budgets.prospects(tx, budgets.recorded(tx), [*held.values()]) if held else {}
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
         tx,
@@ -225,6 +260,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             is_collecting=collecting_name(submission.pipeline) in held_leases,
             is_watched=(submission.pipeline, submission.partition) in watched,
             needs_refresh=submission.id in refreshes,
+            prospects=prospects,
             standstill=standstill_of.get(submission.id),
         )
         for submission in selected

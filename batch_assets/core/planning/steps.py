@@ -26,6 +26,8 @@ class SendReason(StrEnum):
     """Batches run at the API although their submission was canceled."""
     ASK_AGAIN = "ask again"
     """Requests failed for a passing reason, and no request file holds them."""
+    AFFORDABLE = "affordable"
+    """Request files were held because a budget had too little left, and they fit into it now."""
     UNSENT = "unsent"
     """Request files are ready, or too large and to be split."""
     IN_DOUBT = "in doubt"
@@ -58,13 +60,15 @@ class Waiting(StrEnum):
     """A request file is being sent, or a run of `batches` is running."""
     COLLECTING = "collecting"
     """A run that a user started is collecting results of the pipeline."""
+    BUDGET = "budget"
+    """A budget has too little left. Answers that come in may free money, or a new period begins."""
     NEXT_ROUND = "next round"
     """Files are in flight; a later run continues with them."""
 
     @property
     def ends_at_a_time(self) -> bool:
         """Whether work continues at the time given; otherwise it is only looked at again then."""
-        return self in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+        return self in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD, Waiting.BUDGET)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,17 @@ class ApproveFiles:
 
 
 @dataclass(frozen=True)
+class RaiseBudget:
+    """Request files are held that no money comes free for.
+
+    Attributes:
+        files: The files.
+    """
+
+    files: tuple[RequestFile, ...]
+
+
+@dataclass(frozen=True)
 class RestoreFile:
     """A request file is lost, and with it the text of requests to send again.
 
@@ -152,6 +167,7 @@ SubmissionRemedy = (
     | MaterializeResults
     | SendStopped
     | ApproveFiles
+    | RaiseBudget
     | CancelBatch
     | GiveUpAnswers
     | RestoreFile

@@ -30,6 +30,9 @@ def _sending(step: Send) -> str:
             return "some of its batches still run although it was canceled"
         case SendReason.ASK_AGAIN:
             return count(step.count, "failed request is to be sent again", "failed requests are to be sent again")
+        case SendReason.AFFORDABLE:
+            held = count(step.count, "held request file fits", "held request files fit")
+            return f"{held} into the budget now"
         case SendReason.UNSENT:
             return count(step.count, "request file is left to send", "request files are left to send")
         case SendReason.IN_DOUBT:
@@ -93,6 +96,8 @@ def waits_for(why: Waiting) -> str:
             return "an upload that is under way"
         case Waiting.COLLECTING:
             return "a run that is collecting its results"
+        case Waiting.BUDGET:
+            return "money of its budget to come free"
         case Waiting.NEXT_ROUND:
             return "request files that are under way"
         case _:

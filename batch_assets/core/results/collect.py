@@ -18,7 +18,7 @@ from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.ledger import batches, downloads, files, leases, spend
+from batch_assets.core.ledger import Transaction, batches, downloads, files, leases, reservations, spend
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results.batch_requests import (
@@ -39,7 +39,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import WrittenAnswers
 from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.missing_responses import SET_ASIDE
-from batch_assets.core.store.response_cost import ResponseCost
+from batch_assets.core.store.response_cost import ResponseCost, stored_cost
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
@@ -181,10 +181,19 @@ def _was_collected(leased: LeasedBatch) -> bool:
 
 
 def _record_stored(leased: LeasedBatch) -> None:
+    cost = stored_cost(leased.root.storage, leased.file.pipeline, leased.batch.id)
     with leased.root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, leased.batch.id, "its answers are stored already")
+        _record_cost(tx, leased, cost)
     _target(leased)  # no later run removes leftovers of a batch recorded as collected
+
+
+def _record_cost(tx: Transaction, leased: LeasedBatch, cost: ResponseCost | None) -> None:
+    """Record what a batch did cost, unless its response file is gone again."""
+    if cost is not None:
+        spend.record(tx, leased.batch.id, cost.total)
+        reservations.settle(tx, leased.batch.id, cost.certain)
 
 
 def _target(leased: LeasedBatch) -> str:
@@ -366,6 +375,6 @@ def _publish(
     with root.ledger.write(leased.file.pipeline) as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, batch.id, problem or counts(batch.count_map))
-        spend.record(tx, batch.id, cost.total)
+        _record_cost(tx, leased, cost)
     missing = rows.lines.missing + rows.unreadable
     return CollectReport(batch.id, leased.file.requests, size, missing, problem)

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.batches.consent import begin_all
+from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import Outcome, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import BatchAssetsError
@@ -37,6 +38,7 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
         root_for(pipeline, context.resources) as root,
         rounds.closing(root, pipeline.name, tags, when_done=False),
     ):
+        record_budgets(root, {pipeline.name: pipeline.budget})
         if len(partitions) > 1 and not rounds.is_unattended(tags):
             with suppress(BatchAssetsError):  # each partition reports it
                 begin_all(root, pipeline.name, partitions)

@@ -17,6 +17,7 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     NeedsUser,
+    RaiseBudget,
     RestoreFile,
     SendStopped,
     SubmissionRemedy,
@@ -28,6 +29,9 @@ from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Stage
 from batch_assets.core.text import count, duration
 from batch_assets.dagster.remedies import as_text, launch_approve, materialize, with_remedy
+
+# A sentence gives this many reasons why files are held.
+_REASONS = 3
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -64,6 +68,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
             in_doubt.add(snapshot, snapshot.in_state(FileState.SENDING, FileState.UNRESOLVED))
         if in_doubt:
             sentences.append(f"{in_doubt} being sent or unresolved")
+        sentences += _over_budget(of_pipeline)
         sentences += _waits(pipeline, of_pipeline)
         sentences += _not_shown(of_pipeline)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
@@ -130,8 +135,9 @@ class _Files:
 
 def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) -> list[str]:
     """Report what the user can do for a pipeline, for all its partitions together."""
-    ready, refused, held = _Files(), _Files(), _Files()
+    ready, refused, held, over_budget = _Files(), _Files(), _Files(), _Files()
     why_held: dict[str, None] = {}
+    why_over: dict[str, None] = {}
     left_out_by_partition: dict[bool, dict[str, int]] = {True: {}, False: {}}
     for snapshot, remedy in needed:
         match remedy:
@@ -142,6 +148,9 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
             case ApproveFiles(files):
                 held.add(snapshot, files)
                 why_held |= dict.fromkeys(file.error or "" for file in files)
+            case RaiseBudget(files):
+                over_budget.add(snapshot, files)
+                why_over |= dict.fromkeys(file.error or "" for file in files)
             case AskTheRest():
                 left_out_by_partition[remedy.by_refresh][snapshot.submission.partition] = remedy.requests
     sentences = []
@@ -151,6 +160,8 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
         sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
     if held:
         sentences.append(f"{held} held: {'; '.join(why_held)}. To let them go, {launch_approve(pipeline)}")
+    if over_budget:
+        sentences.append(f"{over_budget} held: {'; '.join(why_over)}. Raise the budget to send them")
     for by_refresh, way in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if left_out := left_out_by_partition[by_refresh]:
             suffix = _of(set(left_out))
@@ -179,6 +190,16 @@ def _waits(pipeline: str, snapshots: list[Snapshot]) -> list[str]:
     ]
 
 
+def _over_budget(snapshots: list[Snapshot]) -> list[str]:
+    """Report files that a budget holds back for now."""
+    held, why = _Files(), dict[str, None]()
+    for snapshot in snapshots:
+        waiting = [file for file in snapshot.files if file.id in snapshot.until_budget]
+        held.add(snapshot, waiting)
+        why |= dict.fromkeys(file.error or "" for file in waiting)
+    return [f"{held} held: {'; '.join([*why][:_REASONS])}"] if held else []
+
+
 def _not_shown(snapshots: list[Snapshot]) -> list[str]:
     """Report submissions with running batches that the API does not show."""
     return [
@@ -203,7 +224,7 @@ def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
             return False  # the progress of open batches
         case Waiting.UPLOAD:
             return not snapshot.in_state(FileState.SENDING, FileState.UNRESOLVED)
-        case Waiting.RATE_LIMIT | Waiting.DOWNLOAD | Waiting.COLLECTING | Waiting.NEXT_ROUND:
+        case Waiting.RATE_LIMIT | Waiting.BUDGET | Waiting.DOWNLOAD | Waiting.COLLECTING | Waiting.NEXT_ROUND:
             return True
         case _:
             assert_never(why)

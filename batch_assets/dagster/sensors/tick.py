@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import dagster as dg
 
 from batch_assets.core.batches.poll import try_poll
+from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import in_motion
@@ -85,6 +86,7 @@ class _Tick:
         end = time.monotonic() + _ROUNDS_SECONDS
         polled = try_poll(self._root, budget=_POLL_SECONDS)
         cursor = SensorCursor.read(self._context.cursor)
+        record_budgets(self._root, {name: assets.pipeline.budget for name, assets in self._pipelines.items()})
         with self._root.ledger.read() as tx:
             snapshots, gone = self._overview(tx)
             due = _due(tx, snapshots)

@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from batch_assets.cli import what_next
 from batch_assets.core.ledger import Ledger, submissions
+from batch_assets.core.ledger.budgets import Fit, Prospect
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
@@ -31,6 +32,7 @@ from batch_assets.core.planning.steps import (
     MaterializeRequests,
     MaterializeResults,
     NeedsUser,
+    RaiseBudget,
     RestoreFile,
     Send,
     SendReason,
@@ -55,7 +57,7 @@ OLD = Standstill(since=NOW - 100, last=NOW - 61, why="part-00000.jsonl is gone")
 
 
 def file(state: str, **values: Any) -> RequestFile:
-    empty = dict.fromkeys(("error", "batch_id", "collected_seq", "headers", "hold"))
+    empty = dict.fromkeys(("error", "batch_id", "collected_seq", "headers", "hold", "worst_case"))
     fields = {"id": "s/part-0", "name": "part-0", "not_before": 0.0, **empty, **values}
     return RequestFile(
         submission_id="s",
@@ -109,6 +111,7 @@ ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", 
 LATE = {"is_watched": True}
 CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
 HELD = file("held", hold=HoldReason.CONFIRM)
+DEAR = file("held", hold=HoldReason.BUDGET, error="the budget of $5.00 per month has $0.1000 left")
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
 LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
 
@@ -227,6 +230,31 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Wait(NOW + 60, Waiting.BATCHES),
         snapshot(submission=FULL, files=[HELD, *RUNNING["files"]], batches=RUNNING["batches"]),
     ),
+    "a budget has too little left, and answers may free money": (
+        Wait(None, Waiting.BUDGET),
+        snapshot(submission=FULL, files=[DEAR], prospects={"s/part-0": Prospect(Fit.NOT_NOW, comes_free=True)}),
+    ),
+    "a budget has too little left until the next month": (
+        Wait(NOW + 500, Waiting.BUDGET),
+        snapshot(submission=FULL, files=[DEAR], prospects={"s/part-0": Prospect(Fit.NOT_NOW, until=NOW + 500)}),
+    ),
+    "a budget has money again": (
+        Send(SendReason.AFFORDABLE, 1),
+        snapshot(submission=FULL, files=[DEAR], prospects={"s/part-0": Prospect(Fit.IN_PART)}),
+    ),
+    "a budget has too little left, and others run": (
+        Wait(NOW + 60, Waiting.BATCHES),
+        snapshot(
+            submission=FULL,
+            files=[replace(DEAR, id="s/part-1"), *RUNNING["files"]],
+            batches=RUNNING["batches"],
+            prospects={"s/part-1": Prospect(Fit.NOT_NOW, comes_free=True)},
+        ),
+    ),
+    "no money comes free for it": (
+        NeedsUser(RaiseBudget((DEAR,))),
+        snapshot(submission=FULL, files=[DEAR], prospects={"s/part-0": Prospect(Fit.NEVER)}),
+    ),
     "held, and canceled": (
         NeedsUser(MaterializeRequests()),
         snapshot(submission=CANCELED, files=[HELD]),
@@ -324,6 +352,7 @@ WAITS: dict[Waiting, str] = {
     Waiting.DOWNLOAD: "asked waits for results that could not be downloaded, the next try is in ",
     Waiting.UPLOAD: "asked waits for an upload that is under way",
     Waiting.COLLECTING: "asked waits for a run that is collecting its results",
+    Waiting.BUDGET: "asked waits for money of its budget to come free",
     Waiting.NEXT_ROUND: "asked waits for request files that are under way",
 }
 
@@ -338,6 +367,11 @@ def test_the_sensor_says_what_a_submission_waits_for(why: Waiting) -> None:
         expected = "1 request file is being sent or unresolved" if uploading else WAITS[why]
         assert any(sentence.startswith(expected) for sentence in sentences), sentences
         assert sum("waits for" in sentence for sentence in sentences) == expected.count("waits for")
+
+
+def test_the_sensor_names_the_budget_that_holds_files() -> None:
+    sentences = situation([CASES["a budget has too little left, and others run"][1]], {})
+    assert "1 request file is held: the budget of $5.00 per month has $0.1000 left" in sentences
 
 
 NEXT: dict[str, str] = {
@@ -359,7 +393,7 @@ def test_a_run_of_results_says_what_comes_next(name: str) -> None:
             assert text.startswith("It does not continue without a user")
         case Wait():
             assert text.startswith("It waits for ")
-            is_timed = step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            is_timed = step.why.ends_at_a_time and step.until is not None
             assert (". The sensor continues in " in text) == is_timed, text
             assert text.endswith(". The sensor continues after that.") or is_timed
         case Done():

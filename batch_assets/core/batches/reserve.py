@@ -1,0 +1,197 @@
+"""What a request file may cost, before it is sent under a budget, and what others cost that count in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batch_assets.core.errors import DamagedFileError, UnboundedCostError
+from batch_assets.core.ledger import Lease, Transaction, budgets, files, holds, reservations
+from batch_assets.core.ledger.budgets import Budgets, Fit, Prospect
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.reservations import NO_BOUND, Amounts, OpenReservation
+from batch_assets.core.ledger.states import HoldReason
+from batch_assets.core.prices.budget import Budget, Hold
+from batch_assets.core.prices.worst_case import worst_case
+from batch_assets.core.root import Root
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import params_of
+from batch_assets.core.store.response_cost import stored_cost
+
+
+def in_force(root: Root, tx: Transaction, pipeline: str) -> Budgets:
+    """Return the budgets that the files of a pipeline count in: as recorded, and the root's by the settings."""
+    recorded = budgets.recorded(tx)
+    of_root = root.settings.budget
+    named = {pipeline: recorded.get(pipeline), budgets.ROOT: of_root}
+    return {name: budget for name, budget in named.items() if budget is not None}
+
+
+def record_budgets(root: Root, by_pipeline: dict[str, Budget | None]) -> None:
+    """Record the budgets of some pipelines, and that of the root, if they have changed.
+
+    Args:
+        root: The root.
+        by_pipeline: The budget of each pipeline; `None` for none.
+    """
+    wanted = {**by_pipeline, budgets.ROOT: root.settings.budget}
+    with root.ledger.read() as tx:
+        recorded = budgets.recorded(tx)
+    changed = {name: budget for name, budget in wanted.items() if recorded.get(name) != budget}
+    if not changed:
+        return
+    with root.ledger.write() as tx:
+        for name, budget in changed.items():
+            budgets.record(tx, name, budget)
+
+
+def held_that_fit(root: Root, waiting: Sequence[RequestFile]) -> set[str]:
+    """Return the ids of those of some files that a budget holds back and that fit into it now."""
+    held = [file for file in waiting if file.is_held_by_budget]
+    if not held:
+        return set()
+    with root.ledger.read() as tx:
+        limits = in_force(root, tx, held[0].pipeline)
+        judged = budgets.prospects(tx, limits, held)
+    return {file_id for file_id, prospect in judged.items() if prospect.may_go}
+
+
+class FileReservation:
+    """What one request file reserves in the budgets in force.
+
+    Args:
+        root: The root.
+        file: The file.
+
+    Attributes:
+        is_cut: Whether it was held because only a part of it fits.
+    """
+
+    def __init__(self, root: Root, file: RequestFile) -> None:
+        self._root, self._file = root, file
+        self._why_no_bound: str | None = None
+        self.is_cut = False
+
+    def compute(self) -> None:
+        """Find out what the file may cost, and what others cost that count in the same budgets.
+
+        Raises:
+            FileNotFoundError: When the file is missing.
+            DamagedFileError: When it is not as it was written.
+        """
+        with self._root.ledger.read() as tx:
+            limits = in_force(self._root, tx, self._file.pipeline)
+        if not limits:
+            return
+        self._find_out_others(limits)
+        try:
+            most = most_of(self._root, self._file)
+        except UnboundedCostError as error:
+            most, self._why_no_bound = None, str(error)
+        with self._root.ledger.write(self._file.pipeline) as tx:
+            reservations.keep_worst_case(tx, self._file.id, most)
+
+    def may_go(self, tx: Transaction) -> bool:
+        """Whether the file fits into the budgets as a whole."""
+        return self._prospect(tx).fit is Fit.WHOLE
+
+    def goes(self, tx: Transaction) -> bool:
+        """Whether the file fits into the budgets as a whole. It is held if not.
+
+        No other file takes the same money before the intent is written, if the transaction writes it: it has
+        locked out every other writer of an intent.
+        """
+        prospect = self._prospect(tx)
+        if prospect.fit is Fit.WHOLE:
+            return True
+        why = prospect.why
+        if prospect.is_hopeless and self._why_no_bound is not None:
+            why = f"{self._why_no_bound}. A budget needs a bound"
+        files.hold(tx, self._file.id, HoldReason.BUDGET, why)
+        self.is_cut = prospect.fit is Fit.IN_PART
+        return False
+
+    def let_go(self, lease: Lease) -> RequestFile:
+        """Make the file ready if a budget holds it. Whether it fits is found out before it is sent.
+
+        Returns:
+            The file as it is now.
+        """
+        with self._root.ledger.write(self._file.pipeline) as tx:
+            lease.confirm(tx)
+            file = files.by_id(tx, self._file.id)
+            if file.is_held_by_budget:
+                holds.release(tx, [file], "the budget has money left")
+            return files.by_id(tx, file.id)
+
+    def _prospect(self, tx: Transaction) -> Prospect:
+        file = files.by_id(tx, self._file.id)
+        return budgets.prospects(tx, in_force(self._root, tx, file.pipeline), [file], is_final=True)[file.id]
+
+    def amounts(self, tx: Transaction, file: RequestFile) -> Amounts:
+        """Return what the file counts."""
+        limits = in_force(self._root, tx, file.pipeline)
+        if not limits:
+            return reservations.NOT_COMPUTED
+        return _amounts(tx, file)
+
+    def _find_out_others(self, limits: Budgets) -> None:
+        """Find out what is not known about reservations that count in the same budgets."""
+        file = self._file
+        with self._root.ledger.read() as tx:
+            open_: dict[int, OpenReservation] = {}
+            for name, budget in limits.items():
+                scope = reservations.of_budget(budget, name or None, [file.submission_id], tx.now)
+                open_ |= {each.id: each for each in reservations.to_find_out(tx, scope)}
+        for each in open_.values():
+            self._find_out(each)
+
+    def _find_out(self, other: OpenReservation) -> None:
+        file = other.file
+        cost = None
+        if other.is_stored and other.batch_id is not None:
+            stored = stored_cost(self._root.storage, file.pipeline, other.batch_id)
+            cost = stored.certain if stored is not None else None
+        most: int | None = None
+        if cost is None:
+            try:
+                most = most_of(self._root, file)
+            except (UnboundedCostError, FileNotFoundError, DamagedFileError):
+                most = NO_BOUND
+        with self._root.ledger.write(file.pipeline) as tx:
+            if cost is None:
+                reservations.keep_worst_case(tx, file.id, None if most == NO_BOUND else most)
+                reservations.compute(tx, other.id, Amounts(most, most))
+            if other.is_stored and other.batch_id is not None:
+                reservations.settle(tx, other.batch_id, cost)
+
+
+def _amounts(tx: Transaction, file: RequestFile) -> Amounts:
+    mean = reservations.mean_cost(tx, file.pipeline)
+    worst = file.worst_case if file.worst_case is not None else NO_BOUND
+    expected = budgets.amount(file, Hold.EXPECTED, mean)
+    return Amounts(worst, expected if expected is not None else NO_BOUND)
+
+
+def most_of(root: Root, file: RequestFile) -> int:
+    """Return the most that a request file can cost, in picodollars.
+
+    Args:
+        root: The root, with the prices in force.
+        file: The file.
+
+    Raises:
+        UnboundedCostError: When nothing bounds the cost of one of its requests.
+        FileNotFoundError: When the file is missing.
+        DamagedFileError: When a line is not as it was written.
+    """
+    prices, total, number = root.settings.prices, 0, 0
+    for number, line in enumerate(StoredRequestFile.of(root.storage, file).lines(), 1):
+        try:
+            total += worst_case(prices, params_of(line))
+        except UnboundedCostError as error:
+            raise UnboundedCostError(f"line {number:,} of the file: {error}") from None
+        except ValueError:
+            raise DamagedFileError(f"line {number:,} is not what was written") from None
+    if number != file.requests:
+        raise DamagedFileError(f"it has {number:,} of {file.requests:,} lines")
+    return total

@@ -1,0 +1,261 @@
+"""Under a budget, nothing is sent that could pass the cap; what does not fit is held and goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.errors import ConfigError, SettingsError
+from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import next_step
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import Join, NeedsUser, RaiseBudget, Send, SendReason, Wait, Waiting
+from batch_assets.core.prices.budget import Budget, Hold, Period
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.settings import Settings
+
+from ..lost_ledger import LOST, lose_ledger
+from ..support import LIST, World, params, texts
+
+# A request of these texts can cost at most about $0.000037: 100 tokens of output are most of it.
+ONE = 0.000037
+
+
+def budgeted(world: World, rows: int, usd: float, per: str = "run", **more: Any) -> Pipeline:
+    hold = more.pop("hold", "worst")
+    pipeline = world.pipeline(texts(rows), budget={"max_usd": usd, "per": per, "hold": hold}, **more)
+    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    return pipeline
+
+
+def counted(world: World) -> int:
+    ((picodollars,),) = world.query("select coalesce(sum(worst), 0) from reservation")
+    return int(picodollars)
+
+
+def step_of(world: World, pipeline: Pipeline) -> Any:
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        return next_step(Snapshot.of(tx, newest), put_off=(Join,))
+
+
+def sent(world: World) -> int:
+    return sum(batch["requests"] for batch in world.accepted())
+
+
+def held(world: World) -> list[str]:
+    rows = world.query("select error from request_file where state = 'held' order by id")
+    return [str(row.error) for row in rows]
+
+
+def test_what_fits_is_sent_and_the_rest_is_held_until_money_comes_free(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = budgeted(world, 32, 10 * ONE)
+    world.send(pipeline)
+    assert 5 <= sent(world) <= 10
+    assert counted(world) <= 10 * ONE * PICODOLLARS
+    assert held(world)
+    assert held(world)[0].startswith("the budget of $0.0004 per run has ")
+    before = sent(world)
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == before, "no answer has come in"
+    world.emulator.end_batches()
+    world.collect(pipeline)
+    assert isinstance(step_of(world, pipeline), Send)
+    world.submit(pipeline, unattended=True)
+    assert sent(world) > before
+    assert counted(world) <= 10 * ONE * PICODOLLARS
+
+
+def test_a_whole_run_drips_through_a_cap_that_it_could_pass_at_once(world: World) -> None:
+    pipeline = budgeted(world, 24, 12 * ONE)
+    world.send(pipeline)
+    assert sent(world) < 24
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 24
+    assert len(world.accepted_custom_ids()) == len(set(world.accepted_custom_ids())) == 24
+    assert 0 < counted(world) <= 12 * ONE * PICODOLLARS
+
+
+def test_a_run_whose_money_is_gone_waits_for_a_user_and_goes_on_when_the_cap_is_raised(world: World) -> None:
+    pipeline = budgeted(world, 4, 2.2 * ONE, batching={"max_requests": 2})
+    world.send(pipeline)
+    world.collect(pipeline)
+    world.query("update reservation set worst = :all where state = 'settled'", all=int(2 * ONE * PICODOLLARS))
+    assert sent(world) == 2
+    step = step_of(world, pipeline)
+    assert isinstance(step, NeedsUser)
+    assert isinstance(step.remedy, RaiseBudget)
+    assert sent(world) == 2
+    raised = budgeted(world, 4, 1.0, batching={"max_requests": 2})
+    assert step_of(world, raised) == Send(SendReason.AFFORDABLE, 1)
+    world.finish(raised)
+    assert sent(world) == 4
+
+
+def test_a_request_that_alone_is_too_dear_is_held(world: World) -> None:
+    pipeline = budgeted(world, 1, 0.1 * ONE)
+    report = world.send(pipeline)
+    assert sent(world) == 0
+    assert world.states(pipeline) == ["held"]
+    assert "may cost up to" in next(iter(report.waiting.values()))
+    assert isinstance(step_of(world, pipeline).remedy, RaiseBudget)
+    world.submit(pipeline, unattended=True)
+    world.submit(pipeline)
+    assert sent(world) == 0
+    assert world.query("select count(*) from intent")[0][0] == 0
+    budgeted(world, 1, 1.0)
+    assert step_of(world, pipeline) == Send(SendReason.AFFORDABLE, 1)
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == 1
+
+
+def test_a_new_day_has_new_money(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = budgeted(world, 4, 2.2 * ONE, "day", batching={"max_requests": 2})
+    world.send(pipeline)
+    assert sent(world) == 2
+    world.emulator.end_batches()
+    world.emulator.settings(latency=3600)
+    step = step_of(world, pipeline)
+    assert isinstance(step, Wait)
+    assert step.why is Waiting.BATCHES
+    world.query("update reservation set day = day - 1")  # the next day
+    assert step_of(world, pipeline) == Send(SendReason.AFFORDABLE, 1)
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == 4
+
+
+def test_a_month_sums_its_days_and_says_when_it_ends(world: World) -> None:
+    pipeline = budgeted(world, 4, 2.2 * ONE, "month", batching={"max_requests": 2})
+    world.send(pipeline)
+    world.emulator.end_batches()
+    world.collect(pipeline)
+    world.query("update reservation set worst = :all, expected = :all", all=int(2.2 * ONE * PICODOLLARS))
+    step = step_of(world, pipeline)
+    assert isinstance(step, Wait)
+    assert step.why is Waiting.BUDGET
+    assert step.until is not None
+    assert datetime.fromtimestamp(step.until, UTC).day == 1
+    assert sent(world) == 2
+
+
+def test_the_budget_of_the_root_holds_for_all_pipelines(new_world: Callable[..., World]) -> None:
+    world = new_world(BATCH_ASSETS_BUDGET="0.000090 per day")
+    world.emulator.settings(latency=3600)
+    one = world.pipeline(texts(2, "a"), name="one")
+    world.send(one)
+    assert sent(world) == 2
+    two = world.pipeline(texts(2, "b"), name="two")
+    world.send(two)
+    assert sent(world) == 2
+    assert "the root's budget of" in held(world)[0]
+
+
+def test_an_upload_whose_outcome_is_unknown_keeps_its_money(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    world.emulator.faults([LOST, {"match": {**LIST, "after": 1}, "action": {"status": 500}}])
+    pipeline = budgeted(world, 4, 2.2 * ONE, batching={"max_requests": 2})
+    world.send(pipeline)
+    assert sent(world) == 2
+    world.emulator.reset_faults()
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == 2
+    assert counted(world) > ONE * PICODOLLARS
+
+
+def test_a_retry_and_a_refresh_reserve_again(world: World) -> None:
+    pipeline = budgeted(world, 2, 3 * ONE)
+    world.run(pipeline)
+    assert sent(world) == 2
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    assert sent(world) == 4, "a refresh is a run of its own"
+    states = world.query("select state, count(*) from reservation group by state order by state")
+    assert sum(row[1] for row in states) == 2
+
+
+def test_what_was_sent_before_there_was_a_budget_counts(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    world.build(pipeline)
+    world.query("update request_file set not_before = 9e12 where name = 'part-00001.jsonl'")
+    world.submit(pipeline)
+    assert sent(world) == 2
+    assert counted(world) == 0
+    world.query("update request_file set not_before = 0")
+    pipeline = budgeted(world, 4, 2.2 * ONE, batching={"max_requests": 2})
+    world.submit(pipeline)
+    assert sent(world) == 2
+    assert ONE * PICODOLLARS < counted(world) <= 2.2 * ONE * PICODOLLARS
+    assert len(held(world)) == 1
+
+
+@pytest.mark.parametrize("is_collected", [False, True])
+def test_a_lost_ledger_counts_what_was_sent(new_world: Callable[..., World], is_collected: bool) -> None:
+    world = new_world()
+    if not is_collected:
+        world.emulator.settings(latency=3600)
+    pipeline = budgeted(world, 2, 2.2 * ONE, "month")
+    world.send(pipeline)
+    if is_collected:
+        world.finish(pipeline)
+    before = counted(world)
+    lose_ledger(world)
+    more = budgeted(world, 4, 2.2 * ONE, "month")
+    world.send(more)
+    if is_collected:
+        assert before < counted(world) <= 2.2 * ONE * PICODOLLARS
+    else:
+        assert counted(world) == before
+        assert sent(world) == 2
+
+
+def test_an_expected_cost_may_pass_the_cap(world: World) -> None:
+    first = budgeted(world, 4, 8 * ONE, "month", hold="expected")
+    world.run(first)
+    cost = counted(world)
+    world.emulator.settings(latency=3600)
+    rest = 8 * ONE * PICODOLLARS - cost
+    mean = cost / 4
+    more = 4 + int(rest / mean) - 1
+    second = budgeted(world, more, 8 * ONE, "month", hold="expected")
+    world.send(second)
+    assert sent(world) == more
+    assert counted(world) > 8 * ONE * PICODOLLARS, "the worst case of what is in flight"
+
+
+def test_a_request_without_a_bound_is_held(world: World) -> None:
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": "{{ uses }}"}
+    with pytest.raises(ConfigError, match="there is no price for claude-unknown"):
+        budgeted(world, 1, 1.0, params=params(model="claude-unknown"))
+    with pytest.raises(ConfigError, match="nothing limits how often web_search_20250305 is used"):
+        budgeted(world, 1, 1.0, params=params(tools=[{k: v for k, v in search.items() if k != "max_uses"}]))
+    pipeline = budgeted(world, 1, 1.0, params=params(model="{{ text | replace('the text', 'claude') }}"))
+    world.send(pipeline)
+    assert sent(world) == 0
+    assert "there is no price for claude of row 0" in held(world)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("50 per month", Budget(50 * PICODOLLARS, Period.MONTH)),
+        ("$0.5 per day, hold expected", Budget(PICODOLLARS // 2, Period.DAY, Hold.EXPECTED)),
+        ("", None),
+    ],
+)
+def test_the_budget_of_the_root_is_read(text: str, budget: Budget | None) -> None:
+    assert Settings.from_env({"BATCH_ASSETS_BUDGET": text}).budget == budget
+
+
+@pytest.mark.parametrize("text", ["50", "50 per run", "-1 per day", "0 per day", "much per month"])
+def test_a_budget_of_the_root_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"BATCH_ASSETS_BUDGET is .*such as `50 per month`"):
+        Settings.from_env({"BATCH_ASSETS_BUDGET": text})
