@@ -286,7 +286,7 @@ def totals(
 
 def _total(tx: Transaction, scope: Any, hold: Hold, key: Any = None) -> dict[str, Total]:
     amount = reservation.c.worst if hold is Hold.WORST else reservation.c.expected
-    key = sa.literal("") if key is None else key
+    key = sa.cast(sa.literal(""), sa.String) if key is None else key  # PostgreSQL groups by no constant
     known = sa.case((amount > 0, amount), else_=0)
     columns = key.label("key"), reservation.c.state, sa.func.sum(known).label("picodollars")
     unbound = sa.func.sum(sa.case((amount == NO_BOUND, 1), else_=0)).label("unbound")
