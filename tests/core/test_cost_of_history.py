@@ -85,7 +85,8 @@ def test_a_run_over_partitions_lists_the_response_files_once(emulator: Emulator,
     # In each partition, to see whether a file of a collected batch is gone. The index takes the first listing.
     assert sum(call.endswith("names bench/responses") for call in cost.calls) == 4
     assert not any(call == "versions bench/responses" for call in cost.calls), "it takes seven times as long"
-    assert not any(call.startswith("open bench/responses") for call in cost.calls)
+    # The estimate reads a few, once for all partitions.
+    assert sum(call.startswith("open bench/responses") for call in cost.calls) == 3
 
 
 @pytest.mark.parametrize("meanwhile", ["collected", "removed", "collected and removed"])

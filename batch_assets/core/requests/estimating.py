@@ -163,6 +163,7 @@ class _Bounds:
         counted: Mapping[str, float],
     ) -> None:
         self._answers, self._counted = answers, counted
+        self._rates: dict[str, float | None] = {}
         self.basis = InputBasis.ANSWERS
         self.batch = self.live = None
         if requests:
@@ -176,11 +177,19 @@ class _Bounds:
         if request.model in self._counted:
             self._worst(InputBasis.COUNTED)
             return request.size * self._counted[request.model]
-        if len(own := self._answers.of_model(request.model)) >= LEAST_ANSWERS:
-            return request.size * float(own.input_tokens.sum() / own.sizes.sum())
+        if (rate := self._rate(request.model)) is not None:
+            return request.size * rate
         self._worst(InputBasis.CHARACTERS)
         text = prompt_characters(request.params) / characters_per_token(request.model)
         return text + media_tokens(request.params)
+
+    def _rate(self, model: str) -> float | None:
+        """Return the tokens per byte of a model's prompts; `None` if too few answers tell them."""
+        if model not in self._rates:
+            own = self._answers.of_model(model)
+            known = len(own) >= LEAST_ANSWERS
+            self._rates[model] = float(own.input_tokens.sum() / own.sizes.sum()) if known else None
+        return self._rates[model]
 
     def part_tokens(self, request: _Request, part: list[Any]) -> int:
         """Return about how many tokens a part of a request's prompt has."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +27,8 @@ from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import own_tail, params_of
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
 
-# The files that are looked through, those that are read, and about the requests that are enough.
-_LISTED, _FILES, _ENOUGH = 50, 6, 1000
+# The files that are looked through, those that are read, the row groups of each, and the answers that are enough.
+_LISTED, _FILES, _GROUPS, _ENOUGH = 50, 3, 4, 400
 _INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _COLUMNS = ["digest", "result_type", "response_model", "cost_usd", "live_cost_usd", *_INPUT]
 
@@ -132,28 +134,32 @@ def _prompt_of(answered: AnsweredFile) -> str | None:
 
 
 def _read(root: Root, listed: list[tuple[AnsweredFile, bool]]) -> OwnAnswers:
-    parts: list[OwnAnswers] = []
-    for answered, is_own in sorted(listed, key=lambda each: not each[1])[:_FILES]:
-        if parts and sum(map(len, parts)) >= _ENOUGH:
-            break
-        try:
-            parts.append(_of_file(root, answered, is_own))
-        except (DamagedFileError, FileNotFoundError):  # what needs it says so
-            continue
-    return OwnAnswers.joined(parts)
+    best = sorted(listed, key=lambda each: not each[1])[:_FILES]
+    before = accumulate((answered.file.requests for answered, _ in best), initial=0)
+    chosen = [each for each, requests in zip(best, before, strict=False) if requests < _ENOUGH]
+    return OwnAnswers.joined(root.storage.together([partial(_of_file, root, *each) for each in chosen]))
 
 
 def _of_file(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
-    """Read the answers to some requests of a file."""
-    file = answered.file
-    lines = StoredRequestFile.of(root.storage, file).some_lines()
-    digests = digests_of_tails(map(own_tail, lines))
-    name = ResponseName.of_batch(answered.batch_id)
+    """Read the answers to some requests of a file; none if it cannot be read: whatever needs it reports that."""
+    try:
+        return _answers_to(root, answered, is_own)
+    except (DamagedFileError, FileNotFoundError):
+        return OwnAnswers.joined([])
+
+
+def _answers_to(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
+    """Read the answers to some requests of a file. Both files have the same order."""
+    file, name = answered.file, ResponseName.of_batch(answered.batch_id)
     with (
         open_responses(root.storage, file.pipeline, name) as opened,
         reading_responses(root.storage, file.pipeline, name),
     ):
-        stored = with_columns(opened.read(columns=_COLUMNS, use_threads=False), RESPONSE_SCHEMA, _COLUMNS)
+        groups, around = _spread([opened.metadata.row_group(at).num_rows for at in range(opened.num_row_groups)])
+        read = opened.read_row_groups(groups, columns=_COLUMNS, use_threads=False)
+    stored = with_columns(read, RESPONSE_SCHEMA, _COLUMNS)
+    lines = StoredRequestFile.of(root.storage, file).some_lines(around)
+    digests = digests_of_tails(map(own_tail, lines))
     wanted = pa.array([bytes(each).ljust(DIGEST_BYTES, b"\0") for each in digests], pa.binary(DIGEST_BYTES))
     place = pc.index_in(stored["digest"], wanted)
     has_answer = pc.equal(stored["result_type"], ResultType.SUCCEEDED.value)
@@ -170,6 +176,20 @@ def _of_file(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
         _numbers(found, "live_cost_usd", np.nan) * PICODOLLARS,
         np.full(len(found), is_own),
     )
+
+
+def _spread(rows: list[int]) -> tuple[list[int], list[float]]:
+    """Choose some row groups of a file.
+
+    Args:
+        rows: The rows of each row group.
+
+    Returns:
+        The numbers of the chosen ones, and where in the file the middle of each is, from 0 to 1.
+    """
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(_GROUPS, len(rows))).round().astype(int)).tolist()
+    ends = np.cumsum(rows)
+    return chosen, [float((ends[at] - rows[at] / 2) / max(1, ends[-1])) for at in chosen]
 
 
 def _numbers(table: pa.Table, column: str, missing: float) -> NDArray[np.float64]:

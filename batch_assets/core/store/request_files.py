@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -42,8 +42,8 @@ _TURNS = 3
 MISSING = "the request file is missing: its requests have to be built again"
 
 
-# Some lines of a file are those of so many windows, spread over it, or the first ones if a window is too small.
-_WINDOWS, _WINDOW_BYTES, _LARGE_BYTES = 8, 64 << 10, 8 << 20
+# Some lines of a file that is not small are those of a few windows, or the first ones if those have no whole line.
+_SMALL_BYTES, _WINDOW_BYTES, _LARGE_BYTES = 512 << 10, 64 << 10, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,18 @@ class StoredRequestFile:
         with self._opened() as file:
             yield from file
 
-    def some_lines(self) -> list[bytes]:
-        """Return some lines, each with its newline: all of a small file, else those of a few windows in it."""
+    def some_lines(self, around: Sequence[float]) -> list[bytes]:
+        """Return some lines, each with its newline: all of a small file, else those of a few windows in it.
+
+        Args:
+            around: The middle of each window, from 0 for the start of the file to 1 for its end.
+        """
         with self._opened() as file:
             size = file.seek(0, os.SEEK_END)
-            if size <= _WINDOWS * _WINDOW_BYTES:
+            if size <= _SMALL_BYTES:
                 return _whole_lines(file, 0, size)
-            starts = np.linspace(0, size - _WINDOW_BYTES, _WINDOWS).astype(int).tolist()
+            last = size - _WINDOW_BYTES
+            starts = [min(max(0, int(size * middle) - _WINDOW_BYTES // 2), last) for middle in around]
             lines = [line for start in starts for line in _whole_lines(file, start, _WINDOW_BYTES)]
             return lines or _whole_lines(file, 0, _LARGE_BYTES)
 

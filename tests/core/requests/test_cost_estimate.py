@@ -13,7 +13,7 @@ from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.requests.caching import saved_by_caching
 from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis, Range, RecordedEstimate
 from batch_assets.core.requests.estimating import estimate_of
-from batch_assets.core.requests.own_answers import OwnAnswers
+from batch_assets.core.requests.own_answers import OwnAnswers, own_answers
 from batch_assets.core.requests.plan import Plan, plan_requests
 from batch_assets.core.requests.projection import project
 from batch_assets.core.requests.report import AskAgain
@@ -233,11 +233,17 @@ def test_few_large_requests_are_sampled() -> None:
 
 
 def test_a_large_file_is_looked_at_in_some_places(world: World) -> None:
-    world.build(world.pipeline(texts(6000)))
+    """The answers that are read belong to the requests that are read."""
+    pipeline = world.pipeline(texts(6000))
+    table = world.run(pipeline)
+    known = own_answers(world.root, "asked", pipeline.prompt_digest)
+    assert 200 < len(known) < 2000
+    assert known.is_own.all()
+    assert known.costs.mean() / PICODOLLARS == pytest.approx(table["cost_usd"].mean(), rel=0.05)
     (file,) = world.files(world.pipeline())
-    lines = StoredRequestFile.of(world.root.storage, file).some_lines()
+    lines = StoredRequestFile.of(world.root.storage, file).some_lines([0.0, 0.5, 1.0])
     every = list(StoredRequestFile.of(world.root.storage, file).lines())
-    assert 1000 < len(lines) < len(every)
+    assert 500 < len(lines) < 2000 < len(every)
     assert {line in every for line in lines} == {True}
     assert lines[0] == every[0] and lines[-1] == every[-1]
 
