@@ -36,6 +36,8 @@ class Confirmation:
         unpriced = sorted({model for estimate in known for model in estimate.unpriced_models})
         if unpriced:
             return f"there is no price for {', '.join(unpriced)}, and {above}"
+        if not all(estimate.is_bounded for estimate in known):
+            return f"no max_uses limits its web searches, and {above}"
         high = _high(known)
         if self._let_go + high <= self._limit:
             return None

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from batch_assets.core.prices.money import PICODOLLARS, usd
+from batch_assets.core.prices.money import usd
 from batch_assets.core.text import count, dollars
 
 
@@ -83,6 +83,7 @@ class Estimate:
         answers: The number of answers that were looked at.
         unpriced: About how many of the requests have no price. They are not in the amounts.
         unpriced_models: Their models.
+        is_bounded: Whether the upper end has everything. Searches of the web without limit are not in it.
         notes: What the figures leave out.
     """
 
@@ -95,6 +96,7 @@ class Estimate:
     answers: int
     unpriced: int = 0
     unpriced_models: tuple[str, ...] = ()
+    is_bounded: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -134,10 +136,6 @@ class Estimate:
         models = ", ".join(self.unpriced_models)
         without = count(self.unpriced, "request that has", "requests that have")
         return [f"without {without} no price (models: {models})", *self.notes]
-
-    def exceeds(self, dollars_: float) -> bool:
-        """Whether the upper end is above an amount of dollars."""
-        return self.batch is not None and self.batch.high > round(dollars_ * PICODOLLARS)
 
     def as_json(self, prompt: str) -> str:
         """Return the estimate as the ledger keeps it.

@@ -81,6 +81,7 @@ def estimate_of(
         answers=looked_at,
         unpriced=sample.requests - scale.requests,
         unpriced_models=unpriced_models,
+        is_bounded=output_basis is OutputBasis.ANSWERS or not _has_endless_searches(requests),
         notes=tuple(_notes(requests, output_basis)),
     )
 
@@ -252,13 +253,17 @@ def _cached(
     return batch.less(saved) if saved is not None and saved > 0 else None
 
 
+def _has_endless_searches(requests: list[_Request]) -> bool:
+    return any(most_searches(request.params) is None for request in requests)
+
+
 def _notes(requests: list[_Request], basis: OutputBasis) -> list[str]:
     if basis is OutputBasis.ANSWERS:
         return []
     notes = []
     if any(has_server_tools(request.params) for request in requests):
         notes.append("without the input that web searches, fetched pages and code execution add")
-    if any(most_searches(request.params) is None for request in requests):
+    if _has_endless_searches(requests):
         notes.append("without the fees of web searches, which no max_uses limits")
     if any(media_tokens(request.params) for request in requests):
         notes.append("images and documents are counted roughly")

@@ -49,6 +49,9 @@ def test_an_unknown_cost_is_held_and_says_why(world: World) -> None:
     made = params(model="claude-new-9")
     pipeline = world.pipeline(texts(1), params=made, allow_unknown_params=True, confirm_above=MANY)
     assert world.build(pipeline).why_held == "there is no price for claude-new-9, and confirm_above is $1.0000"
+    endless = params(tools=[{"type": "web_search_20250305", "name": "web_search"}])
+    searching = world.pipeline(texts(1), params=endless, confirm_above=MANY)
+    assert world.build(searching).why_held == "no max_uses limits its web searches, and confirm_above is $1.0000"
 
 
 def test_an_edited_prompt_is_held_and_a_run_with_nothing_to_send_is_not(world: World) -> None:
