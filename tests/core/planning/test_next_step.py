@@ -95,7 +95,17 @@ def batch(state: str, **values: Any) -> Batch:
 
 def snapshot(*, submission: dict[str, Any], **values: Any) -> Snapshot:
     empty = dict.fromkeys(
-        ("began_at", "joined_seq", "joined_at", "counts", "final_at", "announced_at", "fresh_after", "canceled_at")
+        (
+            "began_at",
+            "joined_seq",
+            "joined_at",
+            "counts",
+            "final_at",
+            "announced_at",
+            "fresh_after",
+            "canceled_at",
+            "estimate",
+        )
     )
     fields = {"ask_again": 0, "left_out": 0, "max_attempts": 3, **empty, **submission}
     made = Submission(
