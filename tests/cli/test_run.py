@@ -145,3 +145,18 @@ def test_an_interrupted_run_can_be_continued(project: Project) -> None:
     assert "\x1b[" in screen and "✓" in screen
     assert [batch["requests"] for batch in project.accepted()] == [2, 1]
     assert set(read_results(project, "asked").result_type) == {"succeeded"}
+
+
+def test_a_run_that_a_budget_holds_ends_with_a_code_of_its_own(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two"], budget={"max_usd": 0.00001, "per": "month"})
+    held = project.run("run", "asked")
+    assert held.returncode == 4, held.stderr
+    assert "the budget of less than $0.0001 per month" in held.stdout
+    assert project.accepted() == []
+    status = project.run("status")
+    assert "held" in status.stdout
+    file = project.folder / "batch_assets" / "defs" / "asked" / "defs.yaml"
+    file.write_text(file.read_text().replace("1e-05", "1"))
+    raised = project.run("run", "asked")
+    assert raised.returncode == 0, raised.stderr
+    assert [batch["requests"] for batch in project.accepted()] == [2]

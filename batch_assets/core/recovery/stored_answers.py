@@ -11,12 +11,13 @@ import logging
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import Transaction, batches, files, leases, restore, submissions
+from batch_assets.core.ledger import Transaction, batches, files, leases, reservations, restore, spend, submissions
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FileMove
 from batch_assets.core.recovery.found_files import FoundResponses, read_responses
 from batch_assets.core.root import Root
+from batch_assets.core.store.response_cost import stored_cost
 from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
@@ -67,6 +68,7 @@ def _record(root: Root, pipeline: str, batch: Batch) -> bool:
         # recorded as collected.
         *folder, name = response_parts(pipeline, batch.id)
         root.storage.remove_leftovers(*folder, name=name)
+        cost = stored_cost(root.storage, pipeline, batch.id)
         with root.ledger.write() as tx:
             lease.confirm(tx)
             current = batches.by_id(tx, batch.id)
@@ -75,6 +77,9 @@ def _record(root: Root, pipeline: str, batch: Batch) -> bool:
             if len(responses.digests) != files.by_id(tx, current.file_id).requests:
                 return False
             restore.collect(tx, current, responses.counts, _STORED, ended_at=responses.ended_at)
+            if cost is not None:
+                spend.record(tx, batch.id, cost.total)
+                reservations.settle(tx, batch.id, cost.certain)
             return True
 
 

@@ -140,3 +140,19 @@ def test_a_ledger_of_an_earlier_version_counts_its_batches(world: World) -> None
     rows = world.query("select batch_id, day, state from reservation order by batch_id")
     assert [(row.batch_id, row.day) for row in rows] == sent
     assert {row.state for row in rows} == {"open"}
+
+
+def test_a_process_killed_after_it_has_stored_the_answers_leaves_their_cost_to_the_next(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    world.run(pipeline)
+    before = counted(world)
+    for change in (
+        "update batch set state = 'ended', next_download_at = 0",
+        "update request_file set state = 'submitted', collected_seq = null",
+        "update reservation set state = 'open', worst = null, expected = null",
+        "delete from spend",
+    ):
+        world.query(change)
+    world.collect(pipeline)
+    assert counted(world) == before
+    assert before[0][2] == cost_of(world, before[0][1])

@@ -18,12 +18,15 @@ from batch_assets.core.ledger import (
     known_files,
     overview,
     refresh_records,
+    reservations,
     rounds,
     submissions,
 )
 from batch_assets.core.ledger.connection import Ledger
 from batch_assets.core.planning.snapshot import read_snapshots
+from batch_assets.core.prices.budget import Budget, Period
 
+_MONTH = Budget(1, Period.MONTH)
 READS: dict[str, Callable[[Transaction], Any]] = {
     "submissions in motion": lambda tx: overview.in_motion(tx, tx.now),
     "batches that are paid twice": submissions.paid_twice,
@@ -39,6 +42,10 @@ READS: dict[str, Callable[[Transaction], Any]] = {
     "newest answers": lambda tx: known_files.newest_answers(tx, "p", 20, 0.0),
     "partitions": lambda tx: known_files.partitions_of(tx, "p"),
     "refreshed files": lambda tx: refresh_records.refreshed_files(tx, "p"),
+    "what counts in the budget of a month": lambda tx: reservations.totals(tx, _MONTH, "p", []),
+    "what counts in the root's budget": lambda tx: reservations.totals(tx, _MONTH, None, []),
+    "what counts in the budget of a run": lambda tx: reservations.totals(tx, Budget(1, Period.RUN), "p", ["s"]),
+    "what newest batches did cost": lambda tx: reservations.mean_cost(tx, "p"),
     "history to remove": lambda tx: history_retention.remove_old(tx, "p", 2.0, 10),
 }
 
