@@ -30,6 +30,9 @@ SIGNS = {
         r"|case .*\b(RestoreFile|AskTheRest)\("
         r"|^(Submission)?Remedy = "
     ),
+    "what `cache: auto` does": (
+        r"^class (SharedPrompt|PromptCaching|Stub|BreakpointWriter)\b|^def with_breakpoints\b"
+    ),
     "a price": r"\"prices\.yaml\"|^PRICES =",
     "what was spent": (
         r"^def (fates_of|use_of|sent_batches|build_spend|write_spend)\b|^class (FileAmounts|SpendLog)\b"

@@ -1,7 +1,7 @@
 """The fields of a pipeline as keyword arguments, for `build_message_batch_assets`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 import dagster as dg
 from pydantic import BaseModel
@@ -39,6 +39,7 @@ class PipelineFields(TypedDict, total=False):
     op: Mapping[str, Any] | OpConfig | None
     budget: Mapping[str, Any] | BudgetConfig | None
     confirm_above: float | None
+    cache: Literal["auto"] | None
     max_failed: float | None
     max_invalid: float | None
     betas: Sequence[str] | None

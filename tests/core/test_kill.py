@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
 from tests.child import Child
 from tests.forked import ForkServer
 
 from .proxy import Proxy
-from .support import World, environment, texts, wait_for
+from .support import World, environment, params, texts, wait_for
 
 _SUBMIT = """
 import sys
@@ -163,6 +164,26 @@ def test_killed_between_two_files(scene: Scene) -> None:
     scene.world.emulator.reset_faults()
     scene.finish_in_another_process()
     scene.check(4)
+
+
+@pytest.mark.parametrize("is_stub", [True, False])
+def test_killed_while_the_stub_of_the_prompt_cache_or_the_others_are_sent(scene: Scene, is_stub: bool) -> None:
+    shared = {**params(), "system": f"{is_stub} Shared by all. " * 400}
+    pipeline = scene.world.pipeline(texts(5), params=shared, cache="auto")
+    scene.world.build(pipeline)
+    if not is_stub:
+        scene.world.submit(pipeline)
+        poll(scene.world.root, now=True)
+    scene.proxy.hold("reply")
+    child = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(120)
+    assert sorted(scene.rows()) == ([("held",), ("sending",)] if is_stub else [("sending",), ("submitted",)])
+    _kill(child)
+    scene.finish_in_another_process()
+    scene.check(5)
+    bodies = [scene.world.sent_body(batch["id"]) for batch in scene.world.accepted()]
+    assert [body.count(b'"cache_control"') for body in bodies] == [1, 4]
+    scene.proxy.let_go()
 
 
 def test_frozen_before_the_reply_and_awake_after_another_took_over(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from batch_assets.core.batches.retried_prompts import with_breakpoints
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, ResponseName, SubmissionId
 from batch_assets.core.ledger import Lease, batches, joins, leases, standstills, submissions
@@ -119,7 +120,8 @@ def _register(
     """Register the request files of a retry, unless others have registered the same requests meanwhile."""
     submission_id = SubmissionId(submission.id)
     files = [
-        entry.ledger_entry(submission_id, submission.pipeline, submission.partition) for entry in parts.written
+        entry.ledger_entry(submission_id, submission.pipeline, submission.partition)
+        for entry in with_breakpoints(root, submission, parts.written)
     ]
     for _ in range(LOOKS):
         with root.ledger.write(submission.pipeline) as tx:

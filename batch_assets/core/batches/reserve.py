@@ -187,7 +187,7 @@ def most_of(root: Root, file: RequestFile) -> int:
     prices, total, number = root.settings.prices, 0, 0
     for number, line in enumerate(StoredRequestFile.of(root.storage, file).lines(), 1):
         try:
-            total += worst_case(prices, params_of(line))
+            total += worst_case(prices, params_of(line), writes_cache=file.breakpoint is not None)
         except UnboundedCostError as error:
             raise UnboundedCostError(f"line {number:,} of the file: {error}") from None
         except ValueError:

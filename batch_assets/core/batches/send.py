@@ -12,7 +12,7 @@ from batch_assets.core.batches.upload import Upload
 from batch_assets.core.errors import FAILURES, Failure, SubmissionStoppedError, UnreachableError
 from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import stubs, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.remedies import RunStage, Stage
@@ -83,13 +83,23 @@ class _Sending:
         self._files: dict[str, RequestFile] = {}
         self._owners: dict[str, list[SubmissionWork]] = {}
         for work in works:
-            waiting = waited_on(root, work)
+            waiting = self._not_awaiting_stubs(work)
             affordable = held_that_fit(root, waiting)
             for file in waiting:
                 if file.state.sendable or file.id in affordable:
                     work.report.waiting.pop(file.id, None)  # why it was not sent before is over
                     self._files[file.id] = file
                     self._owners.setdefault(file.id, []).append(work)
+
+    def _not_awaiting_stubs(self, work: SubmissionWork) -> list[RequestFile]:
+        """Hold the files whose stub is awaited, let the others go, and return all files as they are then."""
+        current = waited_on(self._root, work)
+        if waiting := [file for file in current if stubs.waits_for_stub(file)]:
+            with self._root.ledger.write(work.submission.pipeline) as tx:
+                has_changed = stubs.hold_or_release(tx, waiting)
+            if has_changed:
+                return waited_on(self._root, work)
+        return current
 
     def run(self, seconds: float | None) -> None:
         if not self._files:

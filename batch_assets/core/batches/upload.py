@@ -29,14 +29,16 @@ from batch_assets.core.errors import (
 )
 from batch_assets.core.io.pace import SLOW_LINE, GivenWayError
 from batch_assets.core.io.transfers import Progress
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, stubs, submissions
 from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
+from batch_assets.core.ledger.stubs import Warmth
 from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
+from batch_assets.core.store.breakpoints import Breakpoint
 from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
 
@@ -197,7 +199,10 @@ class Upload:
             file = files.by_id(tx, self._file.id)
             if self._has_to_wait(tx) or not self._reservation.goes(tx):
                 return None
-            return files.intend(tx, file, listed, self._root.key_hash, self._reservation.amounts(tx, file))
+            breakpoint = Breakpoint.of(file) if stubs.warmth_for(tx, file) is Warmth.WARM else None
+            added = breakpoint.bytes_added * file.requests if breakpoint is not None else 0
+            amounts = self._reservation.amounts(tx, file)
+            return files.intend(tx, file, listed, self._root.key_hash, amounts, bytes_added=added)
 
     def _is_affordable(self, lease: Lease) -> bool:
         """Whether the file fits into the budgets in force. If not, it is held, or set aside if it is lost."""
@@ -226,6 +231,8 @@ class Upload:
             reason = f"the API asked to wait {duration(file.not_before - tx.now)} more: {file.error}"
         elif twins := files.twins_in_doubt(tx, file, self._earliest_creation()):
             reason = f"waiting for {twins[0].file_id}: same request count, outcome still unknown"
+        elif stubs.warmth_for(tx, file) is Warmth.AWAITED:
+            reason = stubs.WHY_HELD
         else:
             return False
         self._report.waiting[file.id] = reason
@@ -252,9 +259,12 @@ class Upload:
 
         with self._root.ledger.read() as tx:
             headers = files.headers_of(tx, self._file)
+            intent = files.intent_of(tx, self._file.id, intent_id)
+        breakpoint = Breakpoint.of(self._file) if intent.with_breakpoint else None
+        size, checksum = self._file.bytes, self._file.checksum
         try:
-            body = self._stored.body(self._file.bytes, self._file.checksum, before_chunk, before_last)
-            accepted = self._root.api.create(body, self._file.bytes, headers)
+            body = self._stored.body(size, checksum, before_chunk, before_last, breakpoint)
+            accepted = self._root.api.create(body, intent.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except AllRefusedError:  # the body was never complete

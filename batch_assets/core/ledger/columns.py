@@ -28,6 +28,8 @@ class FileColumns(TypedDict, total=False):
     checksum: str | None
     hold: HoldReason | None
     worst_case: int | None
+    stub: str | None
+    breakpoint: str | None
 
 
 class BatchColumns(TypedDict, total=False):

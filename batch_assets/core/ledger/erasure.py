@@ -90,7 +90,8 @@ def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEnt
     move(tx, FileMove.SET_ASIDE, file.id, _REASON)
     if remaining is not None:
         why_held = current.error or remaining.why_held
-        entry = replace(remaining, hold=current.hold, why_held=why_held)
+        stub, breakpoint = current.stub, current.breakpoint
+        entry = replace(remaining, hold=current.hold, why_held=why_held, stub=stub, breakpoint=breakpoint)
         submissions.add_files(tx, file.submission_id, [entry])
         for submission_id in waiting:
             submissions.add_waits(tx, submission_id, [remaining.id])

@@ -130,6 +130,8 @@ def intend(
     listed: Sequence[BatchObject],
     key_hash: str | None,
     amounts: Amounts = NOT_COMPUTED,
+    *,
+    bytes_added: int = 0,
 ) -> int:
     """Record, before the POST, that a file is about to be sent, and what it counts in budgets.
 
@@ -139,6 +141,7 @@ def intend(
         listed: The newest batches at the API, newest first. The first is the anchor, and none can be the file's.
         key_hash: A salted hash of the API key; `None` if the key is unknown.
         amounts: What is reserved for it.
+        bytes_added: The bytes that its breakpoint adds to the body; 0 without one.
 
     Returns:
         The id of the intent.
@@ -154,7 +157,8 @@ def intend(
     values = {
         "file_id": file.id,
         "requests": file.requests,
-        "bytes": file.bytes,
+        "bytes": file.bytes + bytes_added,
+        "with_breakpoint": True if bytes_added else None,
         "anchor_id": anchor.id if anchor is not None else None,
         "anchor_created_at": anchor.created_at if anchor is not None else None,
         "seen_before": json.dumps(alike) if alike else None,

@@ -10,7 +10,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.moves import Moving, move_all
 from batch_assets.core.ledger.records import RequestFile, Submission, to_record
-from batch_assets.core.ledger.states import HOLDS_TO_APPROVE, FileMove, FileState
+from batch_assets.core.ledger.states import HOLDS_TO_APPROVE, FileMove, FileState, HoldReason
 from batch_assets.core.ledger.tables import request_file, submission, wait
 
 
@@ -20,8 +20,12 @@ def release(tx: Transaction, held: list[RequestFile], why: str) -> None:
 
 
 def held_by_submission(tx: Transaction, pipeline: str) -> list[tuple[Submission, list[RequestFile]]]:
-    """Return the newest submissions of a pipeline whose rows wait on held files, each with these files."""
+    """Return the newest submissions whose rows wait on files that may be held for long, with these files.
+
+    Files that wait for their stub are left out: that takes minutes.
+    """
     statement = _held(pipeline).add_columns(submission.c.id.label("waiting_id"))
+    statement = statement.where(request_file.c.hold != HoldReason.CACHE)
     by_submission: dict[str, list[RequestFile]] = {}
     for row in tx.execute(statement):
         by_submission.setdefault(row.waiting_id, []).append(to_record(RequestFile, row))

@@ -102,8 +102,10 @@ class RequestFile:
     collected_seq: int | None
     headers: str | None
     checksum: str | None
-    hold: HoldReason | None
-    worst_case: int | None
+    hold: HoldReason | None = None
+    worst_case: int | None = None
+    stub: str | None = None
+    breakpoint: str | None = None
 
     @property
     def is_held_by_budget(self) -> bool:
@@ -184,6 +186,8 @@ class RequestFileEntry:
         checksum: Its SHA-256 in hexadecimal.
         hold: What has to allow it to be sent; `None` if nothing has to.
         why_held: Why it is held, for users.
+        stub: The id of the file that is sent first; `None` without a breakpoint.
+        breakpoint: The breakpoint as JSON.
     """
 
     id: str
@@ -197,6 +201,8 @@ class RequestFileEntry:
     checksum: str | None
     hold: HoldReason | None = None
     why_held: str = "it waits for approval"
+    stub: str | None = None
+    breakpoint: str | None = None
 
     def columns_in(self, submission_id: str) -> FileColumns:
         """Return its columns in the ledger, as a file of a submission."""
@@ -211,6 +217,8 @@ class RequestFileEntry:
             "headers": json.dumps(self.headers) if self.headers is not None else None,
             "checksum": self.checksum,
             "hold": self.hold,
+            "stub": self.stub,
+            "breakpoint": self.breakpoint,
             "not_before": 0.0,
         }
 
@@ -233,6 +241,7 @@ class Intent:
     latest_created_at: float | None
     body_complete: bool | None
     key_hash: str | None
+    with_breakpoint: bool | None
     candidate_id: str | None
 
     @property

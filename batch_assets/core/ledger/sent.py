@@ -30,6 +30,7 @@ class SentBatch:
         is_stored: Whether its answers are in the response store.
         is_paid_twice: Whether its request file became another batch as well.
         key: The start of the salted hash of the API key that sent it; `None` if it is unknown.
+        writes_cache: Whether its requests may have written the prompt cache by a breakpoint of ours.
     """
 
     id: str
@@ -42,6 +43,7 @@ class SentBatch:
     is_stored: bool
     is_paid_twice: bool
     key: str | None
+    writes_cache: bool
 
 
 _FILE = (
@@ -49,6 +51,7 @@ _FILE = (
     request_file.c.partition,
     request_file.c.submission_id,
     request_file.c.name,
+    request_file.c.breakpoint,
 )
 
 
@@ -74,6 +77,7 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
             BatchState(row.state).stored,
             row.paid_twice,
             keys.get(row.file_id),
+            row.breakpoint is not None,
         )
         for row in tx.execute(statement.order_by(batch.c.id))
     ]
@@ -106,6 +110,7 @@ def _unseen(tx: Transaction) -> list[SentBatch]:
             False,
             False,
             row.key_hash[:_KEY_CHARACTERS] if row.key_hash else None,
+            row.breakpoint is not None,
         )
         for row in tx.execute(statement)
     ]

@@ -36,6 +36,8 @@ def replace(tx: Transaction, file: RequestFile, parts: Sequence[FileColumns]) ->
         "partition": file.partition,
         "attempt": file.attempt,
         "headers": file.headers,
+        "stub": file.stub,
+        "breakpoint": file.breakpoint,
     }
     for file_id, part in zip(ids, parts, strict=True):
         reason = f"{part['requests']} requests of {file.name}"

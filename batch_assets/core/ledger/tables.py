@@ -154,6 +154,10 @@ request_file = Table(
     # What has to allow it to be sent; NULL if nothing has to. A file in doubt is held before it is sent again.
     Column("hold", EnumColumn(HoldReason, 16)),
     Column("worst_case", BigInteger),  # the most that it can cost in picodollars; NULL: not computed, or no bound
+    # The request file that is sent first, so that this one reads the prompt from the cache: itself, if it is sent
+    # first. NULL: it is sent without a breakpoint.
+    Column("stub", String(160)),
+    Column("breakpoint", Text),  # JSON: where its requests get `cache_control` while they are sent
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
     Index("request_file_by_collection", "collected_seq"),
@@ -186,6 +190,7 @@ intent = Table(
     Column("latest_created_at", Float),  # a batch created later cannot be its batch, by the API's clock
     Column("body_complete", Boolean),  # false until its last bytes are about to be sent; NULL: not recorded
     Column("key_hash", String(64)),  # a salted hash of the API key; NULL: the key is unknown
+    Column("with_breakpoint", Boolean),  # it sent the breakpoint of its file; NULL: it did not
     Column("candidate_id", String(80)),  # the batch that put it in doubt although it was refused
     Index("intent_by_file", "file_id"),
     Index("intent_by_outcome", "outcome", "watch_until"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -78,6 +78,11 @@ class PipelineConfig(ConfigBlock):
         default=None,
         ge=0,
         description="Dollars. Requests that may cost more are held until a user approves them. Default: no limit.",
+    )
+    cache: Literal["auto"] | None = Field(
+        default=None,
+        description="auto: one request is sent first, and the others read what they share with it from the prompt "
+        "cache. Default: off.",
     )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may have no answer.")
     max_invalid: float = Field(

@@ -92,6 +92,7 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     unsent = [
         file for file in snapshot.in_state(FileState.READY, FileState.TOO_LARGE) if file.not_before <= snapshot.now
     ]
+    unsent += snapshot.to_release
     if unsent:
         return Send(SendReason.UNSENT, len(unsent))
     if snapshot.affordable:
@@ -130,6 +131,8 @@ def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
 def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     """Return until when and for what to wait; None if nothing is under way that could bring an answer."""
     running = [batch for batch in snapshot.batches if batch.state is BatchState.OPEN]
+    if until := [until for until in snapshot.awaiting_stub.values() if until is not None]:
+        return min([*until, *(batch.next_poll_at for batch in running)]), Waiting.CACHE
     if running:
         return min(batch.next_poll_at for batch in running), Waiting.BATCHES
     limited = [file.not_before for file in snapshot.in_state(FileState.READY) if file.not_before > snapshot.now]

@@ -17,13 +17,15 @@ from batch_assets.core.ledger import (
     lost_answers,
     overview,
     standstills,
+    stubs,
     submissions,
 )
 from batch_assets.core.ledger.budgets import Prospect
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
-from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
+from batch_assets.core.ledger.stubs import Stub, Warmth
 from batch_assets.core.store.refreshes import waiting_for_refresh
 
 # The shortest and the longest time between two tries to resend failed requests whose request file is lost.
@@ -50,6 +52,7 @@ class Snapshot:
         is_watched: Whether one of the partition's files was sent again, and its first batch may still turn up.
         needs_refresh: Whether only another refresh sends the requests that a limit left out.
         prospects: By id, when the files that a budget holds back may be sent.
+        stubs: The stubs that held files wait for, by the ids of their files.
         standstill: What prevents its failed requests from being sent again; None if nothing does.
     """
 
@@ -65,6 +68,7 @@ class Snapshot:
     is_watched: bool = False
     needs_refresh: bool = False
     prospects: Mapping[str, Prospect] = field(default_factory=dict)
+    stubs: Mapping[str, Stub] = field(default_factory=dict)
     standstill: Standstill | None = None
 
     @classmethod
@@ -147,7 +151,34 @@ class Snapshot:
         lost.update(self.lost_answers)
         in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
         for_a_user = {file.id for file in [*self.to_approve, *self.over_budget]}
-        return [file for file in in_flight if file.batch_id not in lost and file.id not in for_a_user]
+        moving = [file for file in in_flight if file.batch_id not in lost and file.id not in for_a_user]
+        stuck = {file_id for file_id, until in self.awaiting_stub.items() if until is None}
+        stuck -= {file.id for file in moving if self._may_be_sent(file.stub)}
+        return [file for file in moving if file.id not in stuck]
+
+    def _may_be_sent(self, stub: str | None) -> bool:
+        """Whether a stub may be sent without a user's help."""
+        known = self.stubs.get(stub or "")
+        if known is None or known.file.state is FileState.STOPPED:
+            return False
+        return stub not in {file.id for file in [*self.to_approve, *self.over_budget]}
+
+    @cached_property
+    def awaiting_stub(self) -> dict[str, float | None]:
+        """Ids of the held files whose stub is awaited, with the time until when; None if it is not sent yet."""
+        held = [file for file in self.in_state(FileState.HELD) if file.hold is HoldReason.CACHE]
+        stubs_of = {file.id: self.stubs.get(file.stub or "") for file in held}
+        return {
+            file_id: stub.until
+            for file_id, stub in stubs_of.items()
+            if stub is not None and stub.warmth(self.now) is Warmth.AWAITED
+        }
+
+    @property
+    def to_release(self) -> list[RequestFile]:
+        """Held files whose stub is no longer awaited."""
+        held = [file for file in self.in_state(FileState.HELD) if file.hold is HoldReason.CACHE]
+        return [file for file in held if file.id not in self.awaiting_stub]
 
     @cached_property
     def to_approve(self) -> list[RequestFile]:
@@ -213,6 +244,7 @@ class Snapshot:
         times = [batch.next_look_at for batch in self.uncollected if id(batch) not in due]
         times += [each.until for each in self.until_budget.values() if each.until is not None]
         times += [file.not_before for file in self.in_state(FileState.READY) if file.not_before > self.now]
+        times += [until for until in self.awaiting_stub.values() if until is not None]
         return min(times, default=None)
 
     @property
@@ -246,6 +278,13 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             }
         ),
     )
+    awaited = {
+        file.stub
+        for waiting in files_of.values()
+        for file in waiting
+        if file.stub is not None and file.state is FileState.HELD and file.hold is HoldReason.CACHE
+    }
+    stub_of = stubs.by_id(tx, awaited) if awaited else {}
     to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
         submission.id: Snapshot(
@@ -261,6 +300,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             is_watched=(submission.pipeline, submission.partition) in watched,
             needs_refresh=submission.id in refreshes,
             prospects=prospects,
+            stubs=stub_of,
             standstill=standstill_of.get(submission.id),
         )
         for submission in selected

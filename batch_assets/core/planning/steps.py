@@ -52,6 +52,8 @@ class Waiting(StrEnum):
 
     BATCHES = "batches"
     """The API has to end batches."""
+    CACHE = "cache"
+    """The first request has to be answered, so that the others read the prompt from the cache."""
     RATE_LIMIT = "rate limit"
     """The API asked to send no more for a while."""
     DOWNLOAD = "download"

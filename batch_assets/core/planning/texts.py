@@ -88,6 +88,8 @@ def waits_for(why: Waiting) -> str:
     match why:
         case Waiting.BATCHES:
             return "the API to end its batches"
+        case Waiting.CACHE:
+            return "its first request to be answered: the others read what they share from the prompt cache"
         case Waiting.RATE_LIMIT:
             return "the API, which asked to send no more for now"
         case Waiting.DOWNLOAD:

@@ -35,12 +35,13 @@ _UNLIMITED_FIELDS = {
 }
 
 
-def worst_case(prices: Prices, params: bytes) -> int:
+def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False) -> int:
     """Return the most that a request can cost in a batch, in picodollars.
 
     Args:
         prices: The prices in force.
         params: The params as JSON.
+        writes_cache: It may write the prompt cache for an hour, even without `cache_control` in the params.
 
     Raises:
         UnboundedCostError: When nothing bounds the cost: the model has no price, or a tool no `max_uses`.
@@ -61,7 +62,7 @@ def worst_case(prices: Prices, params: bytes) -> int:
             "`context_window` there"
         )
     most = min(limit for limit in (prompt, window) if limit is not None)
-    writes_cache, geo = b'"cache_control"' in params, request.get("inference_geo")
+    writes_cache, geo = writes_cache or b'"cache_control"' in params, request.get("inference_geo")
     one_call = prices.at_most(model, most, max_tokens, writes_cache=writes_cache, geo=geo)
     return calls * one_call + searches * prices.search_fee
 

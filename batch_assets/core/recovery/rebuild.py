@@ -211,6 +211,8 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "headers": json.dumps(headers) if headers is not None else None,
         "checksum": listed.checksum if listed is not None and are_known else None,
         "hold": listed.hold_reason if listed is not None else None,
+        "stub": listed.stub if listed is not None else None,
+        "breakpoint": listed.breakpoint_json if listed is not None else None,
     }
     restore.add_file(tx, file.id, file.state, file.why, **values)
     receipt = file.part.receipt

@@ -26,7 +26,8 @@ from batch_assets.core.requests.partition_build import (
     readable,
     remove_old_hashes,
 )
-from batch_assets.core.requests.registration import BuiltSubmission, Registrar
+from batch_assets.core.requests.prompt_caching import PromptCaching
+from batch_assets.core.requests.registration import BuiltSubmission, Registrar, wait_for_stubs
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.selection import Peers
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
@@ -156,6 +157,7 @@ class _Group:
             The submissions that have to be built again; empty if the outcomes of all are known.
         """
         peers, built = Peers(self._left), list[BuiltSubmission]()
+        caching = PromptCaching.of(self._pipeline)
         with closing(GatheredFiles(peers)) as files:
             try:
                 for partition in self._left:
@@ -163,7 +165,9 @@ class _Group:
                         if partition in self._outcomes:
                             continue
                         break
-                    one = self._built(partition, peers)
+                    one = self._built(partition, peers, caching)
+                    if caching is not None:
+                        caching.keep_stubs_of([each.id for each in (*built, one) if each is not None])
                     if one is not None:
                         built.append(one)
                         files.add(one)
@@ -179,16 +183,18 @@ class _Group:
                 raise
         return self._registered(built) if built else []
 
-    def _built(self, partition: str, peers: Peers) -> BuiltSubmission | None:
+    def _built(self, partition: str, peers: Peers, caching: PromptCaching | None) -> BuiltSubmission | None:
         """Build a partition. Returns `None` if its outcome is known: it failed, or is as it was."""
         try:
             self._on_partition(partition)
-            return self._build(partition, self._held[partition][1], peers)
+            return self._build(partition, self._held[partition][1], peers, caching)
         except FAILURES as error:
             self._fail(partition, error)
             return None
 
-    def _build(self, partition: str, before: BeforeBuild, peers: Peers) -> BuiltSubmission | None:
+    def _build(
+        self, partition: str, before: BeforeBuild, peers: Peers, caching: PromptCaching | None
+    ) -> BuiltSubmission | None:
         root, pipeline, again = self._root, self._pipeline, self._again
         digest = inputs_digest(pipeline, partition, before.erased)
         unchanged = unchanged_submission(root, before.newest, digest, again)
@@ -200,7 +206,9 @@ class _Group:
 
             def run() -> BuiltSubmission:
                 met = frozenset(self._met)
-                build = PartitionBuild(root, pipeline, partition, inputs, again, met=met, peers=peers)
+                build = PartitionBuild(
+                    root, pipeline, partition, inputs, again, met=met, peers=peers, caching=caching
+                )
                 with closing(build):
                     return build.write(ignore_rows)
 
@@ -221,6 +229,7 @@ class _Group:
 
     def _registered(self, built: Sequence[BuiltSubmission]) -> list[BuiltSubmission]:
         """Register submissions. Returns those that have to be built again."""
+        wait_for_stubs(built)
         # Who has request files comes first: a process that is killed leaves no submission without those of others.
         registrar = Registrar(self._root, sorted(built, key=lambda each: not each.files), self._confirmation)
         try:

@@ -34,7 +34,8 @@ class _SharedFile:
     def has_room_for(self, other: LastPart) -> bool:
         """Whether the requests of another file fit into it."""
         part, manifest = self.last.part, self.owner.manifest
-        requests, size = part.requests + other.part.requests, body_bytes(part.bytes + other.part.bytes)
+        requests = part.requests + other.part.requests
+        size = body_bytes(self.last.most_bytes + other.most_bytes)
         return requests <= manifest.max_requests and size <= manifest.max_bytes
 
 

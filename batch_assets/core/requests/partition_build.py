@@ -17,6 +17,7 @@ from batch_assets.core.requests.estimating import CountTokens, estimate_of
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_inputs
 from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.own_answers import own_answers
+from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -100,6 +101,7 @@ class PartitionBuild:
         is_planned: Nothing is written: it is only counted and estimated.
         met: See `Selection`.
         peers: What is built with it, and will be registered at the same time; `None` to build it alone.
+        caching: The prompt caching of what is built with it; `None` to build it alone, or without `cache: auto`.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class PartitionBuild:
         peers: Peers | None = None,
         *,
         is_planned: bool = False,
+        caching: PromptCaching | None = None,
     ) -> None:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
@@ -135,6 +138,7 @@ class PartitionBuild:
             selection,
             is_gathered=is_gathered,
             is_planned=is_planned,
+            caching=caching or PromptCaching.of(pipeline),
         )
         self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission)
         for problem in self._problems:

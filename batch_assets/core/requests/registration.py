@@ -16,6 +16,7 @@ from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.ledger.submissions import Registration
 from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.estimate import RecordedEstimate
+from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Chosen
 from batch_assets.core.root import Root
@@ -36,6 +37,7 @@ class BuiltSubmission:
         chosen: What its selection has found.
         parts: Its own request files.
         prompt: The digest of its prompt.
+        caching: The stubs and breakpoints of what is registered with it; `None` without `cache: auto`.
         shared: The files in its folder that have requests of other submissions too.
         waits: Ids of the files of others that have requests of it.
         holds: The other submissions with requests in its files, by id.
@@ -47,6 +49,7 @@ class BuiltSubmission:
     chosen: Chosen
     parts: PartWriters
     prompt: str
+    caching: PromptCaching | None = None
     shared: list[PartEntry] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     holds: dict[str, Gathered] = field(default_factory=dict)
@@ -63,9 +66,14 @@ class BuiltSubmission:
     def files(self) -> list[PartEntry]:
         """All files in its folder, in the order of their names."""
         entries = sorted([*self.parts.written, *self.shared], key=lambda entry: entry.part)
-        if self.report.why_held is None:
+        if self.report.why_held is not None:
+            entries = [entry.model_copy(update={"hold": HoldReason.CONFIRM.value}) for entry in entries]
+        if (caching := self.caching) is None:
             return entries
-        return [entry.model_copy(update={"hold": HoldReason.CONFIRM.value}) for entry in entries]
+        of_all = self.manifest.headers
+        return [
+            caching.with_breakpoint(each, of_all if each.headers is None else each.headers) for each in entries
+        ]
 
     @property
     def as_gathered(self) -> Gathered:
@@ -96,6 +104,18 @@ class BuiltSubmission:
         if report.why_held is not None:
             files = [replace(file, why_held=report.why_held) for file in files]
         return Registration(entry, files, [*self.chosen.waited_on, *self.waits])
+
+
+def wait_for_stubs(built: Sequence[BuiltSubmission]) -> None:
+    """Let submissions with requests in files also wait on the stubs that others have for these files."""
+    by_id = {each.id: each for each in built}
+    for each in built:
+        if each.caching is None or not each.report.written:
+            continue
+        for file_id, owner in each.caching.stubs.items():
+            if owner != each.id:
+                each.waits.append(file_id)
+                by_id[owner].holds[each.id] = each.as_gathered
 
 
 class Registrar:
@@ -143,6 +163,8 @@ class Registrar:
                     if is_registered:
                         self._remove_leftovers()
                         self._count()
+                        if (caching := self._built[0].caching) is not None:  # all of them have the same
+                            caching.warn()
                     else:
                         self.remove()
                     return is_registered

@@ -19,11 +19,13 @@ from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
+from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
+from batch_assets.core.store.breakpoints import MOST_BYTES_ADDED
 from batch_assets.core.store.digests import Digests, custom_ids
 from batch_assets.core.store.file_division import PlannedFiles
 from batch_assets.core.store.manifest import Division, Fingerprint, Manifest, remove_submission
@@ -79,6 +81,7 @@ class NewSubmission:
         selection: Decides which requests are sent.
         is_gathered: The last request file of each kind is kept, so that others can be gathered with it.
         is_planned: Nothing is written, only counted.
+        caching: Finds what requests share, for `cache: auto`; `None` without it.
 
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
@@ -98,7 +101,9 @@ class NewSubmission:
         *,
         is_gathered: bool = False,
         is_planned: bool = False,
+        caching: PromptCaching | None = None,
     ) -> None:
+        self._caching = caching
         self._root, self._pipeline, self._partition = root, pipeline, partition
         self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
         self._id = SubmissionId.new()
@@ -108,7 +113,14 @@ class NewSubmission:
             int(pipeline.config.batching.max_mb * _MEGABYTE),
         )
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
-        self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part, keeps_last=is_gathered)
+        self._parts = PartWriters(
+            root.storage,
+            self._folder,
+            self.limits,
+            self._next_part,
+            keeps_last=is_gathered,
+            bytes_added=MOST_BYTES_ADDED if caching is not None else 0,
+        )
         self._part_count = 0
         self.planned = PlannedFiles(self.limits) if is_planned else None
 
@@ -209,6 +221,11 @@ class NewSubmission:
         attempt, number = divmod(kind, MAX_HEADER_SETS)
         headers = self._headers.sets[number] if self._headers.by_row else None
         lines = make_lines(custom_ids(keys, digests, self._root.mark), params)
+        if self._caching is not None and self._caching.add(self._headers.sets[number], params):
+            entry = self._parts.add_alone(attempt, headers, lines[0], digests[:1])
+            stub = str(self._id.file(entry.part))
+            self._caching.set_stub(self._headers.sets[number], self.report.submission_id, stub)
+            lines, digests = lines[1:], digests[1:]
         self._parts.add(attempt, headers, lines, digests)
 
     def _next_part(self) -> PartName:
@@ -255,7 +272,9 @@ class NewSubmission:
             requests=report.requests,
             files=[],
         )
-        return BuiltSubmission(manifest, self._lease, report, chosen, self._parts, pipeline.prompt_digest)
+        return BuiltSubmission(
+            manifest, self._lease, report, chosen, self._parts, pipeline.prompt_digest, self._caching
+        )
 
     def _fingerprint(self, inputs: str) -> Fingerprint:
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)

@@ -185,7 +185,8 @@ class _Run:
             return None
         parts = submission_parts(batch.pipeline, batch.partition, batch.submission_id)
         file = StoredRequestFile(self._root.storage, (*parts, batch.file_name))
-        return most_of(file, self._root.settings.prices, requests, tails)
+        prices = self._root.settings.prices
+        return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache)
 
     def use(self) -> TableUse:
         """Return what the results tables make of the answers. A table that is as it was is not read."""

@@ -37,14 +37,16 @@ class FileDivision:
 
     Args:
         limits: The most requests and the most bytes of the HTTP body in one file.
+        bytes_added: The bytes that each line may grow by while it is sent.
 
     Attributes:
         files: The number of files that have begun.
         bytes: The size of their bodies.
     """
 
-    def __init__(self, limits: tuple[int, int]) -> None:
+    def __init__(self, limits: tuple[int, int], bytes_added: int = 0) -> None:
         self._max_requests, self._max_bytes = limits
+        self._bytes_added = bytes_added
         self.files = self._finished_bytes = 0
         self._requests = self._bytes = 0  # of the last file
         self._lines = self._all_bytes = 0
@@ -59,7 +61,8 @@ class FileDivision:
         Args:
             sizes: The bytes of each line, with its newline.
         """
-        ends = np.cumsum(sizes, dtype=np.int64)
+        added = self._bytes_added
+        ends = np.cumsum(np.asarray(sizes, np.int64) + added)
         self._lines += len(sizes)
         self._all_bytes += int(ends[-1]) if len(sizes) else 0
         start = done = 0
@@ -68,7 +71,7 @@ class FileDivision:
             if is_new:
                 self._begin()
             max_requests, max_bytes = self._limits()
-            room = max_bytes - body_bytes(self._bytes)
+            room = max_bytes - body_bytes(self._bytes + self._requests * added)
             stop = min(
                 int(np.searchsorted(ends, done + room, side="right")),
                 start + max_requests - self._requests,
@@ -78,7 +81,7 @@ class FileDivision:
                     is_new = True
                     continue
                 stop = start + 1
-            size = int(ends[stop - 1]) - done
+            size = int(ends[stop - 1]) - done - added * (stop - start)
             self._requests += stop - start
             self._bytes += size
             yield Span(start, stop, size, is_new)

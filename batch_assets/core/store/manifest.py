@@ -22,6 +22,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFileEntry
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.store.breakpoints import Breakpoint
 
 MANIFEST = "manifest.json"
 
@@ -52,9 +53,12 @@ class PartEntry(_Document):
         headers: The headers of its requests, if they differ from those of the submission.
         checksum: The SHA-256 of the file in hexadecimal; `None` in early manifests.
         hold: What has to allow it to be sent, see `HoldReason`; `None` if nothing has to.
+        stub: The id of the file that is sent first, so that this one reads the prompt from the cache; `None`
+            without a breakpoint.
+        breakpoint: Where its requests get the breakpoint while they are sent.
     """
 
-    omitted_if_none = frozenset({"headers", "checksum", "hold"})
+    omitted_if_none = frozenset({"headers", "checksum", "hold", "stub", "breakpoint"})
 
     name: str
     requests: int
@@ -63,11 +67,18 @@ class PartEntry(_Document):
     headers: dict[str, str] | None = None
     checksum: str | None = None
     hold: str | None = None
+    stub: str | None = None
+    breakpoint: Breakpoint | None = None
 
     @property
     def hold_reason(self) -> HoldReason | None:
         """What has to allow it to be sent."""
         return HoldReason(self.hold) if self.hold is not None else None
+
+    @property
+    def breakpoint_json(self) -> str | None:
+        """The breakpoint as the ledger records it."""
+        return self.breakpoint.model_dump_json() if self.breakpoint is not None else None
 
     @property
     def part(self) -> PartName:
@@ -91,6 +102,8 @@ class PartEntry(_Document):
             headers=self.headers,
             checksum=self.checksum,
             hold=self.hold_reason,
+            stub=self.stub,
+            breakpoint=self.breakpoint_json,
         )
 
 

@@ -24,11 +24,18 @@ class LastPart:
         attempt: The attempt of the requests.
         headers: The headers of these requests, if they differ from those of the submission.
         part: The file.
+        bytes_added: See `PartWriter`.
     """
 
     attempt: int
     headers: dict[str, str] | None
     part: OpenPart
+    bytes_added: int = 0
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes of its lines while they are sent."""
+        return self.part.bytes + self.part.requests * self.bytes_added
 
     def publish(self) -> PartEntry:
         """Make the file visible, and return its entry in the manifest."""
@@ -56,6 +63,7 @@ class PartWriter:
         next_name: Returns the name of the next file.
         headers: The headers of these requests, if they differ from those of the submission.
         keeps_last: Leaving the context manager keeps the last file as it is, for the caller.
+        bytes_added: The bytes that each line may grow by while it is sent.
 
     Attributes:
         written: An entry for each finished file.
@@ -72,9 +80,10 @@ class PartWriter:
         headers: Mapping[str, str] | None = None,
         *,
         keeps_last: bool = False,
+        bytes_added: int = 0,
     ) -> None:
         self._storage, self._folder, self._attempt = storage, folder, attempt
-        self._division = FileDivision(limits)
+        self._division, self._bytes_added = FileDivision(limits, bytes_added), bytes_added
         self._next_name = next_name
         self._headers = dict(headers) if headers is not None else None
         self._open: OpenPart | None = None
@@ -101,7 +110,7 @@ class PartWriter:
     def take_last(self) -> LastPart | None:
         """Return the file that is being written, for which the caller is responsible from now on."""
         part, self._open = self._open, None
-        return LastPart(self._attempt, self._headers, part) if part is not None else None
+        return LastPart(self._attempt, self._headers, part, self._bytes_added) if part is not None else None
 
     def add(self, lines: list[bytes], digests: Digests | None = None) -> None:
         """Add lines. Begins a new file when a line would exceed a limit.
@@ -119,13 +128,32 @@ class PartWriter:
             assert self._open is not None
             self._open.write(lines[span.start : span.stop], digests[span.start : span.stop], span.bytes)
 
+    def add_alone(self, line: bytes, digests: Digests) -> PartEntry:
+        """Write a file with one line. Returns its entry.
+
+        Args:
+            line: The line.
+            digests: The digest of its request, S16, shape (1,).
+        """
+        part = OpenPart(self._storage, self._folder, self._next_name())
+        try:
+            part.write([line], digests, len(line))
+        except BaseException:
+            part.drop()
+            raise
+        return self._publish(LastPart(self._attempt, self._headers, part))
+
     def _finish(self) -> None:
         """Publish the file that is being written."""
-        if (last := self.take_last()) is None:
-            return
-        self.written.append(last.publish())
+        if (last := self.take_last()) is not None:
+            self._publish(last)
+
+    def _publish(self, last: LastPart) -> PartEntry:
+        entry = last.publish()
+        self.written.append(entry)
         if self._keeps_last:
             self.digests.append(last.part.digests)
+        return entry
 
 
 class PartWriters:
@@ -139,6 +167,7 @@ class PartWriters:
         limits: The most requests and the most bytes of the HTTP body in one file.
         next_name: Returns the name of the next file.
         keeps_last: See `PartWriter`.
+        bytes_added: See `PartWriter`.
     """
 
     def __init__(
@@ -149,8 +178,9 @@ class PartWriters:
         next_name: Callable[[], PartName],
         *,
         keeps_last: bool = False,
+        bytes_added: int = 0,
     ) -> None:
-        self._storage, self._folder = storage, folder
+        self._storage, self._folder, self._bytes_added = storage, folder, bytes_added
         self._limits, self._next_name, self._keeps_last = limits, next_name, keeps_last
         self._writers: dict[tuple[int, frozenset[tuple[str, str]] | None], PartWriter] = {}
         self._entered = ExitStack()
@@ -178,14 +208,36 @@ class PartWriters:
             lines: The lines of the request file.
             digests: The digests of their requests, S16, shape (lines,); `None` to take them from the lines.
         """
+        self._writer(attempt, headers).add(lines, digests)
+
+    def add_alone(
+        self, attempt: int, headers: Mapping[str, str] | None, line: bytes, digests: Digests
+    ) -> PartEntry:
+        """Write a file with one line. Returns its entry.
+
+        Args:
+            attempt: See `add`.
+            headers: See `add`.
+            line: The line.
+            digests: The digest of its request, S16, shape (1,).
+        """
+        return self._writer(attempt, headers).add_alone(line, digests)
+
+    def _writer(self, attempt: int, headers: Mapping[str, str] | None) -> PartWriter:
         kind = attempt, frozenset(headers.items()) if headers is not None else None
         if kind not in self._writers:
-            where = self._storage, self._folder
             writer = PartWriter(
-                *where, attempt, self._limits, self._next_name, headers, keeps_last=self._keeps_last
+                self._storage,
+                self._folder,
+                attempt,
+                self._limits,
+                self._next_name,
+                headers,
+                keeps_last=self._keeps_last,
+                bytes_added=self._bytes_added,
             )
             self._writers[kind] = self._entered.enter_context(writer)
-        self._writers[kind].add(lines, digests)
+        return self._writers[kind]
 
     @property
     def written(self) -> list[PartEntry]:

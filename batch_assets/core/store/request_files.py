@@ -19,6 +19,7 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.store.breakpoints import Breakpoint, BreakpointWriter
 from batch_assets.core.store.digests import Digests, decode_tails, digester, tail_of
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_lines import (
@@ -155,20 +156,23 @@ class StoredRequestFile:
         checksum: str | None,
         before_chunk: Callable[[int], None],
         before_last: Callable[[], None] = lambda: None,
+        breakpoint: Breakpoint | None = None,
     ) -> Iterator[bytes]:
         """Yield the HTTP body in chunks.
 
         Args:
-            size: The size of the body in bytes.
+            size: The size of the body in bytes, without a breakpoint.
             checksum: The SHA-256 of the file in hexadecimal; `None` if it is unknown.
             before_chunk: Called before each chunk with the number of bytes before it. It may raise to stop
                 sending, because no server accepts an unfinished body.
             before_last: Called before the last chunk, which completes the body. It may raise as well.
+            breakpoint: The breakpoint that each request gets; `None` for none.
 
         Raises:
             DamagedFileError: When the file is not as it was written. The body stays unfinished.
         """
         hash_, room = hashlib.sha256(), size - len(HEAD) - len(TAIL)
+        writer = BreakpointWriter(breakpoint) if breakpoint is not None else None
         before_chunk(0)
         yield HEAD
         with self._opened() as file:
@@ -181,7 +185,11 @@ class StoredRequestFile:
                     raise DamagedFileError("it is longer than it was written")
                 before_chunk(size - len(TAIL) - room - len(chunk))
                 # Newlines within a line are escaped in JSON, so every newline in the file ends a line.
-                yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
+                if writer is not None:
+                    if written := writer.written(chunk):
+                        yield written
+                else:
+                    yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
                 chunk = next_chunk
         if room > 0:
             raise DamagedFileError("it is shorter than it was written")

@@ -43,6 +43,12 @@ def params_of(text: bytes) -> bytes:
     return text[text.index(_LINE_MIDDLE) + len(_LINE_MIDDLE) :].removesuffix(_LINE_END)
 
 
+def params_start(text: bytes) -> int:
+    """Return the position of the params in a line that this project wrote; -1 in any other."""
+    middle = text.find(_LINE_MIDDLE)
+    return middle + len(_LINE_MIDDLE) if middle >= 0 else -1
+
+
 def body_bytes(file_bytes: int) -> int:
     """Return the size of the HTTP body that a request file becomes. The file's last newline is not sent."""
     return len(HEAD) + file_bytes - 1 + len(TAIL)

@@ -180,7 +180,7 @@ def _waits(pipeline: str, snapshots: list[Snapshot]) -> list[str]:
         if not isinstance(step, Wait) or not _is_unreported(step.why, snapshot):
             continue
         partitions.setdefault(step.why, set()).add(snapshot.submission.partition)
-        if step.until is not None:
+        if step.until is not None and step.why is not Waiting.CACHE:
             left = step.until - snapshot.now
             seconds[step.why] = min(left, seconds.get(step.why, left))
     return [
@@ -224,7 +224,14 @@ def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
             return False  # the progress of open batches
         case Waiting.UPLOAD:
             return not snapshot.in_state(FileState.SENDING, FileState.UNRESOLVED)
-        case Waiting.RATE_LIMIT | Waiting.BUDGET | Waiting.DOWNLOAD | Waiting.COLLECTING | Waiting.NEXT_ROUND:
+        case (
+            Waiting.CACHE
+            | Waiting.RATE_LIMIT
+            | Waiting.BUDGET
+            | Waiting.DOWNLOAD
+            | Waiting.COLLECTING
+            | Waiting.NEXT_ROUND
+        ):
             return True
         case _:
             assert_never(why)

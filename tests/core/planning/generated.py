@@ -106,7 +106,8 @@ def _write_file(tx: Transaction, data: st.DataObject, number: int) -> None:
         "batch_id": f"b-{number}-{became - 1}" if became and state != "unresolved" else None,
         "collected_seq": data.draw(st.sampled_from([None, 5, 20]), label="collected_seq"),
         "headers": None,
-        "hold": "confirm" if state == "held" else None,
+        "hold": data.draw(st.sampled_from(["confirm", "cache"]), label="hold") if state == "held" else None,
+        "stub": data.draw(st.sampled_from([None, f"s-{of}/part-0.jsonl"]), label="stub"),
     }
     tx.execute(sa.insert(tables.request_file).values(values))
     for partition in PARTITIONS:

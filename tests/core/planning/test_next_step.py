@@ -18,6 +18,7 @@ from batch_assets.core.ledger.budgets import Fit, Prospect
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
+from batch_assets.core.ledger.stubs import Stub
 from batch_assets.core.planning.next_step import next_step, remedies, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
@@ -122,8 +123,17 @@ LATE = {"is_watched": True}
 CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
 HELD = file("held", hold=HoldReason.CONFIRM)
 DEAR = file("held", hold=HoldReason.BUDGET, error="the budget of $5.00 per month has $0.1000 left")
+CACHED = file("held", id="s/part-1", hold=HoldReason.CACHE, stub="s/part-0")
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
 LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
+
+
+def with_stub(stub: RequestFile, its_batch: Batch | None = None) -> Snapshot:
+    """A submission with a file that waits for a stub."""
+    batches = [its_batch] if its_batch is not None else []
+    stubs = {"s/part-0": Stub(stub, its_batch)}
+    return snapshot(submission=FULL, files=[stub, CACHED], batches=batches, stubs=stubs)
+
 
 CASES: dict[str, tuple[Step, Snapshot]] = {
     # Sending
@@ -152,6 +162,19 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     "an ended batch beside a stopped file": (
         Collect(1, others_run=False),
         snapshot(submission=FULL, files=[*ENDED["files"], STOPPED], batches=ENDED["batches"]),
+    ),
+    "a stub that has ended": (
+        Send(SendReason.UNSENT, 1),
+        with_stub(file("submitted", batch_id="b"), batch("ended", created_at=NOW - 30)),
+    ),
+    "a stub that took too long": (
+        Send(SendReason.UNSENT, 1),
+        with_stub(file("submitted", batch_id="b"), batch("open", created_at=NOW - 2_700)),
+    ),
+    "a stub that is refused": (Send(SendReason.UNSENT, 1), with_stub(REFUSED)),
+    "a stub whose batch is collected": (
+        Send(SendReason.UNSENT, 1),
+        with_stub(file("collected", batch_id="b"), batch("collected", created_at=NOW - 30)),
     ),
     "no table yet": (Join(Joining.FIRST, others_run=True), snapshot(submission={"began_at": 1.0}, **RUNNING)),
     "no table since the cancel": (
@@ -220,6 +243,16 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Wait(NOW + 60, Waiting.BATCHES),
         snapshot(submission=CANCELED, files=RUNNING["files"], batches=[batch("open", provisional=True)]),
     ),
+    "a stub": (
+        Wait(NOW + 60, Waiting.CACHE),
+        with_stub(file("submitted", batch_id="b"), batch("open", created_at=NOW - 30)),
+    ),
+    "a stub until it takes too long": (
+        Wait(NOW + 30, Waiting.CACHE),
+        with_stub(file("submitted", batch_id="b"), batch("open", created_at=NOW - 2_670)),
+    ),
+    "a stub that is being sent": (Wait(None, Waiting.UPLOAD), with_stub(file("sending"))),
+    "a stub that waits for the rate limit": (Wait(NOW + 30, Waiting.RATE_LIMIT), with_stub(LIMITED)),
     "the rate limit": (Wait(NOW + 30, Waiting.RATE_LIMIT), snapshot(submission=FULL, files=[LIMITED])),
     "an upload": (Wait(None, Waiting.UPLOAD), snapshot(submission=FULL, files=[file("sending")])),
     "another run": (
@@ -235,6 +268,8 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
     ),
     # The user
+    "a stub that is held": (NeedsUser(ApproveFiles((HELD,))), with_stub(HELD)),
+    "a stub that is stopped": (NeedsUser(SendStopped((STOPPED,))), with_stub(STOPPED)),
     "held": (NeedsUser(ApproveFiles((HELD,))), snapshot(submission=FULL, files=[HELD])),
     "held, and others run": (
         Wait(NOW + 60, Waiting.BATCHES),
@@ -358,6 +393,7 @@ def test_a_batch_whose_results_the_api_refuses_may_have_been_deleted() -> None:
 
 WAITS: dict[Waiting, str] = {
     Waiting.BATCHES: "1 of ",
+    Waiting.CACHE: "asked waits for its first request to be answered: the others read what they share from the ",
     Waiting.RATE_LIMIT: "asked waits for the API, which asked to send no more for now, the next try is in 30 s",
     Waiting.DOWNLOAD: "asked waits for results that could not be downloaded, the next try is in ",
     Waiting.UPLOAD: "asked waits for an upload that is under way",

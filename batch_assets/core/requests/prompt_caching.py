@@ -1,0 +1,131 @@
+"""`cache: auto`: one request is sent first, and the others read the prompt that they share with it from the cache.
+
+That needs no other request files: the breakpoint is recorded beside them, and written while they are sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.shared_prompt import SharedPrompt
+from batch_assets.core.store.breakpoints import Breakpoint
+from batch_assets.core.store.manifest import PartEntry
+from batch_assets.core.text import count
+
+_log = logging.getLogger("batch_assets")
+
+# Writing the cache costs twice the tokens, and reading it a tenth at most. So with a stub, three requests cost at
+# most 2 + 2 * 0.1 of the prompt in place of 3, and two of them more than without.
+FEWEST_REQUESTS = 3
+
+_Headers = frozenset[tuple[str, str]]
+
+
+@dataclass
+class _Group:
+    """The requests with the same headers.
+
+    Attributes:
+        prompt: What they share.
+        owner: The submission of the stub; `None` as long as there is no stub.
+        stub: The id of its request file.
+        is_hopeless: They have no breakpoint, and more requests share no more.
+    """
+
+    prompt: SharedPrompt
+    owner: str | None = None
+    stub: str = ""
+    is_hopeless: bool = False
+
+
+class PromptCaching:
+    """The stubs and breakpoints of the submissions that are registered together.
+
+    Args:
+        pipeline: The name of the pipeline, for texts.
+        may_lack_fields: See `SharedPrompt`.
+    """
+
+    def __init__(self, pipeline: str, *, may_lack_fields: bool) -> None:
+        self._pipeline, self._may_lack_fields = pipeline, may_lack_fields
+        self._groups: dict[_Headers, _Group] = {}
+        self._found: dict[_Headers, Breakpoint] | None = None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> PromptCaching | None:
+        """Return the prompt caching of a pipeline for a build; `None` without `cache: auto`."""
+        if pipeline.config.cache is None:
+            return None
+        return cls(pipeline.name, may_lack_fields=pipeline.hooks.render_request is not None)
+
+    def add(self, headers: Mapping[str, str], params: Sequence[bytes]) -> bool:
+        """Add requests that are about to be written.
+
+        Args:
+            headers: Their headers.
+            params: Their params, at least one.
+
+        Returns:
+            Whether one of them has to be the stub.
+        """
+        key = frozenset(headers.items())
+        if key not in self._groups:
+            self._groups[key] = _Group(SharedPrompt(may_lack_fields=self._may_lack_fields))
+        group = self._groups[key]
+        group.prompt.add(params)
+        self._found = None
+        if group.is_hopeless or group.owner is not None or group.prompt.requests < FEWEST_REQUESTS:
+            return False
+        group.is_hopeless = not isinstance(group.prompt.find(), Breakpoint)
+        return not group.is_hopeless
+
+    def set_stub(self, headers: Mapping[str, str], submission_id: str, file_id: str) -> None:
+        """Record the file of the stub."""
+        group = self._groups[frozenset(headers.items())]
+        group.owner, group.stub = submission_id, file_id
+
+    def keep_stubs_of(self, submission_ids: Collection[str]) -> None:
+        """Forget the stubs of all submissions but some: those of others are not registered."""
+        for group in self._groups.values():
+            if group.owner not in submission_ids:
+                group.owner = None
+
+    @property
+    def stubs(self) -> dict[str, str]:
+        """The id of the submission of each stub, by the id of its file."""
+        return {
+            group.stub: group.owner
+            for key, group in self._groups.items()
+            if group.owner is not None and key in self._breakpoints
+        }
+
+    def with_breakpoint(self, entry: PartEntry, headers: Mapping[str, str]) -> PartEntry:
+        """Return the entry of a request file with its stub and its breakpoint, if it has them.
+
+        Args:
+            entry: The entry.
+            headers: The headers of its requests.
+        """
+        key = frozenset(headers.items())
+        breakpoint = self._breakpoints.get(key)
+        if breakpoint is None or self._groups[key].owner is None:
+            return entry
+        return entry.model_copy(update={"stub": self._groups[key].stub, "breakpoint": breakpoint})
+
+    @property
+    def _breakpoints(self) -> dict[_Headers, Breakpoint]:
+        """The breakpoint of each group that has one, once all requests are added."""
+        if self._found is None:
+            found = {key: group.prompt.find() for key, group in self._groups.items()}
+            self._found = {key: each for key, each in found.items() if isinstance(each, Breakpoint)}
+        return self._found
+
+    def warn(self) -> None:
+        """Log why requests have no breakpoint."""
+        for group in self._groups.values():
+            found, number = group.prompt.find(), group.prompt.requests
+            if isinstance(found, str) and number >= FEWEST_REQUESTS:
+                _log.warning(f"{self._pipeline}: cache: auto does nothing for {count(number, 'request')}: {found}")

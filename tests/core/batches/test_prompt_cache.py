@@ -1,0 +1,362 @@
+"""`cache: auto`: a stub is answered first, the others read what it has written, and no digest changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from batch_assets.core.batches.ask_again import plan_again
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.cancel import cancel
+from batch_assets.core.ledger import files, submissions
+from batch_assets.core.ledger.states import HoldReason
+from batch_assets.core.ledger.stubs import WHY_HELD
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import next_step
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import Send, SendReason, Step, Wait, Waiting
+
+from ..lost_ledger import LOST, end_grace_period, lose_ledger
+from ..support import CREATE, World, params, texts
+
+SHARED = "Shared by all. " * 400  # 6,000 characters, 2,000 tokens at the emulator, whose model caches 512
+HOUR = {"type": "ephemeral", "ttl": "1h"}
+
+
+def cached(world: World, rows: int = 10, **attributes: Any) -> Pipeline:
+    attributes = {"params": params(system=world.folder.name + SHARED), "cache": "auto"} | attributes
+    return world.pipeline(texts(rows), **attributes)
+
+
+def step_of(world: World, pipeline: Pipeline, partition: str = "") -> Step:
+    with world.root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline.name, partition)
+        assert submission is not None
+        return next_step(Snapshot.of(tx, submission))
+
+
+def sent(world: World) -> list[tuple[int, bool]]:
+    """The number of requests of each accepted batch, and whether all of them or none have a breakpoint."""
+    found = []
+    for batch in world.accepted():
+        requests = orjson.loads(world.sent_body(batch["id"]))["requests"]
+        (is_marked,) = {b'"cache_control"' in orjson.dumps(request) for request in requests}
+        found.append((len(requests), is_marked))
+    return found
+
+
+def end_stub(world: World, pipeline: Pipeline, partition: str = "") -> None:
+    """Let the batch of the stub end, and find that out."""
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+
+
+def age(world: World, minutes: float) -> None:
+    """Let time pass since the batches were created."""
+    world.query("update batch set created_at = created_at - :s, submitted_at = submitted_at - :s", s=minutes * 60)
+
+
+def finish(world: World, pipeline: Pipeline, partition: str = "") -> None:
+    world.submit(pipeline, partition, unattended=True)
+    world.emulator.end_batches()
+    world.finish(pipeline, partition)
+
+
+def test_a_stub_is_answered_before_the_others_are_sent_and_they_read(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = cached(world)
+    report = world.send(pipeline)
+    assert [file.requests for file in world.files(pipeline)] == [1, 9]
+    assert [*report.waiting.values()] == [f"held: {WHY_HELD}"] and report.remedies == []
+    assert sent(world) == [(1, True)]
+    assert sorted(world.states(pipeline)) == ["held", "submitted"]
+    world.collect(pipeline)  # a first table, in which all rows are pending
+    step = step_of(world, pipeline)
+    assert isinstance(step, Wait) and step.why is Waiting.CACHE and step.until is not None
+    world.submit(pipeline)
+    assert sent(world) == [(1, True)]
+    end_stub(world, pipeline)
+    assert step_of(world, pipeline) == Send(SendReason.UNSENT, 1)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (9, True)]
+    table = world.table(pipeline)
+    assert set(table["result_type"]) == {"succeeded"}
+    written, read = table["cache_creation_input_tokens"].sum(), table["cache_read_input_tokens"].sum()
+    assert written > 2_000 and read == 9 * written
+    assert (table["cache_read_input_tokens"] > 0).sum() == 9
+    assert world.query("select with_breakpoint from intent order by id") == [(True,), (True,)]
+
+
+def test_a_stub_that_is_answered_at_once_needs_no_second_user(world: World) -> None:
+    """What `batch-assets run` and the sensor do, with the real clock."""
+    pipeline = cached(world)
+    world.run(pipeline)
+    assert sent(world) == [(1, True), (9, True)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_switching_it_on_or_off_asks_nothing_again(world: World, first: bool) -> None:
+    settings: list[dict[str, Any]] = [{"cache": "auto"}, {"cache": None}]
+    before, after = settings if first else settings[::-1]
+    pipeline = cached(world, **before)
+    table = world.run(pipeline)
+    accepted = world.accepted_custom_ids()
+    assert len(accepted) == 10
+    digests = Counter(custom_id[-22:] for custom_id in accepted)
+    assert world.build(cached(world, **after)).written == 0
+    again = world.run(cached(world, rows=11, **after))
+    assert len(world.accepted_custom_ids()) == 11
+    assert Counter(c[-22:] for c in world.accepted_custom_ids()) & digests == digests
+    assert list(again["custom_id"][:10]) == list(table["custom_id"])
+
+
+def test_the_files_on_disk_and_their_digests_are_the_same_with_and_without(
+    new_world: Callable[..., World],
+) -> None:
+    lines: list[dict[str, Any]] = []
+    for name, cache in (("with", "auto"), ("without", None)):
+        world = new_world(name=name)
+        report = world.build(pipeline := cached(world, cache=cache))
+        folder = world.submission_folder(pipeline, report)
+        requests = [
+            orjson.loads(line) for part in folder.glob("*.jsonl") for line in part.read_bytes().splitlines()
+        ]
+        lines.append({request["custom_id"][-22:]: request["params"] for request in requests})
+    assert lines[0] == lines[1] and len(lines[0]) == 10
+
+
+def cost(world: World) -> int:
+    bill = world.emulator.bill()
+    ids = {batch["id"] for batch in world.accepted()}
+    return sum(batch["picodollars"] for batch in bill["batches"] if batch["id"] in ids)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 10])
+def test_it_saves_from_three_requests_on(new_world: Callable[..., World], rows: int) -> None:
+    """The prompt costs 2 + 0.1 (N - 1) in place of N: its tokens are nearly the whole cost here."""
+    bills = []
+    for cache in ("auto", None):
+        world = new_world(name=f"cache-{cache}")
+        system = f"{cache} {rows} {SHARED * 5}"
+        world.run(cached(world, rows, cache=cache, params=params(system=system, max_tokens=1)))
+        bills.append(cost(world))
+    ratio = bills[0] / bills[1]
+    if rows == 2:
+        assert ratio == 1
+    else:
+        assert ratio == pytest.approx((2 + 0.1 * (rows - 1)) / rows, rel=0.02)
+        assert ratio < 1
+
+
+@pytest.mark.parametrize("mix", ["overloaded_error", "expired", "canceled"])
+def test_if_the_stub_failed_the_others_are_sent_without_a_breakpoint(world: World, mix: str) -> None:
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"error_mix": {mix: 1.0}}}])
+    pipeline = cached(world)
+    world.run(pipeline)
+    assert sent(world)[:2] == [(1, True), (9, False)]
+    if mix != "canceled":
+        assert sent(world)[2:] == [(1, False)]  # the retry of the stub
+
+
+def test_if_the_stub_is_refused_the_others_are_sent_without_a_breakpoint(world: World) -> None:
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": 400}}])
+    pipeline = cached(world)
+    world.send(pipeline)
+    assert sorted(world.states(pipeline)) == ["held", "refused"]
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [(9, False)]
+
+
+def test_45_minutes_after_the_stub_was_sent_no_breakpoint_is_sent(world: World) -> None:
+    pipeline = cached(world)
+    world.send(pipeline)
+    end_stub(world, pipeline)
+    age(world, 44)
+    assert isinstance(step_of(world, pipeline), Send)
+    age(world, 1)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (9, False)]
+
+
+def test_a_stub_that_takes_too_long_is_not_waited_for(world: World) -> None:
+    world.emulator.settings(latency=100_000.0)
+    pipeline = cached(world)
+    world.send(pipeline)
+    world.collect(pipeline)
+    age(world, 44)
+    assert isinstance(step_of(world, pipeline), Wait)
+    age(world, 1)
+    assert step_of(world, pipeline) == Send(SendReason.UNSENT, 1)
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [(1, True), (9, False)]
+
+
+def test_a_stub_whose_reply_was_lost_is_found_and_not_sent_twice(world: World) -> None:
+    world.emulator.faults([LOST])
+    pipeline = cached(world)
+    world.send(pipeline)
+    world.submit(pipeline)
+    poll(world.root, now=True)
+    world.collect(pipeline)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (9, True)]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_lost_ledger_continues_from_the_manifest_and_the_receipt(world: World, ended: bool) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = cached(world)
+    world.send(pipeline)
+    if ended:
+        end_stub(world, pipeline)
+        world.collect(pipeline)
+    lose_ledger(world)
+    world.submit(pipeline)
+    end_grace_period(world)
+    world.submit(pipeline)
+    if not ended:
+        assert sorted(world.states(pipeline)) == ["held", "submitted"]
+        end_stub(world, pipeline)
+        world.submit(pipeline, unattended=True)
+    assert sent(world) == [(1, True), (9, True)]
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+def test_other_holds_come_first(world: World) -> None:
+    """A file may need several permissions, one after the other."""
+    pipeline = cached(world)
+    world.build(pipeline)
+    with world.root.ledger.write() as tx:
+        for file in world.files(pipeline):
+            files.hold(tx, file.id, HoldReason.CONFIRM, "it is dear")
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["held", "held"] and sent(world) == []
+    from batch_assets.core.batches.approve import approve
+
+    approve(world.root, "asked")
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [(1, True)] and sorted(world.states(pipeline)) == ["held", "submitted"]
+    end_stub(world, pipeline)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (9, True)]
+
+
+def test_a_canceled_submission_sends_nothing_more(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = cached(world)
+    world.send(pipeline)
+    cancel(world.root, "asked")
+    world.emulator.end_batches()
+    submit_batches(world.root, "asked", unattended=True)
+    assert sent(world) == [(1, True)]
+
+
+def test_a_new_submission_takes_the_held_requests_over(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = cached(world)
+    world.send(pipeline)
+    assert world.build(cached(world, rows=12)).written == 11
+    world.submit(pipeline)
+    end_stub(world, pipeline)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (1, True), (10, True)]
+    assert len(set(world.accepted_custom_ids())) == 12
+
+
+def test_retried_requests_read_as_long_as_it_is_warm(world: World) -> None:
+    pipeline = cached(world)
+    world.send(pipeline)
+    end_stub(world, pipeline)
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}}])
+    world.submit(pipeline, unattended=True)
+    world.collect(pipeline)
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, "asked", "")
+        assert newest is not None
+    plan_again(world.root, newest)
+    if_warm = [file for file in world.files(pipeline) if file.attempt == 2]
+    assert [file.stub is not None for file in if_warm] == [True]
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [(1, True), (9, True), (9, True)]
+
+
+def test_retried_requests_have_no_breakpoint_when_it_is_cold(world: World) -> None:
+    pipeline = cached(world)
+    world.send(pipeline)
+    end_stub(world, pipeline)
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}}])
+    world.submit(pipeline, unattended=True)
+    world.collect(pipeline)
+    age(world, 45)
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [(1, True), (9, True), (9, False)]
+
+
+def test_a_file_that_is_split_keeps_its_breakpoint(world: World) -> None:
+    pipeline = cached(world)
+    world.send(pipeline)
+    end_stub(world, pipeline)
+    world.emulator.settings(max_body_bytes=40_000)
+    finish(world, pipeline)
+    assert {is_marked for _, is_marked in sent(world)} == {True}
+    assert sum(requests for requests, _ in sent(world)) == 10 and len(sent(world)) > 2
+
+
+def test_batches_with_breakpoints_stay_within_the_limits(world: World) -> None:
+    pipeline = cached(world, rows=40, batching={"max_mb": 0.0625})
+    world.run(pipeline)
+    bodies = [len(world.sent_body(batch["id"])) for batch in world.accepted()]
+    assert len(bodies) == 6 and max(bodies) <= 62_500
+
+
+def test_a_request_that_does_not_share_the_prompt_is_never_sent_with_a_breakpoint(world: World) -> None:
+    """Whoever changes the ledger by hand gets no request that no row asked for."""
+    pipeline = cached(world)
+    world.send(pipeline)
+    end_stub(world, pipeline)
+    world.query('update request_file set breakpoint = replace(breakpoint, \'"checksum":"\', \'"checksum":"0\')')
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [(1, True)]
+    assert sorted(world.states(pipeline)) == ["refused", "submitted"]
+
+
+def test_partitions_that_are_gathered_share_one_stub(world: World, tmp_path: Path) -> None:
+    world.emulator.settings(latency=1000.0)
+    rows = [{"id": f"{day}-{n}", "text": f"text {day} {n}", "day": day} for day in "abc" for n in range(2)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pipeline = world.pipeline(
+        params=params(system=SHARED),
+        cache="auto",
+        partitions={"column": "day", "static": ["a", "b", "c"]},
+        batching={"across_partitions": True},
+    )
+    from batch_assets.core.requests.gather import build_partitions
+    from batch_assets.core.requests.report import NOTHING_AGAIN
+
+    build_partitions(world.root, pipeline, ["a", "b", "c"], NOTHING_AGAIN)
+    world.submit(pipeline, "c")  # whichever partition begins
+    assert sent(world) == [(1, True)]
+    for partition in "abc":
+        assert "held" in world.states(pipeline, partition)
+    world.collect(pipeline, "c")
+    assert isinstance(step_of(world, pipeline, "c"), Wait)
+    end_stub(world, pipeline)
+    assert step_of(world, pipeline, "c") == Send(SendReason.UNSENT, 1)
+    world.submit(pipeline, "c", unattended=True)
+    assert sent(world) == [(1, True), (5, True)]
+
+
+def test_the_authors_own_breakpoint_stays_in_the_digest(world: World) -> None:
+    own = [{"type": "text", "text": SHARED}, {"type": "text", "text": "More. " * 300, "cache_control": HOUR}]
+    pipeline = cached(world, params=params(system=own), cache=None)
+    plain = [{key: block[key] for key in ("type", "text")} for block in own]
+    world.run(pipeline)
+    assert world.build(cached(world, params=params(system=plain), cache="auto")).written == 10
