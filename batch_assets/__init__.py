@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batch_assets.core.pipeline.hooks import RowRejected
     from batch_assets.dagster.assets.build import build_message_batch_assets
+    from batch_assets.dagster.assets.spend import build_message_batch_spend
     from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
     from batch_assets.dagster.checks.build import build_message_batch_checks
     from batch_assets.dagster.component import MessageBatchComponent
@@ -33,6 +34,7 @@ __all__ = [
     "build_message_batch_partitions_sensors",
     "build_message_batch_schedules",
     "build_message_batch_sensor",
+    "build_message_batch_spend",
     "build_message_batch_watch_sensors",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "build_message_batch_partitions_sensors": "batch_assets.dagster.sensors.partition_sensor",
     "build_message_batch_schedules": "batch_assets.dagster.schedule",
     "build_message_batch_sensor": "batch_assets.dagster.sensors.results_sensor",
+    "build_message_batch_spend": "batch_assets.dagster.assets.spend",
     "build_message_batch_watch_sensors": "batch_assets.dagster.sensors.dataset_sensor",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | plan | approve | status | cancel | list | import | rename | move | …`.
+"""The command line: `batch-assets run | plan | approve | status | spend | cancel | list | import | rename | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -27,6 +27,7 @@ from batch_assets.cli.prune import prune
 from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.rename import rename
 from batch_assets.cli.run import run
+from batch_assets.cli.spend import spend
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import printable
@@ -129,6 +130,7 @@ for _command in (
     plan,
     approve,
     status,
+    spend,
     cancel,
     list_batches,
     import_,

@@ -18,6 +18,7 @@ from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.repeated_keys import RepeatedKeyError, check_yaml
 from batch_assets.dagster.assets.build import assets_of
 from batch_assets.dagster.assets.specs import default_asset_spec
+from batch_assets.dagster.assets.spend import build_message_batch_spend
 from batch_assets.dagster.checks.build import build_message_batch_checks
 from batch_assets.dagster.component_blocks import (
     BatchingBlock,
@@ -163,7 +164,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         """Return the assets, checks, jobs and schedule of the pipeline, and the sensors."""
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
         return dg.Definitions(
-            assets=assets,
+            assets=[*assets, build_message_batch_spend(resource_key=self.resource_key)],
             asset_checks=build_message_batch_checks(assets),
             jobs=build_message_batch_jobs(assets),
             schedules=build_message_batch_schedules(assets),

@@ -65,6 +65,13 @@ SPENT_USD = "batch_assets/spent_usd"
 SPEND_NOT_LOGGED_USD = "batch_assets/spend_not_logged_usd"
 SPEND_UNKNOWN = "batch_assets/spend_unknown_answers"
 SPEND_BATCHES = "batch_assets/spend_batches"
+SPEND_TOTAL_USD = "batch_assets/spend_total_usd"
+SPEND_MOST_USD = "batch_assets/spend_most_usd"
+SPEND_UNKNOWN_REQUESTS = "batch_assets/spend_unknown_requests"
+SPEND_UNPRICED_ANSWERS = "batch_assets/spend_unpriced_answers"
+SPEND_BY_DAY = "batch_assets/spend_by_day"
+SPEND_BY_PIPELINE = "batch_assets/spend_by_pipeline"
+SPEND_BY_MODEL = "batch_assets/spend_by_model"
 COST_EXCLUDES = "batch_assets/cost_excludes"
 COST_UNKNOWN = "batch_assets/cost_unknown"
 QUEUE_SECONDS = "batch_assets/queue_seconds"
@@ -75,6 +82,9 @@ TABLE = "batch_assets/table"
 SINK = "batch_assets/sink"
 SAMPLE = "batch_assets/sample"
 FAILED_ROWS = "batch_assets/failed_rows"
+
+NOT_OF_USERS = ("batch_assets/", "dagster/")
+"""How the names of tags begin that Dagster or this project sets."""
 
 # Dagster's own keys, which its UI shows in a special way.
 ROW_COUNT = "dagster/row_count"
@@ -87,3 +97,8 @@ COLUMN_SCHEMA = "dagster/column_schema"
 def count_key(kind: str) -> str:
     """Return the key of a count: of rows by `result_type`, or of requests by the API's `request_counts`."""
     return f"batch_assets/{kind}"
+
+
+def total_key(column: str) -> str:
+    """Return the key of the sum of a column of the table of what was spent."""
+    return f"batch_assets/spend_{column}"

@@ -40,6 +40,7 @@ class PipelineFields(TypedDict, total=False):
     budget: Mapping[str, Any] | BudgetConfig | None
     confirm_above: float | None
     cache: Literal["auto"] | None
+    cost_center: str | None
     max_failed: float | None
     max_invalid: float | None
     betas: Sequence[str] | None

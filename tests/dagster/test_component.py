@@ -11,7 +11,12 @@ import dagster as dg
 import pytest
 from dagster.components.core import defs_module
 
-from batch_assets import MessageBatchComponent, build_message_batch_assets, build_message_batch_sensor
+from batch_assets import (
+    MessageBatchComponent,
+    MessageBatchResource,
+    build_message_batch_assets,
+    build_message_batch_sensor,
+)
 from batch_assets.cli.project import load_pipeline_assets
 from batch_assets.core.errors import ConfigError
 from batch_assets.dagster.component_blocks import KeptAttributes, mistake_in
@@ -34,7 +39,9 @@ attributes:
 
 
 def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
-    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    """The specs of the pipelines' assets."""
+    every = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    return {name: spec for name, spec in every.items() if not name.startswith("message_batches/")}
 
 
 def test_three_assets_in_a_chain(project: Project) -> None:
@@ -45,6 +52,21 @@ def test_three_assets_in_a_chain(project: Project) -> None:
     assert {spec.group_name for spec in loaded.values()} == {"greetings"}
     assert "{{ text }}" in (loaded["greetings/requests"].description or "")
     assert loaded["greetings/results"].kinds == {"parquet"}
+
+
+def test_several_pipelines_bring_the_asset_with_what_was_spent_along_once(project: Project) -> None:
+    for name, key in (("second", ""), ("third", "  resource_key: eu\n"), ("fourth", "  resource_key: eu\n")):
+        owners = "post_processing:\n  assets:\n    - target: '*'\n      attributes: {owners: ['team:reviews']}\n"
+        project.write(f"defs/{name}/defs.yaml", PIPELINE.replace("greetings", name) + key + owners)
+    resources = dg.Definitions(resources={"eu": MessageBatchResource()})
+    for _ in range(2):  # a code location that is loaded again has it again
+        loaded = dg.Definitions.merge(project.load(PIPELINE), resources)
+        keys = {key.to_user_string() for key in loaded.resolve_asset_graph().get_all_asset_keys()}
+        assert {key for key in keys if key.startswith("message_batches/")} == {
+            "message_batches/spend",
+            "message_batches/spend_eu",
+        }
+        loaded.get_repository_def()
 
 
 def test_templates_and_an_inline_schema_pass_through_untouched(project: Project) -> None:

@@ -84,6 +84,9 @@ class PipelineConfig(ConfigBlock):
         description="auto: one request is sent first, and the others read what they share with it from the prompt "
         "cache. Default: off.",
     )
+    cost_center: str | None = Field(
+        default=None, min_length=1, description="Who pays, as a text for the table of what was spent."
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may have no answer.")
     max_invalid: float = Field(
         default=0.01,

@@ -41,7 +41,18 @@ from batch_assets.core.template.rendering import CURRENT
 _SETTLED_SECONDS = 2.0
 _ETAGS = ("ETag", "etag")
 ELSEWHERE = frozenset(
-    {"cache", "max_failed", "max_invalid", "notify", "op", "resource_key", "retention", "schedule", "watch"}
+    {
+        "cache",
+        "cost_center",
+        "max_failed",
+        "max_invalid",
+        "notify",
+        "op",
+        "resource_key",
+        "retention",
+        "schedule",
+        "watch",
+    }
 )
 """Fields of a pipeline file that no request and no row depends on."""
 

@@ -27,7 +27,7 @@ from batch_assets.core.spend.amounts import FileAmounts
 from batch_assets.core.spend.bound import most_of
 from batch_assets.core.spend.by_batch import KNOWN, UNKNOWN, BatchRow, day_of, read_kept, write_kept
 from batch_assets.core.spend.duplicates import fates_of
-from batch_assets.core.spend.spend_table import SpendRow, write_spend
+from batch_assets.core.spend.spend_table import NO_LABELS, Labels, SpendRow, read_labels, write_spend
 from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
 from batch_assets.core.store.digests import tails_of
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -52,12 +52,12 @@ class SpendReport:
     problems: list[str]
 
 
-def build_spend(root: Root, cost_centers: Mapping[str, str] | None = None) -> SpendReport:
+def build_spend(root: Root, labels: Mapping[str, Labels] | None = None) -> SpendReport:
     """Write the table of what was spent.
 
     Args:
         root: The root.
-        cost_centers: The cost center of each pipeline that has one.
+        labels: The labels by pipeline. Other pipelines keep those that the last table has.
 
     Raises:
         BusyError: When another process writes it for too long.
@@ -72,7 +72,7 @@ def build_spend(root: Root, cost_centers: Mapping[str, str] | None = None) -> Sp
                 refreshing=sent.refreshing_pipelines(tx),
             )
         by_batch = run.batch_rows()
-        rows = _grouped(by_batch, run.batches, run.use(), cost_centers or {})
+        rows = _grouped(by_batch, run.batches, run.use(), read_labels(root.storage) | dict(labels or {}))
         lease.check()
         write_kept(root.storage, by_batch)
         write_spend(root.storage, rows)
@@ -209,7 +209,7 @@ _Key = tuple[date | None, str, str | None, str, str | None, str]
 
 
 def _grouped(
-    rows: list[BatchRow], batches: list[SentBatch], use: TableUse, cost_centers: Mapping[str, str]
+    rows: list[BatchRow], batches: list[SentBatch], use: TableUse, labels: Mapping[str, Labels]
 ) -> list[SpendRow]:
     """Group the rows of batches into those of the table."""
     by_id = {batch.id: batch for batch in batches}
@@ -222,7 +222,7 @@ def _grouped(
         into = groups.get(group)
         if into is None:
             into = groups[group] = SpendRow(
-                row.day, row.pipeline, partition, row.model, key, row.kind, cost_centers.get(row.pipeline)
+                row.day, row.pipeline, partition, row.model, key, row.kind, labels.get(row.pipeline, NO_LABELS)
             )
         into.amounts.update(row.amounts)
         into.high = None if into.high is None or row.high is None else into.high + row.high

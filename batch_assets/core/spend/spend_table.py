@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
+from batch_assets.core.io.json_text import dump
 from batch_assets.core.io.layout import SPEND
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.spend.amounts import CLASSES, COUNTED, USELESS, Amounts
-from batch_assets.core.spend.by_batch import MONEY, UNKNOWN, money_column, write_columns
+from batch_assets.core.spend.by_batch import MONEY, UNKNOWN, money_column, read_columns, write_columns
 
 BATCH_TIER = "batch"
 """The service tier of everything that was sent as a batch."""
 PAID_IN_VAIN = (*USELESS, "invalid_usd")
 """The columns with what was paid for answers that no row can use. Each answer counts in one of them at most."""
 SAVED = ("saved_batch_usd", "saved_cache_usd", "saved_reuse_usd")
-_TEXTS = ("pipeline", "partition", "model", "service_tier", "workspace", "cost_center", "kind")
+_TEXTS = ("pipeline", "partition", "model", "service_tier", "workspace", "cost_center", "tags", "kind")
 _COSTS = ("cost_usd", "high_usd", *CLASSES, "unsplit_usd")
 SPEND_SCHEMA = pa.schema(
     [
@@ -31,6 +34,22 @@ SPEND_SCHEMA = pa.schema(
     ]
 )
 """The columns of the table."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Whom a pipeline's costs belong to.
+
+    Attributes:
+        cost_center: The field `cost_center` of the pipeline file.
+        tags: The tags of its results in Dagster.
+    """
+
+    cost_center: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_LABELS = Labels()
 
 
 @dataclass
@@ -44,7 +63,7 @@ class SpendRow:
         model: The model that answered; "" for requests without an answer.
         workspace: The start of the salted hash of the API key that sent its batches; `None` if it is unknown.
         kind: KNOWN or UNKNOWN.
-        cost_center: The cost center of the pipeline.
+        labels: The labels of the pipeline, as they are now.
         rows: The rows of results tables that have its answers.
         amounts: The columns of `amounts`, `invalid_usd` and `saved_reuse_usd`; amounts in picodollars.
         high: The most that it can have cost, in picodollars; `None` if there is no bound.
@@ -56,7 +75,7 @@ class SpendRow:
     model: str
     workspace: str | None
     kind: str
-    cost_center: str | None
+    labels: Labels
     rows: int = 0
     amounts: Amounts = field(default_factory=Counter)
     high: int | None = 0
@@ -75,17 +94,13 @@ class SpendTotal:
         cost: What answers that are stored cost.
         most: That, and the most that requests may cost whose answers are not; `None` if there is no bound.
         unknown_requests: The number of these requests.
-        unpriced_answers: The number of answers without a price, which are in neither amount.
-        saved: What was saved, by the columns SAVED.
-        in_vain: What was paid in vain, by the columns PAID_IN_VAIN.
+        amounts: All columns. Answers without a price are in no amount.
     """
 
     cost: int
     most: int | None
     unknown_requests: int
-    unpriced_answers: int
-    saved: dict[str, int]
-    in_vain: dict[str, int]
+    amounts: Amounts
 
     @classmethod
     def of(cls, rows: Iterable[SpendRow]) -> SpendTotal:
@@ -97,14 +112,13 @@ class SpendTotal:
             amounts.update(row.amounts)
             highs.append(row.high)
             unknown += row.amounts["requests"] if row.kind == UNKNOWN else 0
-        return cls(
-            amounts["cost_usd"],
-            None if None in highs else sum(high or 0 for high in highs),
-            unknown,
-            amounts["unpriced_answers"],
-            {name: amounts[name] for name in SAVED},
-            {name: amounts[name] for name in PAID_IN_VAIN},
-        )
+        most = None if None in highs else sum(high or 0 for high in highs)
+        return cls(amounts["cost_usd"], most, unknown, amounts)
+
+
+def in_dollars(picodollars: int) -> Decimal:
+    """Return an amount in USD exactly."""
+    return Decimal(picodollars).scaleb(-12)
 
 
 def _columns(rows: list[SpendRow]) -> dict[str, Any]:
@@ -112,7 +126,9 @@ def _columns(rows: list[SpendRow]) -> dict[str, Any]:
     columns: dict[str, Any] = {
         name: [getattr(row, name) for row in rows] for name in ("day", "rows", "pipeline", "workspace")
     }
-    columns |= {name: [getattr(row, name) for row in rows] for name in ("cost_center", "kind")}
+    columns["kind"] = [row.kind for row in rows]
+    columns["cost_center"] = [row.labels.cost_center for row in rows]
+    columns["tags"] = [dump(dict(row.labels.tags)) if row.labels.tags else None for row in rows]
     columns |= {name: [getattr(row, name) or None for row in rows] for name in ("partition", "model")}
     columns["service_tier"] = [BATCH_TIER] * len(rows)
     columns |= {name: [row.amounts[name] for row in rows] for name in COUNTED}
@@ -122,6 +138,23 @@ def _columns(rows: list[SpendRow]) -> dict[str, Any]:
     money["high_usd"] = [row.high for row in rows]
     money["usd_per_1000_rows"] = [_rounded(row.cost * 1000, row.rows) for row in rows]
     return columns | {name: money_column(values) for name, values in money.items()}
+
+
+def as_rows(rows: list[SpendRow]) -> list[dict[str, Any]]:
+    """Return rows by the columns of SPEND_SCHEMA, with amounts as decimals."""
+    lines: list[dict[str, Any]] = pa.table(_columns(rows), SPEND_SCHEMA).to_pylist()
+    return lines
+
+
+def read_labels(storage: Storage) -> dict[str, Labels]:
+    """Return the labels that the last table has, by pipeline."""
+    columns = read_columns(storage, SPEND, SPEND_SCHEMA)
+    return {
+        pipeline: Labels(cost_center, orjson.loads(tags) if tags else {})
+        for pipeline, cost_center, tags in zip(
+            *(columns[name] for name in ("pipeline", "cost_center", "tags")), strict=True
+        )
+    }
 
 
 def write_spend(storage: Storage, rows: list[SpendRow]) -> None:

@@ -21,7 +21,7 @@ from batch_assets.core.io.layout import SPEND, SPEND_BATCHES
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
-from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SPEND_SCHEMA, SpendTotal
+from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
 
 from ..support import CREATE, RESULTS, World, params, texts
 
@@ -245,8 +245,11 @@ def test_partitions_models_and_days(world: World) -> None:
         ("asked_s", "claude-opus-5-5"): 2,
     }
     assert frame["day"].nunique() == 2
-    frame = spent(world, cost_centers={"asked_n": "4711"})
-    assert set(frame.loc[frame["pipeline"] == "asked_n", "cost_center"]) == {"4711"}
+    spent(world, labels={"asked_n": Labels("4711", {"team": "reviews"})})
+    frame = spent(world)  # a run that does not know the pipeline file keeps them
+    north = frame["pipeline"] == "asked_n"
+    assert set(frame.loc[north, "cost_center"]) == {"4711"} and frame.loc[~north, "cost_center"].isna().all()
+    assert set(frame.loc[north, "tags"]) == {'{"team":"reviews"}'}
 
 
 def test_another_price_list_changes_nothing_that_was_spent(world: World, tmp_path: Any) -> None:
