@@ -31,6 +31,7 @@ class SentBatch:
         is_paid_twice: Whether its request file became another batch as well.
         key: The start of the salted hash of the API key that sent it; `None` if it is unknown.
         writes_cache: Whether its requests may have written the prompt cache by a breakpoint of ours.
+        estimate: What the submission's requests were estimated to cost, as JSON; `None` if that is not on record.
     """
 
     id: str
@@ -44,6 +45,7 @@ class SentBatch:
     is_paid_twice: bool
     key: str | None
     writes_cache: bool
+    estimate: str | None
 
 
 _FILE = (
@@ -62,9 +64,12 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
     )
     keys = {row.file_id: row.key_hash[:_KEY_CHARACTERS] for row in tx.execute(known)}
     at = sa.func.coalesce(batch.c.ended_at, batch.c.created_at, batch.c.submitted_at, 0.0)
-    statement = sa.select(
-        batch.c.id, batch.c.file_id, batch.c.state, batch.c.paid_twice, batch.c.requests, at.label("at"), *_FILE
-    ).join(request_file, request_file.c.id == batch.c.file_id)
+    columns = batch.c.id, batch.c.file_id, batch.c.state, batch.c.paid_twice, batch.c.requests, at.label("at")
+    statement = (
+        sa.select(*columns, *_FILE, submission.c.estimate)
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .join(submission, submission.c.id == request_file.c.submission_id)
+    )
     sent = [
         SentBatch(
             row.id,
@@ -78,6 +83,7 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
             row.paid_twice,
             keys.get(row.file_id),
             row.breakpoint is not None,
+            row.estimate,
         )
         for row in tx.execute(statement.order_by(batch.c.id))
     ]
@@ -111,6 +117,7 @@ def _unseen(tx: Transaction) -> list[SentBatch]:
             False,
             row.key_hash[:_KEY_CHARACTERS] if row.key_hash else None,
             row.breakpoint is not None,
+            None,
         )
         for row in tx.execute(statement)
     ]

@@ -8,6 +8,7 @@ until the file changes.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from batch_assets.core.spend.amounts import FileAmounts
 from batch_assets.core.spend.bound import most_of
 from batch_assets.core.spend.by_batch import KNOWN, UNKNOWN, BatchRow, day_of, read_kept, write_kept
 from batch_assets.core.spend.duplicates import fates_of
-from batch_assets.core.spend.spend_table import NO_LABELS, Labels, SpendRow, read_labels, write_spend
+from batch_assets.core.spend.spend_table import ESTIMATED, NO_LABELS, Labels, SpendRow, read_labels, write_spend
 from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
 from batch_assets.core.store.digests import tails_of
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -205,6 +206,13 @@ class _Run:
         return TableUse.sum(uses.values())
 
 
+def _estimate_in(recorded: str | None) -> dict[str, int]:
+    """Return the range of an estimate as the ledger keeps it; nothing if none is known."""
+    estimate = json.loads(recorded)["batch"] if recorded is not None else None
+    ends = (estimate["low"], estimate["high"]) if estimate is not None else ()
+    return dict(zip(ESTIMATED, ends, strict=False))
+
+
 _Key = tuple[date | None, str, str | None, str, str | None, str]
 
 
@@ -215,6 +223,7 @@ def _grouped(
     by_id = {batch.id: batch for batch in batches}
     groups: dict[_Key, SpendRow] = {}
     used: set[str] = set()
+    estimated: set[str] = set()
     for row in rows:
         batch = by_id.get(row.batch_id)
         partition, key = (batch.partition, batch.key) if batch is not None else (None, None)
@@ -232,4 +241,7 @@ def _grouped(
             into.rows += use.rows[row.batch_id]
             into.amounts["invalid_usd"] += use.invalid[row.batch_id]
             into.amounts["saved_reuse_usd"] += use.reused[row.batch_id]
+            if batch is not None and batch.submission_id not in estimated:
+                estimated.add(batch.submission_id)
+                into.amounts.update(_estimate_in(batch.estimate))
     return [groups[group] for group in sorted(groups, key=lambda group: tuple(map(str, group)))]

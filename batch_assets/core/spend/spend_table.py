@@ -23,6 +23,7 @@ BATCH_TIER = "batch"
 PAID_IN_VAIN = (*USELESS, "invalid_usd")
 """The columns with what was paid for answers that no row can use. Each answer counts in one of them at most."""
 SAVED = ("saved_batch_usd", "saved_cache_usd", "saved_reuse_usd")
+ESTIMATED = ("estimated_low_usd", "estimated_high_usd")
 _TEXTS = ("pipeline", "partition", "model", "service_tier", "workspace", "cost_center", "tags", "kind")
 _COSTS = ("cost_usd", "high_usd", *CLASSES, "unsplit_usd")
 SPEND_SCHEMA = pa.schema(
@@ -30,7 +31,7 @@ SPEND_SCHEMA = pa.schema(
         ("day", pa.date32()),
         *((name, pa.string()) for name in _TEXTS),
         *((name, pa.int64()) for name in ("rows", *COUNTED)),
-        *((name, MONEY) for name in (*_COSTS, "usd_per_1000_rows", *SAVED, *PAID_IN_VAIN)),
+        *((name, MONEY) for name in (*_COSTS, "usd_per_1000_rows", *SAVED, *PAID_IN_VAIN, *ESTIMATED)),
     ]
 )
 """The columns of the table."""
@@ -65,7 +66,7 @@ class SpendRow:
         kind: KNOWN or UNKNOWN.
         labels: The labels of the pipeline, as they are now.
         rows: The rows of results tables that have its answers.
-        amounts: The columns of `amounts`, `invalid_usd` and `saved_reuse_usd`; amounts in picodollars.
+        amounts: The columns of `amounts`, `invalid_usd`, `saved_reuse_usd` and ESTIMATED; amounts in picodollars.
         high: The most that it can have cost, in picodollars; `None` if there is no bound.
     """
 
@@ -136,6 +137,7 @@ def _columns(rows: list[SpendRow]) -> dict[str, Any]:
         name: [row.amounts[name] for row in rows] for name in (*_COSTS, *SAVED, *PAID_IN_VAIN)
     }
     money["high_usd"] = [row.high for row in rows]
+    money |= {name: [row.amounts.get(name) for row in rows] for name in ESTIMATED}
     money["usd_per_1000_rows"] = [_rounded(row.cost * 1000, row.rows) for row in rows]
     return columns | {name: money_column(values) for name, values in money.items()}
 

@@ -18,6 +18,7 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.io.layout import SPEND, SPEND_BATCHES
+from batch_assets.core.ledger.submissions import of_pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
@@ -83,6 +84,7 @@ def test_one_run(new_world: Callable[..., World], ledger_url: str) -> None:
     assert row["input_tokens"] == table["input_tokens"].sum()
     assert row["saved_batch_usd"] == row["cost_usd"] == row["high_usd"] > 0
     assert row["usd_per_1000_rows"] == pytest.approx(row["cost_usd"] * 1000 / 6, abs=Decimal("1e-12"))
+    assert row["estimated_low_usd"] < row["cost_usd"] < row["estimated_high_usd"], "once for all batches"
     assert pd.isna(row["partition"]) and pd.isna(row["workspace"])
     world.query("update intent set key_hash = 'f00d1234beef'")
     assert list(spent(world)["workspace"]) == ["f00d1234"], "the API does not name it, the key is a sign of it"
@@ -107,6 +109,11 @@ def test_a_refresh_and_an_edited_prompt(world: World) -> None:
     world.finish(pipeline)
     frame = audit(world)
     assert cost_of(frame) == 2 * first and cost_of(frame, "superseded_usd") == first
+    with world.root.ledger.read() as tx:
+        of_runs = [
+            orjson.loads(submission.estimate or "")["batch"] for submission in of_pipeline(tx, pipeline.name)
+        ]
+    assert cost_of(frame, "estimated_high_usd") * PICODOLLARS == sum(batch["high"] for batch in of_runs)
     world.run(world.pipeline(params=params("Shortly: {{ text }}")))
     frame = audit(world)
     assert cost_of(frame, "superseded_usd") == first, "an edited prompt has other requests"
@@ -202,7 +209,8 @@ def test_erased_rows_and_a_lost_ledger_change_no_amount(world: World) -> None:
         for name in (SPEND, SPEND_BATCHES):  # nothing kept helps
             world.path(*name).unlink()
         after = audit(world)
-        columns = [name for name in SPEND_SCHEMA.names if name not in ("rows", "usd_per_1000_rows", "workspace")]
+        gone = ("rows", "usd_per_1000_rows", "workspace", "estimated_low_usd", "estimated_high_usd")
+        columns = [name for name in SPEND_SCHEMA.names if name not in gone]
         assert after[columns].equals(before[columns])
         world.root.close()
         for path in world.path().glob("ledger.db*"):
