@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -57,11 +58,11 @@ class BudgetConfig(ConfigBlock):
     """The most that a pipeline may spend in a period. Request files above it are held."""
 
     max_usd: float = Field(gt=0, le=MOST_USD, description="The cap in dollars.")
-    per: Period = Field(
+    per: Literal["run", "day", "month"] = Field(
         description="run (one submission with its retries), day or month. Days and months are in UTC."
     )
-    hold: Hold = Field(
-        default=Hold.WORST,
+    hold: Literal["worst", "expected"] = Field(
+        default="worst",
         description="worst: the most that a file can cost is reserved, and the cap is never passed. expected: "
         "what it would cost at the mean of the pipeline's answers, and the cap may be passed.",
     )
@@ -69,7 +70,7 @@ class BudgetConfig(ConfigBlock):
     @property
     def budget(self) -> Budget:
         """The budget, for the ledger."""
-        return Budget(picodollars_of(Decimal(str(self.max_usd))), self.per, self.hold)
+        return Budget(picodollars_of(Decimal(str(self.max_usd))), Period(self.per), Hold(self.hold))
 
 
 class SinkConfig(ConfigBlock):
