@@ -20,6 +20,10 @@ _NAMED_FUNCTION = re.compile(r"`([a-z_/]+\.py)`\s+\(`([\w.]+)`\)")
 # Topics of the map -> what the code of a module that belongs to it contains.
 SIGNS = {
     "what becomes of a row or a request": r"\b(RowFate|RequestFate)\.[A-Z]",
+    "which answers are followed by another request": (
+        r"^class (FollowUpRules|FollowUpLines|FollowUps|ChainSums)\b|^def (follow_up_params|counts_in|chains_of)\b"
+        r"|\bfile\.steps\("
+    ),
     "a column of the request index": r"store\.request_index import|^class IndexWriter",
     "an error type of a result line, and whether it may pass": (
         r"\bPASSING_ERRORS\b|ERRORED, ErrorType|unknown_result_type|\"error_type\": ErrorType"

@@ -170,7 +170,11 @@ class _Run:
         """Run the batches stage once."""
         self._sent_at = self._snapshot().now
         report = submit_batches(
-            self._root, *self._pipeline_partition, unattended=unattended, on_file=self._watcher.sending
+            self._root,
+            *self._pipeline_partition,
+            unattended=unattended,
+            on_file=self._watcher.sending,
+            own_answers=self._pipeline.own_answers,
         )
         if report is not None:
             self._watcher.submitted(report)

@@ -102,9 +102,7 @@ def _failing(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
         "results could not be downloaded": [snapshot for snapshot in snapshots if snapshot.failing],
         "the API does not know a batch": [snapshot for snapshot in snapshots if snapshot.unreachable],
         "stored answers are lost": [snapshot for snapshot in snapshots if snapshot.lost_answers],
-        "failed requests cannot be sent again": [
-            snapshot for snapshot in snapshots if snapshot.standstill is not None
-        ],
+        "requests cannot be sent again": [snapshot for snapshot in snapshots if snapshot.standstill is not None],
         "a batch is paid twice": [
             snapshot for snapshot in snapshots if any(batch.paid_twice for batch in snapshot.batches)
         ],

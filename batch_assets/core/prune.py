@@ -27,7 +27,8 @@ from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.store.kept_usage import usage_in
 from batch_assets.core.store.missing_responses import with_readable_responses
-from batch_assets.core.store.outcomes import SUCCEEDED, Outcomes
+from batch_assets.core.store.outcomes import Outcomes
+from batch_assets.core.store.packed_responses import SUCCEEDED
 from batch_assets.core.store.pipeline_outcomes import digests_of_rows, drop_kept
 from batch_assets.core.store.refreshes import outcomes_of
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
@@ -101,6 +102,8 @@ def prune(
             for rows in index.slices([DIGEST]):
                 row = outcomes.for_digests(digests_of_rows(rows)).row
                 is_needed[row[row >= 0]] = True
+        if (chains := outcomes.chains) is not None:  # a table sums up the tokens and costs of its chains
+            is_needed[chains.earlier[is_needed[chains.earlier_of]]] = True
         report = PruneReport()
         for number, name in enumerate(outcomes.files.names):
             first = outcomes.files.first_row(number)

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from batch_assets.core.answers.follow_up_rules import TruncatedRule
 from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
@@ -129,8 +130,14 @@ class BatchingBlock(BatchingConfig, Block):
     """How requests are divided into batches."""
 
 
+class TruncatedBlock(TruncatedRule, Block):
+    """How answers that were cut off at max_tokens are asked again."""
+
+
 class RetryBlock(RetryConfig, Block):
-    """How often a request that fails for a passing reason is sent."""
+    """How often a failed request is sent, and which answers are asked again."""
+
+    truncated: TruncatedBlock | None = Field(default=None, description=_described(RetryConfig, "truncated"))
 
 
 class BudgetBlock(BudgetConfig, Block):

@@ -25,6 +25,7 @@ class Model:
         min_cache_tokens: The length of the shortest prompt prefix that is cached, in tokens.
         output_300k: Whether the model supports `OUTPUT_300K_BETA`.
         sampling: Whether `temperature`, `top_p` and `top_k` may be set under anthropic-version 2023-06-01.
+        prefill: Whether the messages may end with text of the assistant.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Model:
     min_cache_tokens: int = 1024
     output_300k: bool = False
     sampling: bool = False
+    prefill: bool = False
 
     @property
     def max_images(self) -> int:
@@ -71,7 +73,7 @@ class Model:
 
 
 def _old(id: str, name: str, created: str, cache: int) -> Model:
-    return Model(id, name, created, 64_000, 200_000, cache, sampling=True)
+    return Model(id, name, created, 64_000, 200_000, cache, sampling=True, prefill=True)
 
 
 _MODELS = [

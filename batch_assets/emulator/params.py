@@ -140,8 +140,20 @@ def _check_messages(messages: Any, model: Any) -> Refusal | None:
         if refusal is not None:
             return refusal
     known = MODELS.get(model) if isinstance(model, str) else None
+    if known is not None and not known.prefill and _is_prefill(messages[-1]):
+        return _invalid(
+            "This model does not support assistant message prefill. The conversation must end with a user message."
+        )
     problem = media_problem(messages, known.max_images) if known is not None else media_problem(messages)
     return _invalid(problem) if problem is not None else None
+
+
+def _is_prefill(message: Mapping[str, Any]) -> bool:
+    """Whether a message begins the answer. One that ends with another block than text continues a paused turn."""
+    content = message["content"]
+    if message["role"] != "assistant" or not content:
+        return False
+    return isinstance(content, str) or content[-1]["type"] == "text"
 
 
 def _check_content(content: Any, at: int, may_be_empty: bool) -> Refusal | None:

@@ -22,7 +22,17 @@ import orjson
 
 from batch_assets.emulator.answers import emulated_message
 from batch_assets.emulator.batches import Progress
-from batch_assets.emulator.outcomes import CANCELED, EXPIRED, FIRST_ERROR, INVALID, MAX_TOKENS, MIX_ERRORS, REFUSAL
+from batch_assets.emulator.outcomes import (
+    CANCELED,
+    EXPIRED,
+    FIRST_ERROR,
+    INVALID,
+    MALFORMED,
+    MAX_TOKENS,
+    MIX_ERRORS,
+    PAUSED,
+    REFUSAL,
+)
 from batch_assets.emulator.params import Refusal, check_params
 from batch_assets.emulator.private import create_private
 from batch_assets.emulator.state import BatchRecord, Store
@@ -81,8 +91,12 @@ def result_of(
     if code == REFUSAL:
         message |= {"content": [], "stop_reason": "refusal", "stop_sequence": None}
         message["usage"]["output_tokens"] = 1
-    elif code == MAX_TOKENS:
+    elif code in (MAX_TOKENS, MALFORMED):
         _cut_in_half(message)
+        if code == MAX_TOKENS:
+            message |= {"stop_reason": "max_tokens", "stop_sequence": None}
+    elif code == PAUSED:
+        _pause(message)
     return {"type": "succeeded", "message": message}
 
 
@@ -92,7 +106,14 @@ def _cut_in_half(message: dict[str, Any]) -> None:
             block["text"] = block["text"][: len(block["text"]) // 2]
         elif block["type"] == "tool_use":
             block["input"] = {}
-    message |= {"stop_reason": "max_tokens", "stop_sequence": None}
+
+
+def _pause(message: dict[str, Any]) -> None:
+    """Turn an answer into the beginning of a turn whose search has no result yet."""
+    thinking = [block for block in message["content"] if block["type"] == "thinking"]
+    call_id = derived_id("srvtoolu", message["id"])
+    call = {"type": "server_tool_use", "id": call_id, "name": "web_search", "input": {"query": "emulated"}}
+    message |= {"content": [*thinking, call], "stop_reason": "pause_turn", "stop_sequence": None}
 
 
 def _errored(refusal: Refusal, request_id: str | None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_problems_name_the_first_partitions_that_have_them() -> None:
     assert errors == [
         "request files were refused: r0000, r0001, r0002, r0003, r0004 and 2 more",
         "stored answers are lost: r0058",
-        "failed requests cannot be sent again: r0057",
+        "requests cannot be sent again: r0057",
         "a batch is paid twice: r0059",
     ]
 

@@ -30,6 +30,7 @@ WAYS = ("The way of one row", "The way of one request file", "The way of one bat
 _ENTRY = re.compile(r"`((?:core|cli|dagster)/[a-z_/]+\.py)`(?:\s+\(`([\w.]+)`\))?")
 # What a run of one row in a table file does not need.
 UNUSED = {
+    "core/batches/follow_up_lines.py",
     "core/batches/split.py",
     "core/dataset/document_files.py",
     "core/dataset/query_rows.py",

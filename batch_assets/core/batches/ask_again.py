@@ -1,50 +1,57 @@
-"""Retries: copy failed requests of the newest submission into further request files of it.
+"""Retries and follow-ups: write requests of the newest submission into further request files of it.
 
-Neither the dataset nor the template is read, so a half-edited prompt is never paid for unattended.
+Requests that failed for a passing reason are copied. An answer that is not the last of its chain is followed by a
+new request. Neither the dataset nor the template is read, so a half-edited prompt is never paid for unattended.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.answers import Answers
+from batch_assets.core.batches.follow_up_lines import Answered, FollowUpLines
 from batch_assets.core.batches.retried_prompts import with_breakpoints
+from batch_assets.core.batches.stored_lines import LostTexts, StoredLines, file_of
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, ResponseName, SubmissionId
-from batch_assets.core.ledger import Lease, batches, joins, leases, standstills, submissions
-from batch_assets.core.ledger import files as ledger_files
+from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, SubmissionId
+from batch_assets.core.ledger import Lease, joins, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.request_leases import hold_partition
 from batch_assets.core.root import Root
 from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.digest_set import DigestSet
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digester, pack, tail_of
+from batch_assets.core.store.digests import Digests, digester, pack
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
+from batch_assets.core.store.manifest import Manifest, PartEntry
 from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.outcomes import Outcomes
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.pipeline_outcomes import outcomes_for
 from batch_assets.core.store.registered_since import LOOKS, RegisteredSince, read_in_flight
-from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
-from batch_assets.core.store.request_lines import line_with_mark, own_tail
+from batch_assets.core.store.request_lines import line_with_mark
 from batch_assets.core.store.responses import ResponseFiles, digest_array
-from batch_assets.core.text import count
 
 _PLANS = 3
 
 
-def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
-    """Write the submission's requests that failed for a passing reason into new request files.
+def plan_again(root: Root, submission: Submission, answers: Answers | None = None) -> tuple[int, list[str]]:
+    """Write the submission's retries and follow-ups into new request files.
 
     Requests whose text is lost, because their request file is gone or damaged, do not hold back the others. The
     ledger records them as a standstill, and a later run tries them again.
+
+    Args:
+        root: The root.
+        submission: The submission.
+        answers: How the pipeline's own code reads answers; `None` to follow the manifest.
 
     Returns:
         The number of requests written, and a text about each file whose requests could not be.
@@ -58,13 +65,15 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
         return 0, []
     with hold_partition(root.ledger, submission.pipeline, submission.partition, wait=leases.PATIENCE) as lease:
         for _ in range(_PLANS):
-            planned = _plan(root, submission, lease)
+            planned = _plan(root, submission, lease, answers)
             if planned is not None:
                 return planned
     return 0, []  # others registered the same requests each time: the next run plans again
 
 
-def _plan(root: Root, submission: Submission, lease: Lease) -> tuple[int, list[str]] | None:
+def _plan(
+    root: Root, submission: Submission, lease: Lease, answers: Answers | None
+) -> tuple[int, list[str]] | None:
     """Write and register the request files of a retry.
 
     Returns:
@@ -93,25 +102,39 @@ def _plan(root: Root, submission: Submission, lease: Lease) -> tuple[int, list[s
     used_names = {*waited_on_names, *root.storage.names(*folder)}
     names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
     limits = submission.max_requests, submission.max_bytes
-    parts = PartWriters(root.storage, folder, limits, names.__next__)
+    retries, follow_ups = (PartWriters(root.storage, folder, limits, names.__next__) for _ in range(2))
     lost, wanted = LostTexts(), DigestSet()
-    with parts:
-        for attempt, headers, text in _failed_lines(root, submission, outcomes, in_flight, lost, wanted):
+    failed, answered = _wanted_requests(root, submission, outcomes, in_flight, wanted)
+    with retries:
+        for attempt, headers, text in _request_lines(root, submission, outcomes.files, failed, lost):
             lease.check()
-            parts.add(attempt, headers, [line_with_mark(text, root.mark)])
-    if not _register(root, submission, lease, parts, in_flight, since, wanted, lost):
-        for entry in parts.written:
+            retries.add(attempt, headers, [line_with_mark(text, root.mark)])
+    if answered is not None and (rules := submission.follow_up_rules) is not None:
+        answers = answers or _answers_of(root, submission)
+        lines = FollowUpLines(root, submission, rules, answers, in_flight.contains, lost, wanted)
+        with follow_ups:  # in files of their own, see `has_follow_ups`
+            for attempt, headers, text in lines.of(outcomes, answered):
+                lease.check()
+                follow_ups.add(attempt, headers, [text])
+    written = [*retries.written, *follow_ups.written]
+    if not _register(root, submission, lease, written, in_flight, since, wanted, lost):
+        for entry in written:
             remove_digests(root.storage, folder, entry.part)
             root.storage.remove(*folder, entry.name)
         return None
-    return sum(entry.requests for entry in parts.written), lost.problems
+    return sum(entry.requests for entry in written), lost.problems
+
+
+def _answers_of(root: Root, submission: Submission) -> Answers:
+    location = submission.pipeline, submission.partition, submission.id
+    return Manifest.read(root.storage, *location).answers
 
 
 def _register(
     root: Root,
     submission: Submission,
     lease: Lease,
-    parts: PartWriters,
+    written: Sequence[PartEntry],
     in_flight: RequestsInFlight,
     since: RegisteredSince,
     wanted: DigestSet,
@@ -121,7 +144,7 @@ def _register(
     submission_id = SubmissionId(submission.id)
     files = [
         entry.ledger_entry(submission_id, submission.pipeline, submission.partition)
-        for entry in with_breakpoints(root, submission, parts.written)
+        for entry in with_breakpoints(root, submission, written)
     ]
     for _ in range(LOOKS):
         with root.ledger.write(submission.pipeline) as tx:
@@ -143,37 +166,19 @@ def _register(
     return False
 
 
-@dataclass
-class LostTexts:
-    """Failed requests that cannot be sent again because their text is gone.
+def _wanted_requests(
+    root: Root, submission: Submission, outcomes: Outcomes, in_flight: RequestsInFlight, wanted: DigestSet
+) -> tuple[_Failed, Answered | None]:
+    """Return the requests to retry, and those whose answers may be followed by others; `None` if none are.
 
-    Attributes:
-        requests: The number of these requests.
-        problems: A text about each request file that they were in.
-    """
-
-    requests: int = 0
-    problems: list[str] = field(default_factory=list)
-
-
-def _failed_lines(
-    root: Root,
-    submission: Submission,
-    outcomes: Outcomes,
-    in_flight: RequestsInFlight,
-    lost: LostTexts,
-    wanted: DigestSet,
-) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
-    """Yield (next attempt, headers, line) of every request to retry.
-
-    Responses are in the order of their request file. The headers are `None` if they are the submission's. The
-    digests of these requests are added to `wanted`.
+    The digests of requests to retry are added to `wanted`.
     """
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     read_before = DigestSet()
     all_rows: list[NDArray[np.int64]] = []
     all_attempts: list[NDArray[np.int32]] = []
     all_digests: list[Digests] = []
+    answered: list[tuple[NDArray[np.int64], NDArray[np.int32], Digests]] = []
     for rows in index.slices([DIGEST, LEFT_OUT] if index.is_limited else [DIGEST]):
         digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~read_before.contains(digests)]
@@ -185,6 +190,9 @@ def _failed_lines(
         fates = request_fates(
             response_rows >= 0, kinds, attempts, max_attempts=submission.attempts_allowed, left_out=left_out
         )
+        if submission.follow_ups is not None:
+            has_answer = fates == RequestFate.ANSWERED.value
+            answered.append((response_rows[has_answer], attempts[has_answer], digests[has_answer]))
         due = np.flatnonzero(fates == RequestFate.RETRY.value)
         # Only requests to retry are looked up: the submission will wait on every file that `in_flight` finds.
         free = due[~in_flight.contains(digests[due])]
@@ -197,7 +205,10 @@ def _failed_lines(
     failed_digests = np.concatenate([pack([]), *all_digests])
     order = np.argsort(response_rows)
     failed = _Failed(response_rows[order], attempts[order], failed_digests[order])
-    yield from _request_lines(root, submission, outcomes.files, failed, lost)
+    if not answered:
+        return failed, None
+    rows, sent, answered_digests = (np.concatenate(column) for column in zip(*answered, strict=True))
+    return failed, Answered.of(outcomes, rows, sent, answered_digests, submission.max_attempts)
 
 
 @dataclass(frozen=True)
@@ -220,6 +231,8 @@ def _request_lines(
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """Yield (next attempt, headers, line) of requests to retry, and note those whose line is lost.
 
+    Responses are in the order of their request file. The headers are `None` if they are the submission's.
+
     Args:
         root: The root.
         submission: The submission whose requests are retried.
@@ -228,67 +241,18 @@ def _request_lines(
         lost: Where to note the lost ones.
     """
     for number, selected, rows in files.by_file(failed.response_rows):
-        file, headers = _file_of(root, submission, files.names[number])
+        file, headers = file_of(root, submission, files.names[number])
         if file is None:
             continue  # the ledger does not know the batch
         primed = digester(json.loads(submission.headers) if headers is None else headers)
-        lines = _Lines(root, file)
+        lines = StoredLines(root, file)
         missed = 0
         wanted = zip(rows.tolist(), failed.attempts[selected].tolist(), failed.digests[selected], strict=True)
         for position, attempt, digest in wanted:
-            line = lines.at(position)
-            if (
-                line is not None
-                and own_tail(line) == tail_of(digest.ljust(DIGEST_BYTES, b"\0"))
-                and is_intact(line, primed)
-            ):
+            line = lines.at(position, digest, primed)
+            if line is not None:
                 yield attempt + 1, headers, line
             else:
                 missed += 1
         if missed:
-            lost.requests += missed
-            lost.problems.append(lines.problem(missed))
-
-
-def _file_of(
-    root: Root, submission: Submission, responses: ResponseName
-) -> tuple[RequestFile | None, dict[str, str] | None]:
-    """Return the request file that responses belong to, and its headers unless they are the submission's."""
-    with root.ledger.read() as tx:
-        file_id = str(refused) if (refused := responses.refused) is not None else None
-        if responses.batch_id is not None:
-            batch = batches.by_id(tx, responses.batch_id)
-            file_id = batch.file_id if batch is not None else None
-        if file_id is None:
-            return None, None
-        file = ledger_files.by_id(tx, file_id)
-        headers = ledger_files.headers_of(tx, file)
-    return file, None if headers == json.loads(submission.headers) else headers
-
-
-class _Lines:
-    """The lines of a request file, which may be gone or damaged, read in order."""
-
-    def __init__(self, root: Root, file: RequestFile) -> None:
-        self._root, self._file = root, file
-        self._stored = StoredRequestFile.of(root.storage, file)
-        self._lines = enumerate(self._stored.lines())
-        self._is_gone = False
-
-    def at(self, position: int) -> bytes | None:
-        """Return a line, which must come after those returned before; `None` if it is not there."""
-        try:
-            return next((line for number, line in self._lines if number == position), None)
-        except FileNotFoundError:
-            self._is_gone, self._lines = True, enumerate(iter(()))
-            return None
-
-    def problem(self, requests: int) -> str:
-        """Return what is wrong and what to do, as text."""
-        state = "gone" if self._is_gone else "damaged"
-        where = self._root.storage.uri(*self._stored.parts)
-        return (
-            f"the request file {self._file.id} is {state} ({where}), and with it the text of "
-            f"{count(requests, 'failed request')} to be retried. Restore it from a backup, or build the requests "
-            "again"
-        )
+            lost.add(missed, lines.problem(missed))

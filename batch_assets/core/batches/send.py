@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from batch_assets.core.answers.answers import Answers
 from batch_assets.core.batches.reserve import held_that_fit
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -26,11 +27,13 @@ class SubmissionWork:
     Attributes:
         submission: The submission.
         report: The report, which is filled.
+        own_answers: See `Pipeline.own_answers`.
         failure: Why its partition has failed; `None` as long as it has not. The partitions beside it go on.
     """
 
     submission: Submission
     report: SubmitReport
+    own_answers: Answers | None = None
     failure: Failure | None = None
 
     def fails(self, error: Failure) -> None:

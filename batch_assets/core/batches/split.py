@@ -22,9 +22,10 @@ from batch_assets.core.ledger import Lease, splits
 from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
+from batch_assets.core.store.follow_up_ids import is_follow_up
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import body_bytes
-from batch_assets.core.store.responses import RESPONSE_SCHEMA
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, file_metadata
 
 _CHUNK = 1 << 20
 
@@ -94,7 +95,7 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
         "attempts": file.attempt,
         "ended_at": datetime.fromtimestamp(now, UTC),
     }
-    schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{now:020.6f}".encode()})
+    schema = RESPONSE_SCHEMA.with_metadata(file_metadata(now, follows=is_follow_up(row["custom_id"] or "")))
     with root.storage.scratch_file(target) as scratch:
         with TableWriter(scratch, schema) as writer:
             writer.write(pa.Table.from_pylist([row], schema=schema))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from batch_assets.core.answers.answers import Answers
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
@@ -39,6 +40,7 @@ def submit_batches(
     unattended: bool = False,
     seconds: float | None = None,
     on_file: OnFile | None = None,
+    own_answers: Answers | None = None,
 ) -> SubmitReport | None:
     """Submit the unsent request files that the newest submission of a partition waits on.
 
@@ -54,6 +56,7 @@ def submit_batches(
         seconds: The time that the run has left; `None` for no limit. Files that cannot be sent within it are left
             for later.
         on_file: Called with each file before it is sent.
+        own_answers: See `Pipeline.own_answers`.
 
     Returns:
         `None` if nothing was ever written for the partition.
@@ -69,7 +72,13 @@ def submit_batches(
         UnreachableError: When there is no connection. Nothing was sent.
     """
     outcomes = submit_partitions(
-        root, pipeline, [partition], unattended=unattended, seconds=seconds, on_file=on_file
+        root,
+        pipeline,
+        [partition],
+        unattended=unattended,
+        seconds=seconds,
+        on_file=on_file,
+        own_answers=own_answers,
     )
     outcome = outcomes[partition]
     if isinstance(outcome, FAILURES):
@@ -85,6 +94,7 @@ def submit_partitions(
     unattended: bool = False,
     seconds: float | None = None,
     on_file: OnFile | None = None,
+    own_answers: Answers | None = None,
 ) -> dict[str, Outcome]:
     """Submit the unsent request files of many partitions, those of different partitions side by side.
 
@@ -97,6 +107,7 @@ def submit_partitions(
         unattended: See `submit_batches`.
         seconds: See `submit_batches`.
         on_file: See `submit_batches`.
+        own_answers: See `submit_batches`.
 
     Returns:
         By partition key what `submit_batches` would return or raise.
@@ -106,7 +117,7 @@ def submit_partitions(
     for start in range(0, len(partitions), _PARTITIONS_AT_ONCE):
         some = partitions[start : start + _PARTITIONS_AT_ONCE]
         left = None if seconds is None else seconds - (time.monotonic() - begun)
-        prepared = {partition: _prepared(root, pipeline, partition, unattended) for partition in some}
+        prepared = {key: _prepared(root, pipeline, key, unattended, own_answers) for key in some}
         works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
         if works:
             _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file, answers)
@@ -124,7 +135,9 @@ def _newest(root: Root, pipeline: str, partition: str) -> Submission | None:
         return submissions.newest(tx, pipeline, partition)
 
 
-def _prepared(root: Root, pipeline: str, partition: str, unattended: bool) -> SubmissionWork | Outcome:
+def _prepared(
+    root: Root, pipeline: str, partition: str, unattended: bool, own_answers: Answers | None
+) -> SubmissionWork | Outcome:
     """Return the work on a partition; what `submit_batches` returns or raises if nothing of it may be sent."""
     try:
         before = _newest(root, pipeline, partition)
@@ -147,7 +160,7 @@ def _prepared(root: Root, pipeline: str, partition: str, unattended: bool) -> Su
             return report
     except FAILURES as error:
         return error
-    return SubmissionWork(submission, report)
+    return SubmissionWork(submission, report, own_answers)
 
 
 def _is_untouched(root: Root, submission: Submission) -> bool:
@@ -250,7 +263,7 @@ def _begin(root: Root, works: Sequence[SubmissionWork], unattended: bool) -> Non
 def _plan_again(root: Root, work: SubmissionWork) -> None:
     submission, report = work.submission, work.report
     try:
-        report.planned_again, lost = plan_again(root, submission)
+        report.planned_again, lost = plan_again(root, submission, work.own_answers)
     except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
         lost = [str(error)]
         with root.ledger.write(submission.pipeline) as tx:

@@ -14,8 +14,8 @@ class SubmitReport:
 
     Attributes:
         submitted: Ids of the batches that were submitted, or found to be ours, in this run.
-        planned_again: The number of failed requests that were written into new request files.
-        waiting: Ids of the files left for later -> why. The key "retries" says why failed requests cannot be sent
+        planned_again: The number of retries and follow-ups that were written into new request files.
+        waiting: Ids of the files left for later -> why. The key "retries" says why requests cannot be sent
             again because a file is missing.
         refused: Ids of the files that the API refused -> its error.
         given_up: Ids of files with a single request that is too large for the API -> its error. The row is

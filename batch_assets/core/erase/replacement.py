@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, digester, slug, tail_of
+from batch_assets.core.store.follow_up_ids import SLUG_CHARACTERS, is_follow_up, short_slug
 
 ERASED = ErrorType.ERASED.value
 """The text in place of a row key or a custom_id."""
@@ -73,6 +74,10 @@ class Replacements:
     def custom_id(self, digest: bytes, custom_id: str) -> str:
         """Return the custom_id of a shared request without the erased row key."""
         before = custom_id[: -DIGEST_CHARACTERS - 1]
+        if is_follow_up(custom_id):
+            is_erased = any(short_slug(old) == custom_id[:SLUG_CHARACTERS] for old in self._slugs)
+            new = short_slug(self._shared[digest])
+            return new + custom_id[SLUG_CHARACTERS:] if is_erased else custom_id
         for old in sorted(self._slugs, key=len, reverse=True):
             if before == old or before.startswith(f"{old}-"):
                 after = custom_id[len(old) :]

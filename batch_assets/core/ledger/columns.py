@@ -73,6 +73,7 @@ class SubmissionColumns(TypedDict, total=False):
     written: int
     headers: str
     max_attempts: int
+    follow_ups: str | None
     max_requests: int
     max_bytes: int
     joined_seq: int | None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.intents import INTENTS_REFUSED, IntentOutcome
 from batch_assets.core.ledger.states import BatchState, FileState, HoldReason, NoticeState, SubmissionState
@@ -44,6 +45,7 @@ class Submission:
     left_out: int
     canceled_at: float | None
     estimate: str | None
+    follow_ups: str | None = None
 
     @property
     def count_map(self) -> dict[str, int]:
@@ -63,6 +65,11 @@ class Submission:
     def is_canceled(self) -> bool:
         """Whether a user canceled it: nothing of it is sent or retried."""
         return self.canceled_at is not None
+
+    @property
+    def follow_up_rules(self) -> FollowUpRules | None:
+        """Which answers are followed by another request; `None` if none are."""
+        return FollowUpRules.read(self.follow_ups)
 
     @property
     def attempts_allowed(self) -> int:
@@ -132,6 +139,7 @@ class SubmissionEntry:
         fresh_after: Answers to requests from before this time do not count; `None` without a refresh.
         left_out: The number of distinct requests that a limit left out.
         estimate: What its requests were estimated to cost, as JSON; `None` if it has none.
+        follow_ups: Which answers are followed by another request, as JSON; `None` if none are.
     """
 
     id: str
@@ -148,6 +156,7 @@ class SubmissionEntry:
     fresh_after: float | None
     left_out: int
     estimate: str | None
+    follow_ups: str | None = None
 
     @property
     def columns(self) -> SubmissionColumns:
@@ -161,6 +170,7 @@ class SubmissionEntry:
             "written": self.written,
             "headers": json.dumps(self.headers),
             "max_attempts": self.max_attempts,
+            "follow_ups": self.follow_ups,
             "max_requests": self.max_requests,
             "max_bytes": self.max_bytes,
             "fresh_after": self.fresh_after,

@@ -105,6 +105,7 @@ submission = Table(
     Column("written", Integer, nullable=False),  # the number of these in its own files
     Column("headers", Text, nullable=False),  # JSON: headers of all its requests that are part of their identity
     Column("max_attempts", Integer, nullable=False),  # attempts of each request, the first one included
+    Column("follow_ups", Text),  # JSON: which answers are asked again, see `FollowUpRules`; NULL: none
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
     Column("began_at", Float),  # a run of `batches` has begun: from now on it may be sent unattended

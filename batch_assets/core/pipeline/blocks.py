@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from batch_assets.core.answers.follow_up_rules import MOST_TIMES, FollowUpRules, TruncatedRule
 from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.prices.budget import MOST_USD, Budget, Hold, Period, picodollars_of
@@ -33,9 +34,32 @@ class BatchingConfig(ConfigBlock):
 
 
 class RetryConfig(ConfigBlock):
-    """How often a request is sent if it fails for a reason that may pass."""
+    """How often a request is sent if it fails for a reason that may pass, and which answers are asked again."""
 
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts per request, including the first.")
+    invalid: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_TIMES,
+        description="How often an answer that does not match the output schema is asked again.",
+    )
+    truncated: TruncatedRule | None = Field(
+        default=None,
+        description="Answers that were cut off are asked again with a larger max_tokens. Default: never.",
+    )
+    paused: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_TIMES,
+        description="How often a turn that the model paused (pause_turn) is continued.",
+    )
+
+    @property
+    def follow_ups(self) -> FollowUpRules | None:
+        """Which answers are followed by another request; `None` if none are."""
+        if not (self.invalid or self.truncated or self.paused):
+            return None
+        return FollowUpRules(invalid=self.invalid, truncated=self.truncated, paused=self.paused)
 
 
 class RetentionConfig(ConfigBlock):

@@ -52,7 +52,9 @@ class PipelineConfig(ConfigBlock):
     batching: BatchingConfig = Field(
         default=BatchingConfig(), description="How requests are divided into batches."
     )
-    retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is sent.")
+    retry: RetryConfig = Field(
+        default=RetryConfig(), description="How often failed requests are sent, and which answers are asked again."
+    )
     retention: RetentionConfig = Field(
         default=KEEP_EVERYTHING, description="How long batches and request files are kept. Default: without limit."
     )

@@ -67,6 +67,10 @@ def load_pipeline(
         raise pipeline.error(*problem)
     if reason := gathering_problem(pipeline):
         raise pipeline.error("batching.across_partitions", reason)
+    if config.retry.invalid and pipeline.output is None:
+        raise pipeline.error(
+            "retry.invalid", "any text is a valid answer here: add output_schema, or leave it out"
+        )
     if reason := watch_problem(pipeline):
         raise pipeline.error("watch", reason)
     outline, version = pipeline.template.outline(), pipeline.config.anthropic_version

@@ -29,7 +29,7 @@ def _sending(step: Send) -> str:
         case SendReason.CANCEL:
             return "some of its batches still run although it was canceled"
         case SendReason.ASK_AGAIN:
-            return count(step.count, "failed request is to be sent again", "failed requests are to be sent again")
+            return count(step.count, "request is to be sent again", "requests are to be sent again")
         case SendReason.AFFORDABLE:
             held = count(step.count, "held request file fits", "held request files fit")
             return f"{held} into the budget now"

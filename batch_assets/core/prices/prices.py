@@ -140,9 +140,13 @@ class Prices:
 
     def context_window(self, model: str) -> int | None:
         """Return the most tokens of a prompt to a model; `None` if that is not known."""
-        models = self.table.models
-        entry = models.get(model) or models.get(_undated(model))
+        entry = self._listed(model)
         return entry.context_window if entry is not None else None
+
+    def max_output(self, model: str) -> int | None:
+        """Return the most tokens of an answer of a model; `None` if that is not known."""
+        entry = self._listed(model)
+        return entry.max_output if entry is not None else None
 
     def at_most(self, model: str, prompt: int, output: int, *, writes_cache: bool, geo: object) -> int:
         """Return the most that one call of a model can cost in a batch, in picodollars, fees excluded.
@@ -180,6 +184,10 @@ class Prices:
         if known := sorted(model for model in models if self.knows(model)):
             reasons.append(f"no tokens, or a model without a price, in the usage of answers of {', '.join(known)}")
         return "; ".join(reasons)
+
+    def _listed(self, model: str) -> ModelPrices | None:
+        models = self.table.models
+        return models.get(model) or models.get(_undated(model))
 
     def _entry(self, model: str) -> _Model | None:
         return self._models.get(model) or self._models.get(_undated(model))

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import COUNTS
@@ -23,6 +24,7 @@ from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import PARTITION_FOLDER, Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
+from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt, was_finished
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
@@ -107,6 +109,14 @@ class FoundPart:
         name = self.stored.storage.uri(*self.stored.parts)
         problem = damaged(name, f"{len(readable):,} of its {requests:,} lines can be read")
         return Contents(readable, requests, size, str(problem))
+
+    def steps(self) -> NDArray[np.int32]:
+        """Return the number of follow-ups up to each request that can be read: int32, shape (n,)."""
+        scan = self.stored.scan()
+        starts = scan.starts[decode_tails(scan.tails)[1]].tolist()
+        custom_ids = pa.array(list(self.stored.custom_ids_at(starts)), pa.string())
+        steps: NDArray[np.int32] = counts_in(custom_ids).sum(axis=1, dtype=np.int32)
+        return steps
 
     def headers(self, sets: list[dict[str, str]]) -> dict[str, str] | None:
         """Return the headers of the file's requests: those that give the digest of its first intact request.

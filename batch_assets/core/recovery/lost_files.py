@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.names import RequestFileId, ResponseName, SubmissionId
@@ -22,7 +23,8 @@ from batch_assets.core.recovery.found_files import (
 )
 from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import DigestOwners, Digests
-from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, in_force, read_responses
+from batch_assets.core.store.outcomes import Outcomes, Refreshes, in_force, read_responses
+from batch_assets.core.store.packed_responses import FAILED
 from batch_assets.core.store.request_files import MISSING
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import digest_array
@@ -72,6 +74,21 @@ class LostFile:
         """Return the headers of its requests; `None` if they are those of the submission or the file is gone."""
         sets = self.submission.manifest.header_sets
         return self.part.headers(sets) if sets and self.part.exists else None
+
+    def steps(self) -> NDArray[np.int32]:
+        """Return the number of follow-ups up to each of its requests: int32, shape (n,)."""
+        steps = np.zeros(len(self.digests), np.int32)
+        if self.submission.manifest.follow_ups is not None and self.part.exists:
+            read = self.part.steps()
+            steps = read if len(read) == len(steps) else steps
+        return steps
+
+    @property
+    def most_attempts(self) -> int:
+        """The most attempts of a request of its submission, those of its follow-ups included."""
+        rules = self.submission.manifest.follow_ups
+        chain = 1 + (int(rules.times.sum()) if rules is not None else 0)
+        return self.submission.manifest.max_attempts * chain
 
 
 @dataclass
@@ -303,17 +320,19 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
         if file.attempt == 0:  # no manifest lists the files of retries and the halves of split files
             whole_id = file.file_id.whole
             whole = by_id.get(whole_id) if whole_id is not None else None
-            earlier = outcomes_for(refreshes[file.id]).for_digests(file.digests)
-            file.attempt = whole.attempt if whole is not None else int(earlier.attempt.max(initial=0)) + 1
+            earlier = outcomes_for(refreshes[file.id]).attempts(file.digests)
+            file.attempt = whole.attempt if whole is not None else int(earlier.max(initial=0)) + 1
     for file in reversed([file for file in in_doubt if not file.part.was_sent]):
         whole_id = file.file_id.whole
         if whole_id in by_id and not all(half in by_id for half in whole_id.halves):
             file.state, file.why = FileState.SUPERSEDED, "its other half was never written"
             continue
         written = refreshes[file.id], file.attempt
-        outcomes = outcomes_for(refreshes[file.id]).for_digests(file.digests)
-        has_too_many = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
-        is_settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
+        of_refresh, steps = outcomes_for(refreshes[file.id]), file.steps()
+        outcomes = of_refresh.for_digests(file.digests)
+        has_too_many = file.attempt > file.most_attempts and file.part.listed is None
+        is_answered = outcomes.is_answered & (of_refresh.steps(file.digests) >= steps)
+        is_settled = bool((is_answered | (outcomes.kind == FAILED)).any())
         later = (digests for order, digests in sent_digests.items() if order >= written)
         if has_too_many or is_settled or any(digests.contains(file.digests).any() for digests in later):
             file.state = FileState.SUPERSEDED

@@ -182,6 +182,7 @@ def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
         "rejected": manifest.rejected,
         "requests": manifest.requests,
         "max_attempts": manifest.max_attempts,
+        "follow_ups": manifest.follow_ups.as_text() if manifest.follow_ups is not None else None,
         "written": _written(manifest),
         "headers": json.dumps(manifest.headers),
         "max_requests": manifest.max_requests,

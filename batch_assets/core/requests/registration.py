@@ -93,6 +93,7 @@ class BuiltSubmission:
             written=report.written,
             headers=manifest.headers,
             max_attempts=manifest.max_attempts,
+            follow_ups=manifest.follow_ups.as_text() if manifest.follow_ups is not None else None,
             max_requests=manifest.max_requests,
             max_bytes=manifest.max_bytes,
             fresh_after=manifest.fresh_after,

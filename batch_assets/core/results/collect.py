@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,10 +38,17 @@ from batch_assets.core.results.response_rows import ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import WrittenAnswers
+from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.missing_responses import SET_ASIDE
 from batch_assets.core.store.response_cost import ResponseCost, stored_cost
-from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
+from batch_assets.core.store.responses import (
+    RESPONSE_ENCODING,
+    RESPONSE_SCHEMA,
+    file_metadata,
+    open_responses,
+    reading_responses,
+)
 from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
 
@@ -349,11 +357,15 @@ def _publish(
 ) -> CollectReport:
     """Write the response file and record the batch as collected."""
     root, batch = leased.root, leased.batch
-    schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{ended_at(batch):020.6f}".encode()})
+    groups, follows = rows.batches(), False
+    if leased.file.attempt > 1:  # a request file has only follow-ups or none, and before that there are none
+        first = next(groups)
+        groups, follows = itertools.chain([first], groups), bool(counts_in(first["custom_id"]).any())
+    schema = RESPONSE_SCHEMA.with_metadata(file_metadata(ended_at(batch), follows=follows))
     cost = ResponseCost()
     with root.storage.scratch_file(target) as scratch:
         with TableWriter(scratch, schema, **RESPONSE_ENCODING) as writer:
-            for group in rows.batches():
+            for group in groups:
                 leased.lease.check()
                 cost.add(group)
                 writer.write(pa.Table.from_batches([group]).replace_schema_metadata(schema.metadata))

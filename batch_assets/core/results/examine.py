@@ -48,7 +48,7 @@ class Examination:
         columns: Descriptions of missing columns, unexpected columns and wrong types.
         in_flight: The number of request files that will still bring answers, or whose answers the next join
             adds.
-        retried: The number of failed requests that will be retried.
+        retried: The number of requests that will be sent again.
         retiring: When the pipeline's model retires, if that is soon.
     """
 

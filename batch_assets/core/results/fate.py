@@ -35,9 +35,11 @@ class RowFate(IntEnum):
     """The row's request failed, was canceled or expired, and is not retried automatically."""
     UNSENT = 8
     """The row was canceled before its request was sent."""
+    FOLLOW_UP = 9
+    """The row waits: its answer is followed by another request, which is sent automatically."""
 
 
-_PENDING = (RowFate.IN_FLIGHT, RowFate.NEW, RowFate.LEFT_OUT, RowFate.RETRY)
+_PENDING = (RowFate.IN_FLIGHT, RowFate.NEW, RowFate.LEFT_OUT, RowFate.RETRY, RowFate.FOLLOW_UP)
 # Indexed by the number of a fate.
 _IS_PENDING = np.array([fate in _PENDING for fate in RowFate])
 # The result_type of these fates. All others have the result_type of the response.
@@ -57,6 +59,9 @@ def row_fates(
     is_canceled: bool,
 ) -> NDArray[np.int8]:
     """Decide what becomes of each row. The first line that applies decides.
+
+    An ANSWERED row whose answer is followed by another request waits for that. `FollowUps` decides it, which reads
+    the answers.
 
     Lines marked * do not apply if the submission was canceled: then nothing is sent or retried, and only what is
     in flight can still bring answers.

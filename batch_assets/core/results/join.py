@@ -20,16 +20,21 @@ from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.results.chain_sums import ChainSums
 from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
+from batch_assets.core.results.follow_ups import FollowUps
+from batch_assets.core.results.join_slice import Slice
 from batch_assets.core.results.lost_rows import MESSAGE as LOST
 from batch_assets.core.results.lost_rows import LostRows, open_index
 from batch_assets.core.results.reorder import Reordered
-from batch_assets.core.results.survey import Counted, SharedKeys, survey
+from batch_assets.core.results.survey import Counted, survey
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.fate import request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.manifest import Manifest
-from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried
+from batch_assets.core.store.outcomes import Refreshes, Untried
+from batch_assets.core.store.packed_responses import SUCCEEDED
 from batch_assets.core.store.request_index import DIGEST, MESSAGE, OWN, REASON
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import digest_array
@@ -98,6 +103,13 @@ class ResultsJoin:
         counted = Counted(refreshes, untried, submission.fresh_after)
         self._survey = survey(root, submission.pipeline, self._index, self._manifest.key, counted)
         self.versions = self._survey.versions
+        self._sums: ChainSums | None = None
+        if (chains := self._survey.chains) is not None:
+            self._sums = ChainSums(self._survey.files, chains, self._discount)
+        self._follow_ups: FollowUps | None = None
+        if (rules := submission.follow_up_rules) is not None:
+            prices = root.settings.prices
+            self._follow_ups = FollowUps(submission, rules, chains, prices.max_output, self._are_in_flight)
 
     def _schema(self) -> pa.Schema:
         # Columns that a pipeline's own code makes may differ from those that its requests were built with.
@@ -135,9 +147,15 @@ class ResultsJoin:
                 # The carried columns are in memory, the responses are not yet.
                 for start, end in bounds_by_weight(reader.sizes(slice_.response_row)):
                     part = slice_.part(start, end)
-                    yield self._joined(part, source.take(part.response_row), self._survey.shared)
+                    responses = source.take(part.response_row)
+                    joined = self._joined(part, responses)
+                    if self._follow_ups is not None:
+                        waiting = self._follow_ups.waiting(part, responses, joined.table)
+                        if waiting is not part:  # their answers are not the last ones, so the table hides them
+                            joined = self._joined(waiting, responses)
+                    yield joined
 
-    def _decided(self) -> Iterator[_Slice]:
+    def _decided(self) -> Iterator[Slice]:
         """Yield the index in slices, with the fate of each row."""
         start, matches = 0, self._survey.matches.slices()
         for rows in map(with_used_values, self._index.slices()):
@@ -155,7 +173,7 @@ class ResultsJoin:
             pending = is_pending(fates)
             hidden = pending & (response_row != matched["counting"])
             lost = self._lost_rows.among(rows.column(DIGEST), pending & (matched["counting"] < 0))
-            yield _Slice(rows, response_row, fates, hidden, lost, first, is_first)
+            yield Slice(rows, response_row, fates, hidden, lost, first, is_first)
             start += len(rows)
 
     def _requests(self, digests: pa.Array, matched: NDArray[Any]) -> NDArray[np.int8]:
@@ -191,17 +209,25 @@ class ResultsJoin:
         if self._submission.is_canceled:
             unanswered |= ~has_response & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
-            self._requests_in_flight = self._requests_in_flight or RequestsInFlight(
-                self._root, self._files_in_flight, may_be_unknown=True, rows=self._index.rows
-            )
-            unanswered[unanswered] = self._requests_in_flight.contains(
-                digest_array(digests.filter(pa.array(unanswered)))
-            )
+            unanswered[unanswered] = self._are_in_flight(digest_array(digests.filter(pa.array(unanswered))))
         return unanswered
 
-    def _joined(self, slice_: _Slice, responses: pa.Table, shared: SharedKeys) -> JoinedRows:
+    def _are_in_flight(self, digests: Digests) -> NDArray[np.bool_]:
+        """Return which requests are in a request file in flight; bool, shape (n,)."""
+        self._requests_in_flight = self._requests_in_flight or RequestsInFlight(
+            self._root, self._files_in_flight, may_be_unknown=True, rows=self._index.rows
+        )
+        return self._requests_in_flight.contains(digests)
+
+    @property
+    def _discount(self) -> float:
+        return float(self._root.settings.prices.table.batch_multiplier)
+
+    def _joined(self, slice_: Slice, responses: pa.Table) -> JoinedRows:
         """Make the table's rows from a slice and the responses of its rows."""
         columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
+        if self._sums is not None:
+            self._sums.add_to(columns, slice_.response_row)
         if slice_.hidden.any():
             hidden = pa.array(slice_.hidden)
             columns = {
@@ -213,7 +239,7 @@ class ResultsJoin:
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
         # Taken out before the pipeline's own columns come in, one of which may have this name.
         live = columns.pop(_LIVE_COST)
-        columns["shared_with"] = shared.first_keys(slice_.first, slice_.is_first)
+        columns["shared_with"] = self._survey.shared.first_keys(slice_.first, slice_.is_first)
         rejected = pa.array(slice_.fates == RowFate.REJECTED.value)
         columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
         unsent = pa.array(slice_.fates == RowFate.UNSENT.value)
@@ -229,42 +255,5 @@ class ResultsJoin:
         invalid_outputs = self._answers.add(columns)
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
         # Response files of earlier versions have only the cost in a batch, without fees.
-        discount = float(self._root.settings.prices.table.batch_multiplier)
-        live = pc.coalesce(live, pc.divide(cost, discount))
+        live = pc.coalesce(live, pc.divide(cost, self._discount))
         return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """Some rows of the index, with the fate of each. All arrays have the shape (n,).
-
-    Attributes:
-        rows: The rows of the index.
-        response_row: The row number of the response in force, -1 without one; int64.
-        fates: A `RowFate` for each row; int8.
-        hidden: Whether the table hides the response in force: a pending row of a refresh whose response is from
-            before it; bool.
-        lost: Whether the row's answer was stored and is lost; bool.
-        first: The number of the first row that has the same response, -1 without one; int32.
-        is_first: Whether that is the row itself, or the row has no response; bool.
-    """
-
-    rows: pa.RecordBatch
-    response_row: NDArray[np.int64]
-    fates: NDArray[np.int8]
-    hidden: NDArray[np.bool_]
-    lost: NDArray[np.bool_]
-    first: NDArray[np.int32]
-    is_first: NDArray[np.bool_]
-
-    def part(self, start: int, end: int) -> _Slice:
-        """Return the rows from `start` to before `end`, without copying them."""
-        return _Slice(
-            self.rows.slice(start, end - start),
-            self.response_row[start:end],
-            self.fates[start:end],
-            self.hidden[start:end],
-            self.lost[start:end],
-            self.first[start:end],
-            self.is_first[start:end],
-        )

@@ -174,5 +174,6 @@ class ResultsReport:
         self.invalid_outputs += joined.invalid_outputs
         self.tally.add(table, pa.array(joined.is_first))
         self.tally.live_cost += picodollars_in(joined.live_cost_usd)
-        self.ask_again += int(((joined.fates == RowFate.RETRY.value) & joined.is_first).sum())
+        asked_again = np.isin(joined.fates, (RowFate.RETRY.value, RowFate.FOLLOW_UP.value))
+        self.ask_again += int((asked_again & joined.is_first).sum())
         self.kept += int((joined.fates == RowFate.KEPT.value).sum())

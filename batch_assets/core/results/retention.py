@@ -29,7 +29,7 @@ from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
 from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.in_flight import known_digests
-from batch_assets.core.store.outcomes import PASSING
+from batch_assets.core.store.packed_responses import PASSING
 from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
 from batch_assets.core.store.refreshes import refreshes_of
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -246,6 +246,9 @@ def _unneeded_files(root: Root, pipeline: str, age: float) -> list[RequestFile]:
         watched = {file.id for _, file in files.watched(tx)}
         old = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if file.id not in watched]
         candidates = [file for file in old if all(b.state.stored for b in batches.of_file(tx, file.id))]
+        newest = submissions.all_newest(tx, pipeline) if candidates else []
+    if any(submission.follow_ups and submission.final_at is None for submission in newest):
+        return []  # a follow-up is made of the request that it follows, which may be an old one
     needed = _files_to_ask_again_from(root, pipeline, candidates) if candidates else set()
     return [file for file in candidates if file.id not in needed]
 

@@ -17,6 +17,7 @@ from batch_assets.core.io.parted_records import PartedRecords
 from batch_assets.core.io.slices import SLICE_ROWS, bounds_by_weight
 from batch_assets.core.results.matches import MATCH, Matches
 from batch_assets.core.root import Root
+from batch_assets.core.store.chains import Chains, joined
 from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, in_force
 from batch_assets.core.store.parted_answers import PartedAnswers, parted_answers
 from batch_assets.core.store.parts import Parts
@@ -81,12 +82,14 @@ class Survey:
         versions: The `versions_digest` of the pipeline's response files, see `PartedAnswers`.
         matches: What was found for each row.
         shared: The keys of the rows whose request other rows share.
+        chains: The chains of follow-up requests; `None` if there are none.
     """
 
     files: ResponseFiles
     versions: str | None
     matches: Matches
     shared: SharedKeys
+    chains: Chains | None
 
     def is_scattered(self, reader: ResponseReader) -> bool:
         """Whether reading responses in the dataset's order would load the same row groups again and again.
@@ -120,14 +123,15 @@ def survey(root: Root, pipeline: str, index: RequestIndex, key: str, counted: Co
     parts = Parts(index.rows)
     answers = parted_answers(root, pipeline, index.rows, parts)
     rows = _rows_of(index, parts)
-    matches, sharing = Matches(index.rows), [np.empty(0, np.int32)]
+    matches, sharing, chains = Matches(index.rows), [np.empty(0, np.int32)], list[Chains]()
     for number in range(parts.count):
         of_part = rows.of_part(number)
-        position, found = _matched(of_part, number, answers, counted)
+        position, found, of_requests = _matched(of_part, number, answers, counted)
+        chains += [of_requests] if of_requests is not None else []
         matches.add(of_part["row"][position >= 0], found)
         sharing.append(np.unique(found["first"][found["first"] != of_part["row"][position >= 0]]))
     shared = _keys_of(index, key, np.unique(np.concatenate(sharing)))
-    return Survey(answers.files, answers.versions, matches, shared)
+    return Survey(answers.files, answers.versions, matches, shared, joined(chains))
 
 
 def _rows_of(index: RequestIndex, parts: Parts) -> PartedRecords:
@@ -149,7 +153,7 @@ def _rows_of(index: RequestIndex, parts: Parts) -> PartedRecords:
 
 def _matched(
     rows: NDArray[Any], number: int, answers: PartedAnswers, counted: Counted
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
+) -> tuple[NDArray[np.int64], NDArray[Any], Chains | None]:
     """Match the rows of a part with the responses.
 
     Args:
@@ -159,8 +163,8 @@ def _matched(
         counted: Which of them count.
 
     Returns:
-        The position of each row's response, -1 without one (int64, shape (n,)), and what was found for the rows
-        with one (MATCH, shape (m,)).
+        The position of each row's response, -1 without one (int64, shape (n,)), what was found for the rows with
+        one (MATCH, shape (m,)), and the chains of follow-up requests.
     """
     digests = np.ascontiguousarray(rows["digest"])
     responses = answers.of_part(number, digests)
@@ -180,7 +184,7 @@ def _matched(
     is_left_out = np.zeros(len(outcomes.digests), bool)
     is_left_out[position[rows["left_out"]]] = True
     found["left_out"] = is_left_out[position]
-    return all_positions, found
+    return all_positions, found, outcomes.chains
 
 
 def _first_rows(outcomes: Outcomes, row: NDArray[np.int32], position: NDArray[np.int64]) -> NDArray[np.int32]:

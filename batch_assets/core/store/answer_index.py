@@ -22,7 +22,7 @@ from batch_assets.core.ledger import answer_index
 from batch_assets.core.ledger.answer_index import ROWS_AT_ONCE, IndexedFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.outcomes import RESPONSE_COLUMNS, Responses, packed_responses
+from batch_assets.core.store.packed_responses import Responses, packed_responses, read_outcomes
 from batch_assets.core.store.response_listing import (
     FEW_FILES,
     ResponseListing,
@@ -251,7 +251,7 @@ class _NewFile:
 
     @classmethod
     def read(cls, name: ResponseName, version: str, file: pq.ParquetFile) -> _NewFile:
-        responses = packed_responses(file.read(columns=RESPONSE_COLUMNS, use_threads=False))
+        responses = packed_responses(read_outcomes(file))
         release_memory()
         # A digest occurs once. A file in which it does not must not stop the others.
         is_first = np.append(True, responses.digests[1:] != responses.digests[:-1])[: len(responses.digests)]

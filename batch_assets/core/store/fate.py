@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.store.outcomes import CANCELED, PASSING, SUCCEEDED
+from batch_assets.core.store.packed_responses import CANCELED, PASSING, SUCCEEDED
 
 
 class RequestFate(IntEnum):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from batch_assets.core.answers.answers import Answers
+from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.api.objects import COUNTS, BatchObject, is_batch_id
 from batch_assets.core.errors import DamagedFileError, MissingFileError
@@ -186,6 +187,7 @@ class Manifest(_Document):
         output_tool: The name of the tool whose input is the answer.
         tool_calls: Whether answers list the calls of tools.
         max_attempts: The most attempts for a request.
+        follow_ups: Which answers are followed by another request; `None` if none are.
         max_requests: The most requests in one batch.
         max_bytes: The most bytes in the HTTP body of one batch.
         rows: The number of rows.
@@ -215,6 +217,7 @@ class Manifest(_Document):
             "fresh_after",
             "waits",
             "left_out",
+            "follow_ups",
         }
     )
 
@@ -242,6 +245,7 @@ class Manifest(_Document):
     output_tool: str | None = None
     tool_calls: bool = False
     max_attempts: int
+    follow_ups: FollowUpRules | None = None
     # The defaults of these two are for early manifests, which did not have them. Only retries use the two.
     max_requests: int = 100_000
     max_bytes: int = 250_000_000

@@ -1,33 +1,34 @@
-"""The response in force for each digest, and the outcome of the request, in packed arrays: 32 bytes per response.
-
-Only this module packs and unpacks them. For n digests that ever had a response:
-
-    digests  S16    (n,)  sorted, unique
-    row      int32  (n,)  the row number of the response in force, see `ResponseFiles`
-    packed   int32  (n,)  the kind of outcome << 16 | the attempt that it came from
-"""
+"""The response in force for each digest, and the outcome of the request, packed: 24 bytes for each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.api.objects import PASSING_ERRORS
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.chains import Chains, chains_of
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, SortedDigests, order_of
+from batch_assets.core.store.packed_responses import (
+    CANCELED,
+    PASSING,
+    SUCCEEDED,
+    Responses,
+    attempt_of,
+    kind_of,
+    packed_responses,
+    read_outcomes,
+    step_of,
+    with_outcome,
+)
 from batch_assets.core.store.responses import (
     ResponseFacts,
     ResponseFiles,
-    digest_array,
     open_responses,
     reading_responses,
 )
@@ -36,13 +37,6 @@ from batch_assets.core.store.responses import (
 Refreshes = dict[ResponseName, float]
 # The response files whose canceled requests are retried, with the most of their attempts that count.
 Untried = dict[ResponseName, int]
-
-SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
-"""The outcomes of a request: an answer, a failure that a retry would repeat, one that may pass, or canceled."""
-
-_SHIFT, _ATTEMPT = 16, 0xFFFF
-RESPONSE_COLUMNS = ["digest", "result_type", "error_type", "attempts"]
-"""The columns of a response file that `packed_responses` reads."""
 
 
 class UnpackedOutcomes(NamedTuple):
@@ -70,24 +64,6 @@ class UnpackedOutcomes(NamedTuple):
         return answered
 
 
-class Responses(NamedTuple):
-    """n responses, packed. A request may have several of them.
-
-    Attributes:
-        digests: S16, shape (n,).
-        row: int32, shape (n,): the row numbers of the responses.
-        packed: int32, shape (n,): see the module's docstring.
-    """
-
-    digests: Digests
-    row: NDArray[np.int32]
-    packed: NDArray[np.int32]
-
-    def at(self, chosen: NDArray[Any]) -> Responses:
-        """Return some of them, by a mask or by positions."""
-        return Responses(self.digests[chosen], self.row[chosen], self.packed[chosen])
-
-
 @dataclass(frozen=True)
 class Outcomes:
     """The outcome in force of every request that ever had a response.
@@ -95,12 +71,14 @@ class Outcomes:
     Attributes:
         files: The response files.
         digests: S16, shape (n,), sorted, unique.
+        chains: The chains of follow-up requests; `None` if there are none.
     """
 
     files: ResponseFiles
     digests: Digests
     _row: NDArray[np.int32]
     _packed: NDArray[np.int32]
+    chains: Chains | None = None
 
     def position(self, digests: Digests) -> NDArray[np.int64]:
         """Return the position of each digest in `digests`: int64, shape (m,), -1 without a response.
@@ -126,7 +104,29 @@ class Outcomes:
         is_missing = position < 0
         row = np.where(is_missing, -1, self._row[position]).astype(np.int64)
         packed = np.where(is_missing, 0, self._packed[position])
-        return UnpackedOutcomes(row, packed >> _SHIFT, packed & _ATTEMPT)
+        return UnpackedOutcomes(row, kind_of(packed), attempt_of(packed))
+
+    def attempts(self, digests: Digests) -> NDArray[np.int32]:
+        """Return how often requests and their follow-ups were sent: int32, shape (m,), 0 without a response.
+
+        Args:
+            digests: S16, shape (m,).
+        """
+        outcomes = self.for_digests(digests)
+        if self.chains is None:
+            return outcomes.attempt
+        return self.chains.attempts_at(self.chains.find(outcomes.row), outcomes.attempt)
+
+    def steps(self, digests: Digests) -> NDArray[np.int32]:
+        """Return the number of follow-ups up to the response in force: int32, shape (m,), -1 without a response.
+
+        Args:
+            digests: S16, shape (m,).
+        """
+        position = self.position(digests)
+        if len(self.digests) == 0:
+            return np.full(len(digests), -1, np.int32)
+        return np.where(position < 0, -1, step_of(self._packed[position])).astype(np.int32)
 
     def for_digests(self, digests: Digests) -> UnpackedOutcomes:
         """Return the outcomes of requests.
@@ -138,7 +138,7 @@ class Outcomes:
 
     def rows_of(self, kind: int) -> NDArray[np.int64]:
         """Return the row numbers of the responses with one kind of outcome: int64, shape (m,), sorted."""
-        return np.sort(self._row[self._packed >> _SHIFT == kind].astype(np.int64))
+        return np.sort(self._row[kind_of(self._packed) == kind].astype(np.int64))
 
 
 def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Responses]:
@@ -160,7 +160,7 @@ def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Resp
     for name, opened in storage.each(partial(open_responses, storage, pipeline), names):
         with opened as file, reading_responses(storage, pipeline, name):
             facts.append(ResponseFacts.of(name, file))
-            parts[name] = packed_responses(file.read(columns=RESPONSE_COLUMNS, use_threads=False))
+            parts[name] = packed_responses(read_outcomes(file))
         release_memory()
     files = ResponseFiles(storage, pipeline, facts)
     return files, _joined(files, [parts.pop(name) for name in files.names])
@@ -176,49 +176,6 @@ def _joined(files: ResponseFiles, parts: list[Responses]) -> Responses:
     return Responses(digests, row, packed).at(order_of(digests))
 
 
-def packed_responses(table: pa.Table) -> Responses:
-    """Return the responses of one file, sorted by digest. See `responses_of`."""
-    responses = responses_of(table)
-    return responses.at(order_of(responses.digests))
-
-
-def responses_of(table: pa.Table) -> Responses:
-    """Return the responses of one file in its order, with the rows counted within it. No digest occurs twice.
-
-    Args:
-        table: The RESPONSE_COLUMNS of the file.
-    """
-    rows = np.arange(len(table), dtype=np.int32)
-    if table["digest"].null_count:  # requests that a damaged request file no longer names
-        known = table["digest"].is_valid()
-        table, rows = table.filter(known), rows[known.to_numpy()]
-    attempts = table["attempts"].to_numpy().astype(np.int32)
-    return Responses(digest_array(table["digest"]), rows, (_kinds(table) << _SHIFT) | attempts)
-
-
-def ordered(responses: Responses) -> Responses:
-    """Sort responses by digest and then by row number."""
-    if (responses.row[1:] < responses.row[:-1]).any():
-        responses = responses.at(np.argsort(responses.row, kind="stable"))
-    return responses.at(order_of(responses.digests))
-
-
-def _kinds(table: pa.Table) -> NDArray[np.int32]:
-    result, error = table["result_type"], table["error_type"]
-    passing = pc.or_(
-        pc.equal(result, ResultType.EXPIRED),
-        pc.and_(
-            pc.equal(result, ResultType.ERRORED),
-            pc.fill_null(pc.is_in(error, pa.array(sorted(PASSING_ERRORS))), False),
-        ),
-    )
-    kinds = np.full(len(table), FAILED, dtype=np.int32)
-    kinds[passing.to_numpy()] = PASSING
-    kinds[pc.equal(result, ResultType.CANCELED).to_numpy()] = CANCELED
-    kinds[pc.equal(result, ResultType.SUCCEEDED).to_numpy()] = SUCCEEDED
-    return kinds
-
-
 def in_force(
     responses: Responses,
     files: ResponseFiles,
@@ -229,7 +186,8 @@ def in_force(
     """Choose the response in force for each request.
 
     A succeeded response comes before any other. Of several succeeded ones, the newest refresh comes first, then
-    the earliest ended. Without a succeeded one it is the last attempt. Every refresh counts attempts from 1 again.
+    the last of a chain of follow-ups, then the earliest ended. Without a succeeded one it is the last attempt.
+    Every refresh counts attempts from 1 again.
 
     Args:
         responses: All responses to some requests, sorted by digest and then by row number.
@@ -245,17 +203,22 @@ def in_force(
     if len(responses.digests) == 0:
         return Outcomes(files, *responses)
     is_first = np.append(True, responses.digests[1:] != responses.digests[:-1])
+    chains = None
     if not is_first.all():
-        responses = _best(responses, is_first, files, of_files)
+        best = _best(responses, is_first, files, of_files)
+        if responses.step.any():
+            chains = chains_of(responses, is_first, best, files, of_files, untried or {})
+        responses = responses.at(best)
     if untried:
         responses = _retried(responses, files, untried)
-    return Outcomes(files, *responses)
+    return Outcomes(files, *responses, chains)
 
 
 def not_in_force(responses: Responses, outcomes: Outcomes) -> NDArray[np.bool_]:
     """Return which responses have an answer although another answer to their request is in force.
 
     A response whose answer was pruned counts like one that has it. So do canceled ones, which cost nothing.
+    An answer that the answer in force follows is part of it.
 
     Args:
         responses: All responses to some requests, n of them.
@@ -264,36 +227,47 @@ def not_in_force(responses: Responses, outcomes: Outcomes) -> NDArray[np.bool_]:
     Returns:
         bool, shape (n,).
     """
-    kinds = responses.packed >> _SHIFT
-    is_answer = (kinds == SUCCEEDED) | (kinds == CANCELED)
+    is_answer = (responses.kind == SUCCEEDED) | (responses.kind == CANCELED)
     other: NDArray[np.bool_] = is_answer & (outcomes.for_digests(responses.digests).row != responses.row)
+    if outcomes.chains is not None:
+        other &= ~np.isin(responses.row, outcomes.chains.earlier)
     return other
 
 
 def _best(
     responses: Responses, is_first: NDArray[np.bool_], files: ResponseFiles, refreshes: NDArray[np.float64]
-) -> Responses:
-    """Keep one response to each request, by comparing those to the same request one after the other.
+) -> NDArray[np.intp]:
+    """Choose one response to each request, by comparing those to the same request one after the other.
 
     Args:
         responses: Sorted by digest and then by row number, n of them.
         is_first: Whether each one is the first to its request: bool, shape (n,).
         files: All response files.
         refreshes: float64, shape (number of files,): `fresh_after` of each file's refresh, 0 without a refresh.
+
+    Returns:
+        The positions of the chosen responses: intp, shape (requests,).
     """
     starts = np.flatnonzero(is_first)
     sizes = np.diff(np.append(starts, len(is_first)))
     best = starts.copy()
+    # A follow-up belongs to the refresh of the answer that it follows, also if a later submission sent it.
+    best_refresh = refreshes[files.number_of(responses.row[starts])] if refreshes.any() else None
     for rank in range(1, int(sizes.max())):
         repeated = np.flatnonzero(sizes > rank)
         now, before = starts[repeated] + rank, best[repeated]
         newer = np.zeros(len(repeated), dtype=bool)
-        if refreshes.any():
+        if best_refresh is not None:
             refresh_of = refreshes[files.number_of(responses.row[now])]
-            newer = refresh_of > refreshes[files.number_of(responses.row[before])]
+            newer = refresh_of > best_refresh[repeated]
         better = _is_better(responses.packed[before], responses.packed[now], newer)
         best[repeated[better]] = now[better]
-    return responses.at(best)
+        if best_refresh is not None:
+            chosen = repeated[better]
+            is_next = responses.step[now[better]] > responses.step[before[better]]
+            before_refresh = np.where(is_next, best_refresh[chosen], 0.0)
+            best_refresh[chosen] = np.maximum(refresh_of[better], before_refresh)
+    return best
 
 
 def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -304,12 +278,14 @@ def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray
         now: int32, shape (m,): the packed outcomes of the same requests in the later file.
         newer: bool, shape (m,): whether the later response belongs to a newer refresh.
     """
-    has_succeeded = now >> _SHIFT == SUCCEEDED
-    # The earliest ended file comes first, so a later success of the same refresh never replaces an earlier one.
+    has_succeeded = kind_of(now) == SUCCEEDED
+    # The earliest ended file comes first, so a later success of the same refresh never replaces an earlier one,
+    # unless it follows it.
+    follows = step_of(now) > step_of(before)
     better: NDArray[np.bool_] = np.where(
-        before >> _SHIFT == SUCCEEDED,
-        has_succeeded & newer,
-        has_succeeded | newer | (now & _ATTEMPT >= before & _ATTEMPT),
+        kind_of(before) == SUCCEEDED,
+        has_succeeded & (newer | follows),
+        has_succeeded | newer | (attempt_of(now) >= attempt_of(before)),
     )
     return better
 
@@ -317,6 +293,6 @@ def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray
 def _retried(outcomes: Responses, files: ResponseFiles, untried: Untried) -> Responses:
     """Turn the canceled requests of some files into failures that may pass, so that they are retried."""
     most = np.array([untried.get(name, -1) for name in files.names], np.int32)[files.number_of(outcomes.row)]
-    attempts = np.minimum(outcomes.packed & _ATTEMPT, most)
-    canceled = (outcomes.packed >> _SHIFT == CANCELED) & (most >= 0)
-    return outcomes._replace(packed=np.where(canceled, (PASSING << _SHIFT) | attempts, outcomes.packed))
+    attempts = np.minimum(outcomes.attempt, most)
+    canceled = (outcomes.kind == CANCELED) & (most >= 0)
+    return outcomes._replace(packed=np.where(canceled, with_outcome(PASSING, attempts), outcomes.packed))

@@ -9,7 +9,7 @@ import numpy as np
 from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import AnswerIndex
 from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.outcomes import Responses
+from batch_assets.core.store.packed_responses import Responses
 from batch_assets.core.store.parted_responses import PartedResponses
 from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.pipeline_outcomes import index_of_answers

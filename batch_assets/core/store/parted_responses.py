@@ -10,7 +10,7 @@ from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parted_records import PartedRecords
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.outcomes import RESPONSE_COLUMNS, Responses, ordered, responses_of
+from batch_assets.core.store.packed_responses import Responses, ordered, read_outcomes, responses_of
 from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.response_listing import response_versions, versions_digest
 from batch_assets.core.store.responses import ResponseFacts, ResponseFiles, open_responses, reading_responses
@@ -44,7 +44,7 @@ class PartedResponses:
         for name, opened in storage.each(partial(open_responses, storage, pipeline), names):
             with opened as file, reading_responses(storage, pipeline, name):
                 facts.append(ResponseFacts.of(name, file))
-                responses = responses_of(file.read(columns=RESPONSE_COLUMNS, use_threads=False))
+                responses = responses_of(read_outcomes(file))
             records = np.empty(len(responses.digests), _RESPONSE)
             records["digest"], records["packed"] = responses.digests, responses.packed
             records["row"] = responses.row + starts[-1]

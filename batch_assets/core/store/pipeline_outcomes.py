@@ -21,14 +21,8 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.answer_index import AnswerIndex, is_read_whole, merge
 from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.outcomes import (
-    Outcomes,
-    Refreshes,
-    Responses,
-    UnpackedOutcomes,
-    Untried,
-    in_force,
-)
+from batch_assets.core.store.outcomes import Outcomes, Refreshes, UnpackedOutcomes, Untried, in_force
+from batch_assets.core.store.packed_responses import Responses
 from batch_assets.core.store.parted_responses import PartedResponses
 from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.refreshes import refreshes_of, untried_of

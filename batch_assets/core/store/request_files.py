@@ -21,6 +21,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.store.breakpoints import Breakpoint, BreakpointWriter
 from batch_assets.core.store.digests import Digests, decode_tails, digester, tail_of
+from batch_assets.core.store.follow_up_ids import is_own_digest
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_lines import (
     HEAD,
@@ -287,4 +288,5 @@ def is_intact(line: bytes, primed: Any) -> bool:
         hash_.update(params_of(line))
     except ValueError:  # it has no params
         return False
-    return tail_of(hash_.digest()) == tail
+    digest = hash_.digest()
+    return tail_of(digest) == tail or is_own_digest(custom_id_of(line) or "", digest)

@@ -48,6 +48,8 @@ _FIRST = pa.schema(
 _ADDED = [pa.field("thinking_tokens", pa.int64()), pa.field("live_cost_usd", pa.float64())]
 RESPONSE_SCHEMA = pa.schema([*_FIRST, *_ADDED])
 """The columns of a response file as this version writes it."""
+# The metadata of a response file that has answers to follow-up requests: their custom_ids tell more than others.
+_FOLLOWS = b"follow_ups"
 GROUP_ROWS, GROUP_BYTES = SLICE_ROWS, 4 << 20
 """A row group has at most these rows, and ends with the line with which its lines exceed these bytes."""
 # A row group repeats the text of each line: in response_text and in response_json.
@@ -150,6 +152,21 @@ def ended_at_of(file: pq.ParquetFile) -> float:
         return float((file.schema_arrow.metadata or {}).get(b"ended_at", 0.0))
     except ValueError:
         return 0.0
+
+
+def file_metadata(ended_at: float, *, follows: bool = False) -> dict[bytes, bytes]:
+    """Return the metadata of a response file.
+
+    Args:
+        ended_at: When its batch ended, in seconds since 1970.
+        follows: Whether it has answers to follow-up requests.
+    """
+    return {b"ended_at": f"{ended_at:020.6f}".encode()} | ({_FOLLOWS: b"1"} if follows else {})
+
+
+def has_follow_ups(file: pq.ParquetFile) -> bool:
+    """Whether a response file has answers to follow-up requests."""
+    return _FOLLOWS in (file.schema_arrow.metadata or {})
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _none_pending(pipeline: Pipeline, table: Examination) -> Verdict:
     files = count(table.in_flight, "request file")
     reason = f"{count(pending, 'row is', 'rows are')} pending, and {files} will bring answers"
     if table.retried:
-        reason += f"; {count(table.retried, 'failed request')} will be retried"
+        reason += f"; {count(table.retried, 'request')} will be sent again"
     return not pending or table.in_flight + table.retried > 0, reason, {"pending": pending}
 
 

@@ -422,7 +422,7 @@ def test_the_sensor_names_the_budget_that_holds_files() -> None:
 
 NEXT: dict[str, str] = {
     "canceled, and a batch runs": "The sensor continues: some of its batches still run although it was canceled.",
-    "failed requests": "The sensor continues: 3 failed requests are to be sent again.",
+    "failed requests": "The sensor continues: 3 requests are to be sent again.",
     "ready files": "The sensor continues: 1 request file is left to send.",
     "an ended batch": "The sensor continues: 1 batch has ended.",
     "the rate limit": ("It waits for the API, which asked to send no more for now. The sensor continues in 30 s."),

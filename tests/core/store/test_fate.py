@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batch_assets.core.store.fate import RequestFate, request_fates
-from batch_assets.core.store.outcomes import CANCELED, FAILED, PASSING, SUCCEEDED
+from batch_assets.core.store.packed_responses import CANCELED, FAILED, PASSING, SUCCEEDED
 
 NO_RESPONSE = None
 # Of three attempts: (outcome, attempt), in flight, left out, and what becomes of it.

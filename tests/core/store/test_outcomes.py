@@ -16,15 +16,8 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store import parts
 from batch_assets.core.store.digests import pack
-from batch_assets.core.store.outcomes import (
-    CANCELED,
-    FAILED,
-    PASSING,
-    SUCCEEDED,
-    Outcomes,
-    in_force,
-    read_responses,
-)
+from batch_assets.core.store.outcomes import Outcomes, in_force, read_responses
+from batch_assets.core.store.packed_responses import CANCELED, FAILED, PASSING, SUCCEEDED
 from batch_assets.core.store.parted_responses import PartedResponses
 from batch_assets.core.store.parts import Parts
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
