@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 
 import pytest
 
@@ -123,23 +121,6 @@ def test_a_rebuilt_ledger_reserves_for_what_it_finds(new_world: Callable[..., Wo
     assert {state for state, _, _ in counted(world)} == {"settled"}
     lose_ledger(world)
     assert [state for state, _, _ in counted(world)] == ["open"] * 3  # until their response files are read
-
-
-def test_a_ledger_of_an_earlier_version_counts_its_batches(world: World) -> None:
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
-    world.send(pipeline)
-    sent = [tuple(row) for row in world.query("select batch_id, day from reservation order by batch_id")]
-    world.root.close()
-    with closing(sqlite3.connect(world.path("ledger.db"))) as database:
-        database.executescript(
-            "drop table reservation; drop table budget; alter table request_file drop column worst_case; "
-            "update ledger_version set version_num = '0018'"
-        )
-    world.reopened()
-    rows = world.query("select batch_id, day, state from reservation order by batch_id")
-    assert [(row.batch_id, row.day) for row in rows] == sent
-    assert {row.state for row in rows} == {"open"}
 
 
 def test_a_process_killed_after_it_has_stored_the_answers_leaves_their_cost_to_the_next(world: World) -> None:

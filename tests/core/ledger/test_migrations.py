@@ -63,6 +63,11 @@ def made_by(version: str, url: str) -> None:
     engine.dispose()
 
 
+_SENT_BATCH = (
+    "insert into batch (id, file_id, pipeline, state, provisional, paid_twice, processing_status, requests, "
+    "counts, submitted_at, next_poll_at, downloads) "
+    "values ('b', 'sent', 'p', 'open', false, false, 'in_progress', 1, '{}', :at, 0, 0)"
+)
 _SUBMISSION = (
     'insert into submission (id, pipeline, "partition", created_at, "rows", rejected, requests, written, headers, '
     "max_attempts, max_requests, max_bytes, ask_again) values ('s', 'p', '', 0, 1, 0, 1, 1, '{}', 3, 10, 10, 0)"
@@ -452,6 +457,31 @@ def test_submissions_that_were_superseded_before_the_upgrade_are_known(ledger_ur
     ledger.close()
     assert times == {"s": 1.0, "t": 3.0, "u": None, "v": None}
     assert in_force == ["u", "v"]
+
+
+def test_what_was_sent_before_the_upgrade_counts_in_budgets(ledger_url: str) -> None:
+    """On the day on which it was sent, as open: the cost is read when there is a budget."""
+    made_by("0018", ledger_url)
+    noon = 20_000 * 86_400.0 + 43_200.0
+    file = (
+        'insert into request_file (id, submission_id, pipeline, "partition", name, requests, bytes, attempt, '
+        "state, not_before) values (:id, 's', 'p', '', :id, 1, 1, 1, :state, 0)"
+    )
+    columns = "file_id, requests, bytes, started_at, outcome"
+    intent = f"insert into intent ({columns}) values ('doubt', 1, 1, :at, 'unresolved')"
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        for id_, state in (("sent", "submitted"), ("doubt", "unresolved"), ("unsent", "ready")):
+            connection.execute(sa.text(file), {"id": id_, "state": state})
+        connection.execute(sa.text(_SENT_BATCH), {"at": noon})
+        connection.execute(sa.text(intent), {"at": noon + 86_400})
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.read() as tx:
+        counted = tables.reservation.c
+        rows = tx.execute(sa.select(counted.file_id, counted.batch_id, counted.day, counted.state)).all()
+    ledger.close()
+    assert sorted(map(tuple, rows)) == [("doubt", None, 20_001, "open"), ("sent", "b", 20_000, "open")]
 
 
 def test_the_clock_goes_on_after_the_upgrade(ledger_url: str) -> None:
