@@ -38,6 +38,8 @@ def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsRepo
         yield _line("kept", f"{results.kept:,}", "older answers: the requests of the refresh failed")
     yield _line("input tokens", f"{results.input_tokens:,}")
     yield _line("output tokens", f"{results.output_tokens:,}")
+    if (share := results.tally.cache_hit_rate) is not None:
+        yield _line("cache", f"{share:.0%}", f"read of what was cached; {_saved(results)}")
     yield _line("cost", *_cost(root, results))
     if excluded := not_in_costs(pipeline):
         yield _line("", "", f"without {excluded}")
@@ -53,6 +55,11 @@ def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
         return "unknown", root.settings.prices.why_unknown(results.tally.unpriced_models)
     note = "by the price list; the emulator bills nothing" if root.settings.emulator_url else "by the price list"
     return dollars(results.cost_usd), note
+
+
+def _saved(results: ResultsReport) -> str:
+    saved = results.saved_cache_usd or 0.0
+    return f"it saved {dollars(saved)}" if saved >= 0 else f"it cost {dollars(-saved)} more than it saved"
 
 
 def _as_text(reasons: Counter[str], rows: int) -> str:

@@ -21,6 +21,7 @@ from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
 from batch_assets.core.pipeline.rules import gathering_problem, partitions_problem, watch_problem
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
+from batch_assets.core.template.cache_control import useless_cache_control
 from batch_assets.core.template.params_check import check_params
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def load_pipeline(
         raise pipeline.error(pipeline.template.field_with_file(field), text)
     if problem := no_bound(pipeline):
         raise pipeline.error(*problem)
+    if problem := useless_cache_control(outline):
+        field, text = problem
+        _log_once(f"{source}: {pipeline.template.field_with_file(field)}: {text}")
     for field, text in pipeline.unchecked:
         _log_once(f"{source}: {field}: answers are not checked against {text}")
     return pipeline

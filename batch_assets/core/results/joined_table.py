@@ -51,6 +51,7 @@ class JoinedTable(BaseModel):
                 "attempts": list(tally.attempts.items()),
                 "cache_creation_input_tokens": tally.cache_creation_input_tokens,
                 "cache_read_input_tokens": tally.cache_read_input_tokens,
+                "saved_cache": tally.saved_cache,
             },
         )
 
@@ -93,6 +94,7 @@ class JoinedTable(BaseModel):
                 attempts=Counter(dict(tally["attempts"])),
                 cache_creation_input_tokens=tally["cache_creation_input_tokens"],
                 cache_read_input_tokens=tally["cache_read_input_tokens"],
+                saved_cache=tally.get("saved_cache", 0),  # records of earlier versions lack it
             ),
             final=True,
         )

@@ -17,6 +17,7 @@ from batch_assets.core.prices.money import picodollars_by, picodollars_in, usd
 from batch_assets.core.prices.prices import NAMELESS
 from batch_assets.core.results.fate import RowFate
 from batch_assets.core.results.join import JoinedRows
+from batch_assets.core.text import about_dollars
 
 _COUNTED = ["result_type", "batch_id", "attempts", "cost_usd", "response_model"]
 
@@ -35,6 +36,7 @@ class Tally:
         attempts: Distinct requests by the number of times they were submitted.
         cache_creation_input_tokens: The sum over the table.
         cache_read_input_tokens: The sum over the table.
+        saved_cache: What the prompt cache has saved, in picodollars; negative if it has cost more.
     """
 
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -46,6 +48,13 @@ class Tally:
     attempts: Counter[int] = field(default_factory=Counter)
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
+    saved_cache: int = 0
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """The share of the tokens that the prompt cache had to do with that were read; `None` without any."""
+        cached = self.cache_read_input_tokens + self.cache_creation_input_tokens
+        return self.cache_read_input_tokens / cached if cached else None
 
     def add(self, table: pa.Table, is_first: pa.Array) -> None:
         """Count some rows.
@@ -158,6 +167,32 @@ class ResultsReport:
     def live_cost_usd(self) -> float | None:
         """What the same answers would have cost as live calls, in USD; `None` if any of it is unknown."""
         return None if self.tally.unpriced_models else usd(self.tally.live_cost)
+
+    @property
+    def saved_cache_usd(self) -> float | None:
+        """What the prompt cache has saved in USD, negative if it has cost more; `None` if it was not used."""
+        return None if self.tally.cache_hit_rate is None else usd(self.tally.saved_cache)
+
+    def cache_problem(self, *, has_cache_control: bool) -> str | None:
+        """Return why the prompt cache has saved nothing; `None` if it has, or if it was not to be used.
+
+        Args:
+            has_cache_control: Whether `params` have `cache_control`.
+        """
+        saved = self.saved_cache_usd
+        if saved is None:
+            if not has_cache_control or not self.counts[ResultType.SUCCEEDED]:
+                return None
+            return "`cache_control` in `params` has had no effect: what it marks is shorter than the model caches"
+        if saved >= 0:
+            return None
+        cost = f"the prompt cache has cost {about_dollars(-saved)} more than it has saved"
+        if self.tally.cache_read_input_tokens:
+            return f"{cost}: few requests have read what others have written"
+        return (
+            f"{cost}: no request has read what another one has written, because those of a batch do not read from "
+            "each other. Use `cache: auto` in place of your own `cache_control`, or leave it out"
+        )
 
     def add(self, joined: JoinedRows) -> None:
         """Count a slice of the table."""

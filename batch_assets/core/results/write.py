@@ -19,6 +19,8 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import SLICE_BYTES, slices_of
 from batch_assets.core.ledger import Lease, joins, leases, submissions
 from batch_assets.core.ledger.records import LastJoin, Submission
+from batch_assets.core.prices.prices import Prices
+from batch_assets.core.results.cache_savings import saved_by_cache
 from batch_assets.core.results.former_tables import move_former
 from batch_assets.core.results.join import ResultsJoin
 from batch_assets.core.results.joined_table import JoinedTable
@@ -74,7 +76,8 @@ def write_results(
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
             join = ResultsJoin(root, submission, files_in_flight, refreshes, untried, answers)
-            report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
+            uri, prices = root.storage.uri(*parts), root.settings.prices
+            report = _write(scratch, join, submission, uri, lease, prices)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
             lease.check()
@@ -139,7 +142,9 @@ def _unchanged(
     return report
 
 
-def _write(scratch: Path, join: ResultsJoin, submission: Submission, uri: str, lease: Lease) -> ResultsReport:
+def _write(
+    scratch: Path, join: ResultsJoin, submission: Submission, uri: str, lease: Lease, prices: Prices
+) -> ResultsReport:
     """Write the table into a scratch file.
 
     Args:
@@ -148,6 +153,7 @@ def _write(scratch: Path, join: ResultsJoin, submission: Submission, uri: str, l
         submission: The submission whose table it is.
         uri: Where the table will be.
         lease: The lease on the table.
+        prices: The prices in force.
     """
     report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
     with TableWriter(scratch, join.schema) as writer:
@@ -156,6 +162,7 @@ def _write(scratch: Path, join: ResultsJoin, submission: Submission, uri: str, l
             lease.check()
             writer.write(joined.table)
             report.add(joined)
+            report.tally.saved_cache += saved_by_cache(joined.table, prices)
             unreleased += joined.table.nbytes
             if unreleased >= _RELEASE_BYTES:
                 release_memory()

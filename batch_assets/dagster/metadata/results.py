@@ -18,6 +18,7 @@ from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
+from batch_assets.core.template.cache_control import has_cache_control
 from batch_assets.core.text import count
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
@@ -42,6 +43,7 @@ def results_metadata(
         **{keys.count_key(kind): report.counts[kind] for kind in ResultType},
         **_requests(submission, report, its_batches),
         **_tokens(report),
+        **_cache(pipeline, report),
         keys.INVALID_OUTPUTS: report.invalid_outputs,
         **_cost(report, its_batches, root.settings.prices),
         **_seconds(its_batches),
@@ -93,6 +95,15 @@ def _tokens(report: ResultsReport) -> dict[str, int]:
         keys.CACHE_CREATION_INPUT_TOKENS: report.tally.cache_creation_input_tokens,
         keys.CACHE_READ_INPUT_TOKENS: report.tally.cache_read_input_tokens,
     }
+
+
+def _cache(pipeline: Pipeline, report: ResultsReport) -> dict[str, Any]:
+    values = {
+        keys.CACHE_HIT_RATE: report.tally.cache_hit_rate,
+        keys.SAVED_CACHE_USD: report.saved_cache_usd,
+        keys.CACHE_PROBLEM: report.cache_problem(has_cache_control=has_cache_control(pipeline.config.params)),
+    }
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _cost(report: ResultsReport, its_batches: OwnBatches, prices: Prices) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_assets.core.batches.approve import approve
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
@@ -21,6 +22,9 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Send, SendReason, Step, Wait, Waiting
+from batch_assets.core.requests.gather import build_partitions
+from batch_assets.core.requests.report import NOTHING_AGAIN
+from batch_assets.core.template.cache_control import has_cache_control
 
 from ..lost_ledger import LOST, end_grace_period, lose_ledger
 from ..support import CREATE, World, params, texts
@@ -239,8 +243,6 @@ def test_other_holds_come_first(world: World) -> None:
             files.hold(tx, file.id, HoldReason.CONFIRM, "it is dear")
     world.submit(pipeline)
     assert world.states(pipeline) == ["held", "held"] and sent(world) == []
-    from batch_assets.core.batches.approve import approve
-
     approve(world.root, "asked")
     world.submit(pipeline, unattended=True)
     assert sent(world) == [(1, True)] and sorted(world.states(pipeline)) == ["held", "submitted"]
@@ -338,9 +340,6 @@ def test_partitions_that_are_gathered_share_one_stub(world: World, tmp_path: Pat
         partitions={"column": "day", "static": ["a", "b", "c"]},
         batching={"across_partitions": True},
     )
-    from batch_assets.core.requests.gather import build_partitions
-    from batch_assets.core.requests.report import NOTHING_AGAIN
-
     build_partitions(world.root, pipeline, ["a", "b", "c"], NOTHING_AGAIN)
     world.submit(pipeline, "c")  # whichever partition begins
     assert sent(world) == [(1, True)]
@@ -352,6 +351,69 @@ def test_partitions_that_are_gathered_share_one_stub(world: World, tmp_path: Pat
     assert step_of(world, pipeline, "c") == Send(SendReason.UNSENT, 1)
     world.submit(pipeline, "c", unattended=True)
     assert sent(world) == [(1, True), (5, True)]
+
+
+def test_the_report_has_what_the_cache_saved(world: World) -> None:
+    pipeline = cached(world, params=params(system=world.folder.name + SHARED, max_tokens=1))
+    world.send(pipeline)
+    results = world.finish(pipeline).results
+    assert results is not None
+    tally = results.tally
+    assert tally.cache_hit_rate == pytest.approx(0.9)
+    tokens, base = tally.cache_creation_input_tokens, 50_000  # picodollars for a token in a batch
+    assert tally.saved_cache == (9 * 9 * tokens * base) // 10 - tokens * base
+    assert results.cache_problem(has_cache_control=False) is None
+
+
+def test_marks_that_are_never_read_are_reported(world: World) -> None:
+    system = [{"type": "text", "text": f"never {SHARED}", "cache_control": HOUR}]
+    pipeline = cached(world, cache=None, params=params(system=system))
+    world.send(pipeline)
+    results = world.finish(pipeline).results
+    assert results is not None and results.tally.cache_hit_rate == 0.0
+    assert results.tally.saved_cache == -results.tally.cache_creation_input_tokens * 50_000
+    problem = results.cache_problem(has_cache_control=True)
+    assert problem is not None and "no request has read what another one has written" in problem
+
+
+def test_marks_that_are_too_short_are_reported(world: World) -> None:
+    system = [{"type": "text", "text": "short", "cache_control": HOUR}]
+    pipeline = cached(world, cache=None, params=params(system=system))
+    world.send(pipeline)
+    results = world.finish(pipeline).results
+    assert results is not None and results.saved_cache_usd is None
+    assert results.cache_problem(has_cache_control=False) is None
+    problem = results.cache_problem(has_cache_control=has_cache_control(pipeline.config.params))
+    assert problem is not None and "shorter than the model caches" in problem
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (params(cache_control=HOUR), "params.cache_control: "),
+        (
+            params([{"type": "text", "text": "{{ text }}", "cache_control": HOUR}]),
+            "params.messages[0].content[0].cache_control: ",
+        ),
+        (params([{"type": "text", "text": "constant", "cache_control": HOUR}, "{{ text }}"]), None),
+        (params("constant", cache_control=HOUR), None),
+    ],
+)
+def test_marks_on_the_rows_own_text_are_warned_of_when_a_pipeline_is_loaded(
+    world: World, asked: dict[str, Any], field: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.pipeline(texts(1), params=asked)
+    warnings = [text for text in caplog.messages if "cache" in text]
+    assert len(warnings) == (field is not None)
+    assert field is None or field in warnings[0]
+
+
+def test_a_prompt_that_cannot_be_cached_is_warned_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = cached(world, params=params(system="short"))
+    world.build(pipeline)
+    (warning,) = [text for text in caplog.messages if "cache: auto" in text]
+    assert warning.startswith("asked: cache: auto does nothing for 10 requests: the blocks that they share have")
+    assert [file.requests for file in world.files(pipeline)] == [10]
 
 
 def test_the_authors_own_breakpoint_stays_in_the_digest(world: World) -> None:
