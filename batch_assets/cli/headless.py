@@ -194,6 +194,8 @@ class _Run:
 
     def _may_send_again(self, snapshot: Snapshot) -> bool:
         """Return whether the `retry-after` is over or, without one, enough time has passed since the last try."""
+        if snapshot.to_release:  # a stub was answered since
+            return True
         if any(self._sent_at < file.not_before <= snapshot.now for file in snapshot.in_state(FileState.READY)):
             return True
         return snapshot.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)

@@ -10,11 +10,13 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_assets.cli.headless import run_pipeline
 from batch_assets.core.batches.approve import approve
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
+from batch_assets.core.erase.run import erase
 from batch_assets.core.ledger import files, submissions
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.ledger.stubs import WHY_HELD
@@ -102,6 +104,31 @@ def test_a_stub_that_is_answered_at_once_needs_no_second_user(world: World) -> N
     pipeline = cached(world)
     world.run(pipeline)
     assert sent(world) == [(1, True), (9, True)]
+
+
+class Quiet:
+    """A display for the progress of a run that shows nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+def test_a_run_of_the_command_line_goes_on_by_itself(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    world.emulator.settings(latency=0.2)
+    results = run_pipeline(world.root, cached(world), "", Quiet())
+    assert results.final and sent(world) == [(1, True), (9, True)]
+
+
+def test_a_row_of_a_held_file_can_be_erased(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = cached(world)
+    world.send(pipeline)
+    erase(world.root, "asked", ["row-5"])
+    assert sorted(world.states(pipeline)) == ["held", "submitted", "superseded"]
+    end_stub(world, pipeline)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (8, True)]
 
 
 @pytest.mark.parametrize("first", [True, False])
