@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -113,16 +113,17 @@ class NewSubmission:
             int(pipeline.config.batching.max_mb * _MEGABYTE),
         )
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
+        bytes_added = MOST_BYTES_ADDED if caching is not None else 0
         self._parts = PartWriters(
             root.storage,
             self._folder,
             self.limits,
             self._next_part,
             keeps_last=is_gathered,
-            bytes_added=MOST_BYTES_ADDED if caching is not None else 0,
+            bytes_added=bytes_added,
         )
         self._part_count = 0
-        self.planned = PlannedFiles(self.limits) if is_planned else None
+        self.planned = PlannedFiles(self.limits, bytes_added) if is_planned else None
 
     def write(
         self,
@@ -215,18 +216,33 @@ class NewSubmission:
             digests: The digests of the requests, shape (n,).
             params: The params of the requests.
         """
-        if self.planned is not None:
-            self.planned.add(kind, custom_ids(keys, digests, self._root.mark), params)
-            return
         attempt, number = divmod(kind, MAX_HEADER_SETS)
-        headers = self._headers.sets[number] if self._headers.by_row else None
-        lines = make_lines(custom_ids(keys, digests, self._root.mark), params)
-        if self._caching is not None and self._caching.add(self._headers.sets[number], params):
-            entry = self._parts.add_alone(attempt, headers, lines[0], digests[:1])
-            stub = str(self._id.file(entry.part))
-            self._caching.set_stub(self._headers.sets[number], self.report.submission_id, stub)
+        headers, ids = self._headers.sets[number], custom_ids(keys, digests, self._root.mark)
+        has_stub = self._caching is not None and self._caching.add(headers, params)
+        if self.planned is not None:
+            self._plan(kind, ids, params, has_stub=has_stub)
+            return
+        own_headers = headers if self._headers.by_row else None
+        lines = make_lines(ids, params)
+        if has_stub:
+            entry = self._parts.add_alone(attempt, own_headers, lines[0], digests[:1])
+            self._set_stub(headers, str(self._id.file(entry.part)))
             lines, digests = lines[1:], digests[1:]
-        self._parts.add(attempt, headers, lines, digests)
+        self._parts.add(attempt, own_headers, lines, digests)
+
+    def _plan(self, kind: int, ids: Sequence[bytes], params: Sequence[bytes], *, has_stub: bool) -> None:
+        """Count requests that are not written."""
+        assert self.planned is not None
+        if has_stub:
+            number = kind % MAX_HEADER_SETS
+            self._set_stub(self._headers.sets[number], "planned")
+            self.planned.add(-1 - number, ids[:1], params[:1])  # in a file of its own
+            ids, params = ids[1:], params[1:]
+        self.planned.add(kind, ids, params)
+
+    def _set_stub(self, headers: Mapping[str, str], file_id: str) -> None:
+        assert self._caching is not None
+        self._caching.set_stub(headers, self.report.submission_id, file_id)
 
     def _next_part(self) -> PartName:
         self._lease.check()

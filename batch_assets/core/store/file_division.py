@@ -107,10 +107,11 @@ class PlannedFiles:
 
     Args:
         limits: See `FileDivision`.
+        bytes_added: See `FileDivision`.
     """
 
-    def __init__(self, limits: tuple[int, int]) -> None:
-        self._limits = limits
+    def __init__(self, limits: tuple[int, int], bytes_added: int = 0) -> None:
+        self._limits, self._bytes_added = limits, bytes_added
         self._divisions: dict[int, FileDivision] = {}
 
     def add(self, kind: int, ids: Sequence[bytes], params: Sequence[bytes]) -> None:
@@ -121,7 +122,7 @@ class PlannedFiles:
             ids: The custom_ids of the requests.
             params: Their params.
         """
-        division = self._divisions.setdefault(kind, FileDivision(self._limits))
+        division = self._divisions.setdefault(kind, FileDivision(self._limits, self._bytes_added))
         for _ in division.spans([line_bytes(id_, body) for id_, body in zip(ids, params, strict=True)]):
             pass
 

@@ -25,6 +25,7 @@ from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Send, SendReason, Step, Wait, Waiting
 from batch_assets.core.requests.gather import build_partitions
+from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import NOTHING_AGAIN
 from batch_assets.core.template.cache_control import has_cache_control
 
@@ -104,6 +105,12 @@ def test_a_stub_that_is_answered_at_once_needs_no_second_user(world: World) -> N
     pipeline = cached(world)
     world.run(pipeline)
     assert sent(world) == [(1, True), (9, True)]
+
+
+def test_a_plan_counts_the_batch_of_the_stub(world: World) -> None:
+    pipeline = cached(world, rows=40, batching={"max_mb": 0.0625})
+    planned = plan_requests(world.root, pipeline, "", NOTHING_AGAIN)
+    assert planned.batches == len(world.build(pipeline).files) == 6
 
 
 class Quiet:
