@@ -112,7 +112,7 @@ def test_the_ui_shows_who_uses_the_resource_and_never_its_key(two_roots: TwoRoot
     assert values["api_key"] == ("ENV_VAR", "EU_KEY")
     assert details["sensorsUsing"] == ["message_batches_eu_sensor"]
     used = sorted("/".join(key["path"]) for key in details["assetKeysUsing"])
-    assert used == ["gruesse/batches", "gruesse/requests", "gruesse/results"]
+    assert used == ["gruesse/batches", "gruesse/requests", "gruesse/results", "message_batches/spend_eu"]
     assert KEY not in json.dumps(details)
     files = [path for path in deployment.home.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)

@@ -36,7 +36,7 @@ SUBMISSION = Submission(
     **dict.fromkeys(("seq", "rows", "rejected", "requests", "written", "ask_again", "left_out"), 0),
     **dict.fromkeys(("max_attempts", "max_requests", "max_bytes"), 1),
     **dict.fromkeys(("began_at", "joined_seq", "joined_at", "counts", "final_at", "announced_at"), None),
-    **dict.fromkeys(("fresh_after", "canceled_at"), None),
+    **dict.fromkeys(("fresh_after", "canceled_at", "estimate"), None),
     id="s",
     pipeline="greetings",
     partition="",
