@@ -19,7 +19,7 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.io.layout import SPEND
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
@@ -27,6 +27,7 @@ from batch_assets.core.prices.money import picodollars_in
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
+from batch_assets.core.results.write import write_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import build_spend
 from tests.forked import ForkServer
@@ -112,7 +113,10 @@ def test_a_row_waits_for_the_end_of_its_chain(world: World) -> None:
     table = world.table(pipeline)
     assert table["response_text"].isna().all() and table["cost_usd"].isna().all()
     assert world.submit(pipeline, unattended=True).planned_again == 2
-    assert world.submit(pipeline, unattended=True).planned_again == 0
+    with world.root.ledger.write() as tx:
+        joins.join_again(tx, done.results.submission_id)
+    again = write_results(world.root, pipeline.name)
+    assert again is not None and (again.ask_again, again.counts) == (0, {"pending": 2})
 
 
 def test_a_chain_ends_where_its_limit_or_the_model_ends_it(world: World) -> None:
@@ -261,6 +265,9 @@ def test_partitions_share_a_chain(world: World) -> None:
     pipeline = world.pipeline(dataset=dataset, partitions={"static": ["a", "b"]}, params=short(), retry=TWICE)
     for key in ("a", "b"):
         world.send(pipeline, key)
+    for key in ("a", "b"):
+        world.collect(pipeline, key)
+    assert [world.submit(pipeline, key, unattended=True).planned_again for key in ("a", "b")] == [1, 0]
     for key in ("a", "b", "a"):
         world.finish(pipeline, key)
     assert [len(batch) for batch in sent(world)] == [1, 1, 1]
@@ -301,6 +308,14 @@ def test_the_spend_table_has_every_answer_and_none_as_superseded(world: World) -
     assert spend["requests"].sum() == 6
     assert float(spend["superseded_usd"].sum()) == 0
     assert float(spend["truncated_usd"].sum()) > 0
+    first = spend["cost_usd"].sum()
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    build_spend(world.root)
+    spend = pd.read_parquet(world.path(*SPEND))
+    assert (spend["cost_usd"].sum(), spend["superseded_usd"].sum()) == (2 * first, first)
+    assert spend["paid_twice_usd"].sum() == 0
 
 
 @pytest.mark.parametrize("collected", [1, 2])
@@ -350,7 +365,8 @@ def test_a_lost_text_is_reported_and_the_answer_stays(world: World) -> None:
 
 
 def test_request_files_stay_as_long_as_follow_ups_are_made_of_them(world: World) -> None:
-    pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
+    world.run(world.pipeline(texts(2), params=short()))
+    pipeline = world.pipeline(params=short(), retry=TWICE)
     world.send(pipeline)
     world.collect(pipeline)
     apply_retention(world.root, pipeline.name, RetentionConfig(request_files_days=0))
