@@ -142,7 +142,7 @@ class _Plan:
     def counts(self, root: Root, pipeline: str, name: ResponseName, report: PruneReport) -> bool:
         """Add a file to the report. Return whether it has answers to prune."""
         again, found = ResponseCost(), 0
-        columns = ["result_type", "error_type", "cost_usd", "ended_at"]
+        columns = ["result_type", "error_type", "error_message", "cost_usd", "ended_at"]
         with open_responses(root.storage, pipeline, name) as file, reading_responses(root.storage, pipeline, name):
             start = 0
             for group in range(file.num_row_groups):
