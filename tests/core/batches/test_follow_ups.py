@@ -24,6 +24,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.prices.money import picodollars_in
+from batch_assets.core.prune import prune
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
@@ -300,6 +301,19 @@ def test_a_later_submission_follows_the_answers_of_a_refresh(world: World) -> No
     nothing_more(world, on)
 
 
+def test_a_chain_is_found_by_the_index_of_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long history is not read, but looked up in the ledger."""
+    for module in ("pipeline_outcomes", "in_flight"):
+        monkeypatch.setattr(f"batch_assets.core.store.{module}.is_read_whole", lambda files, *_: files == 0)
+    pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
+    table = world.run(pipeline)
+    assert [len(batch) for batch in sent(world)] == [2] * 3
+    assert list(table["attempts"]) == [3, 3] and list(table["stop_reason"]) == ["end_turn"] * 2
+    stored = responses(world, pipeline)
+    assert table["output_tokens"].sum() == stored["output_tokens"].sum()
+    nothing_more(world, pipeline)
+
+
 def test_the_spend_table_has_every_answer_and_none_as_superseded(world: World) -> None:
     pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
     world.run(pipeline)
@@ -375,6 +389,20 @@ def test_request_files_stay_as_long_as_follow_ups_are_made_of_them(world: World)
     assert list(world.table(pipeline)["stop_reason"]) == ["end_turn"] * 2
     apply_retention(world.root, pipeline.name, RetentionConfig(request_files_days=0))
     assert not list(world.path(pipeline.name, "requests").rglob("part-*.jsonl"))
+
+
+def test_pruned_answers_are_asked_again_with_their_chains(world: World) -> None:
+    pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
+    before = world.run(pipeline)
+    world.emulator.clock(advance=10)
+    report = prune(world.root, pipeline.name, 0, is_dry=False)
+    assert (report.answers, report.kept) == (0, 6)  # the table has the sums
+    report = prune(world.root, pipeline.name, 0, in_force=True, is_dry=False)
+    assert report.answers == 6
+    table = world.run(pipeline)
+    assert [len(batch) for batch in sent(world)] == [2] * 6
+    assert list(table["stop_reason"]) == ["end_turn"] * 2
+    assert list(table["cost_usd"]) == list(before["cost_usd"])
 
 
 def test_nothing_is_left_of_an_erased_row_with_a_chain(world: World) -> None:
