@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.chaos.auditor import Audit
 from tests.chaos.campaign import BENCHES, run_campaign
-from tests.chaos.table import as_markdown, as_text
+from tests.chaos.table import PAGE, as_text, with_table
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of what is chosen at random")
     parser.add_argument("--benches", type=int, default=BENCHES, help="trials at a time")
     parser.add_argument("--no-dagster", action="store_true", help="leave out daemon, code server and run worker")
-    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
+    parser.add_argument("--page", action="store_true", help=f"write the table into {PAGE.name} too")
     parser.add_argument(
         "--folder", type=Path, help="where to keep the trials' files; default in memory, or TMPDIR"
     )
@@ -48,7 +48,9 @@ def main() -> int:
     print(audit, file=sys.stderr)
     for problem in bad:
         print(problem, file=sys.stderr)
-    print((as_markdown if options.markdown else as_text)(lines))
+    print(as_text(lines))
+    if options.page:
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), lines), "utf-8")
     return 1 if bad else 0
 
 

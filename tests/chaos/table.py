@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.chaos.auditor import Audit
 from tests.chaos.judge import Verdict
+from tests.documentation import PROJECT
+
+PAGE = PROJECT / "docs/durability.md"
 
 COLUMNS = ("fault", "times tried", "rows lost", "requests paid twice", "orphaned batches", "wrong amounts")
 
@@ -61,3 +65,15 @@ def as_markdown(lines: Iterable[Line]) -> str:
     """The table for a page."""
     rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(line.cells() for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def with_table(page: str, lines: Iterable[Line]) -> str:
+    """The page with this table in the place of the one that it has.
+
+    Raises:
+        LookupError: If the page has no table of a campaign.
+    """
+    match = re.search(rf"^\| {COLUMNS[0]} \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    if match is None:
+        raise LookupError(f"{PAGE.name} has no table that begins with the column {COLUMNS[0]!r}")
+    return page[: match.start()] + as_markdown(lines) + "\n" + page[match.end() :]

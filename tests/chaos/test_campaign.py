@@ -18,7 +18,7 @@ from tests.chaos.bench import Bench
 from tests.chaos.faults import GROUPS, cases, run_case
 from tests.chaos.faults.case import post
 from tests.chaos.judge import Verdict, rows_lost
-from tests.chaos.table import Line, as_markdown, as_text
+from tests.chaos.table import COLUMNS, PAGE, Line, as_markdown, as_text, with_table
 from tests.core.support import CREATE, texts
 
 POSITIONS = 3
@@ -188,3 +188,14 @@ def test_the_table_shows_what_went_wrong() -> None:
     assert line.bad == [f"kill -9 in batches: position 7: {counts}; b: 1 spent, 2 billed"]
     assert as_markdown([line]).splitlines()[-1] == "| kill -9 in batches | 2 | 3 | 2 | 1 | 1 |"
     assert as_text([line]).splitlines()[-1].split() == ["kill", "-9", "in", "batches", "2", "3", "2", "1", "1"]
+
+
+def test_the_page_has_the_columns_of_the_table() -> None:
+    page = PAGE.read_text("utf-8")
+    header, row = f"| {' | '.join(COLUMNS)} |", "| a fault | 0 | 0 | 0 | 0 | 0 |"
+    assert header in page, "write it again: python -m tests.chaos --page"
+    changed = with_table(page, [Line("a fault")])
+    before, _, after = page.partition(header)
+    assert changed.startswith(before) and changed.count(header) == 1 and row in changed
+    assert len(changed.splitlines()) < len(page.splitlines()) and "kill -9 in batches" in after
+    assert "kill -9 in batches |" not in changed, "the old rows are gone"
