@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from batch_assets.emulator import batch_endpoints, control, message_endpoints
+from batch_assets.emulator import batch_endpoints, control, cost_endpoint, message_endpoints
 from batch_assets.emulator.access import AllowedHosts, check_json
 from batch_assets.emulator.calls import Call, Handler
 from batch_assets.emulator.connection import Connection
@@ -28,6 +28,7 @@ from batch_assets.emulator.wire import (
 )
 
 _BATCHES = "/v1/messages/batches"
+_ADMIN = "/v1/organizations/"  # only admin keys may call these endpoints, and no others
 
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", _BATCHES, batch_endpoints.create),
@@ -40,6 +41,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/v1/messages/count_tokens", message_endpoints.count_tokens),
     ("GET", "/v1/models", message_endpoints.list_models),
     ("GET", "/v1/models/{id}", message_endpoints.retrieve_model),
+    ("GET", cost_endpoint.COST, cost_endpoint.cost),
 ]
 """The API: method, path template and endpoint of each route."""
 
@@ -120,7 +122,7 @@ class EmulatorApp:
             elif handler is None:
                 raise HttpError(404, "Not found")
             else:
-                workspace = DEFAULT_WORKSPACE if is_control else self._workspace(request)
+                workspace = DEFAULT_WORKSPACE if is_control else self._workspace(request, template)
                 response = await handler(Call(self._service, request, batch_id, workspace, action))
                 if "status" in action:
                     response = _fault_response(action, request_id)
@@ -138,19 +140,23 @@ class EmulatorApp:
                 return template, match.groupdict().get("id", ""), handler
         return "other", "", None
 
-    def _workspace(self, request: Request) -> str:
+    def _workspace(self, request: Request, template: str) -> str:
         """Find the workspace of the call's API key.
 
         Raises:
-            HttpError: 401 when there is no accepted key.
+            HttpError: 401 when there is no accepted key, 403 when it may not make this call.
         """
         key = request.headers.get("x-api-key", "")
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not key and scheme.lower() == "bearer":
             key = token.strip()
-        keys, workspaces = self._service.settings.keys, self._service.settings.workspaces
-        if not key or (keys and key not in keys and key not in workspaces):
+        settings = self._service.settings
+        keys, workspaces, admin_keys = settings.keys, settings.workspaces, settings.admin_keys
+        is_admin = key in admin_keys
+        if not key or (keys and key not in keys and key not in workspaces and not is_admin):
             raise HttpError(401, "invalid x-api-key")
+        if admin_keys and is_admin != template.startswith(_ADMIN):
+            raise HttpError(403, f"this key may not call {template}")
         return workspaces.get(key, DEFAULT_WORKSPACE)
 
     def _add_headers(self, response: Response, request_id: str, action: Mapping[str, Any]) -> None:

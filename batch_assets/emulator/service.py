@@ -35,6 +35,7 @@ class Settings:
         max_batches: The largest number of batches that a workspace may have and not delete.
         keys: The accepted API keys; empty to accept any key.
         workspaces: The names of workspaces, by API key.
+        admin_keys: The keys that may call the endpoints of the organization, and no others; empty for any key.
         control: Whether there are control endpoints.
         allow_hosts: Names by which it may be called, apart from those of the loopback interface.
     """
@@ -49,6 +50,7 @@ class Settings:
     max_batches: int = MAX_BATCHES
     keys: frozenset[str] = frozenset()
     workspaces: Mapping[str, str] = field(default_factory=dict)
+    admin_keys: frozenset[str] = frozenset()
     control: bool = True
     allow_hosts: frozenset[str] = frozenset()
 

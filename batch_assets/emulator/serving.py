@@ -39,6 +39,7 @@ def run_server(
     max_batches: int | None = None,
     keys: Iterable[str] = (),
     workspaces: Mapping[str, str] | None = None,
+    admin_keys: Iterable[str] = (),
     faults: Iterable[Mapping[str, Any]] = (),
     control: bool = True,
     allow_hosts: Iterable[str] = (),
@@ -60,6 +61,7 @@ def run_server(
         max_batches: The largest number of batches that a workspace may have and not delete; `None` for 100,000.
         keys: The accepted API keys; empty to accept any key.
         workspaces: The names of workspaces, by API key.
+        admin_keys: The keys that may call the endpoints of the organization, and no others; empty for any key.
         faults: Fault rules to start with; see `batch_assets.emulator.faults`.
         control: Whether there are control endpoints.
         allow_hosts: Names by which it may be called, apart from those of the loopback interface and `host`.
@@ -77,6 +79,7 @@ def run_server(
         queue_limit=queue_limit,
         keys=frozenset(keys),
         workspaces=dict(workspaces or {}),
+        admin_keys=frozenset(admin_keys),
         control=control,
         allow_hosts=frozenset({host, *allow_hosts}),
     )
