@@ -24,6 +24,7 @@ from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
 from batch_assets.cli.plan import plan
 from batch_assets.cli.prune import prune
+from batch_assets.cli.reconcile_bill import reconcile_bill
 from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.rename import rename
 from batch_assets.cli.run import run
@@ -131,6 +132,7 @@ for _command in (
     approve,
     status,
     spend,
+    reconcile_bill,
     cancel,
     list_batches,
     import_,

@@ -28,6 +28,10 @@ CREDENTIALS = (
     "ANTHROPIC_IDENTITY_TOKEN",
     "ANTHROPIC_IDENTITY_TOKEN_FILE",
 )
+ADMIN_KEY = "ANTHROPIC_ADMIN_KEY"
+"""The variable with a key that may read the organization's costs."""
+SECRETS = (*CREDENTIALS, ADMIN_KEY)
+"""Variables whose values go to the API alone."""
 REAL_BASE_URL = "https://api.anthropic.com"
 # The URL of an SQLite file with a relative path.
 _SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(?P<end>(\?.*)?)")

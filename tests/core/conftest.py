@@ -20,6 +20,7 @@ from .support import World, as_new, environment
 
 # Variables that a developer's shell may have and the tests must not see.
 _VARIABLES = (
+    "ANTHROPIC_ADMIN_KEY",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
     "ANTHROPIC_BASE_URL",

@@ -194,7 +194,7 @@ class ApiClient:
             with translated(self._hide, guarded):
                 response = client.post(
                     BATCHES,
-                    cast_to=_raw_response(),
+                    cast_to=raw_response(),
                     stream=True,
                     content=guarded,
                     options={"headers": {**headers, "Content-Length": str(length)}},
@@ -221,7 +221,7 @@ class ApiClient:
         with translated(self._hide):
             response = self._sdk.post(
                 COUNT_TOKENS,
-                cast_to=_raw_response(),
+                cast_to=raw_response(),
                 stream=True,
                 body=prompt,
                 options={"headers": dict(headers)},
@@ -245,7 +245,7 @@ class ApiClient:
             NotSentError: When no connection could be made.
         """
         with translated(self._hide):
-            response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=_raw_response(), stream=True)
+            response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=raw_response(), stream=True)
         return self._batch(response, "retrieve", batch_id, seconds)
 
     def cancel(self, batch_id: str) -> BatchObject:
@@ -259,7 +259,7 @@ class ApiClient:
             ApiError: As `retrieve`.
         """
         with translated(self._hide):
-            response = self._sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=_raw_response(), stream=True)
+            response = self._sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=raw_response(), stream=True)
         return self._batch(response, "cancel", batch_id)
 
     def delete(self, batch_id: str) -> None:
@@ -272,7 +272,7 @@ class ApiClient:
         """
         client = self._sdk.with_options(max_retries=0)
         with translated(self._hide):
-            response = client.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response())
+            response = client.delete(f"{BATCHES}/{batch_id}", cast_to=raw_response())
         self._json(response, "delete")
 
     def page(self, limit: int = PAGE, after_id: str | None = None, *, seconds: float | None = None) -> Page:
@@ -291,7 +291,7 @@ class ApiClient:
         try:
             with translated(self._hide):
                 response = self._within(seconds).get(
-                    BATCHES, cast_to=_raw_response(), stream=True, options={"params": params}
+                    BATCHES, cast_to=raw_response(), stream=True, options={"params": params}
                 )
         except NotFoundError as error:
             raise no_endpoint(error) from None
@@ -337,7 +337,7 @@ class ApiClient:
         with translated(self._hide):
             response: Any = self._sdk.get(
                 f"{BATCHES}/{batch_id}/results",
-                cast_to=_raw_response(),
+                cast_to=raw_response(),
                 stream=True,
                 options={"headers": {"Accept": "application/x-jsonl"}},
             )
@@ -386,7 +386,8 @@ class ApiClient:
             response.close()
 
 
-def _raw_response() -> Any:
+def raw_response() -> Any:
+    """Return what the SDK casts an answer to so that it is left as it is."""
     import httpx2
 
     return httpx2.Response

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.notify import NotifyConfig
-from batch_assets.core.settings import CREDENTIALS
+from batch_assets.core.settings import SECRETS
 
 TIMEOUT_SECONDS = 5.0
 """The time limit for connecting, and for each answer of a server."""
@@ -76,7 +76,7 @@ def keep_credentials(config: NotifyConfig, api_key: str | None) -> None:
     Raises:
         NoticeNotSentError: When a variable does. It is not sent anywhere.
     """
-    keys = {value for value in (api_key, *map(os.environ.get, CREDENTIALS)) if value}
+    keys = {value for value in (api_key, *map(os.environ.get, SECRETS)) if value}
     for name in config.variables:
         if os.environ.get(name) in keys:
             raise NoticeNotSentError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from batch_assets.core.settings import CREDENTIALS
+from batch_assets.core.settings import SECRETS
 
 
 def check_not_credentials(name: str) -> str:
@@ -16,7 +16,7 @@ def check_not_credentials(name: str) -> str:
     Raises:
         ValueError: When it does.
     """
-    if name.upper() in CREDENTIALS:
+    if name.upper() in SECRETS:
         raise ValueError(
             f"{name} holds the credentials of the API, which go to the API alone: name another variable"
         )
