@@ -102,7 +102,10 @@ class FollowUpLines:
                 continue
             file, headers = file_of(self._root, self._submission, outcomes.files.names[number])
             if file is None:
-                continue  # the ledger does not know the batch
+                self._lost.add(
+                    len(due), f"{count(len(due), 'answer')} of {outcomes.files.names[number]} {_NO_REQUEST}"
+                )
+                continue
             primed = digester(json.loads(self._submission.headers) if headers is None else headers)
             lines, missed, exhausted = StoredLines(self._root, file), 0, 0
             attempts, digests = answered.attempts[selected].tolist(), answered.digests[selected]
@@ -163,6 +166,10 @@ class FollowUpLines:
 _EXHAUSTED = (
     "cannot be asked again with a larger max_tokens: the request has the largest already. Raise or leave out "
     "`retry.truncated`, and build the requests again"
+)
+_NO_REQUEST = (
+    "cannot be asked again: no request file has what was asked, as of imported answers. Leave out the fields of "
+    "`retry` that ask answers again, and build the requests again"
 )
 
 

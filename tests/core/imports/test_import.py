@@ -282,3 +282,27 @@ def test_killed_at_any_boundary_and_run_again(world: World, children: ForkServer
     assert len(world.query("select id from batch where pipeline = 'asked'")) == 1
     assert [path.suffix for path in world.path("asked", "responses").iterdir()] == [".parquet"]
     assert world.build(pipeline).written == 1
+
+
+def test_an_imported_answer_that_is_to_be_asked_again_waits_with_a_reason(world: World) -> None:
+    """Its request is not stored. Without the rule, the row has the answer."""
+    requests = {"row-0": RIGHT | {"max_tokens": 10}}
+    batch_id = made_elsewhere(world, requests)
+    attributes = {"params": RIGHT | {"max_tokens": 10, "messages": [{"role": "user", "content": "{{ text }}"}]}}
+    pipeline = world.pipeline(texts(1), **attributes, retry={"truncated": {"times": 1}})
+    report = imported(world, pipeline, results_of(world, batch_id), requests=requests_file(world, requests))
+    assert report.imported == {MatchedBy.PARAMS: 1}
+    accepted = len(world.accepted())
+    world.build(pipeline)
+    world.submit(pipeline)
+    world.collect(pipeline)
+    (why,) = world.submit(pipeline).waiting.values()
+    assert "1 answer of imported." in why
+    assert "no request file has what was asked" in why
+    without = world.pipeline(texts(1), **attributes)
+    world.build(without)
+    world.submit(without)
+    world.collect(without)
+    (row,) = world.table(without).to_dict("records")
+    assert (row["result_type"], row["stop_reason"]) == ("succeeded", "max_tokens")
+    assert len(world.accepted()) == accepted
