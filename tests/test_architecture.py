@@ -34,6 +34,9 @@ SIGNS = {
         r"|case .*\b(RestoreFile|AskTheRest)\("
         r"|^(Submission)?Remedy = "
     ),
+    "what a pilot is, and when it is judged": (
+        r"^class (PilotSample|PilotNeed|PilotState|PilotReport|Registrar)\b"
+    ),
     "what `cache: auto` does": (
         r"^class (SharedPrompt|PromptCaching|Stub|BreakpointWriter)\b|^def with_breakpoints\b"
     ),

@@ -224,8 +224,8 @@ class _Run:
             return True
         snapshot = self._snapshot()  # another process may have sent or collected something since
         step = next_step(snapshot)
-        if isinstance(step, Wait) and step.why is Waiting.BUDGET and self.results is not None:
-            return True  # none of its batches runs: others free money for it, or a new period does
+        if isinstance(step, Wait) and step.why in (Waiting.BUDGET, Waiting.PILOT) and self.results is not None:
+            return True  # none of its batches runs: others free money for it or judge its pilot
         if not _is_stuck(step):
             return False
         is_rest = isinstance(step, NeedsUser) and isinstance(step.remedy, ApproveFiles | RaiseBudget | AskTheRest)

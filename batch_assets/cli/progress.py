@@ -76,6 +76,8 @@ class Lines:
         self._print(f"batches: sending {describe_file(file)}")
 
     def submitted(self, report: SubmitReport) -> None:
+        for line in describe_pilots(report):
+            self._print(f"batches: {line}")
         for problem in new_problems(report, self._waiting):
             self._print(f"batches: {printable(problem)}")
 
@@ -121,6 +123,8 @@ class Bars:
 
     def submitted(self, report: SubmitReport) -> None:
         self._progress.update(self._batches, note="")
+        for line in describe_pilots(report):
+            self._progress.console.print(escape(line))
         for problem in new_problems(report, self._waiting):
             self.problem(problem)
 
@@ -176,6 +180,13 @@ def new_problems(report: SubmitReport, shown: dict[str, str]) -> Iterator[str]:
     yield from [line for name, line in lines.items() if name not in shown]
     shown.clear()
     shown.update(lines)
+
+
+def describe_pilots(report: SubmitReport) -> Iterator[str]:
+    """Yield what became of pilots that were judged, and some of their answers."""
+    for pilot in report.pilots:
+        yield from map(printable, pilot.lines)
+        yield from (printable(f"  {custom_id}: {text}") for custom_id, text in pilot.sample)
 
 
 def describe_cost(report: RequestsReport) -> Iterator[str]:

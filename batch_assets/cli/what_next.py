@@ -106,7 +106,7 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
             return f"{texts.waits_for(step.why)}{when}: {files}, {held[0].error}"
         case Waiting.NEXT_ROUND:
             return f"the sensor, or: {_run(snapshot)}"
-        case Waiting.CACHE | Waiting.UPLOAD | Waiting.COLLECTING:
+        case Waiting.CACHE | Waiting.UPLOAD | Waiting.COLLECTING | Waiting.PILOT:
             return texts.waits_for(step.why)
 
 

@@ -35,6 +35,7 @@ from batch_assets.core.ledger.tables import (
     lease,
     notice,
     notice_target,
+    pilot,
     request_file,
     reservation,
     round_,
@@ -288,8 +289,9 @@ def _move(tx: Transaction, old: str, new: str) -> None:
     for id_ in sorted(submissions.known_ids(tx, old)):
         state = submissions.by_id(tx, id_).state
         tx.record(EntityKind.SUBMISSION, id_, state, state, _MOVED.format(old=old, new=new))
-    tx.execute(sa.delete(budget).where(budget.c.pipeline == new))
+    for replaced in (budget, pilot):
+        tx.execute(sa.delete(replaced).where(replaced.c.pipeline == new))
     taken = sa.select(notice_target.c.target).where(notice_target.c.pipeline == new)
     tx.execute(sa.delete(notice_target).where(notice_target.c.pipeline == old, notice_target.c.target.in_(taken)))
-    for table in (*_RENAMED, budget, notice_target):
+    for table in (*_RENAMED, budget, notice_target, pilot):
         tx.execute(sa.update(table).where(table.c.pipeline == old).values(pipeline=new))

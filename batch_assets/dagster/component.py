@@ -29,6 +29,7 @@ from batch_assets.dagster.component_blocks import (
     NotifyBlock,
     OpBlock,
     PartitionsBlock,
+    PilotBlock,
     RetentionBlock,
     RetryBlock,
     ScheduleBlock,
@@ -37,6 +38,7 @@ from batch_assets.dagster.component_blocks import (
     is_templated,
     mistake_in,
     only_templates,
+    resolve_pilot,
     resolve_schedule,
 )
 from batch_assets.dagster.jobs import build_message_batch_jobs
@@ -91,6 +93,14 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     retry: RetryBlock = Field(default=RetryBlock(), description=_described("retry"))
     retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
     budget: BudgetBlock | None = Field(default=None, description=_described("budget"))
+    pilot: Annotated[
+        PilotBlock | None,
+        dg.Resolver(
+            resolve_pilot,
+            model_field_type=int | PilotBlock.model() | None,
+            description=_described("pilot"),
+        ),
+    ] = Field(default=None, description=_described("pilot"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
     op: OpBlock = Field(default=OpBlock(), description=_described("op"))

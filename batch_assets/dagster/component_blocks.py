@@ -19,6 +19,7 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
+    PilotConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
@@ -142,6 +143,17 @@ class RetryBlock(RetryConfig, Block):
 
 class BudgetBlock(BudgetConfig, Block):
     """The most that a pipeline may spend in a period."""
+
+
+class PilotBlock(PilotConfig, Block):
+    """A small batch of each new prompt, which is judged before the rest is sent."""
+
+
+def resolve_pilot(context: dg.ResolutionContext, pilot: Any) -> Any:
+    """Resolve the field `pilot`, which is a number of rows or a block."""
+    if not isinstance(pilot, BaseModel):
+        return context.resolve_value(pilot)
+    return PilotBlock.resolve_from_model(context, pilot)
 
 
 class RetentionBlock(RetentionConfig, Block):

@@ -10,6 +10,7 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
+    PilotConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
@@ -41,6 +42,7 @@ class PipelineFields(TypedDict, total=False):
     confirm_above: float | None
     cache: Literal["auto"] | None
     cost_center: str | None
+    pilot: int | Mapping[str, Any] | PilotConfig | None
     max_failed: float | None
     max_invalid: float | None
     betas: Sequence[str] | None

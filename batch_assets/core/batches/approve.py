@@ -1,9 +1,13 @@
-"""Approve held request files: a user lets them go, whatever they cost."""
+"""Approve held request files: a user lets them go, whatever they cost and whatever their pilot brought.
+
+If the pilot is not judged yet, only the pilot goes, and the rest waits for it: see `HoldReason.PILOT`.
+"""
 
 from __future__ import annotations
 
-from batch_assets.core.ledger import holds, leases, submissions
+from batch_assets.core.ledger import Transaction, holds, leases, pilots, submissions
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.states import HoldReason, PilotVerdict
 from batch_assets.core.root import Root
 
 _REASON = "approved by a user"
@@ -31,6 +35,22 @@ def approve(root: Root, pipeline: str, partition: str | None = None) -> list[Req
     with root.ledger.write(pipeline) as tx:
         by_partition = holds.to_approve(tx, pipeline, partition)
         held = {file.id: file for files in by_partition.values() for file in files}
-        holds.release(tx, [*held.values()], _REASON)
+        for_pilot = _waiting_for_pilot(tx, [*held.values()])
+        let_go = [file for file in held.values() if file.id not in for_pilot]
+        holds.release(tx, let_go, _REASON)
+        pilots.hold_for(
+            tx, [held[id_] for id_ in sorted(for_pilot)], HoldReason.PILOT, f"{_REASON}; {pilots.WAITS}"
+        )
         submissions.begin_all(tx, pipeline, by_partition)
-    return [*held.values()]
+    return let_go
+
+
+def _waiting_for_pilot(tx: Transaction, held: list[RequestFile]) -> set[str]:
+    """Return the ids of the files whose pilot is not judged. One that was left to a user is approved."""
+    waiting: set[str] = set()
+    for file_id, state in pilots.waited_for(tx, held).items():
+        if state.pilot.verdict is PilotVerdict.ASK:
+            pilots.approve(tx, state.pilot)
+        elif state.pilot.verdict is None and file_id not in {file.id for file in state.files}:
+            waiting.add(file_id)
+    return waiting

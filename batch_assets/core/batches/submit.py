@@ -14,6 +14,7 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
+from batch_assets.core.batches.pilot import judge_pilots
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
@@ -113,14 +114,15 @@ def submit_partitions(
         By partition key what `submit_batches` would return or raise.
     """
     outcomes: dict[str, Outcome] = {}
-    begun, answers = time.monotonic(), RunAnswers()
+    begun, run_answers = time.monotonic(), RunAnswers()
     for start in range(0, len(partitions), _PARTITIONS_AT_ONCE):
         some = partitions[start : start + _PARTITIONS_AT_ONCE]
         left = None if seconds is None else seconds - (time.monotonic() - begun)
         prepared = {key: _prepared(root, pipeline, key, unattended, own_answers) for key in some}
         works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
         if works:
-            _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file, answers)
+            _judge_pilots(root, list(works.values()), own_answers)
+            _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file, run_answers)
         outcomes |= {key: outcome for key, outcome in prepared.items() if not isinstance(outcome, SubmissionWork)}
         outcomes |= {key: work.failure or work.report for key, work in works.items()}
     return outcomes
@@ -215,6 +217,15 @@ def _submit(
         if work.failure is None:
             with _failing(work):
                 work.report.left_by(finish_replaced(root, work.submission), "cancel of what was replaced")
+
+
+def _judge_pilots(root: Root, works: Sequence[SubmissionWork], own_answers: Answers | None) -> None:
+    """Judge the pilots that files of some submissions wait for, and report that."""
+    with root.ledger.read() as tx:
+        waiting = {work.submission.id: submissions.waited_on(tx, work.submission.id) for work in works}
+    for work in works:
+        with _failing(work):
+            work.report.pilots += judge_pilots(root, waiting[work.submission.id], own_answers)
 
 
 def _send_and_settle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batch_assets.core.batches.cancel import CancelReport
+from batch_assets.core.batches.pilot import PilotReport
 from batch_assets.core.remedies import Remedy
 
 
@@ -21,6 +22,7 @@ class SubmitReport:
         given_up: Ids of files with a single request that is too large for the API -> its error. The row is
             errored.
         remedies: What the user can do about what waits.
+        pilots: What became of pilots that were judged.
     """
 
     submission_id: str
@@ -30,6 +32,7 @@ class SubmitReport:
     refused: dict[str, str] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
     remedies: list[Remedy] = field(default_factory=list)
+    pilots: list[PilotReport] = field(default_factory=list)
 
     def add(self, file_report: SubmitReport) -> None:
         """Add what became of one of its files."""

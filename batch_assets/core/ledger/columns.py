@@ -87,5 +87,6 @@ class SubmissionColumns(TypedDict, total=False):
     fresh_after: float | None
     left_out: int
     estimate: str | None
+    pilot: str | None
     superseded_at: float | None
     history_removed_at: float | None

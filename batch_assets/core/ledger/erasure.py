@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import batches, files, submissions
+from batch_assets.core.ledger import batches, files, pilots, submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.fixed_words import values_in
 from batch_assets.core.ledger.moves import move
@@ -22,6 +22,7 @@ from batch_assets.core.ledger.tables import (
     history,
     metadata,
     notice,
+    pilot,
     request_file,
     round_,
     submission,
@@ -30,7 +31,14 @@ from batch_assets.core.ledger.tables import (
 
 _REASON = "a row was erased from it"
 # The columns with texts for readers. Errors in them may name a request.
-_FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
+_FOR_READERS = (
+    history.c.reason,
+    request_file.c.error,
+    notice.c.content,
+    notice.c.error,
+    round_.c.reason,
+    pilot.c.why,
+)
 # The columns with texts that a dataset or a pipeline may give, and those with JSON whose fields are ours.
 _OF_ROWS = (submission.c.partition, request_file.c.partition, submission.c.headers, request_file.c.headers)
 _JSON = (submission.c.examined, submission.c.joined_table, notice.c.content)
@@ -93,6 +101,7 @@ def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEnt
         stub, breakpoint = current.stub, current.breakpoint
         entry = replace(remaining, hold=current.hold, why_held=why_held, stub=stub, breakpoint=breakpoint)
         submissions.add_files(tx, file.submission_id, [entry])
+        pilots.replace_file(tx, file, remaining.id)
         for submission_id in waiting:
             submissions.add_waits(tx, submission_id, [remaining.id])
     return True

@@ -119,6 +119,11 @@ class RequestFile:
         """Whether it is held because a budget has too little left."""
         return self.state is FileState.HELD and self.hold is HoldReason.BUDGET
 
+    @property
+    def is_held_for_pilot(self) -> bool:
+        """Whether it is held because the pilot of its prompt is not judged yet."""
+        return self.state is FileState.HELD and self.hold is HoldReason.PILOT
+
 
 @dataclass(frozen=True)
 class SubmissionEntry:
@@ -140,6 +145,7 @@ class SubmissionEntry:
         left_out: The number of distinct requests that a limit left out.
         estimate: What its requests were estimated to cost, as JSON; `None` if it has none.
         follow_ups: Which answers are followed by another request, as JSON; `None` if none are.
+        pilot: The digest of the prompt whose pilot its files wait for; `None` if they do not.
     """
 
     id: str
@@ -157,6 +163,7 @@ class SubmissionEntry:
     left_out: int
     estimate: str | None
     follow_ups: str | None = None
+    pilot: str | None = None
 
     @property
     def columns(self) -> SubmissionColumns:
@@ -176,6 +183,7 @@ class SubmissionEntry:
             "fresh_after": self.fresh_after,
             "left_out": self.left_out,
             "estimate": self.estimate,
+            "pilot": self.pilot,
             "ask_again": 0,
         }
 

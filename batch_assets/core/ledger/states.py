@@ -92,6 +92,8 @@ class HoldReason(StrEnum):
     """A budget has too little left for it."""
     CACHE = "cache"
     """Its stub has to be answered first, so that it reads the prompt that they share from the cache."""
+    PILOT = "pilot"
+    """The pilot of its prompt is not judged yet. If a user has to judge it, the reason becomes `CONFIRM`."""
 
     @property
     def needs_approval(self) -> bool:
@@ -198,6 +200,15 @@ class ReservationState(StrEnum):
     """The answers are stored: it counts as what they did cost."""
     RELEASED = "released"
     """The API has certainly not accepted the upload: it counts as nothing."""
+
+
+class PilotVerdict(StrEnum):
+    """What became of a pilot whose answers were judged."""
+
+    GO = "go"
+    """The other requests of the prompt may be sent."""
+    ASK = "ask"
+    """A user has to let them go."""
 
 
 @unique

@@ -29,6 +29,7 @@ from batch_assets.core.ledger.states import (
     FileState,
     HoldReason,
     NoticeState,
+    PilotVerdict,
     ReservationState,
     RoundState,
 )
@@ -123,6 +124,7 @@ submission = Table(
     Column("left_out", Integer, nullable=False, server_default="0"),  # distinct requests that a limit left out
     Column("canceled_at", Float),  # a user canceled it: from then on nothing of it is sent or retried
     Column("estimate", Text),  # JSON: what its requests were estimated to cost, before they were sent
+    Column("pilot", String(64)),  # the digest of the prompt whose pilot its files wait for; NULL: they do not
     # A later submission of its partition was registered; NULL: it may be in force, which its `seq` decides.
     Column("superseded_at", Float),
     Column("history_removed_at", Float),  # retention removed what nothing needs of its lines in the history
@@ -243,6 +245,21 @@ spend = Table(
     Column("run_id", String(64)),  # Dagster's run that logs the event
     Column("is_logged", Boolean, nullable=False),  # an event in Dagster's log counts it
     Index("spend_by_logged", "is_logged"),
+)
+
+# The pilot of each prompt that has or had one, see `pilots.py`.
+pilot = Table(
+    "pilot",
+    metadata,
+    Column("pipeline", String(100), primary_key=True),
+    Column("prompt", String(64), primary_key=True),  # the digest of the prompt
+    Column("submission_id", String(64), nullable=False),  # that of its first file
+    Column("files", Text, nullable=False),  # JSON: the ids of its request files
+    Column("terms", Text, nullable=False),  # JSON: by what its answers are judged
+    Column("verdict", EnumColumn(PilotVerdict, 8)),  # NULL: not judged
+    Column("why", Text),  # the reason for the verdict, for users
+    # The last collection of the pipeline when it could not be judged yet, as its number in the history.
+    Column("looked_seq", Integer),
 )
 
 # The budgets in force, as the last process that sends or watches has read them.

@@ -97,6 +97,16 @@ class BudgetConfig(ConfigBlock):
         return Budget(picodollars_of(Decimal(str(self.max_usd))), Period(self.per), Hold(self.hold))
 
 
+class PilotConfig(ConfigBlock):
+    """A small batch of random requests of each new prompt, whose answers are judged before the rest is sent."""
+
+    rows: int = Field(ge=1, le=1000, description="The number of requests in the pilot.")
+    then: Literal["go", "ask"] = Field(
+        default="go",
+        description="go: if the pilot is as expected, the rest is sent. ask: a user has to let it go in any case.",
+    )
+
+
 class SinkConfig(ConfigBlock):
     """A database table that gets a copy of complete results. Rows are inserted or updated by their key."""
 

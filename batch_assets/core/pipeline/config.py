@@ -14,6 +14,7 @@ from batch_assets.core.pipeline.blocks import (
     KEEP_EVERYTHING,
     BatchingConfig,
     BudgetConfig,
+    PilotConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
@@ -89,6 +90,11 @@ class PipelineConfig(ConfigBlock):
     cost_center: str | None = Field(
         default=None, min_length=1, description="Who pays, as a text for the table of what was spent."
     )
+    pilot: PilotConfig | None = Field(
+        default=None,
+        description="Number of random requests of a new prompt that are sent and judged before the rest, such as "
+        "20, or {rows, then}. Default: no pilot.",
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may have no answer.")
     max_invalid: float = Field(
         default=0.01,
@@ -123,6 +129,11 @@ class PipelineConfig(ConfigBlock):
     @classmethod
     def _cron_alone(cls, schedule: Any) -> Any:
         return {"cron": schedule} if isinstance(schedule, str) else schedule
+
+    @field_validator("pilot", mode="before")
+    @classmethod
+    def _rows_alone(cls, pilot: Any) -> Any:
+        return {"rows": pilot} if isinstance(pilot, int) and not isinstance(pilot, bool) else pilot
 
     @field_validator("notify")
     @classmethod

@@ -95,6 +95,8 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     unsent += snapshot.to_release
     if unsent:
         return Send(SendReason.UNSENT, len(unsent))
+    if snapshot.pilot_due:
+        return Send(SendReason.PILOT, len(snapshot.pilot_due))
     if snapshot.affordable:
         return Send(SendReason.AFFORDABLE, len(snapshot.affordable))
     if snapshot.to_reconcile:
@@ -152,6 +154,8 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     if snapshot.until_budget:
         times = [each.until for each in snapshot.until_budget.values() if each.until is not None]
         return min(times, default=None), Waiting.BUDGET
+    if snapshot.waits_for_pilot:
+        return None, Waiting.PILOT
     if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):
         return None, Waiting.NEXT_ROUND
     return None
@@ -165,6 +169,8 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
         yield consent
     if snapshot.to_approve and not submission.is_canceled:
         yield ApproveFiles(tuple(snapshot.to_approve))
+    if snapshot.without_pilot and not submission.is_canceled:
+        yield MaterializeRequests()
     if snapshot.over_budget and not submission.is_canceled:
         yield RaiseBudget(tuple(snapshot.over_budget))
     if stopped := snapshot.in_state(FileState.STOPPED):

@@ -16,12 +16,14 @@ from batch_assets.core.ledger import (
     leases,
     lost_answers,
     overview,
+    pilots,
     standstills,
     stubs,
     submissions,
 )
 from batch_assets.core.ledger.budgets import Prospect
 from batch_assets.core.ledger.downloads import collecting_name
+from batch_assets.core.ledger.pilots import PilotState
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
@@ -53,6 +55,7 @@ class Snapshot:
         needs_refresh: Whether only another refresh sends the requests that a limit left out.
         prospects: By id, when the files that a budget holds back may be sent.
         stubs: The stubs that held files wait for, by the ids of their files.
+        pilots: By id, the pilots that held files wait for.
         standstill: What prevents its failed requests from being sent again; None if nothing does.
     """
 
@@ -69,6 +72,7 @@ class Snapshot:
     needs_refresh: bool = False
     prospects: Mapping[str, Prospect] = field(default_factory=dict)
     stubs: Mapping[str, Stub] = field(default_factory=dict)
+    pilots: Mapping[str, PilotState] = field(default_factory=dict)
     standstill: Standstill | None = None
 
     @classmethod
@@ -150,8 +154,8 @@ class Snapshot:
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
         lost.update(self.lost_answers)
         in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
-        for_a_user = {file.id for file in [*self.to_approve, *self.over_budget]}
-        moving = [file for file in in_flight if file.batch_id not in lost and file.id not in for_a_user]
+        stays = {file.id for file in [*self.to_approve, *self.over_budget, *self._held_for_pilot]}
+        moving = [file for file in in_flight if file.batch_id not in lost and file.id not in stays]
         stuck = {file_id for file_id, until in self.awaiting_stub.items() if until is None}
         stuck -= {file.id for file in moving if self._may_be_sent(file.stub)}
         return [file for file in moving if file.id not in stuck]
@@ -202,6 +206,29 @@ class Snapshot:
         """By id, when the other files that a budget holds back may be sent."""
         judged = {file.id: self.prospects[file.id] for file in self._held_by_budget}
         return {id_: each for id_, each in judged.items() if not each.may_go and not each.is_hopeless}
+
+    @cached_property
+    def pilot_due(self) -> list[RequestFile]:
+        """Files that wait for a pilot that can be judged now."""
+        return [file for file in self._held_for_pilot if file.id in self.pilots and self.pilots[file.id].is_due]
+
+    @cached_property
+    def without_pilot(self) -> list[RequestFile]:
+        """Files that wait for a pilot that brings no answer any more: only another build takes a new one."""
+        return [
+            file for file in self._held_for_pilot if file.id not in self.pilots or self.pilots[file.id].is_gone
+        ]
+
+    @property
+    def waits_for_pilot(self) -> bool:
+        """Whether files wait for the pilot of another partition. That of its own shows in its own files."""
+        own = {file.id for file in self.files}
+        states = [self.pilots[file.id] for file in self._held_for_pilot if file.id in self.pilots]
+        return any(not state.is_gone and own.isdisjoint(file.id for file in state.files) for state in states)
+
+    @property
+    def _held_for_pilot(self) -> list[RequestFile]:
+        return [file for file in self.files if file.is_held_for_pilot]
 
     @property
     def _held_by_budget(self) -> list[RequestFile]:
@@ -267,6 +294,8 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     left_behind = overview.left_behind_of(tx, selected, batches_of)
     held = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_by_budget}
     prospects = budgets.prospects(tx, budgets.recorded(tx), [*held.values()]) if held else {}
+    for_pilot = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_for_pilot}
+    pilot_of = pilots.waited_for(tx, [*for_pilot.values()]) if for_pilot else {}
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
         tx,
@@ -278,12 +307,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             }
         ),
     )
-    awaited = {
-        file.stub
-        for waiting in files_of.values()
-        for file in waiting
-        if file.stub is not None and file.state is FileState.HELD and file.hold is HoldReason.CACHE
-    }
+    awaited = {stub for waiting in files_of.values() for stub in _stubs_of(waiting)}
     stub_of = stubs.by_id(tx, awaited) if awaited else {}
     to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
@@ -300,11 +324,19 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             is_watched=(submission.pipeline, submission.partition) in watched,
             needs_refresh=submission.id in refreshes,
             prospects=prospects,
-            stubs=stub_of,
+            stubs={key: stub_of[key] for key in _stubs_of(files_of[submission.id]) if key in stub_of},
+            pilots={file.id: pilot_of[file.id] for file in files_of[submission.id] if file.id in pilot_of},
             standstill=standstill_of.get(submission.id),
         )
         for submission in selected
     }
+
+
+def _stubs_of(waiting: Iterable[RequestFile]) -> Iterator[str]:
+    """Yield the stubs that some files are held for."""
+    for file in waiting:
+        if file.stub is not None and file.state is FileState.HELD and file.hold is HoldReason.CACHE:
+            yield file.stub
 
 
 def _lease_names(selected: Sequence[Submission], file_ids: Iterable[str]) -> Iterator[str]:

@@ -28,6 +28,8 @@ class SendReason(StrEnum):
     """Requests failed for a passing reason, and no request file holds them."""
     AFFORDABLE = "affordable"
     """Request files were held because a budget had too little left, and they fit into it now."""
+    PILOT = "pilot"
+    """Request files are held until the pilot of their prompt is judged, and it can be judged now."""
     UNSENT = "unsent"
     """Request files are ready, or too large and to be split."""
     IN_DOUBT = "in doubt"
@@ -64,6 +66,8 @@ class Waiting(StrEnum):
     """A run that a user started is collecting results of the pipeline."""
     BUDGET = "budget"
     """A budget has too little left. Answers that come in may free money, or a new period begins."""
+    PILOT = "pilot"
+    """The pilot of its prompt, which another partition sends, is not judged yet."""
     NEXT_ROUND = "next round"
     """Files are in flight; a later run continues with them."""
 
@@ -193,7 +197,7 @@ class Send:
     @property
     def pause(self) -> float:
         """Seconds that should have passed since the last round."""
-        if self.why is SendReason.ASK_AGAIN:
+        if self.why in (SendReason.ASK_AGAIN, SendReason.PILOT):
             return 0.0
         return WATCH_SECONDS if self.why is SendReason.LATE_BATCH else SEND_AGAIN_SECONDS
 

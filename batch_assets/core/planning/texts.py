@@ -33,6 +33,8 @@ def _sending(step: Send) -> str:
         case SendReason.AFFORDABLE:
             held = count(step.count, "held request file fits", "held request files fit")
             return f"{held} into the budget now"
+        case SendReason.PILOT:
+            return "the pilot that its request files wait for can be judged"
         case SendReason.UNSENT:
             return count(step.count, "request file is left to send", "request files are left to send")
         case SendReason.IN_DOUBT:
@@ -100,6 +102,8 @@ def waits_for(why: Waiting) -> str:
             return "a run that is collecting its results"
         case Waiting.BUDGET:
             return "money of its budget to come free"
+        case Waiting.PILOT:
+            return "the pilot of its prompt, which another partition sends"
         case Waiting.NEXT_ROUND:
             return "request files that are under way"
         case _:

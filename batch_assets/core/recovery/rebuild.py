@@ -16,9 +16,10 @@ from pathlib import Path
 
 from batch_assets.core.errors import EndpointMismatchError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Transaction, restore, submissions
+from batch_assets.core.ledger import Transaction, pilots, restore, submissions
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.pilots import Pilot
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import (
     FoundSubmission,
@@ -147,6 +148,7 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
         why = f"its manifest lists {len(submission.manifest.files)} files"
         # A submission that may still have to be sent waits for a user. Others continue automatically.
         restore.add_submission(tx, submission.id, why, has_begun=not waits & unsent, **values)
+        _write_pilot(tx, submission)
     for file in lost.files:
         if file.id not in known.files:
             _write_file(tx, file)
@@ -172,6 +174,14 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
         submissions.add_waits(tx, submission_id, waits)
 
 
+def _write_pilot(tx: Transaction, submission: FoundSubmission) -> None:
+    """Record the pilot of a submission. It is judged again: whether a user has approved the rest is lost."""
+    entry = submission.manifest.pilot
+    if entry is not None and entry.files is not None:
+        files = tuple(entry.files)
+        pilots.record(tx, Pilot(submission.pipeline, entry.prompt, submission.id, files, entry.terms))
+
+
 def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
     manifest = submission.manifest
     return {
@@ -189,6 +199,7 @@ def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
         "max_bytes": manifest.max_bytes,
         "fresh_after": submission.fresh_after,
         "left_out": manifest.left_out or 0,
+        "pilot": manifest.pilot.prompt if manifest.pilot is not None else None,
     }
 
 

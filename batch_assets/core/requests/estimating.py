@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from batch_assets.core.prices.prices import Prices
+from batch_assets.core.prices.projection import LEAST_ANSWERS, project
+from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.caching import saved_by_caching
-from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis, Range
+from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis
 from batch_assets.core.requests.own_answers import IsWanted, OwnAnswers
-from batch_assets.core.requests.projection import LEAST_ANSWERS, project
 from batch_assets.core.requests.prompt_parts import (
     characters,
     has_server_tools,

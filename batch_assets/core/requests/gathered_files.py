@@ -10,8 +10,8 @@ from batch_assets.core.requests.selection import Peers
 from batch_assets.core.store.part_writer import LastPart
 from batch_assets.core.store.request_lines import body_bytes
 
-# Only requests of the same attempt, headers and refresh are in one file.
-_Kind = tuple[int, frozenset[tuple[str, str]], float | None]
+# Only requests of the same attempt, headers and refresh are in one file, and a pilot has files of its own.
+_Kind = tuple[int, frozenset[tuple[str, str]], float | None, bool]
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,15 @@ class GatheredFiles:
         An error leaves a file that must not be published: close it.
         """
         submission_id = SubmissionId(built.id)
-        for name, digests in built.parts.digests:
-            self._peers.add(str(submission_id.file(PartName.parse(name))), digests)
-        for last in built.parts.take_last():
-            self._add(built, last)
+        for parts, is_pilot in ((built.pilot_parts, True), (built.parts, False)):
+            for name, digests in parts.digests:
+                self._peers.add(str(submission_id.file(PartName.parse(name))), digests)
+            for last in parts.take_last():
+                self._add(built, last, is_pilot)
 
-    def _add(self, built: BuiltSubmission, last: LastPart) -> None:
+    def _add(self, built: BuiltSubmission, last: LastPart, is_pilot: bool) -> None:
         headers = last.headers if last.headers is not None else built.manifest.headers
-        kind = last.attempt, frozenset(headers.items()), built.manifest.fresh_after
+        kind = last.attempt, frozenset(headers.items()), built.manifest.fresh_after, is_pilot
         shared = self._open.get(kind)
         if shared is None or not shared.has_room_for(last):
             if shared is not None:
@@ -86,6 +87,8 @@ class GatheredFiles:
         entry = shared.last.publish()
         del self._open[kind]
         shared.owner.shared.append(entry)
+        if kind[-1]:
+            shared.owner.shared_pilot.append(entry)
 
     def publish(self) -> None:
         """Publish the files that are still open."""

@@ -13,10 +13,13 @@ from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.estimating import CountTokens, estimate_of
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_inputs
 from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.own_answers import own_answers
+from batch_assets.core.requests.pilot_sample import PilotSample
+from batch_assets.core.requests.piloting import PilotNeed, pilot_need, pilot_terms
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.rendering_change import check_rendering
@@ -102,6 +105,9 @@ class PartitionBuild:
         met: See `Selection`.
         peers: What is built with it, and will be registered at the same time; `None` to build it alone.
         caching: The prompt caching of what is built with it; `None` to build it alone, or without `cache: auto`.
+
+    Attributes:
+        pilot_need: What it does about a pilot.
     """
 
     def __init__(
@@ -126,6 +132,8 @@ class PartitionBuild:
             pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
         )
         newest, headers = inputs.before.newest, self._renderer.headers
+        self._peers, self.pilot_need = peers, pilot_need(root, pipeline, self._selection.set_aside)
+        self._pilot = self._pilot_sample()
         self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
         lease, selection, is_gathered = inputs.before.lease, self._selection, peers is not None
         self._submission = NewSubmission(
@@ -139,6 +147,7 @@ class PartitionBuild:
             is_gathered=is_gathered,
             is_planned=is_planned,
             caching=caching or PromptCaching.of(pipeline),
+            pilot=self._pilot,
         )
         self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission)
         for problem in self._problems:
@@ -171,10 +180,32 @@ class PartitionBuild:
                 _log.warning(problem)
             submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
             self._estimate()
-            return submission.finished(self._inputs.digest if is_covered else None)
+            built = submission.finished(self._inputs.digest if is_covered else None)
+            built.pilot_need, built.pilot_terms = self.pilot_need, pilot_terms(self._pipeline)
+            built.pilot_requests, built.pilot_range = submission.pilot_size.requests, self._pilot_range()
+            if self._peers is not None:
+                self._peers.piloted += built.pilot_requests
+            return built
         except BaseException:
             submission.remove()
             raise
+
+    def _pilot_sample(self) -> PilotSample | None:
+        """Return what takes the requests of a pilot; `None` if there is none, or peers have taken enough."""
+        config = self._pipeline.config.pilot
+        if config is None or self.pilot_need is not PilotNeed.TAKE:
+            return None
+        left = config.rows - (self._peers.piloted if self._peers is not None else 0)
+        return PilotSample(left) if left > 0 else None
+
+    def _pilot_range(self) -> Range | None:
+        """Return what the requests of the pilot would cost; `None` if that is not known."""
+        size = self._submission.pilot_size
+        if not size.requests:
+            return None
+        answers = own_answers(self._root, self._pipeline.name, self._pipeline.prompt_digest)
+        estimate = estimate_of(size, answers, self._root.settings.prices, self._selection.is_wanted)
+        return estimate.batch if estimate is not None and estimate.is_known else None
 
     def _has_read_more(self) -> bool:
         """Whether templates have read files that were not known before the first row."""

@@ -14,11 +14,13 @@ from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, preparing_build, reading_inputs
 from batch_assets.core.requests.partition_build import PartitionBuild, readable
+from batch_assets.core.requests.piloting import PilotNeed
 from batch_assets.core.requests.rendering_change import RenderingChangedError, check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.token_counts import token_counter
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
+from batch_assets.core.text import count
 
 
 @dataclass(frozen=True)
@@ -115,4 +117,16 @@ def _planned(
     report.bytes = files.bytes
     why_held = Confirmation(pipeline).why_held([report.estimate])
     held = [] if why_held is None else [f"a run would hold the requests until a user approves them: {why_held}"]
-    return Plan(report, files.files, [*warnings, *held])
+    of_pilot = _of_pilot(pipeline, build.pilot_need, report.written)
+    batches = files.files + (build.pilot_need is PilotNeed.TAKE and bool(of_pilot))
+    return Plan(report, batches, [*warnings, *held, *of_pilot])
+
+
+def _of_pilot(pipeline: Pipeline, need: PilotNeed, requests: int) -> list[str]:
+    """Return what a user should know about the pilot of a run."""
+    config = pipeline.config.pilot
+    if need is PilotNeed.TAKE and config is not None and requests > config.rows:
+        return [f"a run would send a pilot of {count(config.rows, 'random request')} first, see `pilot`"]
+    if need is PilotNeed.WAIT and requests:
+        return ["a run would hold the requests until the pilot of this prompt is judged"]
+    return []

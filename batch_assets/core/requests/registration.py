@@ -5,22 +5,32 @@ Submissions whose requests were gathered in the same request files are registere
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.names import SubmissionId
-from batch_assets.core.ledger import Lease, Transaction, builds, submissions
+from batch_assets.core.ledger import Lease, Transaction, builds, pilots, submissions
+from batch_assets.core.ledger.pilots import Pilot, PilotTerms
 from batch_assets.core.ledger.records import RequestFile, SubmissionEntry
 from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.ledger.submissions import Registration
+from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.estimate import RecordedEstimate
+from batch_assets.core.requests.piloting import (
+    NO_PILOT,
+    Piloting,
+    PilotNeed,
+    current_pilot,
+    earlier_pilot,
+    new_pilot,
+)
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Chosen
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import Gathered, Manifest, PartEntry, remove_submission
+from batch_assets.core.store.manifest import Gathered, Manifest, PartEntry, PilotEntry, remove_submission
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.registered_since import LOOKS
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -38,6 +48,13 @@ class BuiltSubmission:
         parts: Its own request files.
         prompt: The digest of its prompt.
         caching: The stubs and breakpoints of what is registered with it; `None` without `cache: auto`.
+        pilot_parts: Its own request files that are, or may be, those of a pilot.
+        pilot_need: What its build has done about a pilot.
+        pilot_terms: By what a pilot is judged; `None` if the pipeline takes none.
+        pilot_requests: The number of its requests in a pilot.
+        pilot_range: What the requests of the pilot would cost; `None` if that is not known.
+        piloting: What it has to do with the pilot of its prompt, once that is decided.
+        shared_pilot: Those of `shared` that are of a pilot.
         shared: The files in its folder that have requests of other submissions too.
         waits: Ids of the files of others that have requests of it.
         holds: The other submissions with requests in its files, by id.
@@ -49,7 +66,14 @@ class BuiltSubmission:
     chosen: Chosen
     parts: PartWriters
     prompt: str
+    pilot_parts: PartWriters
     caching: PromptCaching | None = None
+    pilot_need: PilotNeed = PilotNeed.NONE
+    pilot_terms: PilotTerms | None = None
+    pilot_requests: int = 0
+    pilot_range: Range | None = None
+    piloting: Piloting = NO_PILOT
+    shared_pilot: list[PartEntry] = field(default_factory=list)
     shared: list[PartEntry] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     holds: dict[str, Gathered] = field(default_factory=dict)
@@ -65,15 +89,63 @@ class BuiltSubmission:
     @property
     def files(self) -> list[PartEntry]:
         """All files in its folder, in the order of their names."""
-        entries = sorted([*self.parts.written, *self.shared], key=lambda entry: entry.part)
-        if self.report.why_held is not None:
-            entries = [entry.model_copy(update={"hold": HoldReason.CONFIRM.value}) for entry in entries]
+        written = [*self.parts.written, *self.pilot_parts.written, *self.shared]
+        entries = sorted(written, key=lambda entry: entry.part)
+        entries = [entry.model_copy(update={"hold": self._hold_of(entry)}) for entry in entries]
         if (caching := self.caching) is None:
             return entries
         of_all = self.manifest.headers
         return [
             caching.with_breakpoint(each, of_all if each.headers is None else each.headers) for each in entries
         ]
+
+    def _hold_of(self, entry: PartEntry) -> str | None:
+        """Return what holds a file. The pilot goes first, and before it the stubs that it waits for."""
+        file_id, new = self.file_id(entry), self.piloting.file_ids
+        hold = self.piloting.hold
+        if file_id in new or (new and file_id in self._stubs):
+            hold = None
+        if self.report.why_held is not None:
+            hold = HoldReason.CONFIRM
+        return hold.value if hold is not None else None
+
+    @property
+    def _stubs(self) -> Collection[str]:
+        return self.caching.stubs if self.caching is not None else ()
+
+    def file_id(self, entry: PartEntry) -> str:
+        """Return the id that a file in its folder has in the ledger."""
+        return str(SubmissionId(self.id).file(entry.part))
+
+    @property
+    def pilot_files(self) -> list[PartEntry]:
+        """The files in its folder that are those of a pilot."""
+        return [*self.pilot_parts.written, *self.shared_pilot]
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether it has files that are not those of a pilot."""
+        first = {*self._stubs, *map(self.file_id, self.pilot_files)}
+        return any(self.file_id(entry) not in first for entry in [*self.parts.written, *self.shared])
+
+    @property
+    def pilot_entry(self) -> PilotEntry | None:
+        """The pilot that its files wait for, for the manifest."""
+        if self.piloting is NO_PILOT:
+            return None
+        new, terms = self.piloting, self.pilot_terms
+        if not any(self.file_id(entry) in new.file_ids for entry in self.pilot_files):
+            return PilotEntry(prompt=self.prompt)
+        assert terms is not None, "a pipeline that takes a pilot has terms"
+        return PilotEntry(
+            prompt=self.prompt,
+            files=[*new.file_ids],
+            asks=terms.asks,
+            max_failed=terms.max_failed,
+            max_invalid=terms.max_invalid,
+            low=new.low,
+            high=new.high,
+        )
 
     @property
     def as_gathered(self) -> Gathered:
@@ -99,11 +171,13 @@ class BuiltSubmission:
             fresh_after=manifest.fresh_after,
             left_out=report.left_out,
             estimate=report.estimate.as_json(self.prompt) if report.estimate is not None else None,
+            pilot=self.prompt if self.piloting is not NO_PILOT else None,
         )
         submission_id = SubmissionId(self.id)
         files = [part.ledger_entry(submission_id, manifest.pipeline, self.partition) for part in self.files]
-        if report.why_held is not None:
-            files = [replace(file, why_held=report.why_held) for file in files]
+        why_held = report.why_held or self.piloting.why
+        if why_held:
+            files = [replace(file, why_held=why_held) for file in files]
         return Registration(entry, files, [*self.chosen.waited_on, *self.waits])
 
 
@@ -155,7 +229,9 @@ class Registrar:
             LeaseLostError: When another process has taken over. What was written is removed.
         """
         try:
-            self._hold()
+            if not self._hold():
+                self.remove()
+                return False
             created_at = self._begin()
             self._write_manifests(created_at)
             for _ in range(LOOKS):
@@ -194,24 +270,57 @@ class Registrar:
         """Remove the submissions, which are not registered. Those with the request files are removed last."""
         for each in reversed(self._built):
             each.parts.drop()
+            each.pilot_parts.drop()
             remove_submission(self._root.storage, self._pipeline, each.partition, each.id)
         if self._is_recorded:
             with self._root.ledger.write(self._pipeline) as tx:
                 for each in self._built:
                     builds.end(tx, each.id)
 
-    def _hold(self) -> None:
-        """Decide whether the files are held: all of them, because submissions share files."""
+    def _hold(self) -> bool:
+        """Decide whether the files are held: all of them, because submissions share files.
+
+        Returns:
+            False if they have to be built again, because the pilot that they would wait for is gone.
+        """
+        piloting = self._piloting()
+        if piloting is None:
+            return False
         why = self._confirmation.why_held([each.report.estimate for each in self._built])
         if why is not None and self._is_approved():
             why = None
         for each in self._built:
+            if each.report.written:
+                each.piloting = piloting
+            if piloting.hold is HoldReason.CONFIRM:
+                why = piloting.why
             each.report.why_held = why if each.report.written else None
+            each.report.waits_for_pilot = piloting.why if why is None and each.has_rest else None
+        return True
+
+    def _piloting(self) -> Piloting | None:
+        """Return what the files have to do with the pilot of their prompt; `None` if they must be built again."""
+        needs = {each.pilot_need for each in self._built}
+        if needs <= {PilotNeed.NONE}:
+            return NO_PILOT
+        prompt = self._built[0].prompt
+        with self._root.ledger.read() as tx:
+            state = current_pilot(tx, self._pipeline, prompt, self._set_aside)
+        if state is not None:
+            return earlier_pilot(state)
+        taking = [each for each in self._built if each.pilot_files]
+        if not taking or not any(each.has_rest for each in self._built):
+            return None if PilotNeed.WAIT in needs else NO_PILOT
+        entries = [(each, entry) for each in taking for entry in each.pilot_files]
+        file_ids = [each.file_id(entry) for each, entry in entries]
+        ranges = [each.pilot_range for each in self._built if each.pilot_requests]
+        requests = sum(entry.requests for _, entry in entries)
+        return new_pilot(file_ids, requests, ranges, is_cached=bool(self._built[0].caching))
 
     def _is_approved(self) -> bool:
         """Whether they only replace files with as many requests of the same prompt, which a user let be sent."""
         replaced = self._set_aside
-        if any(file.state is not FileState.READY for file in replaced):
+        if any(file.state is not FileState.READY and not file.is_held_for_pilot for file in replaced):
             return False
         with self._root.ledger.read() as tx:
             before = submissions.by_ids(tx, sorted({file.submission_id for file in replaced}))
@@ -246,7 +355,7 @@ class Registrar:
             files = each.files
             each.report.files = [entry.name for entry in files]
             each.report.bytes = sum(entry.bytes for entry in files)
-            values = {"created_at": created_at, "files": files}
+            values = {"created_at": created_at, "files": files, "pilot": each.pilot_entry}
             if len(self._built) > 1:
                 waits = each.manifest.waits
                 values |= {
@@ -283,6 +392,14 @@ class Registrar:
     def _register(self, tx: Transaction) -> bool:
         if not submissions.register(tx, [each.registration() for each in self._built], self._set_aside):
             return False
+        self._record_pilot(tx)
         for each in self._built:
             builds.end(tx, each.id)
         return True
+
+    def _record_pilot(self, tx: Transaction) -> None:
+        for each in self._built:
+            entry = each.pilot_entry
+            if entry is not None and entry.files is not None:
+                pilots.record(tx, Pilot(self._pipeline, entry.prompt, each.id, tuple(entry.files), entry.terms))
+                return

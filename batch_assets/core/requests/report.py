@@ -30,6 +30,7 @@ class RequestsReport:
         bytes: The size of the HTTP bodies that they become.
         estimate: What the requests that are to be submitted would cost; `None` if there are none.
         why_held: Why the requests are held until a user approves them; `None` if they are not.
+        waits_for_pilot: Why requests wait for a pilot, which goes first; `None` if they do not.
         rest: What those beyond the limit would cost; `None` if there are none.
         mixed_columns: Columns that are text because of a few values, if their kind was inferred by this run.
         is_refresh: The run begins or continues a refresh: answers from before it did not count.
@@ -53,6 +54,7 @@ class RequestsReport:
     estimate: Estimate | None = None
     rest: Estimate | None = None
     why_held: str | None = None
+    waits_for_pilot: str | None = None
     mixed_columns: list[MixedColumn] = field(default_factory=list)
     is_refresh: bool = False
     is_unchanged: bool = False

@@ -90,11 +90,13 @@ class Peers:
     Attributes:
         partitions: Their partitions; empty for a submission that is built alone.
         fresh_after: The `fresh_after` of those that begin a refresh; `None` before the first.
+        piloted: The number of their requests in a new pilot.
     """
 
     def __init__(self, partitions: Collection[str] = ()) -> None:
         self.partitions = partitions
         self.fresh_after: float | None = None
+        self.piloted = 0
         self._requests: dict[str, DigestSet] = {}
 
     def add(self, file_id: str, digests: Digests) -> None:

@@ -19,9 +19,11 @@ from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
+from batch_assets.core.requests.pilot_sample import PilotSample, Sampled
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.report import RequestsReport
+from batch_assets.core.requests.request_sample import RequestSample
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
@@ -82,10 +84,12 @@ class NewSubmission:
         is_gathered: The last request file of each kind is kept, so that others can be gathered with it.
         is_planned: Nothing is written, only counted.
         caching: Finds what requests share, for `cache: auto`; `None` without it.
+        pilot: Takes requests for a file of their own; `None` for none.
 
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
         limits: The limits of one batch: requests, and bytes of its body.
+        pilot_size: The requests of the pilot.
         planned: The request files that would be written; `None` if they are written.
     """
 
@@ -102,8 +106,10 @@ class NewSubmission:
         is_gathered: bool = False,
         is_planned: bool = False,
         caching: PromptCaching | None = None,
+        pilot: PilotSample | None = None,
     ) -> None:
         self._caching = caching
+        self._pilot, self.pilot_size = pilot, RequestSample()
         self._root, self._pipeline, self._partition = root, pipeline, partition
         self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
         self._id = SubmissionId.new()
@@ -114,13 +120,16 @@ class NewSubmission:
         )
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
         bytes_added = MOST_BYTES_ADDED if caching is not None else 0
-        self._parts = PartWriters(
-            root.storage,
-            self._folder,
-            self.limits,
-            self._next_part,
-            keeps_last=is_gathered,
-            bytes_added=bytes_added,
+        self._parts, self._pilot_parts = (
+            PartWriters(
+                root.storage,
+                self._folder,
+                self.limits,
+                self._next_part,
+                keeps_last=is_gathered,
+                bytes_added=bytes_added,
+            )
+            for _ in range(2)
         )
         self._part_count = 0
         self.planned = PlannedFiles(self.limits, bytes_added) if is_planned else None
@@ -146,8 +155,9 @@ class NewSubmission:
             Whether the two cover everything that was read.
         """
         try:
-            with self._parts:
+            with self._parts, self._pilot_parts:
                 self._write_index(rendered, limited, context)
+                self._write_pilot()
             if has_read_more():
                 remove_row_hashes(self._root.storage, self._folder)
                 return False
@@ -159,6 +169,7 @@ class NewSubmission:
     def remove(self) -> None:
         """Remove what was written. Nothing of it is on record."""
         self._parts.drop()
+        self._pilot_parts.drop()
         remove_submission(self._root.storage, self._pipeline.name, self._partition, self.report.submission_id)
 
     def _write_index(self, rendered: Iterable[RenderedRows], limited: bool, context: bytes | None) -> None:
@@ -227,8 +238,23 @@ class NewSubmission:
         if has_stub:
             entry = self._parts.add_alone(attempt, own_headers, lines[0], digests[:1])
             self._set_stub(headers, str(self._id.file(entry.part)))
-            lines, digests = lines[1:], digests[1:]
-        self._parts.add(attempt, own_headers, lines, digests)
+            lines, digests, params = lines[1:], digests[1:], params[1:]
+        if self._pilot is None:
+            self._parts.add(attempt, own_headers, lines, digests)
+            return
+        for others in self._pilot.add(Sampled(kind, lines, digests, [*params])):
+            self._add_to(self._parts, others)
+
+    def _add_to(self, parts: PartWriters, requests: Sampled) -> None:
+        attempt, number = divmod(requests.kind, MAX_HEADER_SETS)
+        headers = self._headers.sets[number] if self._headers.by_row else None
+        parts.add(attempt, headers, requests.lines, requests.digests)
+
+    def _write_pilot(self) -> None:
+        """Write the requests of the pilot into files of their own."""
+        for sampled in self._pilot.take() if self._pilot is not None else ():
+            self.pilot_size.add(sampled.digests, sampled.params)
+            self._add_to(self._pilot_parts, sampled)
 
     def _plan(self, kind: int, ids: Sequence[bytes], params: Sequence[bytes], *, has_stub: bool) -> None:
         """Count requests that are not written."""
@@ -289,9 +315,8 @@ class NewSubmission:
             requests=report.requests,
             files=[],
         )
-        return BuiltSubmission(
-            manifest, self._lease, report, chosen, self._parts, pipeline.prompt_digest, self._caching
-        )
+        own = self._parts, pipeline.prompt_digest, self._pilot_parts
+        return BuiltSubmission(manifest, self._lease, report, chosen, *own, self._caching)
 
     def _fingerprint(self, inputs: str) -> Fingerprint:
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)

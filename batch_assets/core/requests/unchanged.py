@@ -48,6 +48,7 @@ ELSEWHERE = frozenset(
         "max_invalid",
         "notify",
         "op",
+        "pilot",
         "resource_key",
         "retention",
         "schedule",

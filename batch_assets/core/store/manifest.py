@@ -20,6 +20,7 @@ from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger.pilots import PilotTerms
 from batch_assets.core.ledger.records import RequestFileEntry
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.remedies import RunStage, Stage
@@ -158,6 +159,37 @@ class Gathered(_Document):
     submission: str
 
 
+class PilotEntry(_Document):
+    """The pilot that request files of a submission wait for. Without `files`, another submission has it.
+
+    Attributes:
+        prompt: The digest of the prompt.
+        files: The ids of its request files.
+        asks: See `PilotTerms`.
+        max_failed: See `PilotTerms`.
+        max_invalid: See `PilotTerms`.
+        low: See `PilotTerms`.
+        high: See `PilotTerms`.
+    """
+
+    omitted_if_none = frozenset({"files", "asks", "max_failed", "max_invalid", "low", "high"})
+
+    prompt: str
+    files: list[str] | None = None
+    asks: bool | None = None
+    max_failed: float | None = None
+    max_invalid: float | None = None
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def terms(self) -> PilotTerms:
+        """By what its answers are judged."""
+        return PilotTerms(
+            bool(self.asks), self.max_failed or 0.0, self.max_invalid or 0.0, low=self.low, high=self.high
+        )
+
+
 class Manifest(_Document):
     """The inputs of a submission. Fields without a default are in the manifests of every version.
 
@@ -198,6 +230,7 @@ class Manifest(_Document):
             requests of others, and theirs its own.
         registered_with: The submissions with request files that were registered with it, without itself; `None` if
             it was not gathered.
+        pilot: The pilot that its request files wait for; `None` if they wait for none.
         holds: The submissions that have, or may have, requests in its files; `None` without any.
     """
 
@@ -206,6 +239,7 @@ class Manifest(_Document):
             "written",
             "registered_with",
             "holds",
+            "pilot",
             "division",
             "betas",
             "header_sets",
@@ -256,6 +290,7 @@ class Manifest(_Document):
     written: int | None = None
     registered_with: list[Gathered] | None = None
     holds: list[Gathered] | None = None
+    pilot: PilotEntry | None = None
 
     @property
     def answers(self) -> Answers:

@@ -15,6 +15,7 @@ from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.states import PilotVerdict
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
@@ -71,6 +72,9 @@ def _submitted(
                 description=f"Nothing to submit yet: {materialize(Stage.REQUESTS, pipeline.name)} first.",
                 allow_retries=False,
             )
+        for pilot in report.pilots:
+            log = context.log.info if pilot.verdict is PilotVerdict.GO else context.log.warning
+            log("\n".join([*pilot.lines, *(f"  {id_}: {text}" for id_, text in pilot.sample)]))
         for file_id, reason in report.waiting.items():
             context.log.warning(f"{file_id} was not sent yet: {reason}")
         for remedy in report.remedies:
@@ -105,6 +109,8 @@ def _metadata(root: Root, report: SubmitReport, submitted: list[Batch], now: flo
         **paid_twice_of(submitted),
         **console_link(root.settings, submitted),
     }
+    if report.pilots:
+        metadata[keys.PILOT] = "\n".join(line for pilot in report.pilots for line in pilot.lines)
     if report.waiting:
         metadata[keys.WAITING] = dg.MetadataValue.json(report.waiting)
     if report.refused:

@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.requests.estimate import Estimate, Range
+from batch_assets.core.prices.range import Range
+from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.plan import Plan, plan_requests
 from batch_assets.core.text import count, size
 from batch_assets.dagster.assets.requests_config import RequestsConfig

@@ -119,6 +119,8 @@ def _reported(
     if report.why_held is not None:
         remedy = as_text(Approve(pipeline.name, partition))
         context.log.warning(f"The requests are held: {report.why_held}. {remedy}")
+    if report.waits_for_pilot is not None:
+        context.log.info(f"Requests are held: {report.waits_for_pilot}")
     if report.left_out:
         remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
         context.log.warning(
@@ -154,6 +156,8 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
     metadata |= estimate_metadata(report.estimate, report.rest)
     if report.why_held is not None:
         metadata[keys.HELD] = report.why_held
+    if report.waits_for_pilot is not None:
+        metadata[keys.PILOT] = report.waits_for_pilot
     if report.left_out:
         metadata[keys.LEFT_OUT] = report.left_out
     if pipeline.partitions is not None and pipeline.partitions.column is not None:

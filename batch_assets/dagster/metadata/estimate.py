@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.prices.money import usd
-from batch_assets.core.requests.estimate import Estimate, Range
+from batch_assets.core.prices.range import Range
+from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.plan import Plan
 from batch_assets.dagster import keys
 

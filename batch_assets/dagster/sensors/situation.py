@@ -228,6 +228,7 @@ def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
             Waiting.CACHE
             | Waiting.RATE_LIMIT
             | Waiting.BUDGET
+            | Waiting.PILOT
             | Waiting.DOWNLOAD
             | Waiting.COLLECTING
             | Waiting.NEXT_ROUND

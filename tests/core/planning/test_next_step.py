@@ -15,6 +15,7 @@ from sqlalchemy import event
 from batch_assets.cli import what_next
 from batch_assets.core.ledger import Ledger, submissions
 from batch_assets.core.ledger.budgets import Fit, Prospect
+from batch_assets.core.ledger.pilots import Pilot, PilotState, PilotTerms
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
@@ -135,7 +136,31 @@ def with_stub(stub: RequestFile, its_batch: Batch | None = None) -> Snapshot:
     return snapshot(submission=FULL, files=[stub, CACHED], batches=batches, stubs=stubs)
 
 
+WAITING = file("held", id="s/part-1", hold=HoldReason.PILOT)
+
+
+def for_pilot(pilot_file: RequestFile, *files: RequestFile, looked: int | None = None) -> Snapshot:
+    """A submission with a file that waits for a pilot."""
+    terms = PilotTerms(asks=False, max_failed=0.01, max_invalid=0.01)
+    pilot = Pilot("asked", "prompt", "s", (pilot_file.id,), terms, looked_seq=looked)
+    states = {WAITING.id: PilotState(pilot, (pilot_file,), collected=7)}
+    return snapshot(submission=FULL | {"joined_seq": 7}, files=[*files, WAITING], pilots=states)
+
+
+PILOT_DONE, PILOT_STOPPED = file("collected", collected_seq=7), file("stopped")
+PILOT_OF_OTHER = file("submitted", id="other/part-0", batch_id="b")
+
 CASES: dict[str, tuple[Step, Snapshot]] = {
+    "a pilot that can be judged": (Send(SendReason.PILOT, 1), for_pilot(PILOT_DONE, PILOT_DONE)),
+    "the pilot of another partition": (Wait(None, Waiting.PILOT), for_pilot(PILOT_OF_OTHER)),
+    "a pilot that is stopped": (
+        NeedsUser(SendStopped((PILOT_STOPPED,))),
+        for_pilot(PILOT_STOPPED, PILOT_STOPPED),
+    ),
+    "a pilot of another partition that was canceled": (
+        NeedsUser(MaterializeRequests()),
+        for_pilot(file("canceled", id="other/part-0")),
+    ),
     # Sending
     "canceled, and a batch runs": (Send(SendReason.CANCEL, 1), snapshot(submission=CANCELED, **RUNNING)),
     "failed requests": (Send(SendReason.ASK_AGAIN, 3), snapshot(submission=FULL | {"ask_again": 3}, **ENDED)),
@@ -399,6 +424,7 @@ WAITS: dict[Waiting, str] = {
     Waiting.UPLOAD: "asked waits for an upload that is under way",
     Waiting.COLLECTING: "asked waits for a run that is collecting its results",
     Waiting.BUDGET: "asked waits for money of its budget to come free",
+    Waiting.PILOT: "asked waits for the pilot of its prompt, which another partition sends",
     Waiting.NEXT_ROUND: "asked waits for request files that are under way",
 }
 

@@ -10,12 +10,13 @@ import pytest
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prices.prices import default_prices
+from batch_assets.core.prices.projection import project
+from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.caching import saved_by_caching
-from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis, Range, RecordedEstimate
+from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis, RecordedEstimate
 from batch_assets.core.requests.estimating import estimate_of
 from batch_assets.core.requests.own_answers import OwnAnswers, own_answers
 from batch_assets.core.requests.plan import Plan, plan_requests
-from batch_assets.core.requests.projection import project
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.requests.request_sample import MOST_SAMPLED, RequestSample
 from batch_assets.core.store.digests import pack

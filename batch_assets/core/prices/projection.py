@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.requests.estimate import Range
+from batch_assets.core.prices.range import Range
 
 LEAST_ANSWERS = 3
 """Fewer answers say too little."""

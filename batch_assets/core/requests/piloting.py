@@ -1,0 +1,129 @@
+"""Whether a build takes a pilot, waits for one, or does without."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from batch_assets.core.ledger import Transaction, pilots
+from batch_assets.core.ledger.pilots import PilotState, PilotTerms
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.states import HoldReason, PilotVerdict
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.prices.range import Range
+from batch_assets.core.requests.own_answers import own_answers
+from batch_assets.core.root import Root
+from batch_assets.core.text import count
+
+
+class PilotNeed(Enum):
+    """What a build does about a pilot."""
+
+    NONE = "none"
+    """Nothing: the pipeline takes no pilots, or there are enough answers to this prompt."""
+    TAKE = "take"
+    """It takes one."""
+    WAIT = "wait"
+    """Its prompt has one already."""
+
+
+def pilot_need(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile]) -> PilotNeed:
+    """Decide it before requests are written.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        set_aside: The files that the build replaces, perhaps those of a pilot.
+    """
+    config = pipeline.config.pilot
+    if config is None:
+        return PilotNeed.NONE
+    prompt = pipeline.prompt_digest
+    with root.ledger.read() as tx:
+        state = current_pilot(tx, pipeline.name, prompt, set_aside)
+    if state is not None:
+        return PilotNeed.NONE if state.pilot.verdict is PilotVerdict.GO else PilotNeed.WAIT
+    known = int(own_answers(root, pipeline.name, prompt).is_own.sum())
+    return PilotNeed.NONE if known >= config.rows else PilotNeed.TAKE
+
+
+def current_pilot(
+    tx: Transaction, pipeline: str, prompt: str, set_aside: Collection[RequestFile]
+) -> PilotState | None:
+    """Return the pilot of a prompt; `None` if there is none, or if it was not sent and is replaced.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        prompt: The digest of the prompt.
+        set_aside: The files that are replaced.
+    """
+    state = pilots.of_prompt(tx, pipeline, prompt)
+    if state is None or state.pilot.verdict is not None:
+        return state
+    replaced = {file.id for file in set_aside}
+    is_alive = any(not file.state.let_go and file.id not in replaced for file in state.files)
+    return state if is_alive else None
+
+
+def pilot_terms(pipeline: Pipeline) -> PilotTerms | None:
+    """Return by what a pilot of a pipeline is judged; `None` if it takes none."""
+    config = pipeline.config
+    if config.pilot is None:
+        return None
+    return PilotTerms(config.pilot.then == "ask", config.max_failed, config.max_invalid)
+
+
+@dataclass(frozen=True)
+class Piloting:
+    """What submissions that are registered at once have to do with the pilot of their prompt.
+
+    Attributes:
+        file_ids: The ids of the pilot's files, if the submissions have a new pilot.
+        low: See `PilotTerms`.
+        high: See `PilotTerms`.
+        hold: What holds their other files; `None` if nothing does.
+        why: Why they are held, for users.
+    """
+
+    file_ids: tuple[str, ...] = ()
+    low: int | None = None
+    high: int | None = None
+    hold: HoldReason | None = None
+    why: str = ""
+
+
+NO_PILOT = Piloting()
+
+
+def new_pilot(
+    file_ids: Sequence[str], requests: int, ranges: Sequence[Range | None], *, is_cached: bool
+) -> Piloting:
+    """Return what follows from a new pilot.
+
+    Args:
+        file_ids: The ids of its files.
+        requests: The number of its requests.
+        ranges: What its requests were estimated to cost, in parts; `None` for a part whose cost is unknown.
+        is_cached: Whether they may read or write the prompt cache, for almost nothing or twice the price.
+    """
+    known = [each for each in ranges if each is not None]
+    is_known = len(known) == len(ranges)
+    low, high = sum(each.low for each in known), sum(each.high for each in known)
+    if is_cached:
+        low, high = 0, 2 * high
+    return Piloting(
+        tuple(file_ids),
+        low if is_known else None,
+        high if is_known else None,
+        HoldReason.PILOT,
+        f"{pilots.WAITS}, {count(requests, 'random request')} that go first",
+    )
+
+
+def earlier_pilot(state: PilotState) -> Piloting:
+    """Return what follows from a pilot that the prompt has already."""
+    if state.pilot.verdict is PilotVerdict.ASK:
+        return Piloting(hold=HoldReason.CONFIRM, why=state.pilot.why or "")
+    return NO_PILOT if state.pilot.verdict is not None else Piloting(hold=HoldReason.PILOT, why=pilots.WAITS)

@@ -1,0 +1,381 @@
+"""A pilot: some random requests of a new prompt go first, and the rest waits until their answers are judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from batch_assets.core.batches.approve import approve
+from batch_assets.core.cancel import cancel
+from batch_assets.core.erase.run import erase
+from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger.states import PilotVerdict
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import next_step
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import (
+    ApproveFiles,
+    Join,
+    MaterializeRequests,
+    NeedsUser,
+    Send,
+    SendReason,
+    Step,
+    Wait,
+    Waiting,
+)
+from batch_assets.core.requests.gather import build_partitions
+from batch_assets.core.requests.plan import plan_requests
+from batch_assets.core.requests.report import AskAgain, RequestsReport
+from tests.receivers import Receiver
+
+from ..lost_ledger import LOST, lose_ledger
+from ..noticing import WEBHOOK, now_due, tick
+from ..support import CREATE, World, params, texts
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+def piloted(world: World, rows: int | None = 12, pilot: Any = 3, **more: Any) -> Pipeline:
+    return world.pipeline(texts(rows) if rows is not None else None, pilot=pilot, **more)
+
+
+def step_of(world: World, pipeline: Pipeline, partition: str = "") -> Step:
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, partition)
+        assert newest is not None
+        return next_step(Snapshot.of(tx, newest), put_off=(Join,))
+
+
+def sent(world: World) -> list[int]:
+    return [batch["requests"] for batch in world.accepted()]
+
+
+def held(world: World) -> dict[str, int]:
+    rows = world.query("select hold, sum(requests) as n from request_file where state = 'held' group by hold")
+    return {row.hold: row.n for row in rows}
+
+
+def why_held(world: World) -> str:
+    ((why,),) = world.query("select distinct error from request_file where state = 'held'")
+    return str(why)
+
+
+def fail(world: World, times: int | None = None, **shares: float) -> None:
+    match = {**CREATE} | ({"times": times} if times else {})
+    world.emulator.faults([{"match": match, "action": {"error_mix": shares}}])
+
+
+def collect_pilot(world: World, pipeline: Pipeline) -> None:
+    """Send the pilot and store its answers."""
+    world.send(pipeline)
+    world.emulator.end_batches()
+    world.collect(pipeline)
+
+
+def test_the_pilot_goes_first_and_the_rest_by_itself(world: World) -> None:
+    pipeline = piloted(world)
+    report = world.send(pipeline)
+    assert sent(world) == [3]
+    assert held(world) == {"pilot": 9}
+    assert [*report.waiting.values()] == [
+        "held: it waits for the pilot of its prompt, 3 random requests that go first"
+    ]
+    assert report.remedies == []
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [3]
+    world.emulator.end_batches()
+    world.collect(pipeline)
+    assert step_of(world, pipeline) == Send(SendReason.PILOT, 1)
+    judged = world.submit(pipeline, unattended=True)
+    (pilot,) = judged.pilots
+    assert pilot.verdict is PilotVerdict.GO
+    assert pilot.lines[0].startswith("The pilot is as expected: 3 answers for ")
+    assert pilot.lines[0].endswith("9 requests may be sent now")
+    assert pilot.lines[1].startswith("Estimated cost of the rest: $")
+    assert len(pilot.sample) == 3
+    assert sorted(sent(world)) == [3, 9]
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 12
+    assert len(set(world.accepted_custom_ids())) == 12
+
+
+def test_the_next_run_of_the_prompt_has_no_pilot_and_another_prompt_has_one(world: World) -> None:
+    pipeline = piloted(world)
+    world.run(pipeline)
+    more = piloted(world, 30)
+    world.build(more)
+    assert held(world) == {}
+    edited = piloted(world, 30, params=params("Please: {{ text }}"))
+    world.build(edited)
+    assert held(world) == {"pilot": 27}
+    assert any(
+        "pilot of 3 random requests" in text for text in planned(world, piloted(world, 9, output_schema=SCHEMA))
+    )
+
+
+def planned(world: World, pipeline: Pipeline) -> list[str]:
+    return plan_requests(world.root, pipeline, "", AskAgain()).warnings
+
+
+def test_enough_answers_or_few_requests_need_no_pilot(world: World) -> None:
+    world.build(piloted(world, 3))
+    assert held(world) == {}
+    world.run(piloted(world, 3))
+    world.build(piloted(world, 20))
+    assert held(world) == {}, "3 answers to the prompt are known"
+    world.build(piloted(world, 20, pilot=4))
+    assert held(world) == {"pilot": 13}
+
+
+def test_a_rebuilt_submission_takes_the_same_requests(world: World) -> None:
+    pipeline = piloted(world, 200, pilot=5, batching={"max_requests": 50})
+    chosen = []
+    for _ in range(2):
+        report = world.build(pipeline)
+        folder = world.submission_folder(pipeline, report)
+        manifest = orjson.loads((folder / "manifest.json").read_bytes())
+        (name,) = [entry["name"] for entry in manifest["files"] if "hold" not in entry]
+        chosen.append((folder / name).read_bytes())
+    assert chosen[0] == chosen[1]
+    keys = [int(orjson.loads(line)["custom_id"].split("-")[1][:3].strip("_.")) for line in chosen[0].splitlines()]
+    assert max(keys) > 20, "not the first rows"
+    assert held(world) == {"pilot": 195}
+
+
+def test_a_limit_counts_the_pilot(world: World) -> None:
+    pipeline = piloted(world)
+    report = world.build(pipeline, limit=5)
+    assert (report.written, report.left_out) == (5, 7)
+    assert held(world) == {"pilot": 2}
+
+
+def test_a_failing_pilot_leaves_the_rest_to_a_user(world: World, hook: Receiver) -> None:
+    fail(world, times=1, permission_error=1.0)
+    pipeline = piloted(world, notify=[WEBHOOK])
+    tick(world, pipeline)
+    collect_pilot(world, pipeline)
+    assert tick(world, pipeline) == []
+    assert hook.received == []
+    (pilot,) = world.submit(pipeline, unattended=True).pilots
+    assert pilot.verdict is PilotVerdict.ASK
+    assert pilot.why.startswith(
+        "The pilot is not as expected: 3 of 3 requests failed, and max_failed is 1.00% (row-"
+    )
+    assert held(world) == {"confirm": 9}
+    world.collect(pipeline)
+    step = step_of(world, pipeline)
+    assert isinstance(step, NeedsUser)
+    assert isinstance(step.remedy, ApproveFiles)
+    tick(world, pipeline)
+    now_due(world)
+    tick(world, pipeline)
+    (message,) = hook.received
+    assert "The pilot is not as expected" in message.json["message"]
+    world.build(pipeline)
+    assert held(world) == {"confirm": 9}, "another run does not forget the verdict"
+    assert "not as expected" in why_held(world)
+    assert len(approve(world.root, "asked")) == 1
+    world.submit(pipeline, unattended=True)
+    assert sent(world) == [3, 9]
+    world.finish(pipeline)
+    world.build(piloted(world, 30))
+    assert held(world) == {}, "the prompt is approved"
+
+
+def test_a_pilot_is_judged_after_its_retries(world: World) -> None:
+    fail(world, times=1, overloaded_error=1.0)
+    pipeline = piloted(world)
+    collect_pilot(world, pipeline)
+    assert world.submit(pipeline, unattended=True).pilots == []
+    assert held(world) == {"pilot": 9}
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [3, 3, 9]
+
+
+def test_invalid_answers_leave_the_rest_to_a_user(world: World) -> None:
+    fail(world, times=1, refusal=1.0)
+    pipeline = piloted(world, output_schema=SCHEMA)
+    collect_pilot(world, pipeline)
+    (pilot,) = world.submit(pipeline, unattended=True).pilots
+    assert "3 of 3 answers are invalid, and max_invalid is 1.00%" in pilot.why
+    assert held(world) == {"confirm": 9}
+
+
+def test_a_cost_outside_the_range_leaves_the_rest_to_a_user(world: World) -> None:
+    pipeline = piloted(world)
+    collect_pilot(world, pipeline)
+    ((terms,),) = world.query("select terms from pilot")
+    known = orjson.loads(terms)
+    assert 0 < known["low"] < known["high"]
+    low = orjson.dumps(known | {"low": known["high"], "high": 2 * known["high"]}).decode()
+    world.query("update pilot set terms = :terms", terms=low)
+    (pilot,) = world.submit(pipeline, unattended=True).pilots
+    assert "was estimated" in pilot.why
+    assert held(world) == {"confirm": 9}
+
+
+def test_a_user_is_asked_in_any_case_if_the_pipeline_says_so(world: World) -> None:
+    pipeline = piloted(world, pilot={"rows": 3, "then": "ask"})
+    collect_pilot(world, pipeline)
+    world.submit(pipeline, unattended=True)
+    assert held(world) == {"confirm": 9}
+    approve(world.root, "asked")
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [3, 9]
+
+
+def test_approving_the_cost_lets_only_the_pilot_go(world: World) -> None:
+    pipeline = piloted(world, confirm_above=0)
+    world.send(pipeline)
+    assert (sent(world), held(world)) == ([], {"confirm": 12})
+    assert [file.requests for file in approve(world.root, "asked")] == [3]
+    world.send(pipeline)
+    assert (sent(world), held(world)) == ([3], {"pilot": 9})
+    assert approve(world.root, "asked") == []
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [3, 9]
+
+
+@pytest.mark.parametrize("is_judged", [False, True])
+def test_a_lost_ledger_judges_the_pilot_again(world: World, is_judged: bool) -> None:
+    pipeline = piloted(world)
+    if is_judged:
+        fail(world, times=1, permission_error=1.0)
+    collect_pilot(world, pipeline)
+    if is_judged:
+        world.submit(pipeline)
+        approve(world.root, "asked")
+    lose_ledger(world)
+    world.submit(pipeline)
+    assert held(world) == {"pilot": 9}, "its answers are stored, and what was approved is lost"
+    world.submit(pipeline, unattended=True)
+    assert held(world) == ({"confirm": 9} if is_judged else {})
+    approve(world.root, "asked")
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [3, 9]
+
+
+def test_a_pilot_whose_reply_was_lost_is_found(world: World) -> None:
+    world.emulator.faults([LOST])
+    pipeline = piloted(world)
+    world.send(pipeline)
+    world.submit(pipeline)
+    assert sent(world) == [3]
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [3, 9]
+
+
+def test_a_rebuild_keeps_the_pilot_that_is_under_way(world: World) -> None:
+    pipeline = piloted(world)
+    world.send(pipeline)
+    more = piloted(world, 15)
+    world.send(more)
+    assert (sent(world), held(world)) == ([3], {"pilot": 12})
+    world.emulator.end_batches()
+    world.finish(more)
+    assert sorted(sent(world)) == [3, 12]
+
+
+def partitioned(world: World, rows: int = 6, **more: Any) -> Pipeline:
+    folder: Path = world.folder
+    for key in "abc":
+        lines = "".join(f"{number},{key} {number}\n" for number in range(rows))
+        (folder / f"{key}.csv").write_text(f"id,text\n{lines}")
+    dataset = {"path": "{partition}.csv", "key": "id"}
+    return world.pipeline(dataset=dataset, partitions={"static": [*"abc"]}, pilot=4, **more)
+
+
+def test_partitions_of_a_prompt_wait_for_one_pilot(world: World) -> None:
+    pipeline = partitioned(world)
+    for key in "abc":
+        world.send(pipeline, key)
+    assert (sent(world), held(world)) == ([4], {"pilot": 14})
+    assert step_of(world, pipeline, "b") == Wait(None, Waiting.PILOT)
+    world.emulator.end_batches()
+    world.collect(pipeline, "a")
+    assert step_of(world, pipeline, "b") == Send(SendReason.PILOT, 1)
+    for key in "bac":
+        world.submit(pipeline, key, unattended=True)
+    assert held(world) == {}
+    assert sorted(sent(world)) == [2, 4, 6, 6]
+
+
+def test_gathered_partitions_have_one_pilot(world: World) -> None:
+    """Each has fewer requests than the pilot has rows."""
+    pipeline = partitioned(world, 3, batching={"across_partitions": True})
+    built = build_partitions(world.root, pipeline, [*"abc"], AskAgain())
+    assert all(isinstance(report, RequestsReport) for report in built.values())
+    assert held(world) == {"pilot": 5}
+    for key in "abc":
+        world.submit(pipeline, key)
+    assert sent(world) == [4]
+    world.emulator.end_batches()
+    for key in "abc":
+        world.finish(pipeline, key)
+    assert sorted(sent(world)) == [4, 5]
+
+
+def test_a_canceled_pilot_has_a_successor(world: World) -> None:
+    """Until another build takes it, the partitions that waited for it need a user."""
+    pipeline = partitioned(world)
+    for key in "ab":
+        world.build(pipeline, key)
+    cancel(world.root, "asked", "a")
+    world.submit(pipeline, "b")
+    assert step_of(world, pipeline, "b") == NeedsUser(MaterializeRequests())
+    world.send(pipeline, "c")
+    assert step_of(world, pipeline, "b") == Wait(None, Waiting.PILOT)
+    world.emulator.end_batches()
+    world.finish(pipeline, "c")
+    world.finish(pipeline, "b")
+    assert sorted(sent(world)) == [2, 4, 6]
+
+
+def test_an_erased_row_stays_out_of_the_pilot(world: World) -> None:
+    pipeline = piloted(world, 4, pilot=3)
+    world.build(pipeline)
+    erase(world.root, "asked", [f"row-{number}" for number in range(3)])
+    world.submit(pipeline)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sum(sent(world)) == 1
+
+
+def test_a_refresh_has_no_pilot_once_its_prompt_had_one(world: World) -> None:
+    pipeline = piloted(world)
+    world.run(pipeline)
+    world.build(pipeline, refresh=True)
+    assert held(world) == {}
+
+
+def test_a_pilot_may_be_split(world: World) -> None:
+    world.emulator.settings(max_body_bytes=600)
+    pipeline = piloted(world)
+    world.run(pipeline)
+    assert sum(sent(world)) == 12
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+def test_a_stub_of_the_prompt_cache_goes_before_the_pilot(world: World) -> None:
+    long = params(system="You label texts. " * 1200)
+    pipeline = piloted(world, 40, params=long, cache="auto")
+    world.build(pipeline)
+    assert held(world) == {"pilot": 36}
+    world.submit(pipeline)
+    assert sent(world) == [1]
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [1, 3, 36]
