@@ -68,6 +68,7 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
     from batch_assets.cli.ledger_view import locations, no_ledger
     from batch_assets.cli.permissions import permission_problems
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.ledger.near_caps import near_caps
     from batch_assets.core.open_root import open_root
     from batch_assets.core.planning.snapshot import read_snapshots
     from batch_assets.core.recovery.rebuild import has_ledger
@@ -83,6 +84,8 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
         click.echo(locations(settings))
         for problem in permission_problems(settings):
             click.echo(f"permissions: {problem}")
+        for near in near_caps(tx, [name] if name is not None else None, settings.budget):
+            click.echo(printable(f"budget: {near}"))
         if name is not None and partition is not None:
             newest = submissions.newest(tx, name, partition)
             snapshots = read_snapshots(tx, [newest] if newest is not None else [])

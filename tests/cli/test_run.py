@@ -160,3 +160,7 @@ def test_a_run_that_a_budget_holds_ends_with_a_code_of_its_own(project: Project)
     raised = project.run("run", "asked")
     assert raised.returncode == 0, raised.stderr
     assert [batch["requests"] for batch in project.accepted()] == [2]
+    status = project.run("status", env={"BATCH_ASSETS_BUDGET": "0.00001 per month"})
+    assert (
+        "budget: 1" in status.stdout and " % of the root's budget of less than $0.0001 per month" in status.stdout
+    )

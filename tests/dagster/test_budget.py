@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,3 +46,10 @@ def test_a_run_with_held_files_is_green_and_goes_on_when_the_cap_is_raised(
     again = dg.materialize(raised, selection=request.asset_selection, instance=instance, tags=request.tags)
     assert again.success
     assert [batch["requests"] for batch in emulator.log()] == [4]
+
+    (request,) = tick(raised, instance).run_requests
+    assert dg.materialize(raised, selection=request.asset_selection, instance=instance, tags=request.tags).success
+    spent = make_assets(budget={"max_usd": 0.00001, "per": "month"})
+    assert re.search(
+        r"greetings: \d{3} % of the budget of .* is spent: ", tick(spent, instance).skip_message or ""
+    )

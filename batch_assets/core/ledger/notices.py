@@ -73,6 +73,13 @@ def ids_since(tx: Transaction, pipelines: Collection[str], since: float) -> set[
     return set(tx.execute(statement).scalars())
 
 
+def existing(tx: Transaction, ids: Collection[str]) -> set[str]:
+    """Return those of some ids of notices that are recorded, however long ago."""
+    if not ids:
+        return set()
+    return set(tx.execute(sa.select(notice.c.id).where(notice.c.id.in_(ids))).scalars())
+
+
 def add(tx: Transaction, notices: Iterable[dict[str, Any]]) -> None:
     """Add notices, to be sent at once. Existing ones stay as they are.
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from batch_assets.core.answers.result_types import ResultType, failed_share
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.ledger.near_caps import NearCap
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
@@ -22,6 +23,7 @@ _EVENTS = {
     "expires": "deadline",
     "uncollected": "deadline",
     "held": "held",
+    "budget": "budget",
 }
 
 
@@ -39,17 +41,19 @@ def content_of(
     asset: Sequence[str],
     ending: Sequence[tuple[Batch, float]] = (),
     held: Sequence[RequestFile] = (),
+    near: NearCap | None = None,
 ) -> dict[str, Any]:
     """Make the JSON content of a notification. The text for people is under the key `message`.
 
     Args:
         root: The root.
         submission: The submission that the notification is about.
-        kind: `complete`, `failed`, `expires`, `uncollected` or `held`.
+        kind: `complete`, `failed`, `expires`, `uncollected`, `held` or `budget`.
         max_failed: The pipeline's `max_failed`.
         asset: The path of the asset key of results.
         ending: The batches that are near a deadline, each with the seconds left.
         held: The request files that are held.
+        near: The budget of which most is spent. It may be that of several submissions, or of the root.
     """
     rows_by_type = submission.count_map or {ResultType.PENDING.value: submission.rows}
     ordered: dict[str, int] = {result_type: rows_by_type.get(result_type, 0) for result_type in ResultType}
@@ -66,8 +70,10 @@ def content_of(
         f"{name}: {_headline(kind, submission, max_failed, ending, held)}",
         f"{count(submission.rows, 'row')}: {counts(ordered)}; {cost_text}{note}",
         *_batch_lines(kind, ending),
-        *([link] if link else []),
     ]
+    if near is not None:
+        lines = [printable(str(near)), "Request files are held that do not fit into the rest."]
+    lines += [link] if link else []
     return {
         "event": event_of(kind),
         "pipeline": submission.pipeline,

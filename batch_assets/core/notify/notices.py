@@ -16,7 +16,9 @@ from typing import Any
 from batch_assets.core.answers.result_types import failed_share
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Transaction, holds, notices, submissions
+from batch_assets.core.ledger.budgets import ROOT
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
+from batch_assets.core.ledger.near_caps import NearCap, near_caps
 from batch_assets.core.ledger.records import Batch, Notice, RequestFile, Submission
 from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.notify.content import content_of, event_of
@@ -29,6 +31,7 @@ from batch_assets.core.notify.delivery import (
 )
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.prices.budget import Budget
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, day, duration
 
@@ -121,10 +124,11 @@ class _Occurrence:
 
     Attributes:
         submission: The submission that it is about.
-        kind: `complete`, `failed`, `expires`, `uncollected` or `held`.
+        kind: `complete`, `failed`, `expires`, `uncollected`, `held` or `budget`.
         day: The UTC date, for a kind that is sent once a day; "" for a kind that is sent once.
         ending: The batches near a deadline, each with the seconds left.
         held: The held request files.
+        near: The budget of which most is spent.
     """
 
     submission: Submission
@@ -132,10 +136,13 @@ class _Occurrence:
     day: str = ""
     ending: tuple[tuple[Batch, float], ...] = ()
     held: tuple[RequestFile, ...] = ()
+    near: NearCap | None = None
 
     def id_for(self, target: str) -> str:
         """The id of the notice to a target. It never changes, not even in a rebuilt ledger."""
         parts = [self.submission.id, self.kind, self.day, target]
+        if self.near is not None:  # once for the budget, whichever of its submissions is the newest
+            parts = [self.near.pipeline, self.kind, self.near.period, target, str(self.near.budget.picodollars)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -150,6 +157,11 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
             for entry in noticed.values()
             for occurrence in _occurrences(tx, entry.pipeline, since, announced_only=announced_only)
         ]
+        near = _near_caps(tx, noticed, root.settings.budget)
+        recorded |= notices.existing(
+            tx, [each.id_for(target) for each in near for target in _targets(noticed, each)]
+        )
+        occurrences += near
         new = {
             occurrence: targets
             for occurrence in occurrences
@@ -171,6 +183,7 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
             asset=entry.asset,
             ending=occurrence.ending,
             held=occurrence.held,
+            near=occurrence.near,
         )
         with root.ledger.write(occurrence.submission.pipeline) as tx:
             notices.add(tx, [_row(occurrence, target, content) for target in targets])
@@ -203,6 +216,21 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
     return occurrences
 
 
+def _near_caps(tx: Transaction, noticed: Mapping[str, Noticed], of_root: Budget | None) -> list[_Occurrence]:
+    """Return the budgets of which most is spent; that of the root for each pipeline, as targets may differ."""
+    occurrences = []
+    for near in near_caps(tx, noticed, of_root):
+        for name in noticed if near.pipeline == ROOT else [near.pipeline]:
+            submission = near.submission or submissions.latest(tx, name)
+            if submission is not None:
+                occurrences.append(_Occurrence(submission, "budget", near=near))
+    return occurrences
+
+
+def _targets(noticed: Mapping[str, Noticed], occurrence: _Occurrence) -> list[str]:
+    return [entry.target for entry in noticed[occurrence.submission.pipeline].pipeline.config.notify]
+
+
 def _new_targets(
     noticed: Noticed, occurrence: _Occurrence, target_starts: notices.Targets, recorded: set[str]
 ) -> list[str]:
@@ -215,7 +243,10 @@ def _new_targets(
         and occurrence.id_for(entry.target) not in recorded
         and entry.target in since
         and (
-            occurrence.ending or occurrence.held or (occurrence.submission.final_at or 0.0) >= since[entry.target]
+            occurrence.ending
+            or occurrence.held
+            or occurrence.near
+            or (occurrence.submission.final_at or 0.0) >= since[entry.target]
         )
     ]
 

@@ -13,8 +13,8 @@ from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.urls import secret_in
 
-Event = Literal["complete", "failed", "deadline", "held"]
-EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline", "held")
+Event = Literal["complete", "failed", "deadline", "held", "budget"]
+EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline", "held", "budget")
 # The most characters in a target's name in the ledger.
 _LONGEST = 200
 
@@ -100,7 +100,7 @@ class NotifyConfig(ConfigBlock):
         min_length=1,
         description="The events to report: complete (every row has its result), failed (in its place, when more "
         "rows than max_failed have no answer), deadline (a batch is close to a deadline), held (request files "
-        "wait for approval). Default: all.",
+        "wait for approval or for money), budget (80 % of a budget is spent). Default: all.",
     )
 
     @model_validator(mode="after")

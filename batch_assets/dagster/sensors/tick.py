@@ -15,6 +15,7 @@ from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction, rounds, submissions
+from batch_assets.core.ledger.near_caps import near_caps
 from batch_assets.core.ledger.overview import in_motion
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
@@ -98,6 +99,7 @@ class _Tick:
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
             reasons += removed.describe(tx, gone)
+            reasons += map(str, near_caps(tx, self._pipelines, self._root.settings.budget))
             now = tx.now
         reasons += lost_submissions.describe(self._root, self._pipelines, cursor, now)
         launch = Launch(self._context, self._root, self._pipelines, end)

@@ -385,12 +385,17 @@ def test_secrets_are_in_no_message_and_no_file(
             "notify.0.webhook.secret_env",
             "holds the credentials of the API, which go to the API alone",
         ),
+        (
+            [{"webhook": {"url_env": "U", "secret_env": "ANTHROPIC_ADMIN_KEY"}}],
+            "notify.0.webhook.secret_env",
+            "holds the credentials of the API, which go to the API alone",
+        ),
         ([{"webhook": {"url_env": "U"}}], "notify.0.webhook.secret_env", "this field is required"),
         ([{"email": GIVEN | {"from": "a@b.c"}}], "notify.0.email.from", "fields here: to, sender, url_env"),
         ([{"email": GIVEN | {"to": []}}], "notify.0.email.to", "at least 1 item"),
         ([{"email": GIVEN | {"to": ["a@b.c\nBcc: d@e.f"]}}], "notify.0.email.to", "is not an address"),
         ([{"email": GIVEN | {"sender": "us"}}], "notify.0.email.sender", "is not an address"),
-        ([WEBHOOK | {"events": ["done"]}], "notify.0.events.0", "'complete', 'failed', 'deadline' or 'held'"),
+        ([WEBHOOK | {"events": ["done"]}], "notify.0.events.0", "'deadline', 'held' or 'budget'"),
         ([WEBHOOK, WEBHOOK | {"events": ["failed"]}], "notify", "webhook HOOK_URL is listed twice"),
     ],
 )  # fmt: skip

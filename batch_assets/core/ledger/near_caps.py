@@ -1,0 +1,79 @@
+"""Budgets of which most is spent. Users are notified before files are held."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from batch_assets.core.ledger import budgets, reservations
+from batch_assets.core.ledger.budgets import ROOT
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.overview import in_motion
+from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger.reservations import Total
+from batch_assets.core.prices.budget import Budget, Period
+from batch_assets.core.prices.money import usd
+from batch_assets.core.text import dollars
+
+_PERCENT = 80
+
+
+@dataclass(frozen=True)
+class NearCap:
+    """A budget of which 80 % or more is spent in the current period.
+
+    Attributes:
+        pipeline: The pipeline; `ROOT` for the budget of the root.
+        budget: The budget.
+        total: What counts in it.
+        period: Identifies the period: the first day, or the id of the submission for a budget per run.
+        submission: The submission, for a budget per run; else `None`.
+    """
+
+    pipeline: str
+    budget: Budget
+    total: Total
+    period: str
+    submission: Submission | None = None
+
+    @property
+    def text(self) -> str:
+        """How much is spent, for the user."""
+        spent, percent = self.total.settled, self.total.settled * 100 // self.budget.picodollars
+        of = "the root's budget" if self.pipeline == ROOT else "the budget"
+        open_ = f", and {dollars(usd(self.total.reserved))} are reserved" if self.total.reserved else ""
+        return f"{percent} % of {of} of {self.budget} is spent: {dollars(usd(spent))}{open_}"
+
+    def __str__(self) -> str:
+        names = [self.pipeline, self.submission.partition if self.submission is not None else ""]
+        name = " ".join(filter(None, [names[0], f"[{names[1]}]" if names[1] else ""]))
+        return f"{name}: {self.text}" if name else self.text
+
+
+def near_caps(tx: Transaction, pipelines: Collection[str] | None, of_root: Budget | None) -> list[NearCap]:
+    """Return the budgets of which 80 % or more is spent: that of the root first.
+
+    Without a budget it takes one statement. Each budget takes the sums that `budgets` compares with the cap, and a
+    budget per run also the submissions that are not complete.
+
+    Args:
+        tx: A transaction.
+        pipelines: The pipelines whose budgets are looked at; `None` for all of them.
+        of_root: The budget of the root.
+    """
+    recorded = {name: budget for name, budget in budgets.recorded(tx).items() if name != ROOT}
+    limits = {ROOT: of_root} if of_root is not None else {}
+    limits |= {name: recorded[name] for name in sorted(recorded) if pipelines is None or name in pipelines}
+    runs: dict[str, dict[str, Submission]] = {name: {} for name, each in limits.items() if each.per is Period.RUN}
+    for submission in in_motion(tx, tx.now) if runs else ():
+        if submission.pipeline in runs and submission.final_at is None:
+            runs[submission.pipeline][submission.id] = submission
+    near: list[NearCap] = []
+    for name, budget in limits.items():
+        own = runs.get(name, {})
+        days = budget.days(tx.now)
+        for key, total in reservations.totals(tx, budget, name or None, list(own)).items():
+            if total.settled * 100 >= budget.picodollars * _PERCENT:
+                period = key if days is None else str(days[0])
+                near.append(NearCap(name, budget, total, period, own.get(key)))
+    return near
