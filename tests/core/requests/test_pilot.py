@@ -7,8 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
+from rich.console import Console
 
+from batch_assets.cli.headless import run_pipeline
+from batch_assets.cli.progress import Lines
 from batch_assets.core.batches.approve import approve
+from batch_assets.core.batches.pilot import judge_pilots
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.ledger import submissions
@@ -379,3 +383,33 @@ def test_a_stub_of_the_prompt_cache_goes_before_the_pilot(world: World) -> None:
     world.emulator.end_batches()
     world.finish(pipeline)
     assert sorted(sent(world)) == [1, 3, 36]
+
+
+def test_what_a_killed_process_has_judged_is_sent_by_the_next_one(world: World) -> None:
+    pipeline = piloted(world)
+    collect_pilot(world, pipeline)
+    assert len(judge_pilots(world.root, world.files(pipeline), None)) == 1
+    assert judge_pilots(world.root, world.files(pipeline), None) == []
+    assert held(world) == {}
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [3, 9]
+
+
+def test_files_that_are_registered_after_the_judgement_do_not_wait(world: World) -> None:
+    """The process that built them has read the ledger before."""
+    pipeline = piloted(world)
+    collect_pilot(world, pipeline)
+    world.query("update pilot set verdict = 'go', why = 'The pilot is as expected'")
+    assert step_of(world, pipeline) == Send(SendReason.PILOT, 1)
+    world.submit(pipeline, unattended=True)
+    assert sorted(sent(world)) == [3, 9]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_goes_on_after_its_pilot_or_ends_with_held_requests(world: World, fails: bool) -> None:
+    if fails:
+        fail(world, times=1, permission_error=1.0)
+    pipeline = piloted(world, 8)
+    report = run_pipeline(world.root, pipeline, "", Lines(Console(quiet=True)))
+    assert report.final is not fails
+    assert held(world) == ({"confirm": 5} if fails else {})
