@@ -89,12 +89,12 @@ def judge_pilots(root: Root, waiting: Sequence[RequestFile], answers: Answers | 
 
 def _judged(root: Root, state: PilotState, answers: Answers | None) -> PilotReport | None:
     pilot = state.pilot
+    if pilot.verdict is not None:  # the files were registered after it
+        return _decide(root, pilot, pilot.verdict, pilot.why or "", None)
     try:
         found = _Answered.read(root, state, answers)
     except (FileNotFoundError, DamagedFileError) as error:
         return _decide(root, pilot, PilotVerdict.ASK, f"The answers of the pilot cannot be judged: {error}", None)
-    if pilot.verdict is not None:
-        return _decide(root, pilot, pilot.verdict, pilot.why or "", found)
     if found.is_unfinished:
         with root.ledger.write(pilot.pipeline) as tx:
             pilots.looked(tx, state)

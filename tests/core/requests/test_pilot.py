@@ -31,6 +31,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
+from batch_assets.core.rename import rename
 from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -402,6 +403,13 @@ def test_files_that_are_registered_after_the_judgement_do_not_wait(world: World)
     world.query("update pilot set verdict = 'go', why = 'The pilot is as expected'")
     assert step_of(world, pipeline) == Send(SendReason.PILOT, 1)
     world.submit(pipeline, unattended=True)
+    assert sorted(sent(world)) == [3, 9]
+
+
+def test_a_renamed_pipeline_keeps_its_pilot(world: World) -> None:
+    collect_pilot(world, piloted(world))
+    rename(world.root, "asked", "renamed")
+    world.submit(piloted(world, name="renamed"), unattended=True)
     assert sorted(sent(world)) == [3, 9]
 
 
