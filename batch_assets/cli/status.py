@@ -67,7 +67,7 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
         raise click.UsageError("--partition needs a pipeline: batch-assets status NAME --partition KEY")
     from batch_assets.cli.ledger_view import locations, no_ledger
     from batch_assets.cli.permissions import permission_problems
-    from batch_assets.core.ledger import submissions
+    from batch_assets.core.ledger import budgets, submissions
     from batch_assets.core.ledger.near_caps import near_caps
     from batch_assets.core.open_root import open_root
     from batch_assets.core.planning.snapshot import read_snapshots
@@ -84,7 +84,9 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
         click.echo(locations(settings))
         for problem in permission_problems(settings):
             click.echo(f"permissions: {problem}")
-        for near in near_caps(tx, [name] if name is not None else None, settings.budget):
+        recorded = budgets.recorded(tx) | {budgets.ROOT: settings.budget}
+        of_name = {each: recorded.get(each) for each in (budgets.ROOT, name)} if name is not None else recorded
+        for near in near_caps(tx, of_name):
             click.echo(printable(f"budget: {near}"))
         if name is not None and partition is not None:
             newest = submissions.newest(tx, name, partition)

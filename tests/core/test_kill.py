@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.reserve import record_budgets
 from tests.child import Child
 from tests.forked import ForkServer
 
@@ -121,6 +122,28 @@ def test_killed_after_the_intent_before_the_server_got_anything(scene: Scene) ->
     scene.proxy.cut()
     scene.finish_in_another_process()
     scene.check(3)
+
+
+def test_killed_between_the_reservation_and_the_post_nothing_passes_the_cap(scene: Scene) -> None:
+    """The reservation is written with the intent. The next process finds that nothing was sent, and sends it."""
+    world, budget = scene.world, {"max_usd": 0.00008, "per": "month"}  # two requests cost at most $0.000074
+    pipeline = world.pipeline(texts(2), budget=budget)
+    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    world.build(pipeline)
+    scene.proxy.hold("request")
+    child = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(120)
+    _kill(child)
+    assert world.accepted() == []
+    ((state, worst),) = world.query("select state, worst from reservation")
+    assert state == "open" and 70_000_000 < worst <= 80_000_000, "what is in doubt keeps its money"
+    scene.proxy.cut()
+    scene.finish_in_another_process()
+    scene.check(2)
+    states = {row.state: row.worst for row in world.query("select state, worst from reservation")}
+    billed = {entry["id"]: entry["picodollars"] for entry in world.emulator.bill()["batches"]}
+    assert states["settled"] == sum(billed[batch["id"]] for batch in world.accepted())
+    assert set(states) <= {"settled", "released"} and not states.get("released")
 
 
 def test_killed_while_waiting_for_a_server_that_goes_on_by_itself(scene: Scene) -> None:

@@ -187,7 +187,7 @@ notify:
         "slack #data (SLACK_BOT_TOKEN)",
         "email ada@example.com",
     ]
-    assert [len(entry.events) for entry in component.notify] == [3, 2, 3]
+    assert [len(entry.events) for entry in component.notify] == [5, 2, 5]
 
 
 def test_a_batch_near_its_end_is_reported_without_an_api(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batch_assets.core.ledger import budgets, reservations
+from batch_assets.core.ledger import reservations
 from batch_assets.core.ledger.budgets import ROOT
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.overview import in_motion
@@ -50,20 +50,17 @@ class NearCap:
         return f"{name}: {self.text}" if name else self.text
 
 
-def near_caps(tx: Transaction, pipelines: Collection[str] | None, of_root: Budget | None) -> list[NearCap]:
-    """Return the budgets of which 80 % or more is spent: that of the root first.
+def near_caps(tx: Transaction, by_name: Mapping[str, Budget | None]) -> list[NearCap]:
+    """Return the budgets of which 80 % or more is spent.
 
-    Without a budget it takes one statement. Each budget takes the sums that `budgets` compares with the cap, and a
+    Without a budget it takes no statement. Each budget takes the sums that `budgets` compares with the cap, and a
     budget per run also the submissions that are not complete.
 
     Args:
         tx: A transaction.
-        pipelines: The pipelines whose budgets are looked at; `None` for all of them.
-        of_root: The budget of the root.
+        by_name: The budget of each pipeline, that of the root under `ROOT`; `None` for none.
     """
-    recorded = {name: budget for name, budget in budgets.recorded(tx).items() if name != ROOT}
-    limits = {ROOT: of_root} if of_root is not None else {}
-    limits |= {name: recorded[name] for name in sorted(recorded) if pipelines is None or name in pipelines}
+    limits = {name: budget for name, budget in by_name.items() if budget is not None}
     runs: dict[str, dict[str, Submission]] = {name: {} for name, each in limits.items() if each.per is Period.RUN}
     for submission in in_motion(tx, tx.now) if runs else ():
         if submission.pipeline in runs and submission.final_at is None:

@@ -219,7 +219,8 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
 def _near_caps(tx: Transaction, noticed: Mapping[str, Noticed], of_root: Budget | None) -> list[_Occurrence]:
     """Return the budgets of which most is spent; that of the root for each pipeline, as targets may differ."""
     occurrences = []
-    for near in near_caps(tx, noticed, of_root):
+    by_name = {ROOT: of_root} | {name: entry.pipeline.budget for name, entry in noticed.items()}
+    for near in near_caps(tx, by_name):
         for name in noticed if near.pipeline == ROOT else [near.pipeline]:
             submission = near.submission or submissions.latest(tx, name)
             if submission is not None:

@@ -15,6 +15,7 @@ from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction, rounds, submissions
+from batch_assets.core.ledger.budgets import ROOT
 from batch_assets.core.ledger.near_caps import near_caps
 from batch_assets.core.ledger.overview import in_motion
 from batch_assets.core.ledger.records import Submission
@@ -87,7 +88,8 @@ class _Tick:
         end = time.monotonic() + _ROUNDS_SECONDS
         polled = try_poll(self._root, budget=_POLL_SECONDS)
         cursor = SensorCursor.read(self._context.cursor)
-        record_budgets(self._root, {name: assets.pipeline.budget for name, assets in self._pipelines.items()})
+        by_pipeline = {name: assets.pipeline.budget for name, assets in self._pipelines.items()}
+        record_budgets(self._root, by_pipeline)
         with self._root.ledger.read() as tx:
             snapshots, gone = self._overview(tx)
             due = _due(tx, snapshots)
@@ -99,7 +101,7 @@ class _Tick:
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
             reasons += removed.describe(tx, gone)
-            reasons += map(str, near_caps(tx, self._pipelines, self._root.settings.budget))
+            reasons += map(str, near_caps(tx, {ROOT: self._root.settings.budget, **by_pipeline}))
             now = tx.now
         reasons += lost_submissions.describe(self._root, self._pipelines, cursor, now)
         launch = Launch(self._context, self._root, self._pipelines, end)

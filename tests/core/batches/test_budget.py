@@ -20,7 +20,7 @@ from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.settings import Settings
 
 from ..lost_ledger import LOST, lose_ledger
-from ..support import LIST, World, params, texts
+from ..support import CREATE, LIST, World, params, texts
 
 # A request of these texts can cost at most about $0.000037: 100 tokens of output are most of it.
 ONE = 0.000037
@@ -170,7 +170,28 @@ def test_an_upload_whose_outcome_is_unknown_keeps_its_money(world: World) -> Non
     assert counted(world) > ONE * PICODOLLARS
 
 
-def test_a_retry_and_a_refresh_reserve_again(world: World) -> None:
+def test_a_retry_after_a_passing_error_reserves_again(world: World) -> None:
+    """What failed cost nothing, so its money is free; what is tried again needs its own."""
+    world.emulator.settings(latency=3600)
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}}])
+    pipeline = budgeted(world, 4, 4.2 * ONE)
+    world.send(pipeline)
+    first = counted(world)
+    world.emulator.end_batches()
+    world.collect(pipeline)
+    assert (sent(world), counted(world)) == (4, 0)
+    pipeline = budgeted(world, 4, 2.2 * ONE)
+    report = world.submit(pipeline, unattended=True)
+    assert sent(world) == 4 + 2, "a part of what is tried again fits"
+    assert first / 3 < counted(world) <= 2.2 * ONE * PICODOLLARS and report.waiting
+    world.emulator.end_batches()
+    world.emulator.settings(latency=0.0)
+    world.finish(pipeline)
+    assert sent(world) == 8 and set(world.table(pipeline)["attempts"]) == {2}
+    assert 0 < counted(world) < first
+
+
+def test_a_refresh_reserves_again(world: World) -> None:
     pipeline = budgeted(world, 2, 3 * ONE)
     world.run(pipeline)
     assert sent(world) == 2

@@ -15,6 +15,7 @@ import pytest
 
 from batch_assets.core.answers.follow_up_rules import FollowUpRules, TruncatedRule
 from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import ConfigError
@@ -103,6 +104,29 @@ def test_an_answer_that_was_cut_off_is_asked_again_with_more_tokens(world: World
     costs = pa.chunked_array([pa.array(table["cost_usd"].dropna())])
     assert picodollars_in(costs) == picodollars_in(pa.chunked_array([pa.array(stored["cost_usd"])]))
     nothing_more(world, pipeline)
+
+
+def test_follow_ups_count_in_the_budget_of_their_run(world: World) -> None:
+    """All of the chain counts, and what does not fit into what is left of the cap is held."""
+    settled = "select coalesce(sum(worst), 0), count(*) from reservation where submission_id = :run"
+    pipeline = world.pipeline(texts(2), params=short(), retry=TWICE, budget={"max_usd": 1, "per": "run"})
+    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    table = world.run(pipeline)
+    ((run,),) = world.query("select id from submission")
+    ((counted, files),) = world.query(settled, run=run)
+    assert files == len(world.accepted()) == 3 and list(table["attempts"]) == [3, 3]
+    assert counted == picodollars_in(pa.chunked_array([pa.array(table["cost_usd"])])), "all of the chain"
+    other = world.pipeline(
+        texts(2, "other"), name="other", params=short(), retry=TWICE, budget={"max_usd": 0.00003, "per": "run"}
+    )
+    record_budgets(world.root, {other.name: other.budget})
+    world.send(other)
+    world.collect(other)
+    ((run,),) = world.query("select id from submission where pipeline = 'other'")
+    world.query("update reservation set worst = 29000000 where submission_id = :run", run=run)
+    assert world.submit(other, unattended=True).waiting
+    assert len(world.accepted()) == 4 and "held" in world.states(other)
+    assert world.query(settled, run=run) == [(29_000_000, 1)]
 
 
 def test_a_row_waits_for_the_end_of_its_chain(world: World) -> None:

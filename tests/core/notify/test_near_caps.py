@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.ledger import budgets
 from batch_assets.core.ledger.near_caps import near_caps
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS
@@ -31,7 +32,9 @@ def spend(world: World, picodollars: int) -> None:
 
 def near(world: World) -> list[str]:
     with world.root.ledger.read() as tx:
-        return [str(each) for each in near_caps(tx, None, world.root.settings.budget)]
+        return [
+            str(each) for each in near_caps(tx, budgets.recorded(tx) | {budgets.ROOT: world.root.settings.budget})
+        ]
 
 
 def test_a_month_is_reported_once_for_each_cap(world: World, hook: Receiver) -> None:
