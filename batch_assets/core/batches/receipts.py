@@ -12,7 +12,7 @@ from batch_assets.core.ledger import Lease, Transaction, batches, files, restore
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
-from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
 

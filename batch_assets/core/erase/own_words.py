@@ -25,7 +25,8 @@ from batch_assets.core.ledger.states import BatchMove, FileMove, SubmissionMove,
 from batch_assets.core.ledger.tables import EnumColumn, metadata
 from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord
-from batch_assets.core.store.manifest import Manifest, Receipt
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_index import REASON
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 

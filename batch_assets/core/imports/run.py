@@ -25,7 +25,7 @@ from batch_assets.core.imports.report import ImportFailedError, ImportReport, Le
 from batch_assets.core.imports.source import Source, open_source
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.ledger import Lease, batches
+from batch_assets.core.ledger import Lease, batches, imports
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.current_requests import current_requests
@@ -153,7 +153,7 @@ def _store(
     with root.ledger.write(pipeline) as tx:
         lease.confirm(tx)
         reason = f"{count(answers, 'answer')} imported from {source.batch_id or source.path.name}"
-        batches.note_import(tx, name.stem, pipeline, answers, source.ended_at, reason)
+        imports.note(tx, name.stem, pipeline, answers, source.ended_at, reason)
     report.picodollars, report.unpriced = cost.total.picodollars, cost.total.unpriced
 
 
@@ -194,7 +194,7 @@ def _record_unrecorded(root: Root, pipeline: str) -> None:
                 answers, ended_at = file.metadata.num_rows, ended_at_of(file)
             with root.ledger.write(pipeline) as tx:
                 reason = f"{count(answers, 'answer')} imported by a process that was killed"
-                batches.note_import(tx, name.stem, pipeline, answers, ended_at, reason)
+                imports.note(tx, name.stem, pipeline, answers, ended_at, reason)
 
 
 def _describe(report: ImportReport, matching: Matching, lines: AnswerLines, left_out: Path | None) -> None:

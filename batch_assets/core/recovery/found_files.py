@@ -25,7 +25,8 @@ from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import PARTITION_FOLDER, Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.store.follow_up_ids import counts_in
-from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt, was_finished
+from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, was_finished
+from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes

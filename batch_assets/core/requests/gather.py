@@ -16,6 +16,7 @@ from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import BUILDS, not_registered
+from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.gathered_files import GatheredFiles
 from batch_assets.core.requests.inputs import BeforeBuild, holding_partition
@@ -27,7 +28,7 @@ from batch_assets.core.requests.partition_build import (
     remove_old_hashes,
 )
 from batch_assets.core.requests.prompt_caching import PromptCaching
-from batch_assets.core.requests.registration import BuiltSubmission, Registrar, wait_for_stubs
+from batch_assets.core.requests.registration import Registrar, wait_for_stubs
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.selection import Peers
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batch_assets.core.io.names import PartName, SubmissionId
-from batch_assets.core.requests.registration import BuiltSubmission
+from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.selection import Peers
 from batch_assets.core.store.part_writer import LastPart
 from batch_assets.core.store.request_lines import body_bytes

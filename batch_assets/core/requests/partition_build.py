@@ -14,6 +14,7 @@ from batch_assets.core.errors import StorageError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.range import Range
+from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.estimating import CountTokens, estimate_of
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_inputs
 from batch_assets.core.requests.known_rows import KnownRows
@@ -21,7 +22,6 @@ from batch_assets.core.requests.own_answers import own_answers
 from batch_assets.core.requests.pilot_sample import PilotSample
 from batch_assets.core.requests.piloting import PilotNeed, pilot_need, pilot_terms
 from batch_assets.core.requests.prompt_caching import PromptCaching
-from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.row_renderer import RowRenderer

@@ -18,10 +18,10 @@ from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.pilot_sample import PilotSample, Sampled
 from batch_assets.core.requests.prompt_caching import PromptCaching
-from batch_assets.core.requests.registration import BuiltSubmission
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.request_sample import RequestSample
 from batch_assets.core.requests.selection import Selection

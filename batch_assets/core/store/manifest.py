@@ -1,20 +1,17 @@
-"""The documents of a submission: its manifest, and a receipt beside each request file that became a batch.
+"""The manifest of a submission: its inputs and its request files.
 
-Results need nothing else from the pipeline, and a lost ledger is rebuilt from these documents. Documents of
+Results need nothing else from the pipeline, and a lost ledger is rebuilt from manifests and receipts. Manifests of
 earlier versions can be read. Fields that a later version adds are kept unchanged.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Self
-
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
+from typing import Any, Self
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.answers.output_schema import OutputSchema
-from batch_assets.core.api.objects import COUNTS, BatchObject, is_batch_id
 from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
@@ -25,26 +22,12 @@ from batch_assets.core.ledger.records import RequestFileEntry
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.store.breakpoints import Breakpoint
+from batch_assets.core.store.document import Document
 
 MANIFEST = "manifest.json"
 
 
-class _Document(BaseModel):
-    """A JSON object under the root. Values are not converted: a number in quotes is not accepted as a number."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    omitted_if_none: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are written only if they have a value."""
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = serialize(self)
-        return {
-            name: value for name, value in fields.items() if value is not None or name not in self.omitted_if_none
-        }
-
-
-class PartEntry(_Document):
+class PartEntry(Document):
     """A request file as the manifest lists it.
 
     Attributes:
@@ -109,7 +92,7 @@ class PartEntry(_Document):
         )
 
 
-class Fingerprint(_Document):
+class Fingerprint(Document):
     """What shows that another build would make the same submission.
 
     Attributes:
@@ -123,7 +106,7 @@ class Fingerprint(_Document):
     without_partition: int
 
 
-class Division(_Document):
+class Division(Document):
     """How the rows of a pipeline are divided into partitions.
 
     Attributes:
@@ -147,7 +130,7 @@ class Division(_Document):
         return self.kind != other.kind or len(columns) > 1
 
 
-class Gathered(_Document):
+class Gathered(Document):
     """Another submission of a run whose partitions were gathered: all of them were registered at once.
 
     Attributes:
@@ -159,7 +142,7 @@ class Gathered(_Document):
     submission: str
 
 
-class PilotEntry(_Document):
+class PilotEntry(Document):
     """The pilot that request files of a submission wait for. Without `files`, another submission has it.
 
     Attributes:
@@ -190,7 +173,7 @@ class PilotEntry(_Document):
         )
 
 
-class Manifest(_Document):
+class Manifest(Document):
     """The inputs of a submission. Fields without a default are in the manifests of every version.
 
     Attributes:
@@ -318,79 +301,6 @@ class Manifest(_Document):
         """Write the manifest into the submission's folder."""
         content = json.dumps(self.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n"
         storage.write_bytes(content, *submission_parts(self.pipeline, self.partition, self.submission), MANIFEST)
-
-
-class Receipt(_Document):
-    """The batch that a request file became.
-
-    Attributes:
-        batch_id: The id of the batch.
-        requests: The number of its requests.
-        attempt: The attempt of its requests, from 1.
-        created_at: When it was created, in seconds since 1970 by the server's clock.
-        expires_at: When it would expire, in seconds since 1970 by the server's clock.
-        base_url: The endpoint that it was submitted to.
-        organization: The organization of the API key; `None` if the API did not report it.
-        replied: The reply to the create named the batch. False: it was found in the API's list. `None`: a receipt
-            of an earlier version, which does not tell.
-    """
-
-    omitted_if_none = frozenset({"replied"})
-
-    batch_id: str
-    requests: int
-    attempt: int
-    created_at: float
-    expires_at: float | None
-    base_url: str
-    organization: str | None
-    replied: bool | None = None
-
-    @field_validator("batch_id")
-    @classmethod
-    def _has_the_form_of_an_id(cls, batch_id: str) -> str:
-        if not is_batch_id(batch_id):
-            raise ValueError("it is no batch id")
-        return batch_id
-
-    @classmethod
-    def of(
-        cls,
-        batch: BatchObject,
-        attempt: int,
-        base_url: str,
-        organization: str | None,
-        *,
-        replied: bool | None = None,
-    ) -> Self:
-        """Make the receipt of a batch."""
-        return cls(
-            batch_id=batch.id,
-            requests=batch.total,
-            attempt=attempt,
-            created_at=batch.created_at,
-            expires_at=batch.expires_at,
-            base_url=base_url,
-            organization=organization,
-            replied=replied,
-        )
-
-    @property
-    def batch(self) -> BatchObject:
-        """The batch as it was at its creation."""
-        return BatchObject(
-            id=self.batch_id,
-            processing_status="in_progress",
-            request_counts={**dict.fromkeys(COUNTS, 0), "processing": self.requests},
-            created_at=self.created_at,
-            expires_at=self.expires_at,
-            ended_at=None,
-            archived_at=None,
-        )
-
-    def to_json(self) -> bytes:
-        """Return the content of the receipt's file."""
-        return json.dumps(self.model_dump(), indent=2).encode() + b"\n"
 
 
 def was_finished(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:

@@ -22,7 +22,7 @@ from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.store.breakpoints import Breakpoint, BreakpointWriter
 from batch_assets.core.store.digests import Digests, decode_tails, digester, tail_of
 from batch_assets.core.store.follow_up_ids import is_own_digest
-from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_lines import (
     HEAD,
     NO_TAIL,

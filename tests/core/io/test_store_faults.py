@@ -22,7 +22,7 @@ from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.errors import SettingsError, StorageError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from batch_assets.core.cancel import cancel
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
 from ..batches.test_reconcile import NEVER_ARRIVED

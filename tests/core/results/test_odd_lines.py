@@ -21,7 +21,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.results.message_line import OddLineError, parse_line
 from batch_assets.core.results.result_lines import ResultLines
-from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.receipt import Receipt
 
 from ..support import BATCHES, CREATE, LIST, World, texts
 

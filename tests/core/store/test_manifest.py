@@ -12,7 +12,8 @@ from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.store.manifest import Manifest, PartEntry, Receipt
+from batch_assets.core.store.manifest import Manifest, PartEntry
+from batch_assets.core.store.receipt import Receipt
 
 FIRST: dict[str, Any] = {
     "pipeline": "p",
