@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from batch_assets.cli.remedies import as_texts, error_as_text
 from batch_assets.cli.what_next import why_stuck
+from batch_assets.core.batches.feeding import ask_account, note_turns, record_limits
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
@@ -126,6 +127,8 @@ def run_pipeline(
     for column in report.mixed_columns:
         watcher.problem(column.as_text)
     record_budgets(root, {pipeline.name: pipeline.budget})
+    record_limits(root, {pipeline.name: pipeline.config.batching.max_in_flight})
+    ask_account(root)
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
     run.poll(now=True)
@@ -183,6 +186,8 @@ class _Run:
     def send_remaining(self) -> None:
         """Send files that had to wait and failed requests again, and look for uploads whose outcome is unknown."""
         snapshot = self._snapshot()
+        if snapshot.until_room:
+            note_turns(self._root)
         step = round_of(next_step(snapshot))
         if not isinstance(step, Send) or (step.pause and not self._may_send_again(snapshot)):
             return
@@ -201,12 +206,13 @@ class _Run:
         return snapshot.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)
 
     def poll(self, *, now: bool = False) -> None:
-        """Poll the API for batches that are due, if this submission waits for any.
+        """Poll the API for batches that are due, if this submission waits for any, or for room that they take.
 
         Args:
             now: Poll all batches at once, whether they are due or not.
         """
-        if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
+        snapshot = self._snapshot()
+        if snapshot.until_room or any(batch.state is not BatchState.ENDED for batch in snapshot.uncollected):
             polled = poll(self._root, now=now)
             self._note("poll", [*polled.problems, *as_texts(polled.remedies)])
             self._watcher.polled(self._snapshot())

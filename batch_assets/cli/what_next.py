@@ -104,6 +104,10 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
             when = f", or a new period in {left}" if left else ""
             files = count(len(held), "request file is held", "request files are held")
             return f"{texts.waits_for(step.why)}{when}: {files}, {held[0].error}"
+        case Waiting.QUEUE:
+            held = [file for file in snapshot.files if file.is_held_by_queue]
+            files = count(len(held), "request file is held", "request files are held")
+            return f"{texts.waits_for(step.why)}: {files}, {held[0].error}"
         case Waiting.NEXT_ROUND:
             return f"the sensor, or: {_run(snapshot)}"
         case Waiting.CACHE | Waiting.UPLOAD | Waiting.COLLECTING | Waiting.PILOT:

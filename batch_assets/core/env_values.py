@@ -51,6 +51,11 @@ def whole_number(env: Mapping[str, str], name: str, default: int, most: int, wha
     return int(text)
 
 
+def optional_number(env: Mapping[str, str], name: str, most: int, what: str) -> int | None:
+    """Read a whole number from 1 to `most`; `None` if the variable is not set. See `whole_number`."""
+    return whole_number(env, name, 1, most, what) if env.get(name) else None
+
+
 def budget(env: Mapping[str, str]) -> Budget | None:
     """Read the budget of the root.
 

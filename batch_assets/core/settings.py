@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from batch_assets.core.env_values import budget, seconds, whole_number
+from batch_assets.core.env_values import budget, optional_number, seconds, whole_number
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.prices.budget import Budget
 from batch_assets.core.prices.prices import Prices, prices_in
@@ -39,6 +39,8 @@ MOST_TRANSFERS = 16
 """The largest number of concurrent uploads or downloads."""
 MOST_PROCESSES = 64
 """The largest number of processes that render rows or parse results."""
+MOST_IN_FLIGHT = 100_000_000
+"""The largest limit for queued requests."""
 MOST_PARTITIONS_PER_RUN = 1000
 """The largest number of partitions that one run may have."""
 
@@ -122,6 +124,8 @@ class Settings:
         partitions_per_run: The largest number of partitions in one run of a backfill or of the sensor.
         prices_file: The user's own price file, from BATCH_ASSETS_PRICES; `None` for the shipped prices alone.
         budget: The budget of the root, from BATCH_ASSETS_BUDGET; `None` for none.
+        max_in_flight: The largest number of queued requests, from BATCH_ASSETS_MAX_IN_FLIGHT; `None` for what
+            the account takes.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
         storage_options: Arguments of the root's file system, such as credentials; none for a local root.
@@ -138,6 +142,7 @@ class Settings:
     partitions_per_run: int = 25
     prices_file: Path | None = None
     budget: Budget | None = None
+    max_in_flight: int | None = None
     ui_url: str | None = None
     shared: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -191,6 +196,9 @@ class Settings:
             partitions_per_run=partitions_per_run_in(env),
             prices_file=prices_file,
             budget=budget(env),
+            max_in_flight=optional_number(
+                env, "BATCH_ASSETS_MAX_IN_FLIGHT", MOST_IN_FLIGHT, "largest number of queued requests"
+            ),
             ui_url=_ui_url(env),
             shared=_shared(env),
             storage_options=_storage_options(env) if overrides.root is None else {},

@@ -43,6 +43,17 @@ async def create(call: Call) -> Response:
     return json_response(_not_ended(_shown(call, record), "in_progress"))
 
 
+async def rate_limits(call: Call) -> Response:
+    """GET /v1/organizations/rate_limits: the limit of the queue, for any key; 404 if there is none."""
+    limit = call.service.settings.queue_limit
+    if limit is None:
+        raise HttpError(404, "Not found")
+    kind = call.request.query_params.get("group_type", "batch")
+    groups = [{"type": "rate_limit", "group_type": "batch", "models": None}] if kind == "batch" else []
+    limits = {"limits": [{"type": "enqueued_batch_requests", "value": limit}]}
+    return json_response({"data": [group | limits for group in groups], "next_page": None})
+
+
 def _not_ended(shown: dict[str, Any], status: str) -> dict[str, Any]:
     """Show a batch as not ended, as it was at the instant of the call.
 

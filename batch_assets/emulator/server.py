@@ -37,6 +37,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("DELETE", f"{_BATCHES}/{{id}}", batch_endpoints.delete),
     ("GET", f"{_BATCHES}/{{id}}/results", batch_endpoints.results),
     ("POST", f"{_BATCHES}/{{id}}/cancel", batch_endpoints.cancel),
+    ("GET", "/v1/organizations/rate_limits", batch_endpoints.rate_limits),
     ("POST", "/v1/messages", message_endpoints.create_message),
     ("POST", "/v1/messages/count_tokens", message_endpoints.count_tokens),
     ("GET", "/v1/models", message_endpoints.list_models),

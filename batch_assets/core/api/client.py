@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 
 BATCHES = "/v1/messages/batches"
 COUNT_TOKENS = "/v1/messages/count_tokens"
+RATE_LIMITS = "/v1/organizations/rate_limits"
 # The fields that the endpoint takes, of those of a request.
 _COUNTED = (
     *("model", "messages", "system", "tools", "tool_choice", "thinking"),
     *("cache_control", "output_config", "mcp_servers", "context_management"),
 )
+_QUEUED = "enqueued_batch_requests"  # the limit's name in the API
 PAGE = 1000  # a list call returns at most this many batches
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
@@ -230,6 +232,23 @@ class ApiClient:
         if not isinstance(tokens, int):
             raise UnknownOutcomeError("count_tokens: the answer has no number of tokens")
         return tokens
+
+    def queue_limit(self) -> int:
+        """Ask how many requests all batches of the account may have in the queue together.
+
+        Raises:
+            ApiError: As `retrieve`. Only some keys may ask.
+        """
+        with translated(self._hide):
+            response = self._sdk.get(
+                RATE_LIMITS, cast_to=raw_response(), stream=True, options={"params": {"group_type": "batch"}}
+            )
+        body = self._json(response, "rate_limits")
+        try:
+            limits = [limit for group in body["data"] for limit in group["limits"]]
+            return min(int(limit["value"]) for limit in limits if limit["type"] == _QUEUED)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnknownOutcomeError(f"rate_limits: the answer has no limit for the queue: {error}") from None
 
     def retrieve(self, batch_id: str, *, seconds: float | None = None) -> BatchObject:
         """Get the current state of a batch.

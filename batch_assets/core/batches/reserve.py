@@ -111,7 +111,7 @@ class FileReservation:
         return False
 
     def let_go(self, lease: Lease) -> RequestFile:
-        """Make the file ready if a budget holds it. Whether it fits is found out before it is sent.
+        """Make the file ready if a budget or the queue holds it. Whether it fits is found out before it is sent.
 
         Returns:
             The file as it is now.
@@ -121,6 +121,8 @@ class FileReservation:
             file = files.by_id(tx, self._file.id)
             if file.is_held_by_budget:
                 holds.release(tx, [file], "the budget has money left")
+            elif file.is_held_by_queue:
+                holds.release(tx, [file], "the queue has room")
             return files.by_id(tx, file.id)
 
     def _prospect(self, tx: Transaction) -> Prospect:

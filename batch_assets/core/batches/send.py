@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from batch_assets.core.answers.answers import Answers
+from batch_assets.core.batches.feeding import held_with_room
 from batch_assets.core.batches.reserve import held_that_fit
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -87,9 +88,9 @@ class _Sending:
         self._owners: dict[str, list[SubmissionWork]] = {}
         for work in works:
             waiting = self._not_awaiting_stubs(work)
-            affordable = held_that_fit(root, waiting)
+            released = held_that_fit(root, waiting) | held_with_room(root, waiting)
             for file in waiting:
-                if file.state.sendable or file.id in affordable:
+                if file.state.sendable or file.id in released:
                     work.report.waiting.pop(file.id, None)  # why it was not sent before is over
                     self._files[file.id] = file
                     self._owners.setdefault(file.id, []).append(work)

@@ -16,6 +16,7 @@ from batch_assets.core.api.errors import (
 )
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import repeats, workspace
+from batch_assets.core.batches.feeding import QueuePlace, is_about_queue
 from batch_assets.core.batches.receipts import accept_by_reply, adopt, write_receipt
 from batch_assets.core.batches.reserve import FileReservation
 from batch_assets.core.batches.run_answers import AllRefusedError, RunAnswers
@@ -29,7 +30,7 @@ from batch_assets.core.errors import (
 )
 from batch_assets.core.io.pace import SLOW_LINE, GivenWayError
 from batch_assets.core.io.transfers import Progress
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, stubs, submissions
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, queue, stubs, submissions
 from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
@@ -73,7 +74,7 @@ class Upload:
     ) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
         self._run, self._answers = run, answers
-        self._reservation = FileReservation(root, file)
+        self._reservation, self._place = FileReservation(root, file), QueuePlace(root, file)
         self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
@@ -150,7 +151,7 @@ class Upload:
         """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
         with self._root.ledger.read() as tx:
             file = files.by_id(tx, self._file.id)
-        if self._reservation.is_cut and file.state is FileState.HELD:
+        if (self._reservation.is_cut or self._place.is_cut) and file.state is FileState.HELD:
             return split(self._root, file, lease)
         if file.state is not FileState.TOO_LARGE or self._is_lost(lease):
             return []
@@ -171,7 +172,7 @@ class Upload:
                 return None
         if (refusal := self._answers.refusal) is not None:
             raise self._stop(lease, None, refusal)
-        if not self._is_affordable(lease):
+        if not self._fits(lease):
             return None
         try:
             if not workspace.shows_refused(self._root, self._file.id):
@@ -197,26 +198,29 @@ class Upload:
             lease.confirm(tx)
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
             file = files.by_id(tx, self._file.id)
-            if self._has_to_wait(tx) or not self._reservation.goes(tx):
+            if self._has_to_wait(tx) or not self._is_allowed(tx):
                 return None
             breakpoint = Breakpoint.of(file) if stubs.warmth_for(tx, file) is Warmth.WARM else None
             added = breakpoint.bytes_added * file.requests if breakpoint is not None else 0
             amounts = self._reservation.amounts(tx, file)
             return files.intend(tx, file, listed, self._root.key_hash, amounts, bytes_added=added)
 
-    def _is_affordable(self, lease: Lease) -> bool:
-        """Whether the file fits into the budgets in force. If not, it is held, or set aside if it is lost."""
+    def _fits(self, lease: Lease) -> bool:
+        """Whether the file fits into budgets and queue. If not, it is held, or set aside if it is lost."""
         try:
             self._reservation.compute()
         except (FileNotFoundError, DamagedFileError) as error:
             self._is_lost(lease, otherwise=str(error))
             return False
         with self._root.ledger.read() as tx:
-            if self._reservation.may_go(tx):
+            if self._reservation.may_go(tx) and self._place.is_free(tx):
                 return True
         with self._root.ledger.write(self._file.pipeline, endpoint=True) as tx:
             lease.confirm(tx)
-            return not self._has_to_wait(tx) and self._reservation.goes(tx)
+            return not self._has_to_wait(tx) and self._is_allowed(tx)
+
+    def _is_allowed(self, tx: Transaction) -> bool:
+        return self._reservation.goes(tx) and self._place.take(tx)
 
     def _ask_for_key(self, text: str) -> None:
         """Report that the file waits until the right key is back, or a user confirms this one."""
@@ -333,11 +337,14 @@ class Upload:
     def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
         """Make this file and those after it wait: the API would answer every upload the same."""
         seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
-        with self._root.ledger.write(self._file.pipeline) as tx:
+        is_full = intent_id is not None and is_about_queue(error)
+        with self._root.ledger.write(self._file.pipeline, endpoint=is_full) as tx:
             until = tx.now + seconds
             self._back_to_ready(tx, lease, intent_id, str(error), until)
             for submission_id in self._run:
                 files.put_off(tx, submissions.waited_on(tx, submission_id), until, str(error))
+            if is_full:
+                queue.learn(tx, self._file)
         self._report.waiting[self._file.id] = str(error)
 
     def _doubt_earlier(self, lease: Lease, intent: Intent, candidate: BatchObject) -> None:

@@ -22,10 +22,10 @@ def release(tx: Transaction, held: list[RequestFile], why: str) -> None:
 def held_by_submission(tx: Transaction, pipeline: str) -> list[tuple[Submission, list[RequestFile]]]:
     """Return the newest submissions whose rows wait on files that may need a user, with these files.
 
-    Files that wait for their stub or for a pilot are left out: no user has to do anything.
+    Files that wait for their stub or for a pilot, or for room in the queue, are left out: no user has to do anything.
     """
     statement = _held(pipeline).add_columns(submission.c.id.label("waiting_id"))
-    statement = statement.where(request_file.c.hold.not_in([HoldReason.CACHE, HoldReason.PILOT]))
+    statement = statement.where(request_file.c.hold.not_in([HoldReason.CACHE, HoldReason.PILOT, HoldReason.QUEUE]))
     by_submission: dict[str, list[RequestFile]] = {}
     for row in tx.execute(statement):
         by_submission.setdefault(row.waiting_id, []).append(to_record(RequestFile, row))

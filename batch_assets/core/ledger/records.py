@@ -124,6 +124,11 @@ class RequestFile:
         """Whether it is held because the pilot of its prompt is not judged yet."""
         return self.state is FileState.HELD and self.hold is HoldReason.PILOT
 
+    @property
+    def is_held_by_queue(self) -> bool:
+        """Whether it is held because too many requests are queued."""
+        return self.state is FileState.HELD and self.hold is HoldReason.QUEUE
+
 
 @dataclass(frozen=True)
 class SubmissionEntry:

@@ -90,6 +90,8 @@ class HoldReason(StrEnum):
     """A user has to approve what it costs."""
     BUDGET = "budget"
     """A budget has too little left for it."""
+    QUEUE = "queue"
+    """The API has too many requests in its queue, or it is the turn of another pipeline."""
     CACHE = "cache"
     """Its stub has to be answered first, so that it reads the prompt that they share from the cache."""
     PILOT = "pilot"

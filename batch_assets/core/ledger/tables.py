@@ -294,6 +294,20 @@ reservation = Table(
     Index("reservation_by_pipeline", "pipeline", "day", "state", "worst", "expected"),
 )
 
+# How many requests may be queued at the API, see `queue.py`.
+queue = Table(
+    "queue",
+    metadata,
+    Column("pipeline", String(100), primary_key=True),  # "" for the root and the account
+    Column("max_in_flight", Integer),  # as set by a user, as the last process that sends or watches has read it
+    Column("account", Integer),  # the account's limit as the API shows it; NULL: the key may not read it
+    Column("ask_at", Float),  # the API is not asked for it before
+    Column("learned", Integer),  # what the API refused more than
+    Column("learned_at", Float),
+    Column("served_at", Float),  # when it last sent a file
+    Column("passed_at", Float),  # since when it could have taken its turn; NULL: it could not
+)
+
 lease = Table(
     "lease",
     metadata,

@@ -27,6 +27,11 @@ class BatchingConfig(ConfigBlock):
     max_mb: float = Field(
         default=250.0, gt=0, le=MAX_MB, description="Maximum size of one batch in megabytes (10^6 bytes)."
     )
+    max_in_flight: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum number of queued requests of the pipeline. Default: what the account takes.",
+    )
     across_partitions: bool = Field(
         default=False,
         description="Whether a run over many partitions gathers their requests in the same batches.",

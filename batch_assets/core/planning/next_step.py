@@ -99,6 +99,8 @@ def _to_send(snapshot: Snapshot) -> Send | None:
         return Send(SendReason.PILOT, len(snapshot.pilot_due))
     if snapshot.affordable:
         return Send(SendReason.AFFORDABLE, len(snapshot.affordable))
+    if snapshot.with_room:
+        return Send(SendReason.ROOM, len(snapshot.with_room))
     if snapshot.to_reconcile:
         return Send(SendReason.IN_DOUBT, len(snapshot.to_reconcile))
     return None
@@ -156,6 +158,9 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
         return min(times, default=None), Waiting.BUDGET
     if snapshot.waits_for_pilot:
         return None, Waiting.PILOT
+    if snapshot.until_room:
+        times = [each.until for each in snapshot.until_room.values() if each.until is not None]
+        return min(times, default=None), Waiting.QUEUE
     if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):
         return None, Waiting.NEXT_ROUND
     return None

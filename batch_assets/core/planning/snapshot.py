@@ -17,6 +17,7 @@ from batch_assets.core.ledger import (
     lost_answers,
     overview,
     pilots,
+    queue,
     standstills,
     stubs,
     submissions,
@@ -54,6 +55,7 @@ class Snapshot:
         is_watched: Whether one of the partition's files was sent again, and its first batch may still turn up.
         needs_refresh: Whether only another refresh sends the requests that a limit left out.
         prospects: By id, when the files that a budget holds back may be sent.
+        places: By id, when the files that wait for room in the queue may be sent.
         stubs: The stubs that held files wait for, by the ids of their files.
         pilots: By id, the pilots that held files wait for.
         standstill: What prevents its failed requests from being sent again; None if nothing does.
@@ -71,6 +73,7 @@ class Snapshot:
     is_watched: bool = False
     needs_refresh: bool = False
     prospects: Mapping[str, Prospect] = field(default_factory=dict)
+    places: Mapping[str, Prospect] = field(default_factory=dict)
     stubs: Mapping[str, Stub] = field(default_factory=dict)
     pilots: Mapping[str, PilotState] = field(default_factory=dict)
     standstill: Standstill | None = None
@@ -230,6 +233,21 @@ class Snapshot:
     def _held_for_pilot(self) -> list[RequestFile]:
         return [file for file in self.files if file.is_held_for_pilot]
 
+    @cached_property
+    def with_room(self) -> list[RequestFile]:
+        """Files that waited for room in the queue, and that it has room for now."""
+        return [file for file in self._held_by_queue if self.places[file.id].may_go]
+
+    @cached_property
+    def until_room(self) -> dict[str, Prospect]:
+        """By id, when the other files that wait for room in the queue may be sent."""
+        judged = {file.id: self.places[file.id] for file in self._held_by_queue}
+        return {id_: each for id_, each in judged.items() if not each.may_go}
+
+    @property
+    def _held_by_queue(self) -> list[RequestFile]:
+        return [file for file in self.files if file.is_held_by_queue and file.id in self.places]
+
     @property
     def _held_by_budget(self) -> list[RequestFile]:
         return [file for file in self.files if file.is_held_by_budget and file.id in self.prospects]
@@ -269,7 +287,8 @@ class Snapshot:
         """
         due = set(map(id, self.ended))
         times = [batch.next_look_at for batch in self.uncollected if id(batch) not in due]
-        times += [each.until for each in self.until_budget.values() if each.until is not None]
+        held = [*self.until_budget.values(), *self.until_room.values()]
+        times += [each.until for each in held if each.until is not None]
         times += [file.not_before for file in self.in_state(FileState.READY) if file.not_before > self.now]
         times += [until for until in self.awaiting_stub.values() if until is not None]
         return min(times, default=None)
@@ -296,6 +315,8 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     prospects = budgets.prospects(tx, budgets.recorded(tx), [*held.values()]) if held else {}
     for_pilot = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_for_pilot}
     pilot_of = pilots.waited_for(tx, [*for_pilot.values()]) if for_pilot else {}
+    queued = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_by_queue}
+    places = queue.prospects(tx, [*queued.values()]) if queued else {}
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
         tx,
@@ -324,6 +345,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             is_watched=(submission.pipeline, submission.partition) in watched,
             needs_refresh=submission.id in refreshes,
             prospects=prospects,
+            places={file.id: places[file.id] for file in files_of[submission.id] if file.id in places},
             stubs={key: stub_of[key] for key in _stubs_of(files_of[submission.id]) if key in stub_of},
             pilots={file.id: pilot_of[file.id] for file in files_of[submission.id] if file.id in pilot_of},
             standstill=standstill_of.get(submission.id),

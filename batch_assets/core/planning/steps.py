@@ -30,6 +30,8 @@ class SendReason(StrEnum):
     """Request files were held because a budget had too little left, and they fit into it now."""
     PILOT = "pilot"
     """Request files are held until the pilot of their prompt is judged, and it can be judged now."""
+    ROOM = "room"
+    """Request files waited for room in the queue of the API, and there is room now."""
     UNSENT = "unsent"
     """Request files are ready, or too large and to be split."""
     IN_DOUBT = "in doubt"
@@ -68,6 +70,8 @@ class Waiting(StrEnum):
     """A budget has too little left. Answers that come in may free money, or a new period begins."""
     PILOT = "pilot"
     """The pilot of its prompt, which another partition sends, is not judged yet."""
+    QUEUE = "queue"
+    """Too many requests are queued, or it is the turn of another pipeline."""
     NEXT_ROUND = "next round"
     """Files are in flight; a later run continues with them."""
 

@@ -35,6 +35,9 @@ def _sending(step: Send) -> str:
             return f"{held} into the budget now"
         case SendReason.PILOT:
             return "the pilot that its request files wait for can be judged"
+        case SendReason.ROOM:
+            waited = count(step.count, "request file", "request files")
+            return f"the queue of the API has room for {waited} now"
         case SendReason.UNSENT:
             return count(step.count, "request file is left to send", "request files are left to send")
         case SendReason.IN_DOUBT:
@@ -104,6 +107,8 @@ def waits_for(why: Waiting) -> str:
             return "money of its budget to come free"
         case Waiting.PILOT:
             return "the pilot of its prompt, which another partition sends"
+        case Waiting.QUEUE:
+            return "room in the queue of the API"
         case Waiting.NEXT_ROUND:
             return "request files that are under way"
         case _:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.batches.consent import begin_all
+from batch_assets.core.batches.feeding import ask_account, record_limits
 from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import Outcome, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -40,6 +41,8 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
         rounds.closing(root, pipeline.name, tags, when_done=False),
     ):
         record_budgets(root, {pipeline.name: pipeline.budget})
+        record_limits(root, {pipeline.name: pipeline.config.batching.max_in_flight})
+        ask_account(root)
         if len(partitions) > 1 and not rounds.is_unattended(tags):
             with suppress(BatchAssetsError):  # each partition reports it
                 begin_all(root, pipeline.name, partitions)

@@ -229,6 +229,7 @@ def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
             | Waiting.RATE_LIMIT
             | Waiting.BUDGET
             | Waiting.PILOT
+            | Waiting.QUEUE
             | Waiting.DOWNLOAD
             | Waiting.COLLECTING
             | Waiting.NEXT_ROUND

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
+from batch_assets.core.batches.feeding import note_turns, record_limits
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.errors import BatchAssetsError
@@ -90,6 +91,9 @@ class _Tick:
         cursor = SensorCursor.read(self._context.cursor)
         by_pipeline = {name: assets.pipeline.budget for name, assets in self._pipelines.items()}
         record_budgets(self._root, by_pipeline)
+        most = {name: each.pipeline.config.batching.max_in_flight for name, each in self._pipelines.items()}
+        record_limits(self._root, most)
+        note_turns(self._root)
         with self._root.ledger.read() as tx:
             snapshots, gone = self._overview(tx)
             due = _due(tx, snapshots)

@@ -124,6 +124,7 @@ LATE = {"is_watched": True}
 CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
 HELD = file("held", hold=HoldReason.CONFIRM)
 DEAR = file("held", hold=HoldReason.BUDGET, error="the budget of $5.00 per month has $0.1000 left")
+CROWDED = file("held", hold=HoldReason.QUEUE, error="the account's limit is reached")
 CACHED = file("held", id="s/part-1", hold=HoldReason.CACHE, stub="s/part-0")
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
 LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
@@ -288,6 +289,18 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Wait(NOW + 60, Waiting.DOWNLOAD),
         snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("ended")]),
     ),
+    "room in the queue": (
+        Wait(None, Waiting.QUEUE),
+        snapshot(submission=FULL, files=[CROWDED], places={"s/part-0": Prospect(Fit.NOT_NOW, "full")}),
+    ),
+    "another's turn": (
+        Wait(NOW + 90, Waiting.QUEUE),
+        snapshot(submission=FULL, files=[CROWDED], places={"s/part-0": Prospect(Fit.NOT_NOW, "turn", NOW + 90)}),
+    ),
+    "room that is there": (
+        Send(SendReason.ROOM, 1),
+        snapshot(submission=FULL, files=[CROWDED], places={"s/part-0": Prospect(Fit.WHOLE)}),
+    ),
     "another partition's run": (
         Wait(None, Waiting.NEXT_ROUND),
         snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
@@ -425,6 +438,7 @@ WAITS: dict[Waiting, str] = {
     Waiting.COLLECTING: "asked waits for a run that is collecting its results",
     Waiting.BUDGET: "asked waits for money of its budget to come free",
     Waiting.PILOT: "asked waits for the pilot of its prompt, which another partition sends",
+    Waiting.QUEUE: "asked waits for room in the queue of the API",
     Waiting.NEXT_ROUND: "asked waits for request files that are under way",
 }
 

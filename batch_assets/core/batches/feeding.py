@@ -1,0 +1,123 @@
+"""Feed the queue of the API: never more queued requests than it takes, and in turn for all pipelines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from batch_assets.core.api.errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError
+from batch_assets.core.ledger import Transaction, files, queue
+from batch_assets.core.ledger.budgets import Fit
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.states import HoldReason
+from batch_assets.core.root import Root
+
+# The API is asked for the account's limit at most so often, and a key that it refuses more rarely.
+_ASK_SECONDS, _ASK_REFUSED_SECONDS = 3600.0, 24 * 3600.0
+# What tells a refusal for the queue from one for the number of calls.
+_QUEUE = re.compile(r"queue|in process|processing", re.IGNORECASE)
+_CALLS = re.compile(r"per minute|acceleration|ramp", re.IGNORECASE)
+
+
+def record_limits(root: Root, by_pipeline: Mapping[str, int | None]) -> None:
+    """Record `batching.max_in_flight` of some pipelines, and the limit of the root, if they have changed.
+
+    Args:
+        root: The root.
+        by_pipeline: The limit of each pipeline; `None` for none.
+    """
+    wanted = {**by_pipeline, queue.ROOT: root.settings.max_in_flight}
+    with root.ledger.read() as tx:
+        recorded = queue.recorded(tx)
+    changed = {name: limit for name, limit in wanted.items() if recorded.get(name) != limit}
+    if not changed:
+        return
+    with root.ledger.write() as tx:
+        for name, limit in changed.items():
+            queue.keep(tx, name, max_in_flight=limit)
+
+
+def note_turns(root: Root) -> None:
+    """Record which pipelines could take their turn now. Those that let it pass keep no one waiting for long."""
+    with root.ledger.read() as tx:
+        if not queue.note_turns(tx):
+            return
+    with root.ledger.write() as tx:
+        for name in queue.note_turns(tx):
+            queue.keep(tx, name, passed_at=tx.now)
+
+
+def ask_account(root: Root) -> None:
+    """Ask the API how many requests the account may have in its queue.
+
+    It is not asked if that was done lately, or if a limit is set. Most keys may not ask: then the limit is learned
+    from refusals.
+    """
+    if root.settings.max_in_flight is not None:
+        return
+    with root.ledger.read() as tx:
+        if not queue.account_is_due(tx):
+            return
+    wait, values = _ASK_SECONDS, dict[str, int | None]()
+    try:
+        values = {"account": root.api.queue_limit()}
+    except (NotFoundError, RefusedError):
+        values, wait = {"account": None}, _ASK_REFUSED_SECONDS
+    except ApiError:
+        pass  # what it answered before stays in force
+    with root.ledger.write() as tx:
+        queue.keep(tx, queue.ROOT, **values, ask_at=tx.now + wait)
+
+
+def held_with_room(root: Root, waiting: Sequence[RequestFile]) -> set[str]:
+    """Return the ids of those of some files that wait for room in the queue and that fit into it now."""
+    held = [file for file in waiting if file.is_held_by_queue]
+    if not held:
+        return set()
+    with root.ledger.read() as tx:
+        judged = queue.prospects(tx, held, root.settings.max_in_flight)
+        has_passed = queue.has_passed(tx, held[0].pipeline)
+    if has_passed and not any(prospect.may_go for prospect in judged.values()):
+        with root.ledger.write(held[0].pipeline, endpoint=True) as tx:
+            queue.note_asked(tx, held[0].pipeline, is_served=False)
+    return {file_id for file_id, prospect in judged.items() if prospect.may_go}
+
+
+def is_about_queue(error: RefusedError) -> bool:
+    """Whether the API refused a batch because too many requests are in its queue."""
+    text = str(error)
+    return error.status == RATE_LIMITED and _QUEUE.search(text) is not None and _CALLS.search(text) is None
+
+
+class QueuePlace:
+    """The place of one request file in the queue.
+
+    Args:
+        root: The root.
+        file: The file.
+
+    Attributes:
+        is_cut: Whether it was held because it alone is larger than the queue.
+    """
+
+    def __init__(self, root: Root, file: RequestFile) -> None:
+        self._root, self._file = root, file
+        self.is_cut = False
+
+    def is_free(self, tx: Transaction) -> bool:
+        """Whether the file fits into the queue now."""
+        return queue.prospects(tx, [self._file], self._root.settings.max_in_flight)[self._file.id].fit is Fit.WHOLE
+
+    def take(self, tx: Transaction) -> bool:
+        """Whether the file fits into the queue. It is held if not.
+
+        No other file takes the same room before the intent is written, if the transaction writes it: it has locked
+        out every other writer of an intent.
+        """
+        prospect = queue.prospects(tx, [self._file], self._root.settings.max_in_flight)[self._file.id]
+        queue.note_asked(tx, self._file.pipeline, is_served=prospect.fit is Fit.WHOLE)
+        if prospect.fit is Fit.WHOLE:
+            return True
+        files.hold(tx, self._file.id, HoldReason.QUEUE, prospect.why)
+        self.is_cut = prospect.fit is Fit.IN_PART
+        return False
