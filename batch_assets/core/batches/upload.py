@@ -1,4 +1,4 @@
-"""Upload one request file: lease, intent with an anchor, POST, receipt, batch. Decides the outcome of every reply.
+"""Upload one request file: lease, intent with an anchor, POST, receipt, batch.
 
 A POST that may have been accepted is never repeated here: its file is reconciled.
 """
@@ -8,46 +8,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batch_assets.core.api.errors import (
-    TOO_LARGE,
-    ApiError,
     NotSentError,
     RefusedError,
     UnknownOutcomeError,
 )
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import repeats, workspace
-from batch_assets.core.batches.feeding import QueuePlace, is_about_queue
+from batch_assets.core.batches.feeding import QueuePlace
 from batch_assets.core.batches.receipts import accept_by_reply, adopt, write_receipt
 from batch_assets.core.batches.reserve import FileReservation
 from batch_assets.core.batches.run_answers import AllRefusedError, RunAnswers
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.batches.submit_report import SubmitReport
+from batch_assets.core.batches.upload_outcome import UploadOutcome
 from batch_assets.core.errors import (
     DamagedFileError,
     LeaseLostError,
-    SubmissionStoppedError,
     UnreachableError,
 )
 from batch_assets.core.io.pace import SLOW_LINE, GivenWayError
 from batch_assets.core.io.transfers import Progress
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, queue, stubs, submissions
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, stubs, submissions
 from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
-from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.ledger.stubs import Warmth
-from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
+from batch_assets.core.remedies import ConfirmWorkspace
 from batch_assets.core.root import Root
 from batch_assets.core.store.breakpoints import Breakpoint
 from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
-
-# The wait when the API asks to wait without a time.
-_BACK_OFF_SECONDS = 60.0
-_BAD_REQUEST = 400
-# The API's error for a body that was cut or changed in transit. Every line was written as valid JSON.
-_GARBLED = "not valid json"
 
 
 class Upload:
@@ -73,8 +64,9 @@ class Upload:
         answers: RunAnswers,
     ) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
-        self._run, self._answers = run, answers
+        self._answers = answers
         self._reservation, self._place = FileReservation(root, file), QueuePlace(root, file)
+        self._outcome = UploadOutcome(root, submission, file, report, run, answers)
         self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
@@ -144,7 +136,7 @@ class Upload:
                 return False
             problem = f"the request file is damaged, {damage}"
         text = f"{problem}: its requests have to be built again"
-        self._move(lease, FileMove.REFUSE, intent_id, text, outcome=IntentOutcome.NOT_SENT)
+        self._outcome.move(lease, FileMove.REFUSE, intent_id, text, outcome=IntentOutcome.NOT_SENT)
         return True
 
     def _relieve(self, lease: Lease) -> list[RequestFile]:
@@ -171,7 +163,7 @@ class Upload:
             if self._has_to_wait(tx):
                 return None
         if (refusal := self._answers.refusal) is not None:
-            raise self._stop(lease, None, refusal)
+            raise self._outcome.stop(lease, None, refusal)
         if not self._fits(lease):
             return None
         try:
@@ -188,9 +180,9 @@ class Upload:
                 return None
         except RefusedError as error:
             if error.waits:
-                self._put_off(lease, None, error)
+                self._outcome.put_off(lease, None, error)
                 return None
-            raise self._stop(lease, None, error) from None
+            raise self._outcome.stop(lease, None, error) from None
         except (NotSentError, UnknownOutcomeError) as error:
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         self._root.note_key()
@@ -270,21 +262,21 @@ class Upload:
             body = self._stored.body(size, checksum, before_chunk, before_last, breakpoint)
             accepted = self._root.api.create(body, intent.bytes, headers)
         except RefusedError as error:
-            return self._refused(lease, intent_id, error)
+            return self._outcome.refused(lease, intent_id, error)
         except AllRefusedError:  # the body was never complete
             assert self._answers.refusal is not None
-            raise self._stop(lease, intent_id, self._answers.refusal, IntentOutcome.NOT_SENT) from None
+            raise self._outcome.stop(lease, intent_id, self._answers.refusal, IntentOutcome.NOT_SENT) from None
         except NotSentError as error:
             with self._root.ledger.write(self._file.pipeline) as tx:
-                self._back_to_ready(tx, lease, intent_id, str(error), 0.0)
+                self._outcome.back_to_ready(tx, lease, intent_id, str(error), 0.0)
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         except UnknownOutcomeError as error:
-            self._in_doubt(lease, intent_id, str(error))
+            self._outcome.in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
-            self._move(lease, FileMove.REFUSE, intent_id, MISSING)
+            self._outcome.move(lease, FileMove.REFUSE, intent_id, MISSING)
         except GivenWayError:  # the body was never complete
             with self._root.ledger.write(self._file.pipeline) as tx:
-                self._back_to_ready(tx, lease, intent_id, SLOW_LINE, 0.0)
+                self._outcome.back_to_ready(tx, lease, intent_id, SLOW_LINE, 0.0)
             self._report.waiting[self._file.id] = SLOW_LINE
         except DamagedFileError as error:  # the body was never complete
             self._is_lost(lease, intent_id, otherwise=str(error))
@@ -296,7 +288,7 @@ class Upload:
         with self._root.ledger.read() as tx:
             contradiction = repeats.contradiction(tx, self._file, intent_id, accepted)
         if contradiction is not None:
-            self._in_doubt(lease, intent_id, contradiction)
+            self._outcome.in_doubt(lease, intent_id, contradiction)
             return
         problem, receipt = None, None
         try:
@@ -307,45 +299,6 @@ class Upload:
         self._report.submitted.append(accepted.id)
         if problem is not None:
             raise problem
-
-    def _in_doubt(self, lease: Lease, intent_id: int, text: str, candidate: BatchObject | None = None) -> None:
-        """Put the file in doubt.
-
-        Args:
-            lease: The lease on the file.
-            intent_id: The intent whose outcome is unknown.
-            text: Why.
-            candidate: The only reason why a refusal is not certain.
-        """
-        with self._root.ledger.write(self._file.pipeline) as tx:
-            lease.confirm(tx)
-            self._doubt(tx, intent_id, text, candidate)
-
-    def _doubt(self, tx: Transaction, intent_id: int, text: str, candidate: BatchObject | None) -> None:
-        candidate_id = candidate.id if candidate is not None else None
-        files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now, candidate_id=candidate_id)
-        move(tx, FileMove.DOUBT, self._file.id, text, error=text)
-
-    def _back_to_ready(
-        self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
-    ) -> None:
-        lease.confirm(tx)
-        if intent_id is not None:
-            files.settle(tx, intent_id, IntentOutcome.NOT_SENT, last_byte_at=tx.now)
-        move(tx, FileMove.WAIT, self._file.id, text, error=text, not_before=not_before)
-
-    def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
-        """Make this file and those after it wait: the API would answer every upload the same."""
-        seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
-        is_full = intent_id is not None and is_about_queue(error)
-        with self._root.ledger.write(self._file.pipeline, endpoint=is_full) as tx:
-            until = tx.now + seconds
-            self._back_to_ready(tx, lease, intent_id, str(error), until)
-            for submission_id in self._run:
-                files.put_off(tx, submissions.waited_on(tx, submission_id), until, str(error))
-            if is_full:
-                queue.learn(tx, self._file)
-        self._report.waiting[self._file.id] = str(error)
 
     def _doubt_earlier(self, lease: Lease, intent: Intent, candidate: BatchObject) -> None:
         """Put a file that was refused before in doubt: a gateway on the way may have sent it twice.
@@ -361,89 +314,4 @@ class Upload:
             if batches.by_id(tx, candidate.id) is not None:
                 self._report.waiting[self._file.id] = f"another process has just recorded {candidate.id}"
                 return
-            self._doubt(tx, intent.id, text, candidate)
-
-    def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
-        """Record a refusal. Return whether to send the file again at once."""
-        text = str(error)
-        try:
-            candidate = repeats.accepted_too(self._root, self._file, intent_id)
-        except ApiError:
-            # Its batch is looked for before the file is sent again, and for a day if it never is.
-            with self._root.ledger.write(self._file.pipeline) as tx:
-                lease.confirm(tx)
-                files.watch(tx, self._file.id)
-            if not error.stop and not error.waits:
-                self._ask_list_later(lease, intent_id, text)
-                return False
-        else:
-            if candidate is not None:
-                self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}", candidate)
-                return False
-        if error.stop:
-            raise self._stop(lease, intent_id, error)
-        if error.waits:
-            self._put_off(lease, intent_id, error)
-        elif error.status == TOO_LARGE:
-            self._move(lease, FileMove.EXCEED, intent_id, text)
-        elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
-            self._move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)
-            return True
-        elif self._answers.is_repeated(error):
-            raise self._stop(lease, intent_id, error)
-        else:
-            self._move(lease, FileMove.REFUSE, intent_id, text)
-        return False
-
-    def _ask_list_later(self, lease: Lease, intent_id: int, text: str) -> None:
-        """Leave the file to a later run, which sends nothing before it has read the list of batches."""
-        text = f"{text}. The list of batches, which could confirm that, cannot be read now"
-        with self._root.ledger.write(self._file.pipeline) as tx:
-            self._back_to_ready(tx, lease, intent_id, text, 0.0)
-        self._report.waiting[self._file.id] = text
-
-    def _was_garbled(self) -> bool:
-        with self._root.ledger.read() as tx:
-            return any(intent.outcome is IntentOutcome.GARBLED for intent in files.of_file(tx, self._file.id))
-
-    def _move(
-        self,
-        lease: Lease,
-        step: FileMove,
-        intent_id: int | None,
-        text: str,
-        outcome: IntentOutcome = IntentOutcome.REFUSED,
-    ) -> None:
-        with self._root.ledger.write(self._file.pipeline) as tx:
-            lease.confirm(tx)
-            if intent_id is not None:
-                files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
-            if step is FileMove.EXCEED:  # a gateway may have sent it twice, and the first one was accepted
-                files.watch(tx, self._file.id)
-            move(tx, step, self._file.id, text, error=text)
-        if step is FileMove.REFUSE:
-            # Its requests may be built again. Those of a stopped or too large file stay in flight.
-            self._report.refused[self._file.id] = text
-
-    def _stop(
-        self,
-        lease: Lease,
-        intent_id: int | None,
-        error: RefusedError,
-        outcome: IntentOutcome = IntentOutcome.REFUSED,
-    ) -> SubmissionStoppedError:
-        """Stop this file and those of the run, so that nothing is sent again before a user has fixed the cause."""
-        self._answers.refusal = error
-        text = str(error)
-        with self._root.ledger.write(self._file.pipeline) as tx:
-            lease.confirm(tx)
-            if intent_id is not None:
-                files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
-            move(tx, FileMove.STOP, self._file.id, text, error=text)
-            for submission_id in self._run:
-                files.stop_ready(tx, submissions.waited_on(tx, submission_id), text)
-        return SubmissionStoppedError(
-            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this, "
-            "then send them again",
-            remedy=RunStage(Stage.BATCHES, self._submission.pipeline, self._submission.partition),
-        )
+            self._outcome.doubt(tx, intent.id, text, candidate)

@@ -22,7 +22,7 @@ def release(tx: Transaction, held: list[RequestFile], why: str) -> None:
 def held_by_submission(tx: Transaction, pipeline: str) -> list[tuple[Submission, list[RequestFile]]]:
     """Return the newest submissions whose rows wait on files that may need a user, with these files.
 
-    Files that wait for their stub or for a pilot, or for room in the queue, are left out: no user has to do anything.
+    Files that wait for their stub, a pilot or room in the queue are left out: no user has to do anything.
     """
     statement = _held(pipeline).add_columns(submission.c.id.label("waiting_id"))
     statement = statement.where(request_file.c.hold.not_in([HoldReason.CACHE, HoldReason.PILOT, HoldReason.QUEUE]))
