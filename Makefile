@@ -32,7 +32,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test test-lowest test-newest lint docs format bench bench-large fleet chaos diagrams screenshots lock clean
+.PHONY: help demo dev test test-lowest test-newest lint docs format bench bench-large fleet chaos chaos-budget diagrams screenshots lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -139,6 +139,9 @@ fleet: $(DEV) ## Compare one worker with two, and kill everything, as root; FLEE
 
 chaos: $(DEV) ## Kill processes and corrupt calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))
+
+chaos-budget: $(DEV) ## Kill eight processes that share budgets at many positions, and compare the bill; TRIALS=20
+	BATCH_ASSETS_BUDGET_TRIALS=$(or $(TRIALS),20) $(BIN)/python -m pytest -q tests/core/test_budget_processes.py
 
 diagrams: $(DEV) ## Draw the diagrams of states in docs/durability.md from the code
 	$(BIN)/python -m tests.state_diagrams
