@@ -111,7 +111,19 @@ def test_the_bill_of_eight_processes_never_passes_the_caps(
         charged = bill(world)
         assert sum(charged.values()) <= ROOT * PICODOLLARS
         assert max(charged.values()) <= OWN * PICODOLLARS
+        reserved = {
+            row.pipeline: int(row.worst)
+            for row in world.query("select pipeline, sum(worst) as worst from reservation group by pipeline")
+        }
+        assert sum(reserved.values()) <= ROOT * PICODOLLARS
+        assert max(reserved.values(), default=0) <= OWN * PICODOLLARS
         return charged
+
+    world.emulator.settings(latency=3600)  # nothing comes free: two processes that take the same money show
+    run(children, world, OWN, rounds=1, **root_budget)
+    check()
+    world.emulator.settings(latency=0.0)
+    world.emulator.end_batches()
 
     for wave in range(WAVES):
         run(children, world, OWN, die_at=60 + 83 * wave + 37 * trial % 300, rounds=3, **root_budget)
