@@ -16,11 +16,11 @@ from batch_assets.core.prices.money import picodollars_in
 from batch_assets.core.store.responses import open_responses, reading_responses
 
 # Responses with these error types were answers, and were paid for.
-_PAID = pa.array([ErrorType.UNREADABLE_RESULT.value, ErrorType.PRUNED.value])
+_PAID = [ErrorType.UNREADABLE_RESULT.value, ErrorType.PRUNED.value]
 # A 64-bit integer holds this many picodollars.
 _MOST = 2**62
 # What the API answered to these requests was never seen, and may have been paid.
-_UNSEEN = pa.array([ErrorType.MISSING_RESULT.value, ErrorType.RESULTS_ARCHIVED.value, "unknown_result_type"])
+_UNSEEN = [ErrorType.MISSING_RESULT.value, ErrorType.RESULTS_ARCHIVED.value, "unknown_result_type"]
 
 
 class ResponseCost:
@@ -39,7 +39,7 @@ class ResponseCost:
         self._picodollars += picodollars_in(cost)
         is_paid = pc.or_kleene(
             pc.equal(rows["result_type"], ResultType.SUCCEEDED.value),
-            pc.fill_null(pc.is_in(rows["error_type"], _PAID), False),
+            pc.fill_null(pc.is_in(rows["error_type"], pa.array(_PAID)), False),
         )
         self._answers += pc.sum(is_paid).as_py() or 0
         self._unpriced += pc.sum(pc.and_(is_paid, cost.is_null())).as_py() or 0
@@ -47,7 +47,7 @@ class ResponseCost:
         was_deleted = pc.and_(
             pc.equal(rows["result_type"], ResultType.CANCELED.value), rows["error_message"].is_valid()
         )
-        is_unseen = pc.or_kleene(pc.is_in(rows["error_type"], _UNSEEN), was_deleted)
+        is_unseen = pc.or_kleene(pc.is_in(rows["error_type"], pa.array(_UNSEEN)), was_deleted)
         self._unseen += pc.sum(is_unseen).as_py() or 0
 
     @property
