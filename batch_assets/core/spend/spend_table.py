@@ -35,6 +35,48 @@ SPEND_SCHEMA = pa.schema(
     ]
 )
 """The columns of the table."""
+DESCRIPTIONS = {
+    "day": "The UTC day on which the batch ended.",
+    "pipeline": "The pipeline.",
+    "partition": "The partition of the request file.",
+    "model": "The model that answered; null for requests without an answer.",
+    "service_tier": "`batch`.",
+    "workspace": "The start of a hash of the API key that sent the batch.",
+    "cost_center": "The field `cost_center` of the pipeline file.",
+    "tags": "The tags of the pipeline's results, as JSON.",
+    "kind": "`known`, or `unknown` for requests whose answers are not stored.",
+    "rows": "Rows of current results tables with these answers.",
+    "requests": "Requests that the API accepted.",
+    "answers": "Requests that the API answered.",
+    "unpriced_answers": "Answers whose cost is unknown. They are in no amount.",
+    "input_tokens": "Tokens of prompts that were not cached.",
+    "cache_write_5m_tokens": "Tokens that were written to the cache for 5 minutes.",
+    "cache_write_1h_tokens": "Tokens that were written to the cache for an hour.",
+    "cache_read_tokens": "Tokens that were read from the cache.",
+    "output_tokens": "Tokens of answers.",
+    "thinking_tokens": "Those of them that the model thought with.",
+    "cost_usd": "What the answers cost.",
+    "high_usd": "The most that it can have cost.",
+    "input_usd": "Cost of `input_tokens`.",
+    "cache_write_5m_usd": "Cost of `cache_write_5m_tokens`.",
+    "cache_write_1h_usd": "Cost of `cache_write_1h_tokens`.",
+    "cache_read_usd": "Cost of `cache_read_tokens`.",
+    "output_usd": "Cost of `output_tokens`.",
+    "fees_usd": "Web searches.",
+    "unsplit_usd": "Costs by a price list that is no longer in force.",
+    "usd_per_1000_rows": "`cost_usd` for 1,000 rows of `rows`.",
+    "saved_batch_usd": "What live calls would have cost more.",
+    "saved_cache_usd": "What the same tokens would have cost more without the cache.",
+    "saved_reuse_usd": "What rows would have cost that share or reuse an answer.",
+    "superseded_usd": "Paid in vain: answers that a refresh replaced.",
+    "paid_twice_usd": "Paid in vain: another answer to a request that has one.",
+    "refused_usd": "Paid in vain: answers that the model refused to finish.",
+    "truncated_usd": "Paid in vain: answers that were cut off or paused.",
+    "invalid_usd": "Paid in vain: answers that do not match the output schema.",
+    "estimated_low_usd": "The lower end of what the runs were estimated to cost.",
+    "estimated_high_usd": "The upper end of what the runs were estimated to cost.",
+}
+"""What each column has, for readers of the table."""
 
 
 @dataclass(frozen=True)

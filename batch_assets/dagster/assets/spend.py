@@ -10,7 +10,7 @@ from dagster._check import CheckError
 from batch_assets.core.io.layout import SPEND
 from batch_assets.core.open_root import open_root
 from batch_assets.core.spend.build import SpendReport, build_spend
-from batch_assets.core.spend.spend_table import SPEND_SCHEMA, Labels
+from batch_assets.core.spend.spend_table import DESCRIPTIONS, SPEND_SCHEMA, Labels
 from batch_assets.dagster import keys
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.spend import spend_metadata
@@ -96,7 +96,9 @@ def labels_of(specs: Iterable[dg.AssetSpec]) -> dict[str, Labels]:
 
 
 def _columns() -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in SPEND_SCHEMA])
+    return dg.TableSchema(
+        [dg.TableColumn(field.name, str(field.type), DESCRIPTIONS[field.name]) for field in SPEND_SCHEMA]
+    )
 
 
 def _log_problems(context: dg.AssetExecutionContext, report: SpendReport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from batch_assets.core.ledger.submissions import of_pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
-from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
+from batch_assets.core.spend.spend_table import DESCRIPTIONS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
 
 from ..support import CREATE, RESULTS, World, params, texts
 
@@ -302,3 +303,9 @@ def test_amounts_of_many_dollars_are_exact(world: World) -> None:
     frame = spent(world)
     assert cost_of(frame) == Decimal("2999.999999999997")
     assert orjson.loads(frame[["rows"]].to_json())["rows"]["0"] == 3
+
+
+def test_every_column_is_described_in_the_ui_and_in_the_docs() -> None:
+    assert set(DESCRIPTIONS) == set(SPEND_SCHEMA.names)
+    page = (Path(__file__).parents[3] / "docs" / "cost.md").read_text()
+    assert [name for name in SPEND_SCHEMA.names if f"`{name}`" not in page] == []
