@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batch_assets.core.recovery.catch_up import catch_up
+from batch_assets.core.recovery.found_files import pipelines_of
 from batch_assets.core.recovery.pairing import check_files, open_ledger
 from batch_assets.core.recovery.root_file import note_key
 from batch_assets.core.root import Recovery, Root
@@ -18,4 +19,5 @@ def open_root(settings: Settings | None = None) -> Root:
     Raises:
         SettingsError: When the settings are incomplete or contradict each other.
     """
-    return Root(settings or Settings.from_env(), Recovery(open_ledger, catch_up, check_files, note_key))
+    recovery = Recovery(open_ledger, catch_up, pipelines_of, check_files, note_key)
+    return Root(settings or Settings.from_env(), recovery)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from batch_assets.core.api.client import ApiClient
@@ -25,12 +25,14 @@ class Recovery:
         open_ledger: Opens the ledger: rebuilds a lost one, and refuses one that does not belong to the root.
         catch_up: Adds what a pipeline's files show and an older ledger does not know. Takes the arguments of
             `Root.catch_up`, after the root.
+        pipelines_of: Returns the names of the pipelines that have files under a root.
         check_files: Refuses a pipeline that has lost its files.
         note_key: Records the hash of the API key beside the files, for a ledger that is lost.
     """
 
     open_ledger: Callable[[Settings, Storage], tuple[Ledger, Pairing]]
     catch_up: Callable[[Root, str, str | None, Lease | None, float | None], None]
+    pipelines_of: Callable[[Storage], Iterator[str]]
     check_files: Callable[[Settings, Storage, Transaction, str], None]
     note_key: Callable[[Storage, Ledger, str | None], None]
 
@@ -156,6 +158,18 @@ class Root:
         """
         self.catch_up(pipeline, partition if pipeline in self._caught_up else None, wait=wait)
         self._caught_up.add(pipeline)
+
+    def catch_up_once(self, pipeline: str | None, wait: float) -> None:
+        """Catch up in all partitions of a pipeline, unless this was done since the root was opened.
+
+        Args:
+            pipeline: The name of the pipeline; `None` for all pipelines that have files.
+            wait: See `catch_up`.
+        """
+        for name in self._recovery.pipelines_of(self.storage) if pipeline is None else [pipeline]:
+            if name not in self._caught_up:
+                self.catch_up(name, wait=wait)
+                self._caught_up.add(name)
 
     def check_files(self, pipeline: str) -> None:
         """Check that a pipeline has not lost its files, without which its requests look unanswered.

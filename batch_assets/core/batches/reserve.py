@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batch_assets.core.errors import DamagedFileError, UnboundedCostError
-from batch_assets.core.ledger import Lease, Transaction, budgets, files, holds, reservations
+from batch_assets.core.ledger import Lease, Transaction, budgets, files, holds, leases, reservations
 from batch_assets.core.ledger.budgets import Budgets, Fit, Prospect
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.reservations import NO_BOUND, Amounts, OpenReservation
 from batch_assets.core.ledger.states import HoldReason
-from batch_assets.core.prices.budget import Budget, Hold
+from batch_assets.core.prices.budget import Budget, Hold, Period
 from batch_assets.core.prices.worst_case import worst_case
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -42,6 +42,28 @@ def record_budgets(root: Root, by_pipeline: dict[str, Budget | None]) -> None:
     with root.ledger.write() as tx:
         for name, budget in changed.items():
             budgets.record(tx, name, budget)
+
+
+def know_what_counts(root: Root, pipeline: str) -> None:
+    """Add everything to the ledger that counts in the budgets of a pipeline's files, and that it may not know.
+
+    A ledger that was restored from an older copy lacks what was sent since: by other partitions, which count in
+    the pipeline's budget, and by other pipelines, which count in the root's. A budget per run is that of one
+    submission, whose files each run looks at. This is done once for each root that is opened.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+
+    Raises:
+        BusyError: When something is missing, and others worked on the requests of its pipeline the whole time.
+        UnfinishedRenamingError: When a pipeline that counts was being renamed.
+    """
+    with root.ledger.read() as tx:
+        limits = in_force(root, tx, pipeline)
+    of_period = [name for name, budget in limits.items() if budget.per is not Period.RUN]
+    if of_period:
+        root.catch_up_once(None if budgets.ROOT in of_period else pipeline, leases.PATIENCE)
 
 
 def held_that_fit(root: Root, waiting: Sequence[RequestFile]) -> set[str]:

@@ -16,6 +16,7 @@ from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.pilot import judge_pilots
 from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.batches.reserve import know_what_counts
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -202,6 +203,7 @@ def _submit(
     """Send what is ready of some submissions, and fill their reports."""
     with _failing(*works):
         root.check_files(pipeline)
+        know_what_counts(root, pipeline)
         names = [submissions.sending_name(work.submission.id) for work in works]
         with leases.mark_all(root.ledger, names, pipeline):
             _begin(root, works, unattended)
