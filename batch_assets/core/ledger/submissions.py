@@ -261,6 +261,14 @@ def sharing_unsent(tx: Transaction, pipeline: str, partitions: Collection[str]) 
     return [some for some in needed.values() if len(some) > 1]
 
 
+def that_need(tx: Transaction, file_ids: Sequence[str]) -> list[Submission]:
+    """Return the submissions whose rows wait, or once waited, on one of some request files."""
+    needing: set[str] = set()
+    for some in id_chunks(file_ids):
+        needing.update(tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id.in_(some))).scalars())
+    return by_ids(tx, sorted(needing))
+
+
 def is_wanted(tx: Transaction, file: RequestFile) -> bool:
     """Whether a submission in force waits on a request file."""
     return tx.execute(_wanted(file.pipeline, wait.c.file_id == file.id)).first() is not None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS, usd
-from batch_assets.core.requests.estimate import Estimate
+from batch_assets.core.requests.estimate import Estimate, RecordedEstimate
 from batch_assets.core.text import dollars
 
 
@@ -38,7 +38,7 @@ class Confirmation:
             return f"there is no price for {', '.join(unpriced)}, and {above}"
         if not all(estimate.is_bounded for estimate in known):
             return f"no max_uses limits its web searches, and {above}"
-        high = _high(known)
+        high = highest(known)
         if self._let_go + high <= self._limit:
             return None
         before = f", beside {dollars(usd(self._let_go))} of the run's other partitions" if self._let_go else ""
@@ -46,9 +46,10 @@ class Confirmation:
 
     def let_go(self, estimates: Iterable[Estimate | None]) -> None:
         """Count requests that were registered and are not held."""
-        self._let_go += _high(estimates)
+        self._let_go += highest(estimates)
 
 
-def _high(estimates: Iterable[Estimate | None]) -> int:
+def highest(estimates: Iterable[Estimate | RecordedEstimate | None]) -> int:
+    """Return the sum of the upper ends of estimates, in picodollars. What has no price is not in it."""
     batches = [estimate.batch for estimate in estimates if estimate is not None]
     return sum(batch.high for batch in batches if batch is not None)

@@ -12,6 +12,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.built_submission import BuiltSubmission
@@ -156,6 +157,11 @@ class PartitionBuild:
     def close(self) -> None:
         """End the processes of this build."""
         self._renderer.close()
+
+    @property
+    def replaced(self) -> list[RequestFile]:
+        """The files that it sets aside."""
+        return self._selection.set_aside
 
     @property
     def _problems(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
+from batch_assets.core.requests.approval import replaces_approved
 from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, preparing_build, reading_inputs
@@ -53,7 +54,15 @@ class Plan:
         return self.estimate.as_text if self.estimate is not None else "nothing would be sent"
 
 
-def plan_requests(root: Root, pipeline: Pipeline, partition: str, again: AskAgain, *, table: Any = None) -> Plan:
+def plan_requests(
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    again: AskAgain,
+    *,
+    confirmation: Confirmation | None = None,
+    table: Any = None,
+) -> Plan:
     """Read the dataset and report what `build_requests` would write and what it would cost.
 
     Without a key, or when the API cannot be reached, the tokens of the prompts are estimated.
@@ -63,6 +72,7 @@ def plan_requests(root: Root, pipeline: Pipeline, partition: str, again: AskAgai
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
         again: What is sent again, and the limit.
+        confirmation: That of a run over several partitions; `None` for a run of this one.
         table: The value of `dataset.asset`, if the pipeline has one.
 
     Raises:
@@ -80,7 +90,8 @@ def plan_requests(root: Root, pipeline: Pipeline, partition: str, again: AskAgai
             return Plan(unchanged, 0, warnings)
         with reading_inputs(root, pipeline, partition, table, before) as inputs:
             warnings += _of_rendering(root, pipeline, partition, before, inputs, again)
-            return readable(root, lambda: _planned(root, pipeline, partition, inputs, again, warnings))
+            held_by = confirmation or Confirmation(pipeline)
+            return readable(root, lambda: _planned(root, pipeline, partition, inputs, again, held_by, warnings))
 
 
 def _today() -> Any:
@@ -110,13 +121,21 @@ def _planned(
     partition: str,
     inputs: BuildInputs,
     again: AskAgain,
+    confirmation: Confirmation,
     warnings: list[str],
 ) -> Plan:
     with closing(PartitionBuild(root, pipeline, partition, inputs, again, is_planned=True)) as build:
         report, files = build.plan(token_counter(root, pipeline.headers))
     report.bytes = files.bytes
-    why_held = Confirmation(pipeline).why_held([report.estimate])
-    held = [] if why_held is None else [f"a run would hold the requests until a user approves them: {why_held}"]
+    held = []
+    estimates, prompts = [report.estimate], [pipeline.prompt_digest]
+    why_held = confirmation.why_held(estimates)
+    if why_held is None or replaces_approved(
+        root, build.replaced, prompts, estimates, requests=report.written, size=report.bytes
+    ):
+        confirmation.let_go(estimates)
+    else:
+        held = [f"a run would hold the requests until a user approves them: {why_held}"]
     of_pilot = _of_pilot(pipeline, build.pilot_need, report.written)
     batches = files.files + (build.pilot_need is PilotNeed.TAKE and bool(of_pilot))
     return Plan(report, batches, [*warnings, *held, *of_pilot])

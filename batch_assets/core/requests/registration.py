@@ -11,10 +11,10 @@ from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.ledger import Transaction, builds, pilots, submissions
 from batch_assets.core.ledger.pilots import Pilot
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.ledger.states import FileState, HoldReason
+from batch_assets.core.ledger.states import HoldReason
+from batch_assets.core.requests.approval import replaces_approved
 from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.confirmation import Confirmation
-from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.requests.piloting import (
     NO_PILOT,
     Piloting,
@@ -166,18 +166,15 @@ class Registrar:
         return new_pilot(file_ids, requests, ranges, is_cached=bool(self._built[0].caching))
 
     def _is_approved(self) -> bool:
-        """Whether they only replace files with as many requests of the same prompt, which a user let be sent."""
-        replaced = self._set_aside
-        if any(file.state is not FileState.READY and not file.is_held_for_pilot for file in replaced):
-            return False
-        with self._root.ledger.read() as tx:
-            before = submissions.by_ids(tx, sorted({file.submission_id for file in replaced}))
-        prompts = {each.prompt for each in self._built}
-        estimates = [RecordedEstimate.of(each.estimate) for each in before]
-        same = all(estimate is not None and estimate.prompt in prompts for estimate in estimates)
-        begun = all(each.began_at is not None for each in before)
-        written = sum(each.report.written for each in self._built)
-        return same and begun and written <= sum(file.requests for file in replaced)
+        files = [entry for each in self._built for entry in each.files]
+        return replaces_approved(
+            self._root,
+            self._set_aside,
+            {each.prompt for each in self._built},
+            [each.report.estimate for each in self._built],
+            requests=sum(each.report.written for each in self._built),
+            size=sum(entry.bytes for entry in files),
+        )
 
     def _count(self) -> None:
         estimates = [each.report.estimate for each in self._built if each.report.why_held is None]

@@ -8,6 +8,7 @@ import dagster as dg
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.range import Range
+from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.plan import Plan, plan_requests
 from batch_assets.core.text import count, size
@@ -36,10 +37,12 @@ def report_plan(
         table: The value of the upstream asset, if the dataset is an asset.
     """
     estimates: list[Estimate | None] = []
-    partitions = partitions_of(context)
+    partitions, confirmation = partitions_of(context), Confirmation(pipeline)
     with explained(), root_for(pipeline, context.resources) as root:
         for partition in partitions:
-            plan = plan_requests(root, pipeline, partition, config.ask_again, table=table)
+            plan = plan_requests(
+                root, pipeline, partition, config.ask_again, confirmation=confirmation, table=table
+            )
             metadata = plan_metadata(plan)
             context.log_event(
                 dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.batches.approve import approve
+from batch_assets.core.errors import UnreachableError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 
-from ..support import World, params, texts
+from ..support import LIST, World, params, texts
 
 # The upper end of one request of these tests is about $0.00003, by its max_tokens.
 FEW, MANY = 0.0002, 1.0
@@ -80,6 +81,42 @@ def test_a_run_after_the_approval_sends_and_does_not_hold_again(world: World) ->
     assert len(world.submit(edited).submitted) == 1
 
 
+LONG = {key: f"{text} " * 1000 for key, text in texts(5).items()}
+
+
+def is_held_again(world: World, pipeline: Pipeline) -> bool:
+    """Whether a plan says so, and the run does it."""
+    planned = plan_requests(world.root, pipeline, "", AskAgain())
+    is_held = world.build(pipeline).why_held is not None
+    assert any("would hold" in warning for warning in planned.warnings) == is_held
+    return is_held
+
+
+@pytest.mark.parametrize("longer", [False, True])
+@pytest.mark.parametrize("was_held", [False, True])
+def test_longer_requests_are_held_although_as_many_were_let_go(world: World, was_held: bool, longer: bool) -> None:
+    above = 0 if was_held else FEW
+    pipeline = world.pipeline(texts(5), confirm_above=above)
+    assert (world.build(pipeline).why_held is not None) == was_held
+    approve(world.root, "asked")
+    world.emulator.faults([{"match": LIST, "action": {"status": 500}}])
+    with pytest.raises(UnreachableError):
+        world.submit(pipeline)
+    world.emulator.reset_faults()
+    assert is_held_again(world, world.pipeline(LONG if longer else None, confirm_above=above)) == longer
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_longer_requests_without_a_price_are_held_although_as_many_were_approved(
+    world: World, longer: bool
+) -> None:
+    made = {"params": params(model="claude-new-9"), "allow_unknown_params": True, "confirm_above": MANY}
+    pipeline = world.pipeline(texts(5), **made)
+    world.build(pipeline)
+    approve(world.root, "asked")
+    assert is_held_again(world, world.pipeline(LONG if longer else None, **made)) == longer
+
+
 def partitioned(world: World, **batching: bool) -> Pipeline:
     folder: Path = world.folder
     for key in "abcd":
@@ -106,6 +143,9 @@ def test_partitions_that_share_files_are_held_together(world: World) -> None:
     assert len(reports) == 4
     assert all(report.why_held is not None for report in reports)
     assert states(world) == {"held"}
+    approve(world.root, "asked")
+    build_partitions(world.root, pipeline, [*"abcd"], AskAgain())
+    assert states(world) == {"ready"}
 
 
 @pytest.mark.parametrize(("above", "is_held"), [(FEW, True), (MANY, False)])
@@ -114,3 +154,19 @@ def test_a_plan_says_that_a_run_would_be_held(world: World, above: float, is_hel
     assert (
         any("would hold the requests until a user approves" in warning for warning in planned.warnings) == is_held
     )
+
+
+def test_a_plan_after_the_approval_says_nothing_of_it(world: World) -> None:
+    pipeline = world.pipeline(texts(20), confirm_above=FEW)
+    world.build(pipeline)
+    approve(world.root, "asked")
+    assert plan_requests(world.root, pipeline, "", AskAgain()).warnings == []
+
+
+def test_plans_of_a_runs_partitions_say_which_of_them_would_be_held(world: World) -> None:
+    pipeline = partitioned(world)
+    planned, built = Confirmation(pipeline), Confirmation(pipeline)
+    plans = [plan_requests(world.root, pipeline, key, AskAgain(), confirmation=planned) for key in "abcd"]
+    held = [world.build(pipeline, key, confirmation=built).why_held for key in "abcd"]
+    assert [bool(plan.warnings) for plan in plans] == [why is not None for why in held]
+    assert len({bool(plan.warnings) for plan in plans}) == 2
