@@ -120,6 +120,11 @@ class RequestFile:
         return self.state is FileState.HELD and self.hold is HoldReason.BUDGET
 
     @property
+    def is_held_for_approval(self) -> bool:
+        """Whether it is held and only a user lets it go."""
+        return self.state is FileState.HELD and self.hold is not None and self.hold.needs_approval
+
+    @property
     def is_held_for_pilot(self) -> bool:
         """Whether it is held because the pilot of its prompt is not judged yet."""
         return self.state is FileState.HELD and self.hold is HoldReason.PILOT

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Sequence
 
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.ledger.states import FileState
 from batch_assets.core.requests.confirmation import highest
 from batch_assets.core.requests.estimate import Estimate, RecordedEstimate
 from batch_assets.core.root import Root
@@ -37,7 +36,7 @@ def replaces_approved(
         requests: The number of the requests.
         size: Bytes of their files.
     """
-    if any(file.state is not FileState.READY and not file.is_held_for_pilot for file in replaced):
+    if any(file.is_held_for_approval for file in replaced):
         return False
     with root.ledger.read() as tx:
         owners = submissions.by_ids(tx, sorted({file.submission_id for file in replaced}))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch_assets.core.batches.approve import approve
+from batch_assets.core.batches.feeding import record_limits
+from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.errors import UnreachableError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.confirmation import Confirmation
@@ -115,6 +118,31 @@ def test_longer_requests_without_a_price_are_held_although_as_many_were_approved
     world.build(pipeline)
     approve(world.root, "asked")
     assert is_held_again(world, world.pipeline(LONG if longer else None, **made)) == longer
+
+
+@pytest.mark.parametrize(
+    ("fields", "hold"),
+    [
+        ({"budget": {"max_usd": 1e-7, "per": "month"}}, "budget"),
+        ({"batching": {"max_requests": 5, "max_in_flight": 5}}, "queue"),
+        ({"params": params(system="Shared by all. " * 2000), "cache": "auto"}, "cache"),
+    ],
+)
+def test_what_else_keeps_an_approved_file_back_does_not_undo_the_approval(
+    world: World, fields: dict[str, Any], hold: str
+) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(10), confirm_above=0, **fields)
+    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    record_limits(world.root, {pipeline.name: pipeline.config.batching.max_in_flight})
+    assert world.build(pipeline).why_held is not None
+    approve(world.root, "asked")
+    world.submit(pipeline)
+    assert any(row.hold == hold for row in world.query("select hold from request_file"))
+    assert plan_requests(world.root, pipeline, "", AskAgain()).warnings == []
+    report = world.build(pipeline)
+    assert report.written and report.why_held is None
+    assert not world.query("select id from request_file where hold = 'confirm' and state = 'held'")
 
 
 def partitioned(world: World, **batching: bool) -> Pipeline:
