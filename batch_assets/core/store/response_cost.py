@@ -43,9 +43,11 @@ class ResponseCost:
         )
         self._answers += pc.sum(is_paid).as_py() or 0
         self._unpriced += pc.sum(pc.and_(is_paid, cost.is_null())).as_py() or 0
-        # The API shows no reason for a canceled request. With one, the batch was deleted before it was collected.
+        # The API shows no reason for a canceled request. With one, the batch was deleted before it was collected,
+        # or the answer was pruned, which leaves its cost.
         was_deleted = pc.and_(
-            pc.equal(rows["result_type"], ResultType.CANCELED.value), rows["error_message"].is_valid()
+            pc.and_(pc.equal(rows["result_type"], ResultType.CANCELED.value), rows["error_message"].is_valid()),
+            pc.fill_null(pc.not_equal(rows["error_type"], ErrorType.PRUNED.value), True),
         )
         is_unseen = pc.or_kleene(pc.is_in(rows["error_type"], pa.array(_UNSEEN)), was_deleted)
         self._unseen += pc.sum(is_unseen).as_py() or 0

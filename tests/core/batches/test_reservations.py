@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.prices.budget import day_of
+from batch_assets.core.prune import prune
 
 from ..lost_ledger import LOST, end_grace_period, lose_ledger
 from ..support import CREATE, LIST, World, texts
@@ -121,6 +124,28 @@ def test_a_rebuilt_ledger_reserves_for_what_it_finds(new_world: Callable[..., Wo
     assert {state for state, _, _ in counted(world)} == {"settled"}
     lose_ledger(world)
     assert [state for state, _, _ in counted(world)] == ["open"] * 3  # until their response files are read
+
+
+@pytest.mark.parametrize("keeps_files", [True, False])
+@pytest.mark.parametrize("change", ["nothing", "prune", "erase"])
+def test_a_rebuilt_ledger_counts_what_stored_answers_did_cost(
+    world: World, change: str, keeps_files: bool
+) -> None:
+    """Pruned and erased answers keep their cost. Without request files, nothing else says what they may cost."""
+    world.run(world.pipeline(texts(3)))
+    before = counted(world)
+    if change == "prune":
+        assert prune(world.root, "asked", -3600.0, in_force=True, is_dry=False).answers == 3
+    elif change == "erase":
+        erase(world.root, "asked", ["row-0"])
+    if not keeps_files:
+        for file in world.path("asked", "requests").rglob("part-*.jsonl"):
+            file.unlink()
+    lose_ledger(world)
+    pipeline = world.pipeline(texts(2, "new"), budget={"max_usd": 1, "per": "month"})
+    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    assert len(world.send(pipeline).submitted) == 1
+    assert counted(world)[0] == before[0]
 
 
 def test_a_process_killed_after_it_has_stored_the_answers_leaves_their_cost_to_the_next(world: World) -> None:
