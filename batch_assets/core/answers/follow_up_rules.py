@@ -99,7 +99,11 @@ class FollowUpRules(BaseModel):
         return np.array([self.paused, truncated, self.invalid], np.int8)
 
     def kinds(
-        self, columns: Mapping[str, Any], counts: NDArray[np.int8], most_output: Callable[[str], int | None]
+        self,
+        columns: Mapping[str, Any],
+        counts: NDArray[np.int8],
+        most_output: Callable[[str], int | None],
+        imported: NDArray[np.bool_],
     ) -> NDArray[np.int8]:
         """Decide which answers are followed by another request.
 
@@ -108,6 +112,8 @@ class FollowUpRules(BaseModel):
                 error type is that of the table: it says which answers do not match.
             counts: The follow-ups in the chain of each answer so far, by `FollowUpKind`: int8, shape (n, 3).
             most_output: Returns the most tokens of an answer of a model; `None` if that is not known.
+            imported: Which of them were imported: bool, shape (n,). No request file has what was asked, so they
+                are the last of their chain.
 
         Returns:
             The `FollowUpKind` of the next request, -1 without one: int8, shape (n,).
@@ -121,6 +127,7 @@ class FollowUpRules(BaseModel):
         kinds[_mask(is_invalid)] = FollowUpKind.INVALID
         for reason, kind in _KINDS.items():
             kinds[_mask(pc.equal(reasons, reason))] = kind
+        kinds[imported] = _NONE
         kinds[(counts >= self.times)[np.arange(len(kinds)), kinds]] = _NONE
         for number in np.flatnonzero(kinds == FollowUpKind.TRUNCATED.value).tolist():
             assert self.truncated is not None

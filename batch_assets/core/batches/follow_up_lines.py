@@ -130,14 +130,17 @@ class FollowUpLines:
                 low, high = np.searchsorted(rows, [start, start + size]).tolist()
                 if low < high:
                     table = files.read_group(number, file, group).take(pa.array(rows[low:high] - start))
-                    yield from self._due_in(table, low, digests[low:high])
+                    imported = np.full(high - low, files.names[number].is_import)
+                    yield from self._due_in(table, low, digests[low:high], imported)
                 start += size
 
-    def _due_in(self, table: pa.Table, first: int, digests: Digests) -> Iterator[_Due]:
+    def _due_in(
+        self, table: pa.Table, first: int, digests: Digests, imported: NDArray[np.bool_]
+    ) -> Iterator[_Due]:
         columns: dict[str, Any] = {name: table[name] for name in table.column_names}
         self._answers.add(columns)
         counts = counts_in(table["custom_id"])
-        kinds = self._rules.kinds(columns, counts, self._max_output)
+        kinds = self._rules.kinds(columns, counts, self._max_output, imported)
         due = np.flatnonzero(kinds >= 0)
         due = due[~self._in_flight(digests[due])] if len(due) else due
         self._wanted.add_new(digests[due])
@@ -168,8 +171,8 @@ _EXHAUSTED = (
     "`retry.truncated`, and build the requests again"
 )
 _NO_REQUEST = (
-    "cannot be asked again: no request file has what was asked, as of imported answers. Leave out the fields of "
-    "`retry` that ask answers again, and build the requests again"
+    "cannot be asked again: the ledger knows no request file of their batch. Leave out the fields of `retry` that "
+    "ask answers again, and build the requests again"
 )
 
 

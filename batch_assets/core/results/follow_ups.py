@@ -17,7 +17,7 @@ from batch_assets.core.store.chains import Chains
 from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.request_index import DIGEST
-from batch_assets.core.store.responses import digest_array
+from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 
 class FollowUps:
@@ -26,6 +26,7 @@ class FollowUps:
     Args:
         submission: The submission.
         rules: Which answers are followed by another request.
+        files: The response files that have the answers.
         chains: The chains so far; `None` if there are none.
         max_output: Returns the most tokens of an answer of a model; `None` if that is not known.
         in_flight: Returns of digests, S16, shape (n,), whether each is in a request file in flight.
@@ -35,11 +36,12 @@ class FollowUps:
         self,
         submission: Submission,
         rules: FollowUpRules,
+        files: ResponseFiles,
         chains: Chains | None,
         max_output: Callable[[str], int | None],
         in_flight: Callable[[Digests], NDArray[np.bool_]],
     ) -> None:
-        self._submission, self._rules, self._chains = submission, rules, chains
+        self._submission, self._rules, self._files, self._chains = submission, rules, files, chains
         self._max_output, self._in_flight = max_output, in_flight
 
     def waiting(self, slice_: Slice, responses: pa.Table, table: pa.Table) -> Slice:
@@ -55,7 +57,8 @@ class FollowUps:
         """
         columns = {name: responses[name] for name in ("stop_reason", "output_tokens", "response_model")}
         columns["error_type"] = table["error_type"]
-        kinds = self._rules.kinds(columns, counts_in(responses["custom_id"]), self._max_output)
+        counts, imported = counts_in(responses["custom_id"]), self._files.is_import(slice_.response_row)
+        kinds = self._rules.kinds(columns, counts, self._max_output, imported)
         due = (kinds >= 0) & (slice_.fates == RowFate.ANSWERED.value)
         if not due.any():
             return slice_

@@ -108,8 +108,8 @@ class ResultsJoin:
             self._sums = ChainSums(self._survey.files, chains, self._discount)
         self._follow_ups: FollowUps | None = None
         if (rules := submission.follow_up_rules) is not None:
-            prices = root.settings.prices
-            self._follow_ups = FollowUps(submission, rules, chains, prices.max_output, self._are_in_flight)
+            files, max_output = self._survey.files, root.settings.prices.max_output
+            self._follow_ups = FollowUps(submission, rules, files, chains, max_output, self._are_in_flight)
 
     def _schema(self) -> pa.Schema:
         # Columns that a pipeline's own code makes may differ from those that its requests were built with.

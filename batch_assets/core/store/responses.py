@@ -252,6 +252,15 @@ class ResponseFiles:
         """
         return np.searchsorted(self._starts, row, side="right") - 1
 
+    def is_import(self, row: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Return whether each row is an answer that was imported: bool, in the shape of `row`.
+
+        Args:
+            row: Row numbers, any integer type and shape, -1 for none.
+        """
+        of_files = np.array([*(name.is_import for name in self.names), False])  # -1 finds the last one
+        return of_files[self.number_of(row)]
+
     def by_file(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
         """Split row numbers by file.
 

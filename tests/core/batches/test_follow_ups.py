@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
@@ -167,7 +168,8 @@ def test_more_tokens_than_the_model_can_write_are_not_asked_for() -> None:
         "response_model": pa.array(["claude-haiku-4-5"] * 3),
     }
     rules, counts = FollowUpRules(truncated=doubled), pd.DataFrame([[0] * 3] * 3).to_numpy("int8")
-    assert rules.kinds(columns, counts, lambda model: 64_000).tolist() == [1, -1, 1]
+    own = np.zeros(3, bool)
+    assert rules.kinds(columns, counts, lambda model: 64_000, own).tolist() == [1, -1, 1]
 
 
 def test_an_answer_that_does_not_match_is_asked_again_with_what_is_wrong(world: World) -> None:

@@ -284,25 +284,21 @@ def test_killed_at_any_boundary_and_run_again(world: World, children: ForkServer
     assert world.build(pipeline).written == 1
 
 
-def test_an_imported_answer_that_is_to_be_asked_again_waits_with_a_reason(world: World) -> None:
-    """Its request is not stored. Without the rule, the row has the answer."""
-    requests = {"row-0": RIGHT | {"max_tokens": 10}}
+def test_an_imported_answer_stands_although_it_was_cut_off(world: World) -> None:
+    """No request file has what was asked. An answer of the pipeline's own is asked again beside it."""
+    cut_off = RIGHT | {"max_tokens": 10}
+    requests = {"row-0": cut_off}
     batch_id = made_elsewhere(world, requests)
-    attributes = {"params": RIGHT | {"max_tokens": 10, "messages": [{"role": "user", "content": "{{ text }}"}]}}
-    pipeline = world.pipeline(texts(1), **attributes, retry={"truncated": {"times": 1}})
+    attributes = {"params": cut_off | {"messages": [{"role": "user", "content": "{{ text }}"}]}}
+    pipeline = world.pipeline(texts(2), **attributes, retry={"truncated": {"times": 1}})
     report = imported(world, pipeline, results_of(world, batch_id), requests=requests_file(world, requests))
     assert report.imported == {MatchedBy.PARAMS: 1}
-    accepted = len(world.accepted())
-    world.build(pipeline)
-    world.submit(pipeline)
-    world.collect(pipeline)
-    (why,) = world.submit(pipeline).waiting.values()
-    assert "1 answer of imported." in why
-    assert "no request file has what was asked" in why
-    without = world.pipeline(texts(1), **attributes)
-    world.build(without)
-    world.submit(without)
-    world.collect(without)
-    (row,) = world.table(without).to_dict("records")
-    assert (row["result_type"], row["stop_reason"]) == ("succeeded", "max_tokens")
-    assert len(world.accepted()) == accepted
+    world.send(pipeline)
+    results = world.collect(pipeline).results
+    assert results is not None and results.ask_again == 1
+    again = world.submit(pipeline)
+    assert (again.planned_again, again.waiting) == (1, {})
+    world.finish(pipeline)
+    table = world.table(pipeline)
+    assert [*zip(table["attempts"], table["stop_reason"], strict=True)] == [(1, "max_tokens"), (2, "max_tokens")]
+    assert [batch["requests"] for batch in world.accepted()] == [1, 1, 1]
