@@ -10,14 +10,16 @@ import numpy as np
 
 from batch_assets.core.erase.held_files import HeldFile, HeldFiles
 from batch_assets.core.erase.replacement import ERASED, Replacements, padded
-from batch_assets.core.errors import BusyError
+from batch_assets.core.errors import BusyError, DamagedFileError, MissingFileError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import batches, erasure, files, leases
 from batch_assets.core.ledger.records import RequestFile, RequestFileEntry
 from batch_assets.core.root import Root
+from batch_assets.core.store.breakpoints import Breakpoint
 from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.digests import Digests, tail_of
+from batch_assets.core.store.manifest import Manifest, PartEntry
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import body_bytes, custom_id_of, make_lines, own_tail, params_of
 
@@ -59,13 +61,16 @@ class ErasedRequests:
         stored = StoredRequestFile.of(self.root.storage, file)
         work = f"the request file {file.id}"
         with leases.hold(self.root.ledger, files.lease_name(file.id), work=work, pipeline=file.pipeline) as lease:
-            remaining = self._write_remaining(file, stored)
+            with self.root.ledger.read() as tx:
+                current = files.by_id(tx, file.id)
+            remaining = self._write_remaining(current, stored)
             with self.root.ledger.write(file.pipeline) as tx:
                 lease.confirm(tx)
                 is_replaced = erasure.replace_unsent(tx, file, remaining)
         if not is_replaced:
             if remaining is not None:
                 self.root.storage.remove(*stored.parts[:-1], remaining.name)
+                self._list(file, None, remaining.name)
             raise BusyError(f"another run is busy with {work}; repeat this one when that is done")
 
     def _write_remaining(self, file: RequestFile, stored: StoredRequestFile) -> RequestFileEntry | None:
@@ -80,20 +85,42 @@ class ErasedRequests:
                     size, requests = size + len(line), requests + 1
             if not requests:
                 return None
+            with self.root.ledger.read() as tx:
+                headers = files.headers_of(tx, file) if file.headers is not None else None
+            entry = PartEntry(
+                name=str(name),
+                requests=requests,
+                bytes=body_bytes(size),
+                attempt=file.attempt,
+                headers=headers,
+                checksum=hash_.hexdigest(),
+                hold=file.hold,
+                stub=file.stub,
+                breakpoint=Breakpoint.model_validate_json(file.breakpoint)
+                if file.breakpoint is not None
+                else None,
+            )
+            # Before the file: a rebuilt ledger must not take one that was held for one that anything may send.
+            self._list(file, entry, entry.name)
             self.root.storage.publish(scratch, self.root.storage.path(*folder, str(name)))
-        with self.root.ledger.read() as tx:
-            headers = files.headers_of(tx, file) if file.headers is not None else None
-        return RequestFileEntry(
-            id=str(SubmissionId(file.submission_id).file(name)),
-            pipeline=file.pipeline,
-            partition=file.partition,
-            name=str(name),
-            requests=requests,
-            bytes=body_bytes(size),
-            attempt=file.attempt,
-            headers=headers,
-            checksum=hash_.hexdigest(),
-        )
+        return entry.ledger_entry(SubmissionId(file.submission_id), file.pipeline, file.partition)
+
+    def _list(self, file: RequestFile, entry: PartEntry | None, name: str) -> None:
+        """Write the entry of a new file into the manifest of a file's submission; with `None`, take it out."""
+        storage = self.root.storage
+        try:
+            manifest = Manifest.read(storage, file.pipeline, file.partition, file.submission_id)
+        except (MissingFileError, DamagedFileError):  # a rebuilt ledger holds all files of such a submission
+            return
+        listed = [each for each in manifest.files if each.name != name]
+        listed += [entry] if entry is not None else []
+        changed = {"files": listed, "written": manifest.requests_written}
+        pilot = manifest.pilot
+        if pilot is not None and file.id in (pilot.files or ()):
+            new_id = str(SubmissionId(file.submission_id).file(PartName.parse(name)))
+            ids = [each for each in pilot.files or () if each != new_id] + ([new_id] if entry is not None else [])
+            changed["pilot"] = pilot.model_copy(update={"files": ids})
+        manifest.model_copy(update=changed).write(storage)
 
     def _free_name(self, folder: tuple[str, ...]) -> PartName:
         used = [name.ordinal for text in self.root.storage.names(*folder) if (name := PartName.of_file(text))]

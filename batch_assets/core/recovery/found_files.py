@@ -45,11 +45,13 @@ class FoundSubmission:
         manifest: The manifest; a stand-in if it is damaged.
         parts: The request files in order, including those of retries.
         problems: The texts about its files that are damaged.
+        is_listed: Whether the manifest is its own: a stand-in does not say what its request files wait for.
     """
 
     manifest: Manifest
     parts: list[FoundPart]
     problems: list[str]
+    is_listed: bool = True
 
     @property
     def id(self) -> str:
@@ -264,19 +266,20 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
     """Read a submission, or return the text about a folder that was copied from elsewhere."""
     folder = submission_parts(pipeline, partition, submission_id)
     names, problems = storage.names(*folder), []
-    listed: dict[PartName, PartEntry] = {}
+    listed: dict[PartName, PartEntry] | None = None
     try:
         manifest = Manifest.read(storage, pipeline, partition, submission_id)
         listed = _listed(manifest, storage.uri(*folder, MANIFEST))
     except (DamagedFileError, MissingFileError) as error:
         manifest = _stand_in(pipeline, partition, submission_id)
         problems.append(str(error))
+    entries = listed or {}
     written_as = manifest.pipeline, manifest.partition, manifest.submission
     if written_as != (pipeline, partition, submission_id):
         problem = f"it is the manifest of {'/'.join(filter(None, written_as))}, in another folder"
         return str(damaged(storage.uri(*folder, MANIFEST), problem))
     parts = []
-    for part in sorted(listed.keys() | filter(None, map(PartName.of_file, names))):
+    for part in sorted(entries.keys() | filter(None, map(PartName.of_file, names))):
         stored = StoredRequestFile(storage, (*folder, str(part)))
         try:
             receipt, was_sent = stored.receipt(), False
@@ -284,8 +287,8 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
             receipt, was_sent = None, True
             problems.append(str(error))
         was_sent = was_sent or receipt is not None
-        parts.append(FoundPart(part, stored, listed.get(part), receipt, str(part) in names, was_sent))
-    return FoundSubmission(manifest, parts, problems)
+        parts.append(FoundPart(part, stored, entries.get(part), receipt, str(part) in names, was_sent))
+    return FoundSubmission(manifest, parts, problems, is_listed=listed is not None)
 
 
 def _listed(manifest: Manifest, name: str) -> dict[PartName, PartEntry]:
@@ -296,7 +299,10 @@ def _listed(manifest: Manifest, name: str) -> dict[PartName, PartEntry]:
 
 
 def _stand_in(pipeline: str, partition: str, submission_id: str) -> Manifest:
-    """Make a manifest in place of a damaged one: what was paid for is kept, and nothing is sent by it."""
+    """Make a manifest in place of a damaged one: what was paid for is kept.
+
+    Nothing is sent by it, unless a user approves that.
+    """
     return Manifest(
         pipeline=pipeline,
         partition=partition,

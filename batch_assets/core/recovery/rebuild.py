@@ -20,7 +20,7 @@ from batch_assets.core.ledger import Transaction, pilots, restore, submissions
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.pilots import Pilot
-from batch_assets.core.ledger.states import FileState
+from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.recovery.found_files import (
     FoundSubmission,
     holds_submissions,
@@ -31,7 +31,6 @@ from batch_assets.core.recovery.found_files import (
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, with_states
 from batch_assets.core.recovery.root_file import ROOT_FILE
 from batch_assets.core.settings import Settings
-from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.text import count, counts
 
 _log = logging.getLogger("batch_assets")
@@ -193,7 +192,7 @@ def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
         "requests": manifest.requests,
         "max_attempts": manifest.max_attempts,
         "follow_ups": manifest.follow_ups.as_text() if manifest.follow_ups is not None else None,
-        "written": _written(manifest),
+        "written": manifest.requests_written,
         "headers": json.dumps(manifest.headers),
         "max_requests": manifest.max_requests,
         "max_bytes": manifest.max_bytes,
@@ -203,14 +202,12 @@ def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
     }
 
 
-def _written(manifest: Manifest) -> int:
-    return manifest.written if manifest.written is not None else sum(entry.requests for entry in manifest.files)
-
-
 def _write_file(tx: Transaction, file: LostFile) -> None:
     headers, listed = file.headers(), file.part.listed
     # Without a checksum, each line is checked before the file is sent: those of unknown headers are refused.
     are_known = headers is not None or not file.submission.manifest.header_sets
+    # What it waited for is not known either if its manifest cannot be read: only a user lets it go.
+    hold = HoldReason.CONFIRM if not file.submission.is_listed else None
     values: FileColumns = {
         "submission_id": file.submission.id,
         "pipeline": file.submission.pipeline,
@@ -222,7 +219,7 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "error": file.why if file.state in (FileState.UNRESOLVED, FileState.REFUSED) else None,
         "headers": json.dumps(headers) if headers is not None else None,
         "checksum": listed.checksum if listed is not None and are_known else None,
-        "hold": listed.hold_reason if listed is not None else None,
+        "hold": listed.hold_reason if listed is not None else hold,
         "stub": listed.stub if listed is not None else None,
         "breakpoint": listed.breakpoint_json if listed is not None else None,
     }

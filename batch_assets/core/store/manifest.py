@@ -209,8 +209,9 @@ class Manifest(Document):
         rejected: The number of rejected rows.
         requests: The number of distinct requests.
         files: The request files that it wrote.
-        written: The number of its requests in request files, if it was gathered with others: its files may have
-            requests of others, and theirs its own.
+        written: The number of its requests in request files, if it is not the sum of its files: they may have
+            requests of others that it was gathered with, and theirs its own; or a file stands for another one,
+            without a row that was erased.
         registered_with: The submissions with request files that were registered with it, without itself; `None` if
             it was not gathered.
         pilot: The pilot that its request files wait for; `None` if they wait for none.
@@ -274,6 +275,11 @@ class Manifest(Document):
     registered_with: list[Gathered] | None = None
     holds: list[Gathered] | None = None
     pilot: PilotEntry | None = None
+
+    @property
+    def requests_written(self) -> int:
+        """The number of its requests in request files."""
+        return self.written if self.written is not None else sum(entry.requests for entry in self.files)
 
     @property
     def answers(self) -> Answers:

@@ -120,6 +120,24 @@ def test_a_rebuilt_ledger_holds_again_what_was_held(world: World) -> None:
     assert len(world.submit(pipeline, unattended=True).submitted) == 1
 
 
+def test_a_rebuilt_ledger_holds_what_a_damaged_manifest_may_have_held(world: World) -> None:
+    pipeline = world.pipeline(texts(2), confirm_above=0)
+    world.build(pipeline)
+    manifest = next(Path(world.path("asked")).rglob("manifest.json"))
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    lose_ledger(world)
+    world.submit(pipeline)
+    end_grace_period(world)
+    assert world.submit(pipeline).remedies == [Approve("asked", "")]
+    assert world.accepted() == []
+    assert world.build(pipeline).in_flight == 2
+    approve(world.root, "asked")
+    world.submit(pipeline)
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+    assert len(world.accepted()) == 1
+
+
 def test_an_approved_file_whose_reply_was_lost_is_found_and_not_held(world: World) -> None:
     pipeline = build_held(world, rows=2)
     approve(world.root, "asked")

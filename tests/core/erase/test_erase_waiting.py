@@ -9,10 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core.batches.approve import approve
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.request_leases import hold_pipeline
+from batch_assets.core.remedies import Approve
 from batch_assets.core.results.write import write_results
 
+from ..lost_ledger import end_grace_period, lose_ledger
 from ..support import World, wait_for, write_rows
 from .support import GONE, ROWS, SECRET, erased, every_text
 
@@ -166,3 +169,19 @@ def test_a_damaged_response_file_is_downloaded_again_first(world: World) -> None
     report = erased(world, pipeline)
     assert report.is_complete, list(report.open_ends())
     assert SECRET not in every_text(world.path())
+
+
+@pytest.mark.parametrize("keys", [[GONE], [GONE, *sorted(set(ROWS) - {GONE})[:1]]], ids=["one row", "two rows"])
+def test_a_rebuilt_ledger_holds_what_was_held_when_rows_were_erased_from_it(world: World, keys: list[str]) -> None:
+    pipeline = world.pipeline(ROWS, confirm_above=0)
+    world.build(pipeline)
+    for key in keys:
+        assert erased(world, pipeline, key).is_complete
+    lose_ledger(world)
+    world.submit(pipeline)
+    end_grace_period(world)
+    assert world.submit(pipeline).remedies == [Approve("asked", "")]
+    assert world.accepted() == []
+    approve(world.root, "asked")
+    world.submit(pipeline)
+    assert [batch["requests"] for batch in world.accepted()] == [len(ROWS) - len(keys)]
