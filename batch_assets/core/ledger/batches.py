@@ -256,11 +256,16 @@ def observe(
     return changed or step.after is not current.state
 
 
-def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
-    """Return ids of the batches that a submission waits on or has waited on, canceled before it was made."""
-    was_canceled = batch.c.canceled_at <= waiting.created_at
-    waited_on_ids = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
-    return set(tx.execute(waited_on_ids.where(wait.c.submission_id == waiting.id, was_canceled)).scalars())
+def canceled_before(tx: Transaction, waiting: Submission, *, of_all: bool = False) -> set[str]:
+    """Return ids of batches canceled before a submission was made, of those that it waits on or has waited on.
+
+    With `of_all`, of all batches of its pipeline.
+    """
+    canceled = sa.select(batch.c.id).where(batch.c.canceled_at <= waiting.created_at)
+    if of_all:
+        return set(tx.execute(canceled.where(batch.c.pipeline == waiting.pipeline)).scalars())
+    waited_on = canceled.join(wait, wait.c.file_id == batch.c.file_id)
+    return set(tx.execute(waited_on.where(wait.c.submission_id == waiting.id)).scalars())
 
 
 def history_state(state: BatchState, processing_status: str) -> str:

@@ -35,8 +35,10 @@ from batch_assets.core.store.responses import (
 
 # `fresh_after` of the newest refresh that a response file belongs to. Other files belong to no refresh.
 Refreshes = dict[ResponseName, float]
-# The response files whose canceled requests are retried, with the most of their attempts that count.
+# The response files whose canceled requests are retried, with the most of their attempts that count: `NO_ATTEMPT`
+# if only follow-ups are.
 Untried = dict[ResponseName, int]
+NO_ATTEMPT = -1
 
 
 class UnpackedOutcomes(NamedTuple):
@@ -292,7 +294,9 @@ def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray
 
 def _retried(outcomes: Responses, files: ResponseFiles, untried: Untried) -> Responses:
     """Turn the canceled requests of some files into failures that may pass, so that they are retried."""
-    most = np.array([untried.get(name, -1) for name in files.names], np.int32)[files.number_of(outcomes.row)]
+    most = np.array([untried.get(name, NO_ATTEMPT) for name in files.names], np.int32)[
+        files.number_of(outcomes.row)
+    ]
     attempts = np.minimum(outcomes.attempt, most)
-    canceled = (outcomes.kind == CANCELED) & (most >= 0)
+    canceled = (outcomes.kind == CANCELED) & (most > NO_ATTEMPT)
     return outcomes._replace(packed=np.where(canceled, with_outcome(PASSING, attempts), outcomes.packed))

@@ -12,7 +12,7 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Transaction, batches, refresh_records, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
-from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, in_force, read_responses
+from batch_assets.core.store.outcomes import NO_ATTEMPT, Outcomes, Refreshes, Untried, in_force, read_responses
 
 # Two refreshes of a pipeline are at least this many seconds apart, even if the clock was set back.
 _APART = 0.001
@@ -31,11 +31,18 @@ def untried_of(tx: Transaction, submission: Submission) -> Untried:
 
     The submission's requests in these batches are retried automatically. Batches that are canceled while the
     submission waits for them do not count.
+
+    A chain goes on from an answer, which a submission does not send again and does not wait for. So for follow-ups
+    all batches count that were canceled before the submission was made.
     """
     if submission.is_canceled:
         return {}
+    untried: Untried = {}
+    if submission.follow_ups is not None:
+        of_chains = batches.canceled_before(tx, submission, of_all=True)
+        untried = {ResponseName.of_batch(id_): NO_ATTEMPT for id_ in of_chains}
     batch_ids = batches.canceled_before(tx, submission)
-    return {ResponseName.of_batch(id_): submission.max_attempts - 1 for id_ in batch_ids}
+    return untried | {ResponseName.of_batch(id_): submission.max_attempts - 1 for id_ in batch_ids}
 
 
 def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:

@@ -18,6 +18,7 @@ from batch_assets.core.answers.follow_up_rules import FollowUpRules, TruncatedRu
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.io.layout import SPEND
@@ -262,6 +263,27 @@ def test_follow_ups_are_retried_and_given_up_like_any_request(world: World) -> N
     assert list(table["result_type"]) == ["succeeded"] * 2  # the answer so far is better than none
     assert list(table["stop_reason"]) == ["max_tokens"] * 2
     assert list(table["attempts"]) == [4, 4]
+    nothing_more(world, pipeline)
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["the same rows", "more rows"])
+def test_a_chain_whose_follow_up_was_canceled_goes_on_with_the_next_run(world: World, is_new: bool) -> None:
+    """As a canceled first request is sent by it. A run that was canceled itself sends nothing."""
+    pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
+    world.send(pipeline)
+    world.collect(pipeline)
+    world.emulator.settings(latency=1000.0)
+    world.submit(pipeline, unattended=True)
+    cancel(world.root, "asked")
+    world.emulator.settings(latency=0.0)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["stop_reason"]) == ["max_tokens"] * 2
+    assert world.submit(pipeline).planned_again == 0
+    if is_new:
+        pipeline = world.pipeline(texts(2) | texts(1, "new"), params=short(), retry=TWICE)
+    assert set(world.run(pipeline)["stop_reason"]) == {"end_turn"}
+    assert sum(map(len, sent(world))) == 2 + 2 + 2 * 2 + 3 * is_new
     nothing_more(world, pipeline)
 
 
