@@ -27,7 +27,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"notify": [{"webhook": HOOK, "events": ["done"]}]},
         "notify.0.events.0",
-        "'complete', 'failed', 'deadline' or 'held'",
+        "'complete', 'failed', 'deadline', 'held' or 'budget'",
     ),
     ({"notify": [{"email": LETTER | {"to": "a@b.c"}}]}, "notify.0.email.to", "give a list"),
     ({"schedule": {"crn": "0 2 * * *"}}, "schedule.cron", "this field is required"),

@@ -107,13 +107,13 @@ def test_a_file_that_is_canceled_while_retries_are_planned_is_not_waited_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = retried_by_another(world)
-    failed_lines = ask_again._failed_lines
+    request_lines = ask_again._request_lines
 
     def canceled_meanwhile(*arguments: Any) -> Iterator[tuple[int, bytes]]:
-        yield from failed_lines(*arguments)
+        yield from request_lines(*arguments)
         monkeypatch.undo()
         cancel(world.root, a.name, "A")
 
-    monkeypatch.setattr(ask_again, "_failed_lines", canceled_meanwhile)
+    monkeypatch.setattr(ask_again, "_request_lines", canceled_meanwhile)
     world.submit(b, "B", unattended=True)
     assert run_sensor(world, b, "B") == 2

@@ -37,11 +37,13 @@ def test_the_documented_settings_reach_each_step(project: Project) -> None:
         "requests": None,
         "batches": "message_batches_eu",
         "results": None,
+        "spend": None,
     }
     assert {stage: op.retry_policy for stage, op in ops.items()} == {
         "requests": dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         "batches": None,
         "results": None,
+        "spend": None,
     }
 
 

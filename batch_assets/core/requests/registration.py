@@ -143,7 +143,7 @@ class Registrar:
             if piloting.hold is HoldReason.CONFIRM:
                 why = piloting.why
             each.report.why_held = why if each.report.written else None
-            each.report.waits_for_pilot = piloting.why if why is None and each.has_rest else None
+            each.report.waits_for_pilot = piloting.why or None if why is None and each.has_rest else None
         return True
 
     def _piloting(self) -> Piloting | None:

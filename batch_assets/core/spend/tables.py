@@ -10,14 +10,13 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import SPEND_TABLES, results_parts
-from batch_assets.core.io.parquet import reading_parquet
+from batch_assets.core.io.parquet import open_parquet, reading_parquet
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.prices.money import PICODOLLARS
@@ -115,7 +114,7 @@ def use_of(
         with (
             reading_parquet(storage.uri(*parts), "It is written again with the next answers"),
             storage.open(*parts) as source,
-            pq.ParquetFile(source) as file,
+            open_parquet(source) as file,
         ):
             submission, shared = submission_of(file.schema_arrow), Counter[str]()
             for rows in slices_of(file, _COLUMNS):

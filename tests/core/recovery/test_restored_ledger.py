@@ -60,6 +60,7 @@ def test_a_ready_file_with_a_receipt_is_adopted(world: World, unattended: bool) 
     assert world.states(pipeline) == ["submitted", "ready"]
     world.emulator.settings(queue_limit=None)
     world.query("update request_file set not_before = 0")
+    world.query("delete from queue")  # the limit that the refusal taught
     with forgotten(world):
         world.submit(pipeline, unattended=True)
     before = receipts(world)

@@ -74,5 +74,6 @@ def test_a_rejected_row_is_rejected_whatever_else_holds(request_fate: RequestFat
 
 
 def test_every_fate_is_in_the_tables() -> None:
-    fates = {fate for *_, fate, _ in TABLE + CANCELED} | {RowFate.REJECTED.name}
+    # FOLLOW_UP follows from the answer, see `follow_ups`.
+    fates = {fate for *_, fate, _ in TABLE + CANCELED} | {RowFate.REJECTED.name, RowFate.FOLLOW_UP.name}
     assert fates == set(RowFate.__members__)
