@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from batch_assets.cli.resource_option import resource_option, settings_of
-from batch_assets.core.text import count, dollars
+from batch_assets.core.text import count, dollars, exact_dollars
 
 if TYPE_CHECKING:
     from batch_assets.core.spend.grouping import By, SpendGroup
@@ -99,7 +99,9 @@ def _total(total: SpendTotal) -> str:
     text = f"{dollars(usd(total.cost))} in all"
     if total.unknown_requests:
         more = (
-            f"at most {dollars(usd(total.most - total.cost))}" if total.most is not None else "an unknown amount"
+            f"at most {exact_dollars(usd(total.most - total.cost))}"
+            if total.most is not None
+            else "an unknown amount"
         )
         text += f"; {count(total.unknown_requests, 'request')} whose answers are not stored may cost {more}"
     if unpriced := total.amounts["unpriced_answers"]:

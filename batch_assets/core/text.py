@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -83,6 +84,14 @@ def size(number: float) -> str:
 def dollars(usd: float) -> str:
     """Format an amount in USD: "$0.0078", or "less than $0.0001" if it would be shown as zero."""
     return f"less than ${_SMALLEST_SHOWN}" if 0 < usd < _SMALLEST_SHOWN else f"${usd:,.4f}"
+
+
+def exact_dollars(usd: float) -> str:
+    """Format an amount in USD that is compared with others: with four decimals, and at least three digits."""
+    if usd <= 0 or usd >= 1:
+        return f"${usd:,.4f}"
+    digits = f"{usd:.{2 - math.floor(math.log10(usd))}f}".rstrip("0")
+    return f"${max(digits, f'{usd:.4f}', key=len)}"
 
 
 def about_dollars(usd: float) -> str:

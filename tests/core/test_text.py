@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from batch_assets.core.text import about_dollars, count, counts, day, dollars, duration, exact_moment, moment, size
+from batch_assets.core.prices.range import Range
+from batch_assets.core.text import (
+    about_dollars,
+    count,
+    counts,
+    day,
+    dollars,
+    duration,
+    exact_dollars,
+    exact_moment,
+    moment,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +74,27 @@ def test_sizes(number: float, text: str) -> None:
 )
 def test_a_cost_of_zero_is_shown_differently_from_a_small_cost(usd: float, text: str) -> None:
     assert dollars(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [
+        (0.0, "$0.0000"),
+        (0.000000000001, "$0.000000000001"),
+        (0.0000370004, "$0.000037"),
+        (0.0003711, "$0.000371"),
+        (0.00099999, "$0.0010"),
+        (0.5, "$0.5000"),
+        (1234.5, "$1,234.5000"),
+    ],
+)
+def test_small_costs_that_are_compared_differ(usd: float, text: str) -> None:
+    assert exact_dollars(usd) == text
+
+
+def test_no_range_is_about_less_than_an_amount() -> None:
+    assert Range(0, 40_000_000, 400_000_000).as_text == "$0.0000 to $0.0004, about $0.00004"
+    assert Range(0, 140_000_000, 400_000_000).as_text == "$0.0000 to $0.0004, about $0.0001"
 
 
 def test_an_estimate_is_marked_as_one() -> None:

@@ -19,7 +19,7 @@ from batch_assets.core.ledger.reservations import MeanCost, Total
 from batch_assets.core.ledger.tables import budget as budget_table
 from batch_assets.core.prices.budget import Budget, Hold, Period
 from batch_assets.core.prices.money import usd
-from batch_assets.core.text import dollars
+from batch_assets.core.text import exact_dollars
 
 ROOT = ""
 """In place of a pipeline's name: the budget of the root."""
@@ -202,8 +202,8 @@ def _judge(limit: _Limit, needed: int | None, file: RequestFile, now: float) -> 
     if limit.total.unknown:
         why = f"what {', '.join(limit.total.unknown)} may cost, which count in {limit.name}, is unknown"
         return Prospect(Fit.NOT_NOW if until is not None else Fit.NEVER, why, until)
-    left = dollars(usd(max(0, limit.room)))
-    why = f"{limit.name} has {left} left, and this file may cost up to {dollars(usd(needed))}"
+    left = exact_dollars(usd(max(0, limit.room)))
+    why = f"{limit.name} has {left} left, and this file may cost up to {exact_dollars(usd(needed))}"
     is_awaited = limit.total.reserved + limit.taken > 0
     enough = max(smallest, limit.budget.picodollars // _SHARE) if is_awaited else smallest
     if file.requests > 1 and limit.room >= enough:

@@ -13,7 +13,7 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.reservations import Total
 from batch_assets.core.prices.budget import Budget, Period
 from batch_assets.core.prices.money import usd
-from batch_assets.core.text import dollars
+from batch_assets.core.text import exact_dollars
 
 _PERCENT = 80
 
@@ -41,8 +41,8 @@ class NearCap:
         """How much is spent, for the user."""
         spent, percent = self.total.settled, self.total.settled * 100 // self.budget.picodollars
         of = "the root's budget" if self.pipeline == ROOT else "the budget"
-        open_ = f", and {dollars(usd(self.total.reserved))} are reserved" if self.total.reserved else ""
-        return f"{percent} % of {of} of {self.budget} is spent: {dollars(usd(spent))}{open_}"
+        open_ = f", and {exact_dollars(usd(self.total.reserved))} are reserved" if self.total.reserved else ""
+        return f"{percent} % of {of} of {self.budget} is spent: {exact_dollars(usd(spent))}{open_}"
 
     def __str__(self) -> str:
         names = [self.pipeline, self.submission.partition if self.submission is not None else ""]

@@ -8,11 +8,11 @@ from decimal import Decimal
 from enum import StrEnum
 
 from batch_assets.core.prices.money import PICODOLLARS
-from batch_assets.core.text import dollars
+from batch_assets.core.text import exact_dollars
 
 MOST_USD = 1_000_000
 """The largest cap."""
-_CENT = 0.01
+_CENT = PICODOLLARS // 100
 _EPOCH = date(1970, 1, 1)
 
 
@@ -66,7 +66,11 @@ class Budget:
 
     def __str__(self) -> str:
         usd = self.picodollars / PICODOLLARS
-        return f"${usd:,.2f} per {self.per}" if usd >= _CENT else f"{dollars(usd)} per {self.per}"
+        return (
+            f"${usd:,.2f} per {self.per}"
+            if self.picodollars % _CENT == 0
+            else f"{exact_dollars(usd)} per {self.per}"
+        )
 
 
 def picodollars_of(usd: Decimal) -> int:

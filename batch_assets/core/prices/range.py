@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batch_assets.core.prices.money import usd
-from batch_assets.core.text import dollars
+from batch_assets.core.text import dollars, exact_dollars
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,9 @@ class Range:
         if dollars(usd(self.low)) == dollars(usd(self.high)):
             return dollars(usd(self.high))
         ends = f"{dollars(usd(self.low))} to {dollars(usd(self.high))}"
-        return ends if self.expected is None else f"{ends}, about {dollars(usd(self.expected))}"
+        if self.expected is None:
+            return ends
+        expected = dollars(usd(self.expected))
+        if expected.startswith("less"):
+            expected = exact_dollars(usd(self.expected))
+        return f"{ends}, about {expected}"

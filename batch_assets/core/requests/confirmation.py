@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS, usd
 from batch_assets.core.requests.estimate import Estimate, RecordedEstimate
-from batch_assets.core.text import dollars
+from batch_assets.core.text import exact_dollars
 
 
 class Confirmation:
@@ -32,7 +32,7 @@ class Confirmation:
         known = [estimate for estimate in estimates if estimate is not None]
         if self._limit is None or not known:
             return None
-        above = f"confirm_above is {dollars(usd(self._limit))}"
+        above = f"confirm_above is {exact_dollars(usd(self._limit))}"
         unpriced = sorted({model for estimate in known for model in estimate.unpriced_models})
         if unpriced:
             return f"there is no price for {', '.join(unpriced)}, and {above}"
@@ -41,8 +41,10 @@ class Confirmation:
         high = highest(known)
         if self._let_go + high <= self._limit:
             return None
-        before = f", beside {dollars(usd(self._let_go))} of the run's other partitions" if self._let_go else ""
-        return f"it may cost {dollars(usd(high))}{before}, and {above}"
+        before = (
+            f", beside {exact_dollars(usd(self._let_go))} of the run's other partitions" if self._let_go else ""
+        )
+        return f"it may cost {exact_dollars(usd(high))}{before}, and {above}"
 
     def let_go(self, estimates: Iterable[Estimate | None]) -> None:
         """Count requests that were registered and are not held."""

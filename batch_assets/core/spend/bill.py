@@ -14,7 +14,7 @@ from batch_assets.core.api.cost_report import Charge
 from batch_assets.core.prices.money import usd
 from batch_assets.core.spend.by_batch import UNKNOWN
 from batch_assets.core.spend.spend_table import SpendRow
-from batch_assets.core.text import count, dollars
+from batch_assets.core.text import count, dollars, exact_dollars
 
 _MICRODOLLAR = 10**6  # picodollars: a smaller difference is one of rounding
 _SNAPSHOT = re.compile(r"-\d{8}$")
@@ -81,7 +81,11 @@ class BilledDay:
                 return ""
             case Verdict.UNKNOWN:
                 requests = count(self.unknown_requests, "request")
-                most = f"at most {dollars(usd(self.unknown))}" if self.unknown is not None else "an unknown amount"
+                most = (
+                    f"at most {exact_dollars(usd(self.unknown))}"
+                    if self.unknown is not None
+                    else "an unknown amount"
+                )
                 return f"{amount} more: {requests} whose answers are not stored may cost {most}"
             case Verdict.MIDNIGHT:
                 way = "more" if self.difference > 0 else "less"
