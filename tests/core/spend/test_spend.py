@@ -25,7 +25,7 @@ from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
 from batch_assets.core.spend.spend_table import DESCRIPTIONS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
 
-from ..support import CREATE, RESULTS, World, params, texts
+from ..support import CREATE, RESULTS, World, params, texts, write_rows
 
 CACHED = [{"type": "text", "text": "Be brief. " * 1000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
 
@@ -134,6 +134,19 @@ def test_rows_that_share_an_answer_and_rows_that_keep_theirs(world: World) -> No
     world.run(world.pipeline(rows | {"d": "three"}))
     frame = audit(world)
     assert cost_of(frame, "saved_reuse_usd") == row["saved_reuse_usd"] + sum(costs), "none was asked again"
+
+
+def test_the_answers_of_another_partition_do_not_count_as_saved(world: World) -> None:
+    for key in "ab":
+        write_rows(world.folder / f"{key}.jsonl", texts(3))
+    dataset = {"path": "{partition}.jsonl", "key": "id"}
+    pipeline = world.pipeline(dataset=dataset, partitions={"static": ["a", "b"]})
+    for key in "ab":
+        world.send(pipeline, key)
+        world.finish(pipeline, key)
+    frame = audit(world)
+    assert (frame["requests"].sum(), frame["rows"].sum()) == (3, 6)
+    assert cost_of(frame, "saved_reuse_usd") == 0
 
 
 def test_failures_cost_nothing_and_what_no_row_can_use_is_named(world: World) -> None:
