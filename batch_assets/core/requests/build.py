@@ -69,7 +69,8 @@ def build_requests(
         PairingError: When the pipeline has lost its files.
         SinkError: When the results could not be written to the pipeline's sink.
         BusyError: When other processes worked on the partition's requests or on the whole pipeline the whole time,
-            or kept sending or registering files with requests that its rows want.
+            or kept sending or registering files with requests that its rows want. Or when it is a refresh, and
+            follow-ups of answers from before it are in flight.
     """
     again = AskAgain(retry_failed, refresh, limit, accept_rendering)
     if pipeline.config.notify:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import Transaction, files, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -23,6 +24,8 @@ from batch_assets.core.store.outcomes import Refreshes
 from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
 from batch_assets.core.store.registered_since import RegisteredSince, read_in_flight
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.text import count
 
 # A new submission sends these, up to a limit. It sends requests that were given up only with `retry_failed`.
 _UNSETTLED = np.array([RequestFate.NEW, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
@@ -152,6 +155,7 @@ class Selection:
         met: Collection[str] = (),
         peers: Peers | None = None,
     ) -> None:
+        self._root = root
         self._peers = peers if peers is not None else Peers()
         self._peer_files: set[str] = set()
         self._again, self._max_attempts = again, pipeline.config.retry.max_attempts
@@ -201,6 +205,27 @@ class Selection:
         """Whether the request with this digest is answered or in flight, so that it is not sent."""
         digests = pack([digest])
         return bool(self.outcomes.for_digests(digests).is_answered[0] or self.is_in_flight(digests)[0])
+
+    def check_chains(self) -> None:
+        """Refuse a refresh that would take the end of chains from before it for its own answers.
+
+        A first request in flight is as new as the refresh. A follow-up is not: its chain began with an old answer.
+
+        Raises:
+            BusyError: When a follow-up of an answer from before the refresh, which the rows want, is in flight.
+        """
+        if self.fresh_after is None:
+            return
+        with self._root.ledger.read() as tx:
+            again = [file for id_ in self._in_flight.waited_on if (file := files.by_id(tx, id_)).attempt > 1]
+            of_files = {each.id: each for each in submissions.by_ids(tx, [file.submission_id for file in again])}
+        for file in again:
+            is_before = (of_files[file.submission_id].fresh_after or 0.0) < self.fresh_after
+            if is_before and StoredRequestFile.of(self._root.storage, file).has_follow_ups():
+                raise BusyError(
+                    f"a refresh cannot have the {count(file.requests, 'follow-up')} in {file.id}, which carry on "
+                    "from answers of before it: refresh again when they are answered, or cancel the pipeline first"
+                )
 
     @property
     def chosen(self) -> Chosen:

@@ -280,7 +280,11 @@ class NewSubmission:
 
         Args:
             inputs: The `inputs_digest` of the build; `None` if it has none.
+
+        Raises:
+            BusyError: See `Selection.check_chains`.
         """
+        self._selection.check_chains()
         report, pipeline, chosen = self.report, self._pipeline, self._selection.chosen
         by_row, hook = self._headers.by_row, pipeline.hooks.render_request
         manifest = Manifest(

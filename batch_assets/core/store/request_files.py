@@ -21,7 +21,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.store.breakpoints import Breakpoint, BreakpointWriter
 from batch_assets.core.store.digests import Digests, decode_tails, digester, tail_of
-from batch_assets.core.store.follow_up_ids import is_own_digest
+from batch_assets.core.store.follow_up_ids import is_follow_up, is_own_digest
 from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_lines import (
     HEAD,
@@ -143,6 +143,14 @@ class StoredRequestFile:
         if (count, body_bytes(written)) != (requests, size):
             return f"it has {count:,} of {requests:,} lines"
         return None
+
+    def has_follow_ups(self) -> bool:
+        """Whether its requests are follow-ups: all of them are, or none. A file that is gone shows none."""
+        try:
+            first = next(self.custom_ids_at([0]), None)
+        except FileNotFoundError:
+            return False
+        return first is not None and is_follow_up(first)
 
     def custom_ids_at(self, starts: Iterable[int]) -> Iterator[str | None]:
         """Yield the custom_ids of the lines at these offsets; `None` for a damaged line."""

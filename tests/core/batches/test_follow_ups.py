@@ -20,7 +20,7 @@ from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
-from batch_assets.core.errors import ConfigError
+from batch_assets.core.errors import BusyError, ConfigError
 from batch_assets.core.io.layout import SPEND
 from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.open_root import open_root
@@ -335,6 +335,37 @@ def test_a_refresh_has_a_chain_of_its_own(world: World) -> None:
     assert (table["batch_id"] != before["batch_id"]).all()
     assert list(table["attempts"]) == [3, 3] and list(table["cost_usd"]) == list(before["cost_usd"])
     nothing_more(world, pipeline)
+
+
+def test_a_refresh_does_not_take_the_end_of_older_chains_for_its_answers(world: World) -> None:
+    """It waits for follow-ups in flight, and sends all rows then. Those of its own hold nothing up."""
+    world.run(world.pipeline(texts(2), params=short()))
+    pipeline = world.pipeline(params=short(), retry=TWICE)
+    world.send(pipeline)
+    world.collect(pipeline)
+    world.emulator.settings(latency=1000.0)
+    assert world.submit(pipeline, unattended=True).planned_again == 2
+    with pytest.raises(
+        BusyError, match=r"the 2 follow-ups in .*part-00000\.jsonl, which carry on from answers of b"
+    ):
+        world.build(pipeline, refresh=True)
+    world.emulator.settings(latency=0.0)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert world.build(pipeline, refresh=True).written == 2
+    world.submit(pipeline)
+    world.collect(pipeline)
+    world.emulator.settings(latency=1000.0)
+    assert world.submit(pipeline, unattended=True).planned_again == 2
+    more = world.pipeline(texts(3), params=short(), retry=TWICE)
+    report = world.build(more, refresh=True)
+    assert (report.written, report.in_flight) == (1, 2)
+    world.emulator.settings(latency=0.0)
+    world.emulator.end_batches()
+    world.submit(more)
+    world.finish(more)
+    assert list(world.table(more)["stop_reason"]) == ["end_turn"] * 3
+    nothing_more(world, more)
 
 
 def test_a_later_submission_follows_the_answers_of_a_refresh(world: World) -> None:
