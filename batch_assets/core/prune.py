@@ -33,7 +33,13 @@ from batch_assets.core.store.pipeline_outcomes import digests_of_rows, drop_kept
 from batch_assets.core.store.refreshes import outcomes_of
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.response_cost import ResponseCost
-from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses, reading_responses
+from batch_assets.core.store.responses import (
+    RESPONSE_ENCODING,
+    ResponseFiles,
+    ended_at_of,
+    open_responses,
+    reading_responses,
+)
 
 _EMPTIED = ("response_text", "message_id")
 _TEXTS = ("response_text", "response_json")
@@ -54,7 +60,8 @@ class PruneReport:
         needed: The number of these that are in a current table.
         bytes: About how many bytes their texts take in the files.
         again: The number of answers that are the only ones to their request, so that asking again would cost.
-        picodollars: What these cost, by the price list when they were stored.
+        picodollars: What these cost, with the earlier answers of their chains, by the price list when they were
+            stored.
         unpriced: The number of these whose cost is unknown.
         kept: The number of old answers that stay because a current table has them.
     """
@@ -104,16 +111,31 @@ def prune(
                 is_needed[row[row >= 0]] = True
         if (chains := outcomes.chains) is not None:  # a table sums up the tokens and costs of its chains
             is_needed[chains.earlier[is_needed[chains.earlier_of]]] = True
+        is_paid_again = is_only.copy()
+        if chains is not None:  # asking again repeats the whole chain
+            kept = np.zeros(len(is_only), bool) if in_force else is_needed
+            goes = _ended_before(outcomes.files, chains.earlier_of, before) & ~kept[chains.earlier_of]
+            is_paid_again[chains.earlier[goes]] = True
         report = PruneReport()
         for number, name in enumerate(outcomes.files.names):
             first = outcomes.files.first_row(number)
             part = slice(first, first + sum(outcomes.files.group_rows[number]))
-            plan = _Plan(is_needed[part], is_only[part], before, in_force)
+            plan = _Plan(is_needed[part], is_only[part], is_paid_again[part], before, in_force)
             if plan.counts(root, pipeline, name, report) and not is_dry:
                 _rewrite(root, pipeline, name, plan, lease)
         if report.answers and not is_dry:
             drop_kept(root, pipeline)
         return report
+
+
+def _ended_before(files: ResponseFiles, rows: NDArray[np.int32], before: float) -> NDArray[np.bool_]:
+    """Return which rows are of batches that ended before a time: bool, in the shape of `rows`."""
+    numbers = files.number_of(rows)
+    is_old = np.zeros(len(files.names), bool)
+    for number in np.unique(numbers).tolist():
+        with files.open(number) as file:
+            is_old[number] = ended_at_of(file) < before
+    return is_old[numbers]
 
 
 def _answers_in_force(outcomes: Outcomes) -> NDArray[np.bool_]:
@@ -130,12 +152,14 @@ class _Plan:
     Attributes:
         is_needed: Whether each row is in a current table; bool, shape (n,).
         is_only: Whether each row is the answer in force of its request; bool, shape (n,).
+        is_paid_again: Whether asking for its request again would pay for each row again; bool, shape (n,).
         before: Batches that ended before this time count as old, in seconds since 1970.
         in_force: See `prune`.
     """
 
     is_needed: NDArray[np.bool_]
     is_only: NDArray[np.bool_]
+    is_paid_again: NDArray[np.bool_]
     before: float
     in_force: bool
 
@@ -156,7 +180,7 @@ class _Plan:
                     report.needed += int((mask & self.is_needed[part]).sum())
                     report.again += int((mask & self.is_only[part]).sum())
                     report.bytes += int(_text_bytes(file, group) * mask.sum() / len(table))
-                    again.add(table.filter(pa.array(mask & self.is_only[part])))
+                    again.add(table.filter(pa.array(mask & self.is_paid_again[part])))
         report.answers += found
         report.files += bool(found)
         report.picodollars += again.total.picodollars

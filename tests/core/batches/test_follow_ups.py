@@ -477,7 +477,8 @@ def test_pruned_answers_are_asked_again_with_their_chains(world: World) -> None:
     report = prune(world.root, pipeline.name, 0, is_dry=False)
     assert (report.answers, report.kept) == (0, 6)  # the table has the sums
     report = prune(world.root, pipeline.name, 0, in_force=True, is_dry=False)
-    assert report.answers == 6
+    assert (report.answers, report.again) == (6, 2)
+    assert report.picodollars == picodollars_in(pa.chunked_array([pa.array(before["cost_usd"])]))
     table = world.run(pipeline)
     assert [len(batch) for batch in sent(world)] == [2] * 6
     assert list(table["stop_reason"]) == ["end_turn"] * 2
