@@ -95,7 +95,7 @@ class ErasedRequests:
                 headers=headers,
                 checksum=hash_.hexdigest(),
                 hold=file.hold,
-                stub=file.stub,
+                stub=str(SubmissionId(file.submission_id).file(name)) if file.stub == file.id else file.stub,
                 breakpoint=Breakpoint.model_validate_json(file.breakpoint)
                 if file.breakpoint is not None
                 else None,
@@ -112,12 +112,18 @@ class ErasedRequests:
             manifest = Manifest.read(storage, file.pipeline, file.partition, file.submission_id)
         except (MissingFileError, DamagedFileError):  # a rebuilt ledger holds all files of such a submission
             return
-        listed = [each for each in manifest.files if each.name != name]
+        new_id = str(SubmissionId(file.submission_id).file(PartName.parse(name)))
+        # The file may be a stub, for which others wait.
+        old_stub, stub = (file.id, new_id) if entry is not None else (new_id, file.id)
+        listed = [
+            each.model_copy(update={"stub": stub}) if each.stub == old_stub else each
+            for each in manifest.files
+            if each.name != name
+        ]
         listed += [entry] if entry is not None else []
         changed = {"files": listed, "written": manifest.requests_written}
         pilot = manifest.pilot
         if pilot is not None and file.id in (pilot.files or ()):
-            new_id = str(SubmissionId(file.submission_id).file(PartName.parse(name)))
             ids = [each for each in pilot.files or () if each != new_id] + ([new_id] if entry is not None else [])
             changed["pilot"] = pilot.model_copy(update={"files": ids})
         manifest.model_copy(update=changed).write(storage)

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import batches, files, pilots, submissions
+from batch_assets.core.ledger import batches, files, pilots, stubs, submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.fixed_words import values_in
 from batch_assets.core.ledger.moves import move
@@ -98,9 +98,9 @@ def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEnt
     move(tx, FileMove.SET_ASIDE, file.id, _REASON)
     if remaining is not None:
         why_held = current.error or remaining.why_held
-        stub, breakpoint = current.stub, current.breakpoint
-        entry = replace(remaining, hold=current.hold, why_held=why_held, stub=stub, breakpoint=breakpoint)
+        entry = replace(remaining, hold=current.hold, why_held=why_held, breakpoint=current.breakpoint)
         submissions.add_files(tx, file.submission_id, [entry])
+        stubs.replace_file(tx, file, remaining.id)
         pilots.replace_file(tx, file, remaining.id)
         for submission_id in waiting:
             submissions.add_waits(tx, submission_id, [remaining.id])

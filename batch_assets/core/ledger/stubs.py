@@ -91,6 +91,12 @@ def warmth_for(tx: Transaction, file: RequestFile) -> Warmth:
     return stub.warmth(tx.now) if stub is not None else Warmth.COLD
 
 
+def replace_file(tx: Transaction, file: RequestFile, new_id: str) -> None:
+    """Record that a file without erased requests has replaced an unsent one, which may be a stub."""
+    if file.stub == file.id:
+        tx.execute(sa.update(request_file).where(request_file.c.stub == file.id).values(stub=new_id))
+
+
 def waits_for_stub(file: RequestFile) -> bool:
     """Whether a file may have to wait for its stub, or waits for it."""
     if file.stub in (None, file.id):

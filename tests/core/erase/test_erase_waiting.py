@@ -16,7 +16,7 @@ from batch_assets.core.remedies import Approve
 from batch_assets.core.results.write import write_results
 
 from ..lost_ledger import end_grace_period, lose_ledger
-from ..support import World, wait_for, write_rows
+from ..support import World, params, texts, wait_for, write_rows
 from .support import GONE, ROWS, SECRET, erased, every_text
 
 
@@ -169,6 +169,31 @@ def test_a_damaged_response_file_is_downloaded_again_first(world: World) -> None
     report = erased(world, pipeline)
     assert report.is_complete, list(report.open_ends())
     assert SECRET not in every_text(world.path())
+
+
+def test_the_others_still_wait_for_a_stub_from_whose_request_a_row_was_erased(world: World) -> None:
+    """Another row shares the request, so the file that replaces it is the stub, in a rebuilt ledger too."""
+    made = params(system=world.folder.name + "Shared by all. " * 400)
+    pipeline = world.pipeline(
+        {GONE: "the first text", "same": "the first text"} | texts(5), params=made, cache="auto"
+    )
+    world.build(pipeline)
+    assert erased(world, pipeline).is_complete
+
+    def stubs() -> set[str]:
+        return {
+            stub for (stub,) in world.query("select distinct stub from request_file where state != 'superseded'")
+        }
+
+    (stub,) = stubs()
+    assert stub.endswith("part-00002.jsonl")
+    lose_ledger(world)
+    world.submit(pipeline)
+    assert stubs() == {stub}
+    end_grace_period(world)
+    world.run(pipeline)
+    bodies = [world.sent_body(batch["id"]) for batch in world.accepted()]
+    assert [body.count(b"cache_control") for body in bodies] == [1, 5]
 
 
 @pytest.mark.parametrize("keys", [[GONE], [GONE, *sorted(set(ROWS) - {GONE})[:1]]], ids=["one row", "two rows"])
