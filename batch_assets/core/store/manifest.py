@@ -210,8 +210,8 @@ class Manifest(Document):
         requests: The number of distinct requests.
         files: The request files that it wrote.
         written: The number of its requests in request files, if it is not the sum of its files: they may have
-            requests of others that it was gathered with, and theirs its own; or a file stands for another one,
-            without a row that was erased.
+            requests of others that it was gathered with, and theirs its own; or a file has taken the place of
+            another one, without a row that was erased.
         registered_with: The submissions with request files that were registered with it, without itself; `None` if
             it was not gathered.
         pilot: The pilot that its request files wait for; `None` if they wait for none.
