@@ -43,7 +43,7 @@ DESCRIPTIONS = {
     ),
     "error_message": "What was wrong, as text.",
     "batch_id": "The batch that the response came from.",
-    "attempts": "How often the request was submitted, with follow-ups of its chain; a refresh starts again from 1.",
+    "attempts": "How often the request was submitted, with follow-ups of its chain. A refresh starts from 1.",
     "ended_at": "When the batch of the response ended.",
     "response_json": "The raw message, with thinking, citations, server tools and everything else.",
 }
