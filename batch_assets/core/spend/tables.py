@@ -16,11 +16,14 @@ from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import SPEND_TABLES, results_parts
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import open_parquet, reading_parquet
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.spend.by_batch import MONEY, money_column, read_columns, write_columns
+from batch_assets.core.store.follow_up_ids import counts_in
+from batch_assets.core.store.responses import open_responses, reading_responses
 from batch_assets.core.store.result_table import submission_of
 
 _SCHEMA = pa.schema(
@@ -42,12 +45,15 @@ class TableUse:
         rows: The rows that have an answer of the batch.
         invalid: What answers cost that do not match the output schema, in picodollars.
         reused: What the rows that no request was sent for would have cost, in picodollars.
+        invalid_follow_ups: The custom_ids of follow-ups that are not in `invalid` yet: the cost of their row is
+            that of the chain.
         version: The version of the table.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     invalid: Counter[str] = field(default_factory=Counter)
     reused: Counter[str] = field(default_factory=Counter)
+    invalid_follow_ups: dict[str, list[str]] = field(default_factory=dict)
     version: str = ""
 
     @classmethod
@@ -123,6 +129,8 @@ def use_of(
                 _add(use, answered, submission, submission_of_batch)
             for rows in slices_of(file, _COLUMNS) if shared else ():
                 _add_shared(use, _answered(rows), shared)
+        for batch_id, custom_ids in use.invalid_follow_ups.items():
+            use.invalid[batch_id] += _own_costs(storage, pipeline, batch_id, custom_ids)
     except (DamagedFileError, FileNotFoundError):
         return TableUse(version=version)
     return use
@@ -152,12 +160,25 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
     names, codes = batches.dictionary.to_pylist(), batches.indices.to_numpy()
     is_whole = ~pc.is_in(rows["stop_reason"].fill_null(""), pa.array([REFUSED, *TRUNCATED])).to_numpy()
     is_invalid = pc.fill_null(pc.equal(rows["error_type"], ErrorType.INVALID_OUTPUT.value), False).to_numpy()
+    is_invalid &= is_whole
+    is_follow_up = is_invalid & counts_in(rows["custom_id"]).any(axis=1)
     for code, name in enumerate(names):
         its = codes == code
         use.rows[name] += int(its.sum())
-        use.invalid[name] += int(amounts[its & is_invalid & is_whole].sum())
+        use.invalid[name] += int(amounts[its & is_invalid & ~is_follow_up].sum())
+        if (its & is_follow_up).any():
+            follow_ups = rows["custom_id"].filter(pa.array(its & is_follow_up)).to_pylist()
+            use.invalid_follow_ups.setdefault(name, []).extend(follow_ups)
         if submission is not None and submission_of_batch.get(name, submission) != submission:
             use.reused[name] += int(amounts[its].sum())
+
+
+def _own_costs(storage: Storage, pipeline: str, batch_id: str, custom_ids: list[str]) -> int:
+    """Return what answers of a batch did cost by themselves, in picodollars."""
+    name = ResponseName.of_batch(batch_id)
+    with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
+        stored = file.read(columns=["custom_id", "cost_usd"], use_threads=False)
+    return int(_picodollars(stored.filter(pc.is_in(stored["custom_id"], pa.array(custom_ids, pa.string())))).sum())
 
 
 def _add_shared(use: TableUse, rows: pa.Table, shared: Counter[str]) -> None:

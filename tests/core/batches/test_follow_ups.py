@@ -33,6 +33,7 @@ from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
 from batch_assets.core.settings import Settings
+from batch_assets.core.spend.amounts import USELESS
 from batch_assets.core.spend.build import build_spend
 from tests.forked import ForkServer
 
@@ -409,6 +410,34 @@ def test_the_spend_table_has_every_answer_and_none_as_superseded(world: World) -
     spend = pd.read_parquet(world.path(*SPEND))
     assert (spend["cost_usd"].sum(), spend["superseded_usd"].sum()) == (2 * first, first)
     assert spend["paid_twice_usd"].sum() == 0
+
+
+def test_each_answer_of_a_chain_was_paid_in_vain_once(world: World) -> None:
+    """The first answers are cut off, and their follow-ups do not match: that was all."""
+    retry = {"truncated": {"times": 1, "max_tokens": 200}}
+    pipeline = world.pipeline(texts(2), params=short(), output_schema=SCHEMA, retry=retry)
+    scripted(world, None, "malformed")
+    world.run(pipeline)
+    build_spend(world.root)
+    spend = pd.read_parquet(world.path(*SPEND))
+    assert spend["truncated_usd"].sum() > 0 and spend["invalid_usd"].sum() > 0
+    assert spend["truncated_usd"].sum() + spend["invalid_usd"].sum() == spend["cost_usd"].sum()
+
+
+def test_what_was_paid_for_a_chain_in_vain_is_the_same_after_it_was_pruned(world: World) -> None:
+    pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
+    world.run(pipeline)
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    build_spend(world.root)
+    before = pd.read_parquet(world.path(*SPEND))
+    for in_force in (False, True):
+        prune(world.root, "asked", 0.0, is_dry=False, in_force=in_force)
+        build_spend(world.root)
+        after = pd.read_parquet(world.path(*SPEND))
+        for name in USELESS:
+            assert after[name].sum() == before[name].sum()
 
 
 @pytest.mark.parametrize("collected", [1, 2])
