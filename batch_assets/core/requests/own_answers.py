@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +111,8 @@ class _Kept:
 def own_answers(root: Root, pipeline: str, prompt: str) -> OwnAnswers:
     """Read some of the answers of a pipeline that were stored last, those to one prompt first.
 
+    Those to follow-ups are left out.
+
     Args:
         root: The root.
         pipeline: The name of the pipeline.
@@ -134,10 +136,16 @@ def _prompt_of(answered: AnsweredFile) -> str | None:
 
 
 def _read(root: Root, listed: list[tuple[AnsweredFile, bool]]) -> OwnAnswers:
-    best = sorted(listed, key=lambda each: not each[1])[:_FILES]
+    first = (each for each in sorted(listed, key=lambda each: not each[1]) if not _has_follow_ups(root, each[0]))
+    best = list(islice(first, _FILES))
     before = accumulate((answered.file.requests for answered, _ in best), initial=0)
     chosen = [each for each, requests in zip(best, before, strict=False) if requests < _ENOUGH]
     return OwnAnswers.joined(root.storage.together([partial(_of_file, root, *each) for each in chosen]))
+
+
+def _has_follow_ups(root: Root, answered: AnsweredFile) -> bool:
+    """Whether a file has follow-ups. A plan counts first requests, and these have other prompts and answers."""
+    return answered.file.attempt > 1 and StoredRequestFile.of(root.storage, answered.file).has_follow_ups()
 
 
 def _of_file(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:

@@ -29,6 +29,8 @@ from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.prices.money import picodollars_in
 from batch_assets.core.prune import prune
 from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.plan import plan_requests
+from batch_assets.core.requests.report import NOTHING_AGAIN
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
@@ -410,6 +412,23 @@ def test_the_spend_table_has_every_answer_and_none_as_superseded(world: World) -
     spend = pd.read_parquet(world.path(*SPEND))
     assert (spend["cost_usd"].sum(), spend["superseded_usd"].sum()) == (2 * first, first)
     assert spend["paid_twice_usd"].sum() == 0
+
+
+def test_a_plan_is_made_from_the_answers_to_first_requests(world: World) -> None:
+    pipeline = world.pipeline(texts(4), params=short(), retry=TWICE)
+    world.send(pipeline)
+    world.collect(pipeline)
+    more = world.pipeline(texts(20), params=short(), retry=TWICE)
+    before = plan_requests(world.root, more, "", NOTHING_AGAIN).estimate
+    pipeline = world.pipeline(texts(4), params=short(), retry=TWICE)
+    world.submit(pipeline, unattended=True)
+    world.finish(pipeline)
+    assert len(responses(world, pipeline)) == 12
+    more = world.pipeline(texts(20), params=short(), retry=TWICE)
+    after = plan_requests(world.root, more, "", NOTHING_AGAIN).estimate
+    assert before is not None and after is not None
+    assert (after.answers, after.batch) == (before.answers, before.batch)
+    assert after.answers == 4
 
 
 def test_each_answer_of_a_chain_was_paid_in_vain_once(world: World) -> None:
