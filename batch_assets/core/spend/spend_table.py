@@ -35,7 +35,7 @@ SPEND_SCHEMA = pa.schema(
     ]
 )
 """The columns of the table."""
-DESCRIPTIONS = {
+MEANINGS = {
     "day": "The UTC day on which the batch ended.",
     "pipeline": "The pipeline.",
     "partition": "The partition of the request file.",

@@ -10,7 +10,7 @@ from dagster._check import CheckError
 from batch_assets.core.io.layout import SPEND
 from batch_assets.core.open_root import open_root
 from batch_assets.core.spend.build import SpendReport, build_spend
-from batch_assets.core.spend.spend_table import DESCRIPTIONS, SPEND_SCHEMA, Labels
+from batch_assets.core.spend.spend_table import MEANINGS, SPEND_SCHEMA, Labels
 from batch_assets.dagster import keys
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.spend import spend_metadata
@@ -97,7 +97,7 @@ def labels_of(specs: Iterable[dg.AssetSpec]) -> dict[str, Labels]:
 
 def _columns() -> dg.TableSchema:
     return dg.TableSchema(
-        [dg.TableColumn(field.name, str(field.type), DESCRIPTIONS[field.name]) for field in SPEND_SCHEMA]
+        [dg.TableColumn(field.name, str(field.type), MEANINGS[field.name]) for field in SPEND_SCHEMA]
     )
 
 

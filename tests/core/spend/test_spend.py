@@ -23,7 +23,7 @@ from batch_assets.core.ledger.submissions import of_pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
-from batch_assets.core.spend.spend_table import DESCRIPTIONS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
+from batch_assets.core.spend.spend_table import MEANINGS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
 
 from ..support import CREATE, RESULTS, World, params, texts, write_rows
 
@@ -319,6 +319,6 @@ def test_amounts_of_many_dollars_are_exact(world: World) -> None:
 
 
 def test_every_column_is_described_in_the_ui_and_in_the_docs() -> None:
-    assert set(DESCRIPTIONS) == set(SPEND_SCHEMA.names)
+    assert set(MEANINGS) == set(SPEND_SCHEMA.names)
     page = (Path(__file__).parents[3] / "docs" / "cost.md").read_text()
     assert [name for name in SPEND_SCHEMA.names if f"`{name}`" not in page] == []
