@@ -272,6 +272,13 @@ def test_jobs_of_partitions_use_the_chosen_one(
     (summed,) = [line for line in together if line.startswith("All 2 partitions: 4 requests, ")]
     assert summed.endswith("Requests that partitions share are counted in each, and sent once by each run.")
     assert not any(line.startswith("All ") for line in log(instance, estimated))
+    above = make_assets(
+        dataset={"path": "parts/{partition}.csv", "key": "id"},
+        partitions={"static": ["de", "en"]},
+        confirm_above=0.00004,
+    )
+    added_up = log(instance, run_job(definitions(above), instance, "greetings_refresh", tags=both, refresh=True))
+    assert len([line for line in added_up if "beside" in line and "would hold" in line]) == 1
     emulator.settings(latency=3600.0)
     run_job(location, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)
     assert [batch["requests"] for batch in emulator.log()] == [2, 1, 2]
