@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, digester, slug, tail_of
-from batch_assets.core.store.follow_up_ids import SLUG_CHARACTERS, is_follow_up, short_slug
+from batch_assets.core.store.follow_up_ids import SLUG_CHARACTERS, is_follow_up, replaced_id, short_slug
 
 ERASED = ErrorType.ERASED.value
 """The text in place of a row key or a custom_id."""
@@ -57,11 +57,14 @@ class Replacements:
         """Whether another row has the request too."""
         return digest in self._shared
 
-    def blank(self, digest: bytes, headers: Mapping[str, str]) -> Blank:
+    def blank(self, digest: bytes, custom_id: str, headers: Mapping[str, str]) -> Blank:
         """Return the request that takes the place of one that only erased rows have.
+
+        That of a follow-up is of the same step, so that it stays known what was paid for each answer of a chain.
 
         Args:
             digest: The digest of the erased request.
+            custom_id: Its custom_id.
             headers: The headers of its request file, which are part of the new digest.
         """
         name = hashlib.blake2b(digest, digest_size=16, key=self._salt).hexdigest()
@@ -69,7 +72,9 @@ class Replacements:
         hash_ = digester(headers)
         hash_.update(params)
         new: bytes = hash_.digest()
-        return Blank(new, f"{ERASED}-{tail_of(new).decode()}", params)
+        is_step = is_follow_up(custom_id)
+        new_id = replaced_id(custom_id, ERASED, new) if is_step else f"{ERASED}-{tail_of(new).decode()}"
+        return Blank(new, new_id, params)
 
     def custom_id(self, digest: bytes, custom_id: str) -> str:
         """Return the custom_id of a shared request without the erased row key."""

@@ -166,7 +166,7 @@ class ErasedRequests:
                 continue
             self.renamed[old] = ERASED
             if keep_blank:
-                blank = self.replacements.blank(digest, headers)
+                blank = self.replacements.blank(digest, old, headers)
                 yield from make_lines([blank.custom_id.encode()], [blank.params])
 
     def _record_content(self, held_file: HeldFile) -> None:

@@ -150,7 +150,7 @@ def _erase(row: dict[str, Any], answers: _Answers) -> None:
         return
     if old is not None:
         answers.renamed[old] = ERASED
-    blank = answers.replacements.blank(digest, answers.headers)
+    blank = answers.replacements.blank(digest, old or "", answers.headers)
     row["response_json"], usage = None, usage_in(row["response_json"])
     why = row["error_message"] if row["result_type"] == ResultType.CANCELED else None  # it was never collected
     row |= {name: None for name in row if name not in _KEPT}

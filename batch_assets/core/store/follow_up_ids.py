@@ -49,6 +49,19 @@ def follow_up_id(custom_id: str, counts: NDArray[np.int8], own_digest: bytes, ma
     return f"{short_slug(name)}-{numbers}{_check(numbers, own, root)}-{own}-{mark}-{root}".encode()
 
 
+def replaced_id(custom_id: str, key: str, digest: bytes) -> str:
+    """Return the custom_id of what takes the place of a follow-up: of the same step, with another key and digest.
+
+    Args:
+        custom_id: That of the follow-up.
+        key: The text in place of the row key.
+        digest: The digest of what takes its place, of the chain and its own.
+    """
+    numbers, root = custom_id[_AT_COUNTS], tail_of(digest).decode()
+    own, mark = root[:_OWN], custom_id[_AT_OWN.stop + 1 : -DIGEST_CHARACTERS - 1]
+    return f"{short_slug(key)}-{numbers}{_check(numbers, own, root)}-{own}-{mark}-{root}"
+
+
 def short_slug(key: Any) -> str:
     """Return the readable part of a follow-up's custom_id."""
     return slug(key)[:_SLUG].ljust(_SLUG, "_")

@@ -443,7 +443,8 @@ def test_each_answer_of_a_chain_was_paid_in_vain_once(world: World) -> None:
     assert spend["truncated_usd"].sum() + spend["invalid_usd"].sum() == spend["cost_usd"].sum()
 
 
-def test_what_was_paid_for_a_chain_in_vain_is_the_same_after_it_was_pruned(world: World) -> None:
+@pytest.mark.parametrize("is_erased", [False, True], ids=["pruned", "erased"])
+def test_what_was_paid_for_a_chain_in_vain_is_the_same_without_its_answers(world: World, is_erased: bool) -> None:
     pipeline = world.pipeline(texts(2), params=short(), retry=TWICE)
     world.run(pipeline)
     world.build(pipeline, refresh=True)
@@ -452,7 +453,10 @@ def test_what_was_paid_for_a_chain_in_vain_is_the_same_after_it_was_pruned(world
     build_spend(world.root)
     before = pd.read_parquet(world.path(*SPEND))
     for in_force in (False, True):
-        prune(world.root, "asked", 0.0, is_dry=False, in_force=in_force)
+        if is_erased:
+            assert erase(world.root, "asked", [f"row-{int(in_force)}"]).is_complete
+        else:
+            prune(world.root, "asked", 0.0, is_dry=False, in_force=in_force)
         build_spend(world.root)
         after = pd.read_parquet(world.path(*SPEND))
         for name in USELESS:
