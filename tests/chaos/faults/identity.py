@@ -69,11 +69,13 @@ def _restored(bench: Bench, stage: str, at: int | None) -> Tried:
         sent = len(list(trial.root.rglob("*.batch.json")))
         trial.lose_ledger()
         _copy(backup, trial.root / "ledger.db")
-        # A file that was sent without a receipt, and that is all that happened since, cannot be known.
+        # A file that was sent without a receipt, and that is all that happened since, cannot be known. Neither can
+        # what it cost.
         unknown = len(trial.batches()) - sent
         verdict = trial.finish(from_dataset=stage != "retry")
         if unknown > 0 and sent == 0:
             verdict.twice = verdict.orphaned = 0
+            verdict.audit.differences.clear()
         return verdict, int(at is None or end.killed)
 
 
