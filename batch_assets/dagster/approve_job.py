@@ -1,6 +1,7 @@
 """`<name>_approve`: the job that lets the held request files of a pipeline go."""
 
 from functools import cache
+from typing import Any
 
 import dagster as dg
 
@@ -8,6 +9,7 @@ from batch_assets.core.batches.approve import approve
 from batch_assets.core.open_root import open_root
 from batch_assets.core.text import count
 from batch_assets.dagster.failures import explained
+from batch_assets.dagster.pipeline_job import op_of_resource, pipeline_job
 from batch_assets.dagster.resource import settings_for
 
 _SUFFIX = "_approve"
@@ -26,26 +28,13 @@ def build_approve_job(name: str, resource_key: str | None) -> dg.JobDefinition:
         name: The name of the pipeline.
         resource_key: The key of its resource.
     """
-    approve_op = _approve_op(resource_key)
-
-    @dg.job(
-        name=name + _SUFFIX,
-        description=f"Lets the request files of {name} go that wait for approval. The sensor sends them.",
-    )
-    def approve_job() -> None:
-        approve_op()
-
-    return approve_job
+    description = f"Lets the request files of {name} go that wait for approval. The sensor sends them."
+    return pipeline_job(name + _SUFFIX, description, _approve_op(resource_key))
 
 
-# All jobs of a resource share one op, because building an op takes a millisecond at every load of every pipeline.
 @cache
-def _approve_op(resource_key: str | None) -> dg.OpDefinition:
-    @dg.op(
-        name="approve_files" if resource_key is None else f"approve_files_of_{resource_key}",
-        description="Lets held request files go.",
-        required_resource_keys=set() if resource_key is None else {resource_key},
-    )
+def _approve_op(resource_key: str | None) -> Any:
+    @op_of_resource("approve_files", resource_key, "Lets held request files go.")
     def approve_files(context: dg.OpExecutionContext, config: ApproveConfig) -> None:
         pipeline = context.job_name.removesuffix(_SUFFIX)
         with explained(), open_root(settings_for(resource_key, context.resources)) as root:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import dagster as dg
 
@@ -9,6 +10,7 @@ from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.cancel import cancel
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.failures import explained
+from batch_assets.dagster.pipeline_job import op_of_resource, pipeline_job
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.dagster.remedies import as_text
 from batch_assets.dagster.resource import settings_for
@@ -41,29 +43,16 @@ def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> li
 
 
 def _job(name: str, resource_key: str | None) -> dg.JobDefinition:
-    cancel_op = _cancel_op(resource_key)
-
-    @dg.job(
-        name=name + _SUFFIX,
-        description=(
-            f"Cancels {name}: ends its open batches and sends no more requests. Answers that arrived before are "
-            "kept; materialize requests and batches to send the other requests."
-        ),
+    description = (
+        f"Cancels {name}: ends its open batches and sends no more requests. Answers that arrived before are kept; "
+        "materialize requests and batches to send the other requests."
     )
-    def cancel_job() -> None:
-        cancel_op()
-
-    return cancel_job
+    return pipeline_job(name + _SUFFIX, description, _cancel_op(resource_key))
 
 
-# All jobs of a resource share one op, because building an op takes a millisecond at every load of every pipeline.
 @cache
-def _cancel_op(resource_key: str | None) -> dg.OpDefinition:
-    @dg.op(
-        name="cancel_batches" if resource_key is None else f"cancel_batches_of_{resource_key}",
-        description="Ends the pipeline's batches at the API.",
-        required_resource_keys=set() if resource_key is None else {resource_key},
-    )
+def _cancel_op(resource_key: str | None) -> Any:
+    @op_of_resource("cancel_batches", resource_key, "Ends the pipeline's batches at the API.")
     def cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
         pipeline = context.job_name.removesuffix(_SUFFIX)
         with explained(), open_root(settings_for(resource_key, context.resources)) as root:
