@@ -13,13 +13,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from batch_assets.core.api.errors import (
-    RATE_LIMITED,
     SHORTEST_WAIT,
     GuardedBody,
     NotFoundError,
@@ -30,7 +28,8 @@ from batch_assets.core.api.errors import (
     server_time,
     translated,
 )
-from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.api.objects import BatchObject, Page
+from batch_assets.core.api.response_hooks import bound, leave_waiting_to_us, raw_response
 from batch_assets.core.api.sdk import sdk
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.settings import Settings
@@ -53,27 +52,11 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
 _READ_RETRIES = 2
-_SDK_WAIT = 5.0  # seconds that the SDK may sleep before it repeats a read
 _DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold several chunks in memory
 # A shorter value is a placeholder, not a key. Hiding it could remove ordinary words from a text.
 _KEY_LENGTH = 8
 _KEY_HASH_BYTES = 16
 _SECRET_HEADER = re.compile(rf"auth|cookie|key|{SECRET_NAME.pattern}", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of the list of batches, newest first.
-
-    Attributes:
-        batches: The batches of this page.
-        has_more: Whether older batches follow.
-        last_id: The id after which the next page begins; `None` if the page is empty.
-    """
-
-    batches: list[BatchObject]
-    has_more: bool
-    last_id: str | None
 
 
 class ApiClient:
@@ -130,7 +113,7 @@ class ApiClient:
             http_client=sdk().http_client(
                 follow_redirects=False,
                 mounts=direct,
-                event_hooks={"response": [_leave_waiting_to_us, _bound]},
+                event_hooks={"response": [leave_waiting_to_us, bound]},
             ),
             default_headers={"Accept-Encoding": "identity"},
             **options,
@@ -389,7 +372,7 @@ class ApiClient:
             raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
 
     def _body_of(self, response: Any, call: str, seconds: float | None) -> bytes:
-        """Read the answer's body, whose size `_bound` limits, within some seconds."""
+        """Read the answer's body, whose size `bound` limits, within some seconds."""
         end = time.monotonic() + max(seconds, SHORTEST_WAIT) if seconds is not None else math.inf
         pieces: list[bytes] = []
         try:
@@ -403,23 +386,3 @@ class ApiClient:
             raise UnknownOutcomeError(f"{call}: {error}") from None
         finally:
             response.close()
-
-
-def raw_response() -> Any:
-    """Return what the SDK casts an answer to so that it is left as it is."""
-    import httpx2
-
-    return httpx2.Response
-
-
-def _bound(response: Any) -> None:
-    """Limit what is read of an answer."""
-    from batch_assets.core.api import bodies  # imports the transport, as the SDK does
-
-    bodies.bound(response, is_download=response.request.url.path.endswith("/results"))
-
-
-def _leave_waiting_to_us(response: Any) -> None:
-    """Keep the SDK from sleeping for a long `retry-after`. The caller tries again later instead."""
-    if response.status_code == RATE_LIMITED or (asked_wait(response.headers) or 0.0) > _SDK_WAIT:
-        response.headers["x-should-retry"] = "false"

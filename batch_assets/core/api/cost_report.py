@@ -13,8 +13,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from batch_assets.core.api.client import ApiClient, raw_response
+from batch_assets.core.api.client import ApiClient
 from batch_assets.core.api.errors import UnknownOutcomeError, translated
+from batch_assets.core.api.response_hooks import raw_response
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.settings import ADMIN_KEY, REAL_BASE_URL, Settings
 

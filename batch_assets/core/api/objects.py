@@ -107,3 +107,18 @@ def timestamp(text: str | None) -> float | None:
         return None
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the list of batches, newest first.
+
+    Attributes:
+        batches: The batches of this page.
+        has_more: Whether older batches follow.
+        last_id: The id after which the next page begins; `None` if the page is empty.
+    """
+
+    batches: list[BatchObject]
+    has_more: bool
+    last_id: str | None

@@ -19,10 +19,11 @@ from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.erase.search import Needles, leaves, ledger_files, search
 from batch_assets.core.errors import ErrorType
+from batch_assets.core.ledger.enum_column import EnumColumn
 from batch_assets.core.ledger.fixed_words import values_in
 from batch_assets.core.ledger.standstills import HistoryMark
 from batch_assets.core.ledger.states import BatchMove, FileMove, SubmissionMove, SubmissionState
-from batch_assets.core.ledger.tables import EnumColumn, metadata
+from batch_assets.core.ledger.tables import metadata
 from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest

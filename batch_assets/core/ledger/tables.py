@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Any, Generic, TypeVar
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -18,10 +15,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     false,
 )
 
+from batch_assets.core.ledger.enum_column import EnumColumn
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.states import (
     BatchState,
@@ -34,26 +31,6 @@ from batch_assets.core.ledger.states import (
     RoundState,
 )
 from batch_assets.core.prices.budget import Hold, Period
-
-Member = TypeVar("Member", bound=StrEnum)
-
-
-class EnumColumn(TypeDecorator[Member], Generic[Member]):
-    """A column with the values of one enum. Any other value is an error when it is written or read."""
-
-    impl = String
-    cache_ok = True
-
-    def __init__(self, kind: type[Member], length: int) -> None:
-        super().__init__(length)
-        self.kind = kind
-
-    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return None if value is None else self.kind(value).value
-
-    def process_result_value(self, value: str | None, dialect: Any) -> Member | None:
-        return None if value is None else self.kind(value)
-
 
 metadata = MetaData()
 
@@ -376,8 +353,7 @@ history = Table(
     sqlite_autoincrement=True,
 )
 
-# The index of answers: a cache of what files under the root say, see `answer_index.py`. It may be emptied.
-# A file that is in the index.
+# The index of answers may be emptied: a cache of what files say, see `answer_index.py`. A file that is in it.
 indexed_file = Table(
     "indexed_file",
     metadata,
