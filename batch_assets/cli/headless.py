@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from batch_assets.cli.remedies import as_texts, error_as_text
 from batch_assets.cli.what_next import why_stuck
-from batch_assets.core.batches.feeding import ask_account, note_turns, record_limits
+from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.feeding import ask_account, note_turns
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.dataset.partition_rows import rows_left_out
@@ -126,8 +126,7 @@ def run_pipeline(
         watcher.problem(left_out)
     for column in report.mixed_columns:
         watcher.problem(column.as_text)
-    record_budgets(root, {pipeline.name: pipeline.budget})
-    record_limits(root, {pipeline.name: pipeline.config.batching.max_in_flight})
+    record_caps(root, [pipeline])
     ask_account(root)
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)

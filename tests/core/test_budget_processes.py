@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import submissions
@@ -54,7 +54,7 @@ def work(env: dict[str, str], folder: str, name: str, usd: float, rounds: int) -
     """Do what runs of one pipeline do: build it once, then send, poll and collect."""
     with open_root(Settings.from_env(env)) as root:
         pipeline = pipeline_of(folder, name, usd)
-        record_budgets(root, {name: pipeline.budget})
+        record_caps(root, [pipeline])
         with root.ledger.read() as tx:
             is_built = submissions.newest(tx, name, "") is not None
         for _ in range(rounds):

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.prices.money import PICODOLLARS
 from tests.child import Child
 from tests.forked import ForkServer
@@ -133,7 +133,7 @@ def test_killed_between_the_reservation_and_the_post_nothing_passes_the_cap(scen
     cap = 160_000_000  # picodollars, for two uploads of a file that may cost 74,000,000
     world, budget = scene.world, {"max_usd": cap / PICODOLLARS, "per": "month"}
     pipeline = world.pipeline(texts(2), budget=budget)
-    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    record_caps(world.root, [pipeline])
     world.build(pipeline)
     scene.proxy.hold("request")
     child = scene.start(_SUBMIT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from batch_assets.core.api.errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError
 from batch_assets.core.ledger import Transaction, files, queue
@@ -17,24 +17,6 @@ _ASK_SECONDS, _ASK_REFUSED_SECONDS = 3600.0, 24 * 3600.0
 # What tells a refusal for the queue from one for the number of calls.
 _QUEUE = re.compile(r"queue|in process|processing", re.IGNORECASE)
 _CALLS = re.compile(r"per minute|acceleration|ramp", re.IGNORECASE)
-
-
-def record_limits(root: Root, by_pipeline: Mapping[str, int | None]) -> None:
-    """Record `batching.max_in_flight` of some pipelines, and the limit of the root, if they have changed.
-
-    Args:
-        root: The root.
-        by_pipeline: The limit of each pipeline; `None` for none.
-    """
-    wanted = {**by_pipeline, queue.ROOT: root.settings.max_in_flight}
-    with root.ledger.read() as tx:
-        recorded = queue.recorded(tx)
-    changed = {name: limit for name, limit in wanted.items() if recorded.get(name) != limit}
-    if not changed:
-        return
-    with root.ledger.write() as tx:
-        for name, limit in changed.items():
-            queue.keep(tx, name, max_in_flight=limit)
 
 
 def note_turns(root: Root) -> None:

@@ -10,11 +10,10 @@ from batch_assets.core.ledger.budgets import Budgets, Fit, Prospect
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.reservations import NO_BOUND, Amounts, OpenReservation
 from batch_assets.core.ledger.states import HoldReason
-from batch_assets.core.prices.budget import Budget, Hold, Period
-from batch_assets.core.prices.worst_case import worst_case
+from batch_assets.core.prices.budget import Hold, Period
 from batch_assets.core.root import Root
+from batch_assets.core.store.most_cost import most_of
 from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.request_lines import params_of
 from batch_assets.core.store.response_cost import stored_cost
 
 
@@ -24,24 +23,6 @@ def in_force(root: Root, tx: Transaction, pipeline: str) -> Budgets:
     of_root = root.settings.budget
     named = {pipeline: recorded.get(pipeline), budgets.ROOT: of_root}
     return {name: budget for name, budget in named.items() if budget is not None}
-
-
-def record_budgets(root: Root, by_pipeline: dict[str, Budget | None]) -> None:
-    """Record the budgets of some pipelines, and that of the root, if they have changed.
-
-    Args:
-        root: The root.
-        by_pipeline: The budget of each pipeline; `None` for none.
-    """
-    wanted = {**by_pipeline, budgets.ROOT: root.settings.budget}
-    with root.ledger.read() as tx:
-        recorded = budgets.recorded(tx)
-    changed = {name: budget for name, budget in wanted.items() if recorded.get(name) != budget}
-    if not changed:
-        return
-    with root.ledger.write() as tx:
-        for name, budget in changed.items():
-            budgets.record(tx, name, budget)
 
 
 def know_what_counts(root: Root, pipeline: str) -> None:
@@ -91,6 +72,7 @@ class FileReservation:
     def __init__(self, root: Root, file: RequestFile) -> None:
         self._root, self._file = root, file
         self._why_no_bound: str | None = None
+        self._limits: Budgets = {}
         self.is_cut = False
 
     def compute(self) -> None:
@@ -101,20 +83,20 @@ class FileReservation:
             DamagedFileError: When it is not as it was written.
         """
         with self._root.ledger.read() as tx:
-            limits = in_force(self._root, tx, self._file.pipeline)
-        if not limits:
+            self._limits = in_force(self._root, tx, self._file.pipeline)
+        if not self._limits:
             return
-        self._find_out_others(limits)
+        self._find_out_others(self._limits)
         try:
-            most = most_of(self._root, self._file)
+            most = _most_of(self._root, self._file)
         except UnboundedCostError as error:
             most, self._why_no_bound = None, str(error)
         with self._root.ledger.write(self._file.pipeline) as tx:
             reservations.keep_worst_case(tx, self._file.id, most)
 
     def may_go(self, tx: Transaction) -> bool:
-        """Whether the file fits into the budgets as a whole."""
-        return self._prospect(tx).fit is Fit.WHOLE
+        """Whether the file fits as a whole into the budgets that `compute` has read."""
+        return not self._limits or self._prospect(tx).fit is Fit.WHOLE
 
     def goes(self, tx: Transaction) -> bool:
         """Whether the file fits into the budgets as a whole. It is held if not.
@@ -122,6 +104,7 @@ class FileReservation:
         No other file takes the same money before the intent is written, if the transaction writes it: it has
         locked out every other writer of an intent.
         """
+        self._limits = in_force(self._root, tx, self._file.pipeline)
         prospect = self._prospect(tx)
         if prospect.fit is Fit.WHOLE:
             return True
@@ -149,14 +132,11 @@ class FileReservation:
 
     def _prospect(self, tx: Transaction) -> Prospect:
         file = files.by_id(tx, self._file.id)
-        return budgets.prospects(tx, in_force(self._root, tx, file.pipeline), [file], is_final=True)[file.id]
+        return budgets.prospects(tx, self._limits, [file], is_final=True)[file.id]
 
     def amounts(self, tx: Transaction, file: RequestFile) -> Amounts:
-        """Return what the file counts."""
-        limits = in_force(self._root, tx, file.pipeline)
-        if not limits:
-            return reservations.NOT_COMPUTED
-        return _amounts(tx, file)
+        """Return what the file counts in the budgets that `goes` has read in the same transaction."""
+        return _amounts(tx, file) if self._limits else reservations.NOT_COMPUTED
 
     def _find_out_others(self, limits: Budgets) -> None:
         """Find out what is not known about reservations that count in the same budgets."""
@@ -178,7 +158,7 @@ class FileReservation:
         most: int | None = None
         if cost is None:
             try:
-                most = most_of(self._root, file)
+                most = _most_of(self._root, file)
             except (UnboundedCostError, FileNotFoundError, DamagedFileError):
                 most = NO_BOUND
         with self._root.ledger.write(file.pipeline) as tx:
@@ -196,26 +176,7 @@ def _amounts(tx: Transaction, file: RequestFile) -> Amounts:
     return Amounts(worst, expected if expected is not None else NO_BOUND)
 
 
-def most_of(root: Root, file: RequestFile) -> int:
-    """Return the most that a request file can cost, in picodollars.
-
-    Args:
-        root: The root, with the prices in force.
-        file: The file.
-
-    Raises:
-        UnboundedCostError: When nothing bounds the cost of one of its requests.
-        FileNotFoundError: When the file is missing.
-        DamagedFileError: When a line is not as it was written.
-    """
-    prices, total, number = root.settings.prices, 0, 0
-    for number, line in enumerate(StoredRequestFile.of(root.storage, file).lines(), 1):
-        try:
-            total += worst_case(prices, params_of(line), writes_cache=file.breakpoint is not None)
-        except UnboundedCostError as error:
-            raise UnboundedCostError(f"line {number:,} of the file: {error}") from None
-        except ValueError:
-            raise DamagedFileError(f"line {number:,} is not what was written") from None
-    if number != file.requests:
-        raise DamagedFileError(f"it has {number:,} of {file.requests:,} lines")
-    return total
+def _most_of(root: Root, file: RequestFile) -> int:
+    """Return the most that a whole request file can cost, see `most_of`."""
+    stored = StoredRequestFile.of(root.storage, file)
+    return most_of(stored, root.settings.prices, file.requests, writes_cache=file.breakpoint is not None)

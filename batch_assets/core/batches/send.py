@@ -11,6 +11,7 @@ from batch_assets.core.batches.reserve import held_that_fit
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.batches.upload import Upload
+from batch_assets.core.batches.upload_outcome import UploadOutcome
 from batch_assets.core.errors import FAILURES, Failure, SubmissionStoppedError, UnreachableError
 from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
@@ -141,8 +142,8 @@ class _Sending:
         owners = self._owners[file.id]
         report = self._reports[file.id] = SubmitReport(owners[0].submission.id)
         try:
-            upload = Upload(self._root, owners[0].submission, file, report, self._run, self._answers)
-            parts = upload.run(progress)
+            outcome = UploadOutcome(self._root, owners[0].submission, file, report, self._run, self._answers)
+            parts = Upload(outcome).run(progress)
         except (SubmissionStoppedError, UnreachableError):
             raise
         except FAILURES as error:

@@ -5,8 +5,6 @@ A POST that may have been accepted is never repeated here: its file is reconcile
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from batch_assets.core.api.errors import (
     NotSentError,
     RefusedError,
@@ -17,9 +15,8 @@ from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.feeding import QueuePlace
 from batch_assets.core.batches.receipts import accept_by_reply, adopt, write_receipt
 from batch_assets.core.batches.reserve import FileReservation
-from batch_assets.core.batches.run_answers import AllRefusedError, RunAnswers
+from batch_assets.core.batches.run_answers import AllRefusedError
 from batch_assets.core.batches.split import give_up, split
-from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.batches.upload_outcome import UploadOutcome
 from batch_assets.core.errors import (
     DamagedFileError,
@@ -31,11 +28,10 @@ from batch_assets.core.io.transfers import Progress
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, stubs, submissions
 from batch_assets.core.ledger.endpoint import bind_endpoint
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
-from batch_assets.core.ledger.records import Intent, RequestFile, Submission
+from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.ledger.stubs import Warmth
 from batch_assets.core.remedies import ConfirmWorkspace
-from batch_assets.core.root import Root
 from batch_assets.core.store.breakpoints import Breakpoint
 from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
@@ -45,29 +41,16 @@ class Upload:
     """The upload of one request file.
 
     Args:
-        root: The root.
-        submission: A submission that waits on the file.
-        file: The file.
-        report: The report to fill.
-        run: The ids of all submissions that the run sends. What the API answers to every upload concerns their
-            files as well.
-        answers: What the API answers to every upload of the run.
+        outcome: The file, the run that sends it, and where to record what becomes of it.
     """
 
-    def __init__(
-        self,
-        root: Root,
-        submission: Submission,
-        file: RequestFile,
-        report: SubmitReport,
-        run: Sequence[str],
-        answers: RunAnswers,
-    ) -> None:
-        self._root, self._submission, self._file, self._report = root, submission, file, report
-        self._answers = answers
-        self._reservation, self._place = FileReservation(root, file), QueuePlace(root, file)
-        self._outcome = UploadOutcome(root, submission, file, report, run, answers)
-        self._stored = StoredRequestFile.of(root.storage, file)
+    def __init__(self, outcome: UploadOutcome) -> None:
+        self._outcome = outcome
+        self._root, self._submission, self._file = outcome.root, outcome.submission, outcome.file
+        self._report, self._answers = outcome.report, outcome.answers
+        self._reservation = FileReservation(self._root, self._file)
+        self._place = QueuePlace(self._root, self._file)
+        self._stored = StoredRequestFile.of(self._root.storage, self._file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
         """Send the file, and send it again at once if its body was garbled in transit.

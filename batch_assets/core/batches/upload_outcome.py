@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from batch_assets.core.api.errors import (
     TOO_LARGE,
@@ -32,10 +33,11 @@ _BAD_REQUEST = 400
 _GARBLED = "not valid json"
 
 
+@dataclass(frozen=True)
 class UploadOutcome:
-    """Records what became of the upload of one request file.
+    """Records what becomes of the upload of one request file.
 
-    Args:
+    Attributes:
         root: The root.
         submission: A submission that waits on the file.
         file: The file.
@@ -45,28 +47,23 @@ class UploadOutcome:
         answers: What the API answers to every upload of the run.
     """
 
-    def __init__(
-        self,
-        root: Root,
-        submission: Submission,
-        file: RequestFile,
-        report: SubmitReport,
-        run: Sequence[str],
-        answers: RunAnswers,
-    ) -> None:
-        self._root, self._submission, self._file, self._report = root, submission, file, report
-        self._run, self._answers = run, answers
+    root: Root
+    submission: Submission
+    file: RequestFile
+    report: SubmitReport
+    run: Sequence[str]
+    answers: RunAnswers
 
     def refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
         try:
-            candidate = repeats.accepted_too(self._root, self._file, intent_id)
+            candidate = repeats.accepted_too(self.root, self.file, intent_id)
         except ApiError:
             # Its batch is looked for before the file is sent again, and for a day if it never is.
-            with self._root.ledger.write(self._file.pipeline) as tx:
+            with self.root.ledger.write(self.file.pipeline) as tx:
                 lease.confirm(tx)
-                files.watch(tx, self._file.id)
+                files.watch(tx, self.file.id)
             if not error.stop and not error.waits:
                 self._ask_list_later(lease, intent_id, text)
                 return False
@@ -83,7 +80,7 @@ class UploadOutcome:
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
             self.move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)
             return True
-        elif self._answers.is_repeated(error):
+        elif self.answers.is_repeated(error):
             raise self.stop(lease, intent_id, error)
         else:
             self.move(lease, FileMove.REFUSE, intent_id, text)
@@ -98,7 +95,7 @@ class UploadOutcome:
             text: Why.
             candidate: The only reason why a refusal is not certain.
         """
-        with self._root.ledger.write(self._file.pipeline) as tx:
+        with self.root.ledger.write(self.file.pipeline) as tx:
             lease.confirm(tx)
             self.doubt(tx, intent_id, text, candidate)
 
@@ -106,7 +103,7 @@ class UploadOutcome:
         """Put the file in doubt, see `in_doubt`, in a transaction that has the lease."""
         candidate_id = candidate.id if candidate is not None else None
         files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now, candidate_id=candidate_id)
-        move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+        move(tx, FileMove.DOUBT, self.file.id, text, error=text)
 
     def move(
         self,
@@ -117,16 +114,16 @@ class UploadOutcome:
         outcome: IntentOutcome = IntentOutcome.REFUSED,
     ) -> None:
         """Record a certain outcome, and move the file to the state that follows from it."""
-        with self._root.ledger.write(self._file.pipeline) as tx:
+        with self.root.ledger.write(self.file.pipeline) as tx:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
             if step is FileMove.EXCEED:  # a gateway may have sent it twice, and the first one was accepted
-                files.watch(tx, self._file.id)
-            move(tx, step, self._file.id, text, error=text)
+                files.watch(tx, self.file.id)
+            move(tx, step, self.file.id, text, error=text)
         if step is FileMove.REFUSE:
             # Its requests may be built again. Those of a stopped or too large file stay in flight.
-            self._report.refused[self._file.id] = text
+            self.report.refused[self.file.id] = text
 
     def stop(
         self,
@@ -136,33 +133,33 @@ class UploadOutcome:
         outcome: IntentOutcome = IntentOutcome.REFUSED,
     ) -> SubmissionStoppedError:
         """Stop this file and those of the run, so that nothing is sent again before a user has fixed the cause."""
-        self._answers.refusal = error
+        self.answers.refusal = error
         text = str(error)
-        with self._root.ledger.write(self._file.pipeline) as tx:
+        with self.root.ledger.write(self.file.pipeline) as tx:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, outcome, last_byte_at=tx.now)
-            move(tx, FileMove.STOP, self._file.id, text, error=text)
-            for submission_id in self._run:
+            move(tx, FileMove.STOP, self.file.id, text, error=text)
+            for submission_id in self.run:
                 files.stop_ready(tx, submissions.waited_on(tx, submission_id), text)
         return SubmissionStoppedError(
-            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this, "
+            f"{self.root.api.base_url} refused: {text}. The request files are kept: fix this, "
             "then send them again",
-            remedy=RunStage(Stage.BATCHES, self._submission.pipeline, self._submission.partition),
+            remedy=RunStage(Stage.BATCHES, self.submission.pipeline, self.submission.partition),
         )
 
     def put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
         """Make this file and those after it wait: the API would answer every upload the same."""
         seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
         is_full = intent_id is not None and is_about_queue(error)
-        with self._root.ledger.write(self._file.pipeline, endpoint=is_full) as tx:
+        with self.root.ledger.write(self.file.pipeline, endpoint=is_full) as tx:
             until = tx.now + seconds
             self.back_to_ready(tx, lease, intent_id, str(error), until)
-            for submission_id in self._run:
+            for submission_id in self.run:
                 files.put_off(tx, submissions.waited_on(tx, submission_id), until, str(error))
             if is_full:
-                queue.learn(tx, self._file)
-        self._report.waiting[self._file.id] = str(error)
+                queue.learn(tx, self.file)
+        self.report.waiting[self.file.id] = str(error)
 
     def back_to_ready(
         self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
@@ -171,15 +168,15 @@ class UploadOutcome:
         lease.confirm(tx)
         if intent_id is not None:
             files.settle(tx, intent_id, IntentOutcome.NOT_SENT, last_byte_at=tx.now)
-        move(tx, FileMove.WAIT, self._file.id, text, error=text, not_before=not_before)
+        move(tx, FileMove.WAIT, self.file.id, text, error=text, not_before=not_before)
 
     def _ask_list_later(self, lease: Lease, intent_id: int, text: str) -> None:
         """Leave the file to a later run, which sends nothing before it has read the list of batches."""
         text = f"{text}. The list of batches, which could confirm that, cannot be read now"
-        with self._root.ledger.write(self._file.pipeline) as tx:
+        with self.root.ledger.write(self.file.pipeline) as tx:
             self.back_to_ready(tx, lease, intent_id, text, 0.0)
-        self._report.waiting[self._file.id] = text
+        self.report.waiting[self.file.id] = text
 
     def _was_garbled(self) -> bool:
-        with self._root.ledger.read() as tx:
-            return any(intent.outcome is IntentOutcome.GARBLED for intent in files.of_file(tx, self._file.id))
+        with self.root.ledger.read() as tx:
+            return any(intent.outcome is IntentOutcome.GARBLED for intent in files.of_file(tx, self.file.id))

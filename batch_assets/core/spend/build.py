@@ -17,7 +17,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.errors import DamagedFileError, UnboundedCostError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import leases, sent
@@ -25,12 +25,12 @@ from batch_assets.core.ledger.known_files import pipelines
 from batch_assets.core.ledger.sent import SentBatch, TableInForce
 from batch_assets.core.root import Root
 from batch_assets.core.spend.amounts import FileAmounts
-from batch_assets.core.spend.bound import most_of
 from batch_assets.core.spend.by_batch import KNOWN, UNKNOWN, BatchRow, day_of, read_kept, write_kept
 from batch_assets.core.spend.duplicates import fates_of
 from batch_assets.core.spend.spend_table import ESTIMATED, NO_LABELS, Labels, SpendRow, read_labels, write_spend
 from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
 from batch_assets.core.store.digests import tails_of
+from batch_assets.core.store.most_cost import most_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.response_listing import response_versions
 from batch_assets.core.store.responses import ended_at_of, open_responses, reading_responses
@@ -180,14 +180,17 @@ class _Run:
         return BatchRow(batch.pipeline, batch.id, "", UNKNOWN, day_of(batch.at), unknown, high)
 
     def _most(self, batch_id: str, tails: set[bytes] | None, requests: int) -> int | None:
-        """Return the most that requests of a batch can cost in picodollars; `None` if there is no bound."""
+        """Return the most that requests of a batch can cost, in picodollars; `None` if that is not known."""
         batch = self._by_id.get(batch_id)
         if batch is None:
             return None
         parts = submission_parts(batch.pipeline, batch.partition, batch.submission_id)
         file = StoredRequestFile(self._root.storage, (*parts, batch.file_name))
         prices = self._root.settings.prices
-        return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache)
+        try:
+            return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache)
+        except (FileNotFoundError, DamagedFileError, UnboundedCostError):
+            return None
 
     def use(self) -> TableUse:
         """Return what the results tables make of the answers. A table that is as it was is not read."""

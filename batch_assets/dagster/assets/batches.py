@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.consent import begin_all
-from batch_assets.core.batches.feeding import ask_account, record_limits
-from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.batches.feeding import ask_account
 from batch_assets.core.batches.submit import Outcome, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import BatchAssetsError
@@ -40,8 +40,7 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
         root_for(pipeline, context.resources) as root,
         rounds.closing(root, pipeline.name, tags, when_done=False),
     ):
-        record_budgets(root, {pipeline.name: pipeline.budget})
-        record_limits(root, {pipeline.name: pipeline.config.batching.max_in_flight})
+        record_caps(root, [pipeline])
         ask_account(root)
         if len(partitions) > 1 and not rounds.is_unattended(tags):
             with suppress(BatchAssetsError):  # each partition reports it

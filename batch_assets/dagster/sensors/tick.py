@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
-from batch_assets.core.batches.feeding import note_turns, record_limits
+from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.feeding import note_turns
 from batch_assets.core.batches.poll import try_poll
-from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.budgets import ROOT
@@ -89,10 +89,7 @@ class _Tick:
         end = time.monotonic() + _ROUNDS_SECONDS
         polled = try_poll(self._root, budget=_POLL_SECONDS)
         cursor = SensorCursor.read(self._context.cursor)
-        by_pipeline = {name: assets.pipeline.budget for name, assets in self._pipelines.items()}
-        record_budgets(self._root, by_pipeline)
-        most = {name: each.pipeline.config.batching.max_in_flight for name, each in self._pipelines.items()}
-        record_limits(self._root, most)
+        record_caps(self._root, (assets.pipeline for assets in self._pipelines.values()))
         note_turns(self._root)
         with self._root.ledger.read() as tx:
             snapshots, gone = self._overview(tx)
@@ -105,7 +102,8 @@ class _Tick:
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
             reasons += removed.describe(tx, gone)
-            reasons += map(str, near_caps(tx, {ROOT: self._root.settings.budget, **by_pipeline}))
+            budget_of = {name: assets.pipeline.budget for name, assets in self._pipelines.items()}
+            reasons += map(str, near_caps(tx, {ROOT: self._root.settings.budget, **budget_of}))
             now = tx.now
         reasons += lost_submissions.describe(self._root, self._pipelines, cursor, now)
         launch = Launch(self._context, self._root, self._pipelines, end)

@@ -12,6 +12,7 @@ from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit import submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.batches.upload import Upload
+from batch_assets.core.batches.upload_outcome import UploadOutcome
 from batch_assets.core.errors import SubmissionStoppedError
 from batch_assets.core.ledger import submissions
 
@@ -130,7 +131,8 @@ def test_an_upload_beside_the_refused_one_breaks_off_before_its_body_is_complete
     def refused_meanwhile(sent: int) -> None:
         answers.refusal = RefusedError(400, "invalid_request_error", "no", True, None, "cmek_key_disabled")
 
-    upload = Upload(world.root, submission, file, SubmitReport(submission.id), [submission.id], answers)
+    report_of_file = SubmitReport(submission.id)
+    upload = Upload(UploadOutcome(world.root, submission, file, report_of_file, [submission.id], answers))
     with pytest.raises(SubmissionStoppedError, match="cmek_key_disabled"):
         upload.run(refused_meanwhile)
     assert (world.accepted(), world.states(pipeline)) == ([], ["stopped"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.errors import ConfigError, SettingsError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -30,7 +30,7 @@ ONE = 0.000037
 def budgeted(world: World, rows: int, usd: float, per: str = "run", **more: Any) -> Pipeline:
     hold = more.pop("hold", "worst")
     pipeline = world.pipeline(texts(rows), budget={"max_usd": usd, "per": per, "hold": hold}, **more)
-    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    record_caps(world.root, [pipeline])
     return pipeline
 
 

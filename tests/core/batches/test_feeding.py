@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.batches.feeding import ask_account, note_turns, record_limits
+from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.feeding import ask_account, note_turns
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.ledger import submissions
@@ -28,7 +29,7 @@ def fed(world: World, name: str, rows: int, size: int, **batching: Any) -> Pipel
     write_rows(world.folder / f"{name}.jsonl", texts(rows, name))
     dataset = {"path": f"{name}.jsonl", "key": "id"}
     pipeline = make_pipeline(world.folder, dataset, name=name, batching={"max_requests": size, **batching})
-    record_limits(world.root, {name: pipeline.config.batching.max_in_flight})
+    record_caps(world.root, [pipeline])
     world.build(pipeline)
     return pipeline
 
@@ -195,7 +196,7 @@ def test_who_lets_its_turn_pass_keeps_the_others_waiting_for_a_quarter_of_an_hou
     world = new_world(BATCH_ASSETS_MAX_IN_FLIGHT="4")
     world.emulator.settings(latency=3600)
     busy, gone = fed(world, "a", 12, 2), fed(world, "b", 4, 4)
-    record_limits(world.root, {})
+    record_caps(world.root, [])
     world.submit(busy)
     world.submit(gone)
     end_all(world)

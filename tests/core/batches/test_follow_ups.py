@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from batch_assets.core.answers.follow_up_rules import FollowUpRules, TruncatedRule
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.reserve import record_budgets
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
@@ -115,7 +115,7 @@ def test_follow_ups_count_in_the_budget_of_their_run(world: World) -> None:
     """All of the chain counts, and what does not fit into what is left of the cap is held."""
     settled = "select coalesce(sum(worst), 0), count(*) from reservation where submission_id = :run"
     pipeline = world.pipeline(texts(2), params=short(), retry=TWICE, budget={"max_usd": 1, "per": "run"})
-    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    record_caps(world.root, [pipeline])
     table = world.run(pipeline)
     ((run,),) = world.query("select id from submission")
     ((counted, files),) = world.query(settled, run=run)
@@ -124,7 +124,7 @@ def test_follow_ups_count_in_the_budget_of_their_run(world: World) -> None:
     other = world.pipeline(
         texts(2, "other"), name="other", params=short(), retry=TWICE, budget={"max_usd": 0.00003, "per": "run"}
     )
-    record_budgets(world.root, {other.name: other.budget})
+    record_caps(world.root, [other])
     world.send(other)
     world.collect(other)
     ((run,),) = world.query("select id from submission where pipeline = 'other'")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.prices.budget import day_of
@@ -143,7 +143,7 @@ def test_a_rebuilt_ledger_counts_what_stored_answers_did_cost(
             file.unlink()
     lose_ledger(world)
     pipeline = world.pipeline(texts(2, "new"), budget={"max_usd": 1, "per": "month"})
-    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    record_caps(world.root, [pipeline])
     assert len(world.send(pipeline).submitted) == 1
     assert counted(world)[0] == before[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.ledger import budgets
 from batch_assets.core.ledger.near_caps import near_caps
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -21,7 +21,7 @@ CENT = PICODOLLARS // 100
 def budgeted(world: World, usd: float | None, per: str = "month", **more: Any) -> Pipeline:
     budget = {"max_usd": usd, "per": per} if usd is not None else None
     pipeline = world.pipeline(texts(2), budget=budget, notify=[WEBHOOK], **more)
-    record_budgets(world.root, {pipeline.name: pipeline.budget})
+    record_caps(world.root, [pipeline])
     return pipeline
 
 

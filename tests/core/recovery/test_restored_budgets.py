@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from batch_assets.core.batches.reserve import know_what_counts, record_budgets
+from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.reserve import know_what_counts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS
@@ -22,7 +23,7 @@ CAP = 10 * ONE
 def pipeline_of(world: World, name: str, budget: dict[str, object] | None, **fields: object) -> Pipeline:
     source = {"dataset": {"path": f"{name}.jsonl", "key": "id"}}
     pipeline = world.pipeline(name=name, budget=budget, **{**source, **fields})
-    record_budgets(world.root, {name: pipeline.budget})
+    record_caps(world.root, [pipeline])
     return pipeline
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.batches.approve import approve
-from batch_assets.core.batches.feeding import record_limits
-from batch_assets.core.batches.reserve import record_budgets
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.errors import UnreachableError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.confirmation import Confirmation
@@ -133,8 +132,7 @@ def test_what_else_keeps_an_approved_file_back_does_not_undo_the_approval(
 ) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(10), confirm_above=0, **fields)
-    record_budgets(world.root, {pipeline.name: pipeline.budget})
-    record_limits(world.root, {pipeline.name: pipeline.config.batching.max_in_flight})
+    record_caps(world.root, [pipeline])
     assert world.build(pipeline).why_held is not None
     approve(world.root, "asked")
     world.submit(pipeline)
