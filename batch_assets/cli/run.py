@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from batch_assets.core.settings import Settings
 
 _FAILED_ROWS, _HELD = 3, 4
-_HELD = 4
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -105,10 +104,8 @@ def run(
       130  Ctrl-C; the batches continue at the API
     """
     from batch_assets.cli.progress import make_console
-    from batch_assets.core.answers.result_types import failed_share
     from batch_assets.core.batches.workspace import accept_key
     from batch_assets.core.ledger import submissions
-    from batch_assets.core.ledger.states import FileState
     from batch_assets.core.open_root import open_root
     from batch_assets.core.requests.report import AskAgain
     from batch_assets.dagster.notifications import notify
@@ -128,16 +125,22 @@ def run(
             if same_workspace:
                 accept_key(root)
             results = _run(root, pipeline, partition, again, yes, console)
-            is_held = not results.final and bool(_snapshot(root, results).in_state(FileState.HELD))
+            code = _exit_code(root, pipeline, results)
             for problem in notify(root, {name: assets}, announced_only=False):
                 console.print(f"  {problem}", markup=False)
     except KeyboardInterrupt:
         click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
         sys.exit(_INTERRUPTED)
-    if is_held:
-        sys.exit(_HELD)
-    if failed_share(results.counts) > pipeline.config.max_failed:
-        sys.exit(_FAILED_ROWS)
+    sys.exit(code)
+
+
+def _exit_code(root: Root, pipeline: Pipeline, results: ResultsReport) -> int:
+    from batch_assets.core.answers.result_types import failed_share
+    from batch_assets.core.ledger.states import FileState
+
+    if not results.final and _snapshot(root, results).in_state(FileState.HELD):
+        return _HELD
+    return _FAILED_ROWS if failed_share(results.counts) > pipeline.config.max_failed else 0
 
 
 def _run(
