@@ -42,7 +42,9 @@ _SETTLED_SECONDS = 2.0
 _ETAGS = ("ETag", "etag")
 ELSEWHERE = frozenset(
     {
+        "budget",
         "cache",
+        "confirm_above",
         "cost_center",
         "max_failed",
         "max_invalid",

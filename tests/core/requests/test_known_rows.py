@@ -317,6 +317,13 @@ def test_another_pipeline_renders_all_rows(world: World) -> None:
         world.build(pipeline)  # whose answers would count if the change went unnoticed
 
 
+def test_another_budget_renders_no_row_again(world: World) -> None:
+    """A cap is raised while files are held, and there may be many rows."""
+    again(world, world.pipeline(texts(4)))
+    money = {"budget": {"max_usd": 5, "per": "day"}, "confirm_above": 1}
+    assert world.build(world.pipeline(texts(6), **money)).rendered == 2
+
+
 def test_a_key_of_another_kind_renders_all_rows(world: World) -> None:
     again(world, world.pipeline(texts(4), params=calling({True: 1})))
 

@@ -147,6 +147,8 @@ def test_fields_that_no_request_depends_on_may_change(world: World) -> None:
     settled(world, world.pipeline(texts(3)))
 
     assert world.build(world.pipeline(max_failed=0.5, schedule="0 2 * * *")).is_unchanged
+    money = {"budget": {"max_usd": 5, "per": "day"}, "confirm_above": 1, "cost_center": "sales", "pilot": 2}
+    assert world.build(world.pipeline(**money)).is_unchanged
 
 
 def test_a_changed_prompt_file_reads_the_dataset(world: World) -> None:
