@@ -134,6 +134,11 @@ class RequestFile:
         """Whether it is held because too many requests are queued."""
         return self.state is FileState.HELD and self.hold is HoldReason.QUEUE
 
+    @property
+    def is_held_for_stub(self) -> bool:
+        """Whether it is held because its stub has to be answered first."""
+        return self.state is FileState.HELD and self.hold is HoldReason.CACHE
+
 
 @dataclass(frozen=True)
 class SubmissionEntry:

@@ -101,7 +101,7 @@ def waits_for_stub(file: RequestFile) -> bool:
     """Whether a file may have to wait for its stub, or waits for it."""
     if file.stub in (None, file.id):
         return False
-    return file.state is FileState.READY or (file.state is FileState.HELD and file.hold is HoldReason.CACHE)
+    return file.state is FileState.READY or file.is_held_for_stub
 
 
 def hold_or_release(tx: Transaction, waiting: Sequence[RequestFile]) -> bool:
@@ -121,7 +121,7 @@ def hold_or_release(tx: Transaction, waiting: Sequence[RequestFile]) -> bool:
         is_awaited = stub is not None and stub.warmth(tx.now) is Warmth.AWAITED
         if is_awaited and current.state is FileState.READY:
             to_hold.append(current)
-        elif not is_awaited and current.state is FileState.HELD and current.hold is HoldReason.CACHE:
+        elif not is_awaited and current.is_held_for_stub:
             to_release.append(current)
     for file in to_hold:
         files.hold(tx, file.id, HoldReason.CACHE, WHY_HELD)

@@ -5,9 +5,10 @@ One transaction reads any number of submissions, and the number of statements do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from batch_assets.core.ledger import (
     Transaction,
@@ -27,9 +28,11 @@ from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.pilots import PilotState
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
-from batch_assets.core.ledger.states import BatchState, FileState, HoldReason
+from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.ledger.stubs import Stub, Warmth
 from batch_assets.core.store.refreshes import waiting_for_refresh
+
+T = TypeVar("T")
 
 # The shortest and the longest time between two tries to resend failed requests whose request file is lost.
 SEND_AGAIN_SECONDS = 60.0
@@ -157,24 +160,27 @@ class Snapshot:
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
         lost.update(self.lost_answers)
         in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
-        stays = {file.id for file in [*self.to_approve, *self.over_budget, *self._held_for_pilot]}
-        moving = [file for file in in_flight if file.batch_id not in lost and file.id not in stays]
-        stuck = {file_id for file_id, until in self.awaiting_stub.items() if until is None}
-        stuck -= {file.id for file in moving if self._may_be_sent(file.stub)}
-        return [file for file in moving if file.id not in stuck]
+        need_user = {file.id for file in [*self.to_approve, *self.over_budget]}
+        stays = need_user | {file.id for file in self._held_for_pilot}
+        moving = (file for file in in_flight if file.batch_id not in lost and file.id not in stays)
+        return [file for file in moving if not self._waits_in_vain(file, need_user)]
 
-    def _may_be_sent(self, stub: str | None) -> bool:
-        """Whether a stub may be sent without a user's help."""
-        known = self.stubs.get(stub or "")
-        if known is None or known.file.state is FileState.STOPPED:
+    def _waits_in_vain(self, file: RequestFile, need_user: Collection[str]) -> bool:
+        """Whether a file waits for a stub that is not sent without a user's help.
+
+        Args:
+            file: The file.
+            need_user: The ids of the files that only a user can let go.
+        """
+        if not file.is_held_for_stub or self.awaiting_stub.get(file.id, 0.0) is not None:
             return False
-        return stub not in {file.id for file in [*self.to_approve, *self.over_budget]}
+        stub = self.stubs[file.stub or ""].file
+        return stub.state is FileState.STOPPED or stub.id in need_user
 
     @cached_property
     def awaiting_stub(self) -> dict[str, float | None]:
         """Ids of the held files whose stub is awaited, with the time until when; None if it is not sent yet."""
-        held = [file for file in self.in_state(FileState.HELD) if file.hold is HoldReason.CACHE]
-        stubs_of = {file.id: self.stubs.get(file.stub or "") for file in held}
+        stubs_of = {file.id: self.stubs.get(file.stub or "") for file in self._held_for_stub}
         return {
             file_id: stub.until
             for file_id, stub in stubs_of.items()
@@ -184,15 +190,16 @@ class Snapshot:
     @property
     def to_release(self) -> list[RequestFile]:
         """Held files whose stub is no longer awaited."""
-        held = [file for file in self.in_state(FileState.HELD) if file.hold is HoldReason.CACHE]
-        return [file for file in held if file.id not in self.awaiting_stub]
+        return [file for file in self._held_for_stub if file.id not in self.awaiting_stub]
+
+    @property
+    def _held_for_stub(self) -> list[RequestFile]:
+        return [file for file in self.files if file.is_held_for_stub]
 
     @cached_property
     def to_approve(self) -> list[RequestFile]:
         """Held files that only a user lets go."""
-        return [
-            file for file in self.in_state(FileState.HELD) if file.hold is not None and file.hold.needs_approval
-        ]
+        return [file for file in self.files if file.is_held_for_approval]
 
     @cached_property
     def affordable(self) -> list[RequestFile]:
@@ -311,12 +318,13 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     standstill_of = standstills.current_of(tx, [submission.id for submission in selected if submission.ask_again])
     refreshes = waiting_for_refresh(tx, [submission for submission in selected if submission.left_out])
     left_behind = overview.left_behind_of(tx, selected, batches_of)
-    held = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_by_budget}
-    prospects = budgets.prospects(tx, budgets.recorded(tx), [*held.values()]) if held else {}
-    for_pilot = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_for_pilot}
-    pilot_of = pilots.waited_for(tx, [*for_pilot.values()]) if for_pilot else {}
-    queued = {file.id: file for id_ in ids for file in files_of[id_] if file.is_held_by_queue}
-    places = queue.prospects(tx, [*queued.values()]) if queued else {}
+    held = {file.id: file for id_ in ids for file in files_of[id_] if file.state is FileState.HELD}.values()
+    by_budget = [file for file in held if file.is_held_by_budget]
+    prospects = budgets.prospects(tx, budgets.recorded(tx), by_budget) if by_budget else {}
+    by_queue = [file for file in held if file.is_held_by_queue]
+    places = queue.prospects(tx, by_queue) if by_queue else {}
+    pilot_of = pilots.waited_for(tx, [file for file in held if file.is_held_for_pilot])
+    stub_of = stubs.by_id(tx, {file.stub for file in held if file.is_held_for_stub and file.stub is not None})
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
         tx,
@@ -328,8 +336,6 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             }
         ),
     )
-    awaited = {stub for waiting in files_of.values() for stub in _stubs_of(waiting)}
-    stub_of = stubs.by_id(tx, awaited) if awaited else {}
     to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
         submission.id: Snapshot(
@@ -344,21 +350,19 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             is_collecting=collecting_name(submission.pipeline) in held_leases,
             is_watched=(submission.pipeline, submission.partition) in watched,
             needs_refresh=submission.id in refreshes,
-            prospects=prospects,
-            places={file.id: places[file.id] for file in files_of[submission.id] if file.id in places},
-            stubs={key: stub_of[key] for key in _stubs_of(files_of[submission.id]) if key in stub_of},
-            pilots={file.id: pilot_of[file.id] for file in files_of[submission.id] if file.id in pilot_of},
+            prospects=_among(prospects, (file.id for file in files_of[submission.id])),
+            places=_among(places, (file.id for file in files_of[submission.id])),
+            stubs=_among(stub_of, (file.stub or "" for file in files_of[submission.id] if file.is_held_for_stub)),
+            pilots=_among(pilot_of, (file.id for file in files_of[submission.id])),
             standstill=standstill_of.get(submission.id),
         )
         for submission in selected
     }
 
 
-def _stubs_of(waiting: Iterable[RequestFile]) -> Iterator[str]:
-    """Yield the stubs that some files are held for."""
-    for file in waiting:
-        if file.stub is not None and file.state is FileState.HELD and file.hold is HoldReason.CACHE:
-            yield file.stub
+def _among(values: Mapping[str, T], keys: Iterable[str]) -> dict[str, T]:
+    """Return the values of those keys that have one."""
+    return {key: values[key] for key in keys if key in values} if values else {}
 
 
 def _lease_names(selected: Sequence[Submission], file_ids: Iterable[str]) -> Iterator[str]:
