@@ -167,7 +167,16 @@ class MissingFileError(BatchAssetsError):
 
 
 class UnboundedCostError(BatchAssetsError):
-    """Nothing bounds what a request can cost, so that no budget can hold it. Says why."""
+    """Nothing bounds what a request can cost, so that no budget can hold it. Says why.
+
+    Args:
+        problem: What has no bound.
+        field: Dotted path of the field of the request, or "" for no single one.
+    """
+
+    def __init__(self, problem: str, field: str = "") -> None:
+        self.field, self.problem = field, problem
+        super().__init__(f"{field}: {problem}" if field else problem)
 
 
 class StorageError(BatchAssetsError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from batch_assets.core import env_values
 from batch_assets.core.errors import UnboundedCostError
@@ -12,15 +14,18 @@ from batch_assets.core.prices.worst_case import server_tool_uses
 from batch_assets.core.settings import prices_file_in
 
 
-def no_bound(pipeline: Pipeline) -> tuple[str, str] | None:
+def no_bound(pipeline: Pipeline, outline: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return what has no bound although there is a budget, as far as it is known without a row.
+
+    Args:
+        pipeline: The pipeline.
+        outline: Its params as far as they are known without a row.
 
     Returns:
         (field, what is wrong and what to do), or `None` if there is no budget or nothing is wrong.
     """
     if pipeline.budget is None and env_values.budget(os.environ) is None:
         return None
-    outline = pipeline.template.outline()
     model = outline.get("model")
     prices = prices_in(prices_file_in(os.environ, pipeline.project))
     if isinstance(model, str) and not prices.knows(model):
@@ -29,6 +34,5 @@ def no_bound(pipeline: Pipeline) -> tuple[str, str] | None:
     try:
         server_tool_uses(outline)
     except UnboundedCostError as error:
-        field, text = str(error).split(": ", 1)
-        return field, f"{text}, so no budget can hold. Change that, or remove the budget"
+        return error.field, f"{error.problem}, so no budget can hold. Change that, or remove the budget"
     return None

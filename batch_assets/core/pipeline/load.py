@@ -77,11 +77,9 @@ def load_pipeline(
     outline, version = pipeline.template.outline(), pipeline.config.anthropic_version
     betas, also, allow_unknown = bool(config.betas), sampling(version), config.allow_unknown_params
     problem = check_params(outline, betas=betas, also=also, allow_unknown=allow_unknown)
-    if problem := problem or refused_value(outline, version):
+    if problem := problem or refused_value(outline, version) or no_bound(pipeline, outline):
         field, text = problem
         raise pipeline.error(pipeline.template.field_with_file(field), text)
-    if problem := no_bound(pipeline):
-        raise pipeline.error(*problem)
     if problem := useless_cache_control(outline):
         field, text = problem
         _log_once(f"{source}: {pipeline.template.field_with_file(field)}: {text}")

@@ -49,9 +49,9 @@ def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False) -> 
     request = _parsed(params)
     model, max_tokens = request.get("model"), request.get("max_tokens")
     if not isinstance(model, str) or not prices.knows(model):
-        raise UnboundedCostError(f"params.model: there is no price for {model}")
+        raise UnboundedCostError(f"there is no price for {model}", "params.model")
     if type(max_tokens) is not int or max_tokens < 0:
-        raise UnboundedCostError("params.max_tokens: it is not a whole number, so it bounds no answer")
+        raise UnboundedCostError("it is not a whole number, so it bounds no answer", "params.max_tokens")
     searches, fetches = server_tool_uses(request)
     calls = searches + fetches + 1
     prompt = _prompt_tokens(request, len(params)) if calls == 1 else None
@@ -78,7 +78,7 @@ def server_tool_uses(request: Mapping[str, Any]) -> tuple[int, int]:
     """
     for field, what in _UNLIMITED_FIELDS.items():
         if request.get(field):
-            raise UnboundedCostError(f"params.{field}: nothing limits what {what} cost")
+            raise UnboundedCostError(f"nothing limits what {what} cost", f"params.{field}")
     uses = dict.fromkeys(_LIMITED, 0)
     tools = request.get("tools")
     for number, tool in enumerate(tools if isinstance(tools, list) else ()):
@@ -88,9 +88,9 @@ def server_tool_uses(request: Mapping[str, Any]) -> tuple[int, int]:
         limit, field = tool.get("max_uses"), f"params.tools[{number}]"
         name = next((name for name in _LIMITED if kind.startswith(name)), None)
         if name is None:
-            raise UnboundedCostError(f"{field}: nothing limits what the tool {kind} costs")
+            raise UnboundedCostError(f"nothing limits what the tool {kind} costs", field)
         if "max_uses" not in tool or limit is None:
-            raise UnboundedCostError(f"{field}: nothing limits how often {kind} is used: give it `max_uses`")
+            raise UnboundedCostError(f"nothing limits how often {kind} is used: give it `max_uses`", field)
         if type(limit) is int:
             uses[name] += max(0, limit)
     return uses[_SEARCH], uses["web_fetch_"]
