@@ -129,7 +129,7 @@ class Prices:
 
     def end_of(self, model: str) -> date | None:
         """Return the day from which requests to a model fail, if it was announced."""
-        names, table = (model, _undated(model)), self.table
+        names, table = (model, undated(model)), self.table
         ends = [table.models[name].retires for name in names if name in table.models]
         return next((end for end in [*ends, *map(table.retired.get, names)] if end is not None), None)
 
@@ -187,10 +187,10 @@ class Prices:
 
     def _listed(self, model: str) -> ModelPrices | None:
         models = self.table.models
-        return models.get(model) or models.get(_undated(model))
+        return models.get(model) or models.get(undated(model))
 
     def _entry(self, model: str) -> _Model | None:
-        return self._models.get(model) or self._models.get(_undated(model))
+        return self._models.get(model) or self._models.get(undated(model))
 
     def cost(self, model: str, usage: Mapping[str, Any]) -> Cost | None:
         """Compute the cost of one succeeded message.
@@ -348,8 +348,8 @@ def _rates(entry: Rates, table: PriceTable, multiplier: Fraction) -> _Rates:
     )
 
 
-def _undated(model: str) -> str:
-    """claude-haiku-4-5-20251001 -> claude-haiku-4-5"""
+def undated(model: str) -> str:
+    """Return the name of a model without its release date: claude-haiku-4-5-20251001 -> claude-haiku-4-5."""
     return re.sub(r"-\d{8}$", "", model)
 
 

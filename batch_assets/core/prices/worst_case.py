@@ -46,7 +46,7 @@ def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False) -> 
     Raises:
         UnboundedCostError: When nothing bounds the cost: the model has no price, or a tool no `max_uses`.
     """
-    request = _parsed(params)
+    request = parsed_params(params)
     model, max_tokens = request.get("model"), request.get("max_tokens")
     if not isinstance(model, str) or not prices.knows(model):
         raise UnboundedCostError(f"there is no price for {model}", "params.model")
@@ -96,7 +96,12 @@ def server_tool_uses(request: Mapping[str, Any]) -> tuple[int, int]:
     return uses[_SEARCH], uses["web_fetch_"]
 
 
-def _parsed(params: bytes) -> dict[str, Any]:
+def parsed_params(params: bytes) -> dict[str, Any]:
+    """Parse the params of a request; nothing if they are no object, which the pipeline's own code may return.
+
+    Args:
+        params: The params as JSON.
+    """
     try:
         request = orjson.loads(params)
     except orjson.JSONDecodeError:  # it takes no lone surrogates

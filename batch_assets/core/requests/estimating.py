@@ -11,6 +11,7 @@ import numpy as np
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.prices.projection import LEAST_ANSWERS, project
 from batch_assets.core.prices.range import Range
+from batch_assets.core.prices.worst_case import parsed_params
 from batch_assets.core.requests.caching import saved_by_caching
 from batch_assets.core.requests.estimate import Estimate, InputBasis, OutputBasis
 from batch_assets.core.requests.own_answers import IsWanted, OwnAnswers
@@ -19,7 +20,6 @@ from batch_assets.core.requests.prompt_parts import (
     has_server_tools,
     media_tokens,
     most_searches,
-    parsed,
     prompt_characters,
     shared_prefix,
 )
@@ -58,7 +58,7 @@ def estimate_of(
     if not sample.requests:
         return None
     bodies = sample.params()
-    requests = [_Request(parsed(body), len(body), b'"cache_control"' in body) for body in bodies]
+    requests = [_Request(parsed_params(body), len(body), b'"cache_control"' in body) for body in bodies]
     priced = [request for request in requests if prices.knows(request.model)]
     unpriced_models = tuple(sorted({request.model for request in requests} - {each.model for each in priced}))
     share = len(priced) / len(requests)

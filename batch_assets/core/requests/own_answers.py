@@ -19,8 +19,8 @@ from batch_assets.core.io.parquet import with_columns
 from batch_assets.core.ledger.collected import last_collection
 from batch_assets.core.ledger.estimates import AnsweredFile, answered_files
 from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prices.prices import undated
 from batch_assets.core.requests.estimate import RecordedEstimate
-from batch_assets.core.requests.token_rates import undated
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digests_of_tails, pack
 from batch_assets.core.store.request_files import StoredRequestFile

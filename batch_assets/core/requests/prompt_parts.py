@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
-
-import orjson
 
 _MEDIA_TOKENS = 1600
 """Of an image, or of a page of a document, whose number of pages is not looked at."""
 _PROMPT = ("tools", "system", "messages")
 _DATA = ("image", "document")
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
-
-
-def parsed(params: bytes) -> dict[str, Any]:
-    """Parse the params of a request."""
-    try:
-        request = orjson.loads(params)
-    except orjson.JSONDecodeError:  # it takes no lone surrogates
-        request = json.loads(params)
-    return dict(request)
 
 
 def characters(value: Any) -> int:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.prices.worst_case import parsed_params
 from batch_assets.core.requests.estimating import CountTokens
-from batch_assets.core.requests.prompt_parts import parsed
 from batch_assets.core.root import Root
 
 _log = logging.getLogger("batch_assets")
@@ -42,7 +42,7 @@ def token_counter(root: Root, headers: Mapping[str, str]) -> CountTokens | None:
 
 def _rates(root: Root, bodies: Sequence[bytes], headers: Mapping[str, str]) -> dict[str, float]:
     """Return the tokens per byte by model, of those models of which enough requests are counted."""
-    requests = [parsed(body) for body in bodies]
+    requests = [parsed_params(body) for body in bodies]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         counting = [pool.submit(root.api.count_tokens, params, headers) for params in requests]
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from batch_assets.core.prices.prices import undated
+
 # 200,000 tokens are about 680,000 characters for models before Opus 4.7, and 1,000,000 tokens about 2,500,000 for
 # those from then on: https://platform.claude.com/docs/en/about-claude/models/overview
 _BEFORE, _FROM_4_7 = 3.4, 2.5
@@ -22,11 +24,6 @@ _LEAST_CACHED = {
 }
 # Also of models that the page does not name: caching then looks less useful than it may be, never more.
 _MOST = 4096
-
-
-def undated(model: str) -> str:
-    """Return the name of a model without its release date: claude-haiku-4-5-20251001 -> claude-haiku-4-5."""
-    return re.sub(r"-\d{8}$", "", model)
 
 
 def characters_per_token(model: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from itertools import pairwise
 
 from batch_assets.core.api.cost_report import Charge
 from batch_assets.core.prices.money import usd
+from batch_assets.core.prices.prices import undated
 from batch_assets.core.spend.by_batch import UNKNOWN
 from batch_assets.core.spend.spend_table import SpendRow
 from batch_assets.core.text import count, dollars, exact_dollars
 
 _MICRODOLLAR = 10**6  # picodollars: a smaller difference is one of rounding
-_SNAPSHOT = re.compile(r"-\d{8}$")
 
 
 class Verdict(StrEnum):
@@ -109,7 +108,8 @@ def compare(rows: Iterable[SpendRow], charges: Iterable[Charge], first: date, la
     days = {day: BilledDay(day) for day in dates}
     for charge in charges:
         if charge.day in days:
-            days[charge.day].billed[_named(charge.model)] += charge.picodollars
+            # The bill and the answers may name different snapshots of a model.
+            days[charge.day].billed[undated(charge.model)] += charge.picodollars
     for row in rows:
         if row.day is None or row.day not in days:
             continue
@@ -118,7 +118,7 @@ def compare(rows: Iterable[SpendRow], charges: Iterable[Charge], first: date, la
             into.unknown_requests += row.amounts["requests"]
             into.unknown = None if into.unknown is None or row.high is None else into.unknown + row.high
         elif row.cost:
-            into.spent[_named(row.model)] += row.cost
+            into.spent[undated(row.model)] += row.cost
     _judge(list(days.values()))
     return [days[day] for day in dates[1:]]
 
@@ -141,8 +141,3 @@ def _judge(days: Sequence[BilledDay]) -> None:
 def _cancel_out(one: dict[str, int], other: dict[str, int]) -> bool:
     models = {*one, *other}
     return all(abs(one.get(model, 0) + other.get(model, 0)) < _MICRODOLLAR for model in models)
-
-
-def _named(model: str) -> str:
-    """Return a model without the date of its snapshot: the bill and the answers may name different ones."""
-    return _SNAPSHOT.sub("", model)
