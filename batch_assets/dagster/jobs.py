@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.approve_job import build_approve_job
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
@@ -50,7 +51,7 @@ def build_message_batch_jobs(
     jobs += [
         build_approve_job(name, pipeline.pipeline.config.resource_key)
         for name, pipeline in pipelines.items()
-        if pipeline.pipeline.config.confirm_above is not None
+        if _may_need_approval(pipeline.pipeline.config)
     ]
     for name, pipeline in pipelines.items():
         op = op_of[pipeline.stages[Stage.REQUESTS]]
@@ -61,6 +62,11 @@ def build_message_batch_jobs(
         jobs.append(_job(f"{name}_retry_failed", name, stages, op, _RETRY_FAILED, {"retry_failed": True}))
         jobs.append(_job(f"{name}_refresh", name, stages, op, _REFRESH, refresh))
     return jobs
+
+
+def _may_need_approval(config: PipelineConfig) -> bool:
+    """Whether request files may be held until a user approves them: for what they cost, or for their pilot."""
+    return config.confirm_above is not None or config.pilot is not None
 
 
 def _job(

@@ -184,6 +184,14 @@ def test_a_run_that_may_cost_too_much_ends_green_and_held_until_a_click(
     assert [batch["requests"] for batch in emulator.log()] == [4, 5]
 
 
+@pytest.mark.parametrize(("fields", "has_job"), [({}, False), ({"confirm_above": 5}, True), ({"pilot": 2}, True)])
+def test_a_pipeline_whose_requests_may_need_approval_has_the_job_for_it(
+    make_assets: MakeAssets, fields: dict[str, Any], has_job: bool
+) -> None:
+    repository = definitions(make_assets(**fields)).get_repository_def()
+    assert repository.has_job("greetings_approve") is has_job
+
+
 def test_failed_rows_are_sent_again_by_a_click(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
