@@ -30,7 +30,7 @@ from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Sta
 from batch_assets.core.text import count, duration
 from batch_assets.dagster.remedies import as_text, launch_approve, materialize, with_remedy
 
-# A sentence gives this many reasons why files are held.
+# A sentence gives this many reasons why files are held. Each partition may have its own, with its amounts.
 _REASONS = 3
 
 
@@ -119,11 +119,20 @@ class _Files:
     def __init__(self) -> None:
         self._ids: set[str] = set()
         self._partitions: set[str] = set()
+        self._errors: dict[str, None] = {}
+
+    @property
+    def why(self) -> str:
+        """Why they are held: the first of their errors."""
+        errors = [*self._errors]
+        more = f"; and {len(errors) - _REASONS:,} more" if len(errors) > _REASONS else ""
+        return "; ".join(errors[:_REASONS]) + more
 
     def add(self, snapshot: Snapshot, files: Iterable[RequestFile]) -> None:
         for file in files:
             self._ids.add(file.id)
             self._partitions.add(snapshot.submission.partition)
+            self._errors[file.error or ""] = None
 
     def __bool__(self) -> bool:
         return bool(self._ids)
@@ -136,8 +145,6 @@ class _Files:
 def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) -> list[str]:
     """Report what the user can do for a pipeline, for all its partitions together."""
     ready, refused, held, over_budget = _Files(), _Files(), _Files(), _Files()
-    why_held: dict[str, None] = {}
-    why_over: dict[str, None] = {}
     left_out_by_partition: dict[bool, dict[str, int]] = {True: {}, False: {}}
     for snapshot, remedy in needed:
         match remedy:
@@ -147,10 +154,8 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
                 refused.add(snapshot, files)
             case ApproveFiles(files):
                 held.add(snapshot, files)
-                why_held |= dict.fromkeys(file.error or "" for file in files)
             case RaiseBudget(files):
                 over_budget.add(snapshot, files)
-                why_over |= dict.fromkeys(file.error or "" for file in files)
             case AskTheRest():
                 left_out_by_partition[remedy.by_refresh][snapshot.submission.partition] = remedy.requests
     sentences = []
@@ -159,9 +164,9 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
     if refused:
         sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
     if held:
-        sentences.append(f"{held} held: {'; '.join(why_held)}. To let them go, {launch_approve(pipeline)}")
+        sentences.append(f"{held} held: {held.why}. To let them go, {launch_approve(pipeline)}")
     if over_budget:
-        sentences.append(f"{over_budget} held: {'; '.join(why_over)}. Raise the budget to send them")
+        sentences.append(f"{over_budget} held: {over_budget.why}. Raise the budget to send them")
     for by_refresh, way in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if left_out := left_out_by_partition[by_refresh]:
             suffix = _of(set(left_out))
@@ -192,12 +197,10 @@ def _waits(pipeline: str, snapshots: list[Snapshot]) -> list[str]:
 
 def _over_budget(snapshots: list[Snapshot]) -> list[str]:
     """Report files that a budget holds back for now."""
-    held, why = _Files(), dict[str, None]()
+    held = _Files()
     for snapshot in snapshots:
-        waiting = [file for file in snapshot.files if file.id in snapshot.until_budget]
-        held.add(snapshot, waiting)
-        why |= dict.fromkeys(file.error or "" for file in waiting)
-    return [f"{held} held: {'; '.join([*why][:_REASONS])}"] if held else []
+        held.add(snapshot, (file for file in snapshot.files if file.id in snapshot.until_budget))
+    return [f"{held} held: {held.why}"] if held else []
 
 
 def _not_shown(snapshots: list[Snapshot]) -> list[str]:

@@ -460,6 +460,22 @@ def test_the_sensor_names_the_budget_that_holds_files() -> None:
     assert "1 request file is held: the budget of $5.00 per month has $0.1000 left" in sentences
 
 
+def test_the_sensor_gives_some_reasons_why_files_of_many_partitions_are_held() -> None:
+    one = snapshot(submission=FULL, files=[HELD])
+    held = [
+        replace(
+            one,
+            submission=replace(one.submission, id=f"s{number}", partition=f"p{number}"),
+            files=(replace(HELD, id=f"f{number}", error=f"it may cost ${number}"),),
+        )
+        for number in range(1_000)
+    ]
+    (sentence,) = situation(held, {})
+    reasons = "it may cost $0; it may cost $1; it may cost $2; and 997 more"
+    assert f" are held: {reasons}. To let them go, launch the job asked_approve" in sentence
+    assert len(sentence) < 300
+
+
 NEXT: dict[str, str] = {
     "canceled, and a batch runs": "The sensor continues: some of its batches still run although it was canceled.",
     "failed requests": "The sensor continues: 3 requests are to be sent again.",
