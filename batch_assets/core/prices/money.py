@@ -24,6 +24,12 @@ def usd(picodollars: int) -> float:
     return picodollars / PICODOLLARS
 
 
+def picodollars_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return n amounts in USD (float64) as whole picodollars, 0 for null: int64, shape (n,)."""
+    amounts: NDArray[np.int64] = np.rint(column.fill_null(0.0).to_numpy() * PICODOLLARS).astype(np.int64)
+    return amounts
+
+
 def picodollars_in(column: pa.Array | pa.ChunkedArray) -> int:
     """Add up a column of amounts in USD (float64) exactly; nulls count as nothing.
 

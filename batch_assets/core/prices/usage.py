@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 # Each takes part in the answer itself. The API adds them up in the usage of the message; it leaves out a
 # compaction and the calls of an advisor.
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
 _OWN_ITERATIONS = ("message", "fallback_message")
 _CLASSES = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+def usage_of(message: str | None) -> dict[str, Any] | None:
+    """Return the `usage` of a message; `None` if it has none.
+
+    Args:
+        message: The message as JSON; `None` without one.
+    """
+    try:
+        usage = orjson.loads(message or "")["usage"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return usage if isinstance(usage, dict) else None
 
 
 def priced_parts(model: str, usage: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prices.money import picodollars_of
 from batch_assets.core.prices.prices import Prices
+from batch_assets.core.prices.usage import usage_of
 
 _COLUMNS = (
     *("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
@@ -36,7 +33,7 @@ def saved_by_cache(table: pa.Table, prices: Prices) -> int:
     rows = table.select(list(_COLUMNS)).filter(is_cached)
     rows = rows.filter(pc.and_(rows["cost_usd"].is_valid(), rows["response_model"].is_valid()))
     fresh, output, written, read = (_numbers(rows[name]) for name in _COLUMNS[:4])
-    cost = np.rint(rows["cost_usd"].to_numpy() * PICODOLLARS).astype(np.int64)
+    cost = picodollars_of(rows["cost_usd"])
     saved, is_left = 0, np.ones(len(rows), bool)
     models = rows["response_model"].to_numpy()
     for model in set(models.tolist()):  # those that only read, all at once
@@ -57,19 +54,11 @@ def saved_by_cache(table: pa.Table, prices: Prices) -> int:
 
 
 def _saved_by(prices: Prices, model: str, message: str | None, cost: int) -> int:
-    usage = _usage_in(message)
+    usage = usage_of(message)
     parts = prices.cost_parts(model, usage) if usage is not None else None
     if parts is None or sum(parts.costs) + parts.fees != cost:
         return 0
     return parts.uncached + parts.fees - cost
-
-
-def _usage_in(message: str | None) -> Mapping[str, Any] | None:
-    try:
-        usage = orjson.loads(message or "")["usage"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return usage if isinstance(usage, dict) else None
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_columns import COUNTED_ONCE
-from batch_assets.core.prices.money import PICODOLLARS, picodollars_by
+from batch_assets.core.prices.money import PICODOLLARS, picodollars_by, picodollars_of
 from batch_assets.core.store.chains import Chains
 from batch_assets.core.store.responses import ResponseFiles
 
@@ -76,7 +76,7 @@ class ChainSums:
             total = pc.if_else(pc.and_(columns[name].is_null(), pc.equal(added, 0)), columns[name], total)
             columns[name] = pc.coalesce(total, columns[name])
         for name, costs in self._costs.items():
-            own = np.rint(pc.fill_null(columns[name], 0.0).to_numpy() * PICODOLLARS).astype(np.int64)
+            own = picodollars_of(columns[name])
             is_unknown = self._unknown[name][position] | columns[name].is_null().to_numpy()
             total = pa.array((own + costs[position]) / PICODOLLARS, mask=is_unknown)
             columns[name] = pc.if_else(pa.array(has_earlier), total, columns[name])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,8 +16,9 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.parquet import with_columns
 from batch_assets.core.io.slices import slices_of
-from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prices.money import picodollars_of
 from batch_assets.core.prices.prices import MOST_TOKENS_AT_ONCE, Prices
+from batch_assets.core.prices.usage import usage_of
 from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, digest_array
 
@@ -142,7 +141,7 @@ def _amounts(
         chosen: The positions of the n rows in the slice.
         fate: See `FileAmounts.of`; shape (n,).
     """
-    cost, live = split["cost_usd"][chosen], _picodollars(rows["live_cost_usd"])
+    cost, live = split["cost_usd"][chosen], picodollars_of(rows["live_cost_usd"])
     live = np.where(rows["live_cost_usd"].is_valid().to_numpy(), live, cost)  # of a version without the column
     stop = rows["stop_reason"].fill_null("")
     is_refused = pc.equal(stop, REFUSED).to_numpy()
@@ -176,11 +175,9 @@ class _Split:
     """
 
     def __init__(self, rows: pa.Table) -> None:
-        self.columns = {
-            name: np.zeros(len(rows), np.int64) for name in (*TOKENS[:-1], *CLASSES, "saved_cache_usd")
-        }
-        self.columns["cost_usd"] = self.columns["unsplit_usd"] = _picodollars(rows["cost_usd"])
-        self.columns["unsplit_usd"] = self.columns["cost_usd"].copy()
+        cost, others = picodollars_of(rows["cost_usd"]), (*TOKENS[:-1], *CLASSES, "saved_cache_usd")
+        self.columns = {name: np.zeros(len(rows), np.int64) for name in others}
+        self.columns |= {"cost_usd": cost, "unsplit_usd": cost.copy()}
 
     @classmethod
     def of(cls, rows: pa.Table, prices: Prices) -> _Split | None:
@@ -236,7 +233,7 @@ class _Split:
         texts = rows["response_json"].take(pa.array(left)).to_pylist() if len(left) else []
         models = rows["response_model"].take(pa.array(left)).to_pylist() if len(left) else []
         for at, model, text in zip(left.tolist(), models, texts, strict=True):
-            usage = _usage_in(text)
+            usage = usage_of(text)
             parts = prices.cost_parts(model or "", usage) if usage is not None else None
             if parts is None:
                 continue
@@ -248,20 +245,6 @@ class _Split:
                     columns[name][at] = amount
                 columns["unsplit_usd"][at] = 0
                 columns["saved_cache_usd"][at] = parts.uncached + parts.fees - cost
-
-
-def _usage_in(message: str | None) -> Mapping[str, Any] | None:
-    try:
-        usage = orjson.loads(message or "")["usage"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return usage if isinstance(usage, dict) else None
-
-
-def _picodollars(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return amounts in USD as whole picodollars; 0 for null."""
-    amounts: NDArray[np.int64] = np.rint(column.fill_null(0.0).to_numpy() * PICODOLLARS).astype(np.int64)
-    return amounts
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_types import ResultType
@@ -20,7 +17,7 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import open_parquet, reading_parquet
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prices.money import picodollars_of
 from batch_assets.core.spend.by_batch import MONEY, money_column, read_columns, write_columns
 from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.responses import open_responses, reading_responses
@@ -141,12 +138,6 @@ def _answered(rows: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_batches([rows]).select(_COLUMNS).filter(is_answer)
 
 
-def _picodollars(rows: pa.Table) -> NDArray[np.int64]:
-    return cast(
-        "NDArray[np.int64]", np.rint(rows["cost_usd"].fill_null(0.0).to_numpy() * PICODOLLARS).astype(np.int64)
-    )
-
-
 def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_batch: dict[str, str]) -> None:
     """Add the answered rows of a slice.
 
@@ -156,7 +147,7 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
         submission: The submission whose table it is.
         submission_of_batch: See `use_of`.
     """
-    batches, amounts = rows["batch_id"].combine_chunks().dictionary_encode(), _picodollars(rows)
+    batches, amounts = rows["batch_id"].combine_chunks().dictionary_encode(), picodollars_of(rows["cost_usd"])
     names, codes = batches.dictionary.to_pylist(), batches.indices.to_numpy()
     is_whole = ~pc.is_in(rows["stop_reason"].fill_null(""), pa.array([REFUSED, *TRUNCATED])).to_numpy()
     is_invalid = pc.fill_null(pc.equal(rows["error_type"], ErrorType.INVALID_OUTPUT.value), False).to_numpy()
@@ -178,7 +169,8 @@ def _own_costs(storage: Storage, pipeline: str, batch_id: str, custom_ids: list[
     name = ResponseName.of_batch(batch_id)
     with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
         stored = file.read(columns=["custom_id", "cost_usd"], use_threads=False)
-    return int(_picodollars(stored.filter(pc.is_in(stored["custom_id"], pa.array(custom_ids, pa.string())))).sum())
+    is_named = pc.is_in(stored["custom_id"], pa.array(custom_ids, pa.string()))
+    return int(picodollars_of(stored["cost_usd"].filter(is_named)).sum())
 
 
 def _add_shared(use: TableUse, rows: pa.Table, shared: Counter[str]) -> None:
@@ -193,6 +185,10 @@ def _add_shared(use: TableUse, rows: pa.Table, shared: Counter[str]) -> None:
         rows["shared_with"].is_null(), pc.is_in(rows["custom_id"], pa.array([*shared], pa.string()))
     )
     first = rows.filter(is_first)
-    columns = first["custom_id"].to_pylist(), first["batch_id"].to_pylist(), _picodollars(first).tolist()
+    columns = (
+        first["custom_id"].to_pylist(),
+        first["batch_id"].to_pylist(),
+        picodollars_of(first["cost_usd"]).tolist(),
+    )
     for custom_id, batch_id, amount in zip(*columns, strict=True):
         use.reused[batch_id] += shared[custom_id] * amount

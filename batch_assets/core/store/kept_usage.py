@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from batch_assets.core.io.json_text import dump
+from batch_assets.core.prices.usage import usage_of
 
 # The texts in a usage that decide what it costs: a region, and for each iteration its kind and its model.
 _USAGE_TEXTS = ("inference_geo", "type", "model")
@@ -14,11 +13,8 @@ _USAGE_TEXTS = ("inference_geo", "type", "model")
 
 def usage_in(message: str | None) -> str | None:
     """Return a message with nothing but the numbers of its usage; `None` if it has no usage."""
-    try:
-        usage = orjson.loads(message or "")["usage"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return dump({"usage": _numbers_in(usage)}) if isinstance(usage, dict) else None
+    usage = usage_of(message)
+    return dump({"usage": _numbers_in(usage)}) if usage is not None else None
 
 
 def _numbers_in(usage: dict[str, Any]) -> dict[str, Any]:
