@@ -19,7 +19,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from batch_assets.emulator.models import MODELS
-from batch_assets.emulator.tokens import block_tokens, framing_tokens, prompt_blocks, prompt_tokens, ttl_of
+from batch_assets.emulator.tokens import (
+    block_tokens,
+    framing_tokens,
+    has_texts_only,
+    prompt_blocks,
+    prompt_tokens,
+    ttl_of,
+)
 
 TTL_SECONDS = {"5m": 300, "1h": 3600}
 """How long a prefix can be read after its last use."""
@@ -86,6 +93,9 @@ class BatchCaching:
             is_answered: Whether it is going to be answered. Otherwise its params may be invalid.
         """
         prefixes = marked_prefixes(params) if is_answered else []
+        if not prefixes:
+            self.reads.append(0)
+            return
         read = next((prefix for prefix in reversed(_readable(prefixes)) if self._can_be_read(prefix.digest)), None)
         position = len(self.reads)
         self.reads.append(read.tokens if read is not None else 0)
@@ -116,6 +126,8 @@ def _readable(prefixes: list[Prefix]) -> list[Prefix]:
 
 def marked_prefixes(params: Mapping[str, Any]) -> list[Prefix]:
     """Return the prefixes of a prompt up to its last mark that are long enough; empty without a mark."""
+    if "cache_control" not in params and has_texts_only(params):
+        return []
     blocks = [*prompt_blocks(params)]
     has_mark = any(not isinstance(block, str) and ttl_of(block) is not None for _, block in blocks)
     automatic = ttl_of(params)
@@ -164,6 +176,8 @@ def cache_usage(params: Mapping[str, Any], read: int) -> dict[str, Any]:
 
 def marks_problem(params: Mapping[str, Any]) -> str | None:
     """Return the API's text about marks that it refuses; `None` if it accepts all."""
+    if "cache_control" not in params and has_texts_only(params):
+        return None
     ttls = [ttl for _, block in prompt_blocks(params) if isinstance(block, dict) and (ttl := ttl_of(block))]
     if (automatic := ttl_of(params)) is not None:
         ttls.append(automatic)

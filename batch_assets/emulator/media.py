@@ -36,6 +36,8 @@ def media_problem(messages: Any, images_at_most: int = 600) -> str | None:
         messages: The `messages` of the request, which are valid otherwise.
         images_at_most: How many images the model takes in a request.
     """
+    if all(isinstance(message["content"], str) for message in messages):
+        return None
     sources = list(_sources(messages))
     images = sum(kind == "image" for _, kind, _ in sources)
     if images > images_at_most:

@@ -61,6 +61,13 @@ def prompt_blocks(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield role, block
 
 
+def has_texts_only(params: Mapping[str, Any]) -> bool:
+    """Whether each block of a prompt is a text in the place of a list of blocks: none can have a mark."""
+    if params.get("tools") or not isinstance(params.get("system", ""), str):
+        return False
+    return all(isinstance(message["content"], str) for message in params["messages"])
+
+
 def framing_tokens(params: Mapping[str, Any]) -> int:
     """Estimate the tokens of a prompt that no block has."""
     return 4 + 3 * len(params["messages"])
