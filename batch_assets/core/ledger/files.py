@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +45,15 @@ def lease_name(file_id: str) -> str:
 def by_id(tx: Transaction, file_id: str) -> RequestFile:
     """Return a request file by its id."""
     return to_record(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).one())
+
+
+def by_ids(tx: Transaction, file_ids: Collection[str]) -> list[RequestFile]:
+    """Return request files by their ids, sorted by these. Those that the ledger does not know are left out."""
+    found: list[RequestFile] = []
+    for chunk in id_chunks(sorted(set(file_ids))):
+        statement = sa.select(request_file).where(request_file.c.id.in_(chunk))
+        found += to_records(RequestFile, tx.execute(statement.order_by(request_file.c.id)))
+    return found
 
 
 def known_ids(tx: Transaction, pipeline: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,13 @@ from batch_assets.core.ledger.states import HOLDS_TO_APPROVE, FileMove, FileStat
 from batch_assets.core.ledger.tables import request_file, submission, wait
 
 
-def release(tx: Transaction, held: list[RequestFile], why: str) -> None:
+def hold(tx: Transaction, ready: Sequence[RequestFile], reason: HoldReason, why: str) -> None:
+    """Hold files that are ready, see `files.hold`. The number of statements does not grow with their number."""
+    values = {"hold": reason, "error": why}
+    move_all(tx, FileMove.HOLD, [Moving(file.id, f"held: {why}", values) for file in ready])
+
+
+def release(tx: Transaction, held: Sequence[RequestFile], why: str) -> None:
     """Make held files ready. The number of statements does not grow with their number."""
     move_all(tx, FileMove.RELEASE, [Moving(file.id, why, {"hold": None, "error": None}) for file in held])
 

@@ -16,9 +16,8 @@ from batch_assets.core.ledger import files, holds
 from batch_assets.core.ledger.collected import last_collection
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.moves import Moving, move_all
 from batch_assets.core.ledger.records import RequestFile, to_records
-from batch_assets.core.ledger.states import FileMove, FileState, HoldReason, PilotVerdict
+from batch_assets.core.ledger.states import FileState, HoldReason, PilotVerdict
 from batch_assets.core.ledger.tables import pilot, request_file, submission
 
 WAITS = "it waits for the pilot of its prompt"
@@ -203,9 +202,8 @@ def judge(tx: Transaction, judged: Pilot, verdict: PilotVerdict, why: str) -> li
 
 def hold_for(tx: Transaction, held: Sequence[RequestFile], reason: HoldReason, why: str) -> None:
     """Hold files for another reason than they are held for now."""
-    holds.release(tx, [*held], why)
-    values = {"hold": reason, "error": why}
-    move_all(tx, FileMove.HOLD, [Moving(file.id, f"held: {why}", values) for file in held])
+    holds.release(tx, held, why)
+    holds.hold(tx, held, reason, why)
 
 
 def approve(tx: Transaction, approved: Pilot) -> None:

@@ -13,12 +13,10 @@ from enum import Enum
 import sqlalchemy as sa
 
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.ledger import batches, files
+from batch_assets.core.ledger import batches, files, holds
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.moves import Moving, move_all
-from batch_assets.core.ledger.records import Batch, RequestFile, to_records
-from batch_assets.core.ledger.states import FileMove, FileState, HoldReason
+from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.ledger.tables import request_file
 
 # The cache is kept for an hour after it was written. What is sent after this time may be processed later.
@@ -74,9 +72,7 @@ class Stub:
 
 def by_id(tx: Transaction, file_ids: Collection[str]) -> dict[str, Stub]:
     """Return stubs by the ids of their files. Those that the ledger does not know are left out."""
-    found: list[RequestFile] = []
-    for chunk in id_chunks(sorted(file_ids)):
-        found += to_records(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id.in_(chunk))))
+    found = files.by_ids(tx, file_ids)
     became = {each.id: each for each in batches.by_ids(tx, [file.batch_id for file in found if file.batch_id])}
     return {file.id: Stub(file, became.get(file.batch_id or "")) for file in found}
 
@@ -107,6 +103,8 @@ def waits_for_stub(file: RequestFile) -> bool:
 def hold_or_release(tx: Transaction, waiting: Sequence[RequestFile]) -> bool:
     """Hold files whose stub is awaited, and let the others go.
 
+    The number of statements does not grow with the number of files.
+
     Args:
         tx: The transaction.
         waiting: Files that `waits_for_stub` names.
@@ -114,17 +112,11 @@ def hold_or_release(tx: Transaction, waiting: Sequence[RequestFile]) -> bool:
     Returns:
         Whether the state of a file has changed.
     """
-    known = by_id(tx, {file.stub for file in waiting if file.stub is not None})
-    to_hold, to_release = list[RequestFile](), list[RequestFile]()
-    for file in waiting:
-        stub, current = known.get(file.stub or ""), files.by_id(tx, file.id)
-        is_awaited = stub is not None and stub.warmth(tx.now) is Warmth.AWAITED
-        if is_awaited and current.state is FileState.READY:
-            to_hold.append(current)
-        elif not is_awaited and current.is_held_for_stub:
-            to_release.append(current)
-    for file in to_hold:
-        files.hold(tx, file.id, HoldReason.CACHE, WHY_HELD)
-    reason = "its stub is answered, or has failed, or took too long"
-    move_all(tx, FileMove.RELEASE, [Moving(file.id, reason, {"hold": None, "error": None}) for file in to_release])
+    current = [file for file in files.by_ids(tx, [file.id for file in waiting]) if waits_for_stub(file)]
+    known = by_id(tx, {file.stub for file in current if file.stub is not None})
+    awaited = {stub_id for stub_id, stub in known.items() if stub.warmth(tx.now) is Warmth.AWAITED}
+    to_hold = [file for file in current if file.state is FileState.READY and file.stub in awaited]
+    to_release = [file for file in current if file.is_held_for_stub and file.stub not in awaited]
+    holds.hold(tx, to_hold, HoldReason.CACHE, WHY_HELD)
+    holds.release(tx, to_release, "its stub is answered, or has failed, or took too long")
     return bool(to_hold or to_release)

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import event
 
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.core.batches.approve import approve
@@ -17,7 +18,8 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
-from batch_assets.core.ledger import files, submissions
+from batch_assets.core.ledger import files, stubs, submissions
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.ledger.stubs import WHY_HELD
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -98,6 +100,29 @@ def test_a_stub_is_answered_before_the_others_are_sent_and_they_read(world: Worl
     assert written > 2_000 and read == 9 * written
     assert (table["cache_read_input_tokens"] > 0).sum() == 9
     assert world.query("select with_breakpoint from intent order by id") == [(True,), (True,)]
+
+
+def statements_for(world: World, waiting: list[RequestFile]) -> int:
+    """Hold files whose stub is awaited, and let the others go. Returns the number of statements."""
+    statements: list[str] = []
+    with world.root.ledger.write() as tx:
+        event.listen(tx.connection, "before_cursor_execute", lambda *call: statements.append(call[2]))
+        assert stubs.hold_or_release(tx, waiting)
+    return len(statements)
+
+
+def test_many_files_are_held_and_let_go_with_as_many_statements_as_one(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = cached(world, rows=40, batching={"max_mb": 0.0625})
+    world.build(pipeline)
+    one, *others = [file for file in world.files(pipeline) if stubs.waits_for_stub(file)]
+    assert len(others) == 4
+    assert statements_for(world, [one]) == statements_for(world, others)
+    world.submit(pipeline)
+    assert sorted(world.states(pipeline)) == ["held"] * 5 + ["submitted"]
+    age(world, 45)
+    assert statements_for(world, [one]) == statements_for(world, others)
+    assert sorted(world.states(pipeline)) == ["ready"] * 5 + ["submitted"]
 
 
 def test_a_stub_that_is_answered_at_once_needs_no_second_user(world: World) -> None:
