@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -31,13 +30,7 @@ def held_by_submission(tx: Transaction, pipeline: str) -> list[tuple[Submission,
 
     Files that wait for their stub, a pilot or room in the queue are left out: no user has to do anything.
     """
-    statement = _held(pipeline).add_columns(submission.c.id.label("waiting_id"))
-    statement = statement.where(request_file.c.hold.not_in([HoldReason.CACHE, HoldReason.PILOT, HoldReason.QUEUE]))
-    by_submission: dict[str, list[RequestFile]] = {}
-    for row in tx.execute(statement):
-        by_submission.setdefault(row.waiting_id, []).append(to_record(RequestFile, row))
-    known = {each.id: each for each in submissions.by_ids(tx, [*by_submission])}
-    return [(known[id_], held) for id_, held in by_submission.items()]
+    return _held(tx, pipeline, request_file.c.hold.not_in([HoldReason.CACHE, HoldReason.PILOT, HoldReason.QUEUE]))
 
 
 def to_approve(tx: Transaction, pipeline: str, partition: str | None = None) -> dict[str, list[RequestFile]]:
@@ -48,27 +41,30 @@ def to_approve(tx: Transaction, pipeline: str, partition: str | None = None) -> 
         pipeline: The name of the pipeline.
         partition: The partition key; `None` for all partitions.
     """
-    statement = _held(pipeline).add_columns(submission.c.partition.label("waiting"))
-    statement = statement.where(request_file.c.hold.in_(HOLDS_TO_APPROVE))
+    which = [request_file.c.hold.in_(HOLDS_TO_APPROVE)]
     if partition is not None:
-        statement = statement.where(submission.c.partition == partition)
-    by_partition: dict[str, list[RequestFile]] = {}
-    for row in tx.execute(statement):
-        by_partition.setdefault(row.waiting, []).append(to_record(RequestFile, row))
-    return by_partition
+        of_partition = sa.and_(submission.c.pipeline == pipeline, submission.c.partition == partition)
+        which.append(wait.c.submission_id.in_(sa.select(submission.c.id).where(of_partition)))
+    return {each.partition: held for each, held in _held(tx, pipeline, *which)}
 
 
-def _held(pipeline: str) -> sa.Select[Any]:
-    """Select the held files that rows of newest submissions wait on."""
-    return (
-        sa.select(request_file)
+def _held(
+    tx: Transaction, pipeline: str, *which: sa.ColumnElement[bool]
+) -> list[tuple[Submission, list[RequestFile]]]:
+    """Return the newest submissions of a pipeline that wait on some of the held files, with these files.
+
+    The files are read first. In one statement with the submissions, SQLite would look at all of them for each
+    partition.
+    """
+    is_held = sa.and_(request_file.c.state == FileState.HELD, request_file.c.pipeline == pipeline)
+    statement = (
+        sa.select(request_file, wait.c.submission_id.label("waiting_id"))
         .join(wait, wait.c.file_id == request_file.c.id)
-        .join(submission, submission.c.id == wait.c.submission_id)
-        .where(
-            request_file.c.state == FileState.HELD,
-            submission.c.pipeline == pipeline,
-            submission.c.seq.in_(submissions.newest_seqs(pipeline)),
-            submission.c.canceled_at.is_(None),
-        )
-        .order_by(submission.c.seq, request_file.c.id)
+        .where(is_held, *which)
+        .order_by(request_file.c.id)
     )
+    by_submission: dict[str, list[RequestFile]] = {}
+    for row in tx.execute(statement):
+        by_submission.setdefault(row.waiting_id, []).append(to_record(RequestFile, row))
+    in_force = submissions.newest_among(tx, pipeline, [*by_submission])
+    return [(each, by_submission[each.id]) for each in in_force if not each.is_canceled]

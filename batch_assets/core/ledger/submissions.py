@@ -86,6 +86,13 @@ def _newest(pipeline: str | None) -> sa.Select[Any]:
     return sa.select(submission).where(submission.c.seq.in_(newest_seqs(pipeline))).order_by(submission.c.seq)
 
 
+def newest_among(tx: Transaction, pipeline: str, ids: Sequence[str]) -> list[Submission]:
+    """Return those of some submissions of a pipeline that are in force, in order of creation."""
+    statements = (_newest(pipeline).where(submission.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    known = [record for statement in statements for record in to_records(Submission, tx.execute(statement))]
+    return sorted(known, key=lambda record: record.seq)
+
+
 def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:
     """Select the `seq` of the submissions in force, for use in other statements.
 

@@ -15,6 +15,7 @@ from batch_assets.core.ledger import (
     deadlines,
     examinations,
     history_retention,
+    holds,
     known_files,
     overview,
     refresh_records,
@@ -23,6 +24,8 @@ from batch_assets.core.ledger import (
     submissions,
 )
 from batch_assets.core.ledger.connection import Ledger
+from batch_assets.core.ledger.states import FileState, HoldReason
+from batch_assets.core.ledger.tables import request_file, submission, wait
 from batch_assets.core.planning.snapshot import read_snapshots
 from batch_assets.core.prices.budget import Budget, Period
 
@@ -95,3 +98,39 @@ def test_no_table_that_grows_with_the_history_is_read_in_full(ledger: Ledger, wh
     allowed = ("SCAN submission", "SCAN clock", "SCAN pairing", "SCAN lease")
     full = [step for step in plans if step.startswith("SCAN ") and not step.startswith(allowed)]
     assert [step for step in full if "SUBQUERY" not in step and "anon" not in step and "last" not in step] == []
+
+
+def hold_files(tx: Transaction, number: int) -> None:
+    """Register partitions, each with a file that is held until a user approves it."""
+    counts = dict.fromkeys(("rows", "rejected", "requests", "written", "max_attempts", "max_requests"), 1)
+    shared = {"pipeline": "held", "created_at": 1.0, "headers": "{}", "max_bytes": 1, "ask_again": 0, **counts}
+    of_file = {"name": "f", "requests": 1, "bytes": 1, "attempt": 1, "state": FileState.HELD}
+    keys = [f"{number}-{key}" for key in range(number)]
+    rows = [{**shared, "id": key, "partition": key} for key in keys]
+    files = [
+        {**of_file, "id": f"{key}/f", "submission_id": key, "partition": key, "pipeline": "held"} for key in keys
+    ]
+    tx.connection.execute(sa.insert(submission), rows)
+    tx.connection.execute(sa.insert(request_file), [{**file, "hold": HoldReason.CONFIRM} for file in files])
+    tx.connection.execute(sa.insert(wait), [{"submission_id": key, "file_id": f"{key}/f"} for key in keys])
+
+
+def steps_of(tx: Transaction, read: Callable[[Transaction], Any]) -> int:
+    """How many hundreds of its instructions SQLite runs."""
+    steps: list[None] = []
+    database: Any = tx.connection.connection.dbapi_connection
+    database.set_progress_handler(lambda: steps.append(None), 100)
+    read(tx)
+    database.set_progress_handler(None, 0)
+    return len(steps)
+
+
+@pytest.mark.parametrize("read", [holds.held_by_submission, holds.to_approve])
+def test_held_files_are_not_looked_at_for_each_partition(ledger: Ledger, read: Callable[..., Any]) -> None:
+    steps = {}
+    for number in (100, 900):  # 1,000 in all
+        with ledger.write() as tx:
+            hold_files(tx, number)
+            assert len(read(tx, "held")) == sum((*steps, number))
+            steps[number] = steps_of(tx, lambda tx: read(tx, "held"))
+    assert steps[900] < 20 * steps[100], "ten times as many take ten times as long"
