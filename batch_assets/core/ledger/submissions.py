@@ -65,13 +65,6 @@ def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Submission]:
     return sorted(known, key=lambda record: record.seq)
 
 
-def latest(tx: Transaction, pipeline: str) -> Submission | None:
-    """Return the submission of a pipeline that was registered last, of whatever partition; `None` without one."""
-    of_pipeline = sa.select(submission).where(submission.c.pipeline == pipeline)
-    rows = to_records(Submission, tx.execute(of_pipeline.order_by(submission.c.seq.desc()).limit(1)))
-    return rows[0] if rows else None
-
-
 def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
     """Return the submissions in force, one for each partition, of one pipeline or of all."""
     return to_records(Submission, tx.execute(_newest(pipeline)))

@@ -222,7 +222,7 @@ def _near_caps(tx: Transaction, noticed: Mapping[str, Noticed], of_root: Budget 
     by_name = {ROOT: of_root} | {name: entry.pipeline.budget for name, entry in noticed.items()}
     for near in near_caps(tx, by_name):
         for name in noticed if near.pipeline == ROOT else [near.pipeline]:
-            submission = near.submission or submissions.latest(tx, name)
+            submission = near.submission or submissions.last(tx, name)
             if submission is not None:
                 occurrences.append(_Occurrence(submission, "budget", near=near))
     return occurrences
