@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.records import Notice, Submission, to_records
 from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.ledger.tables import notice, notice_target, submission
@@ -73,11 +74,10 @@ def ids_since(tx: Transaction, pipelines: Collection[str], since: float) -> set[
     return set(tx.execute(statement).scalars())
 
 
-def existing(tx: Transaction, ids: Collection[str]) -> set[str]:
+def existing(tx: Transaction, ids: Sequence[str]) -> set[str]:
     """Return those of some ids of notices that are recorded, however long ago."""
-    if not ids:
-        return set()
-    return set(tx.execute(sa.select(notice.c.id).where(notice.c.id.in_(ids))).scalars())
+    statements = (sa.select(notice.c.id).where(notice.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    return {id_ for statement in statements for id_ in tx.execute(statement).scalars()}
 
 
 def add(tx: Transaction, notices: Iterable[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from batch_assets.core.batches.caps import record_caps
-from batch_assets.core.ledger import budgets
+from batch_assets.core.ledger import budgets, notices
 from batch_assets.core.ledger.near_caps import near_caps
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS
@@ -87,3 +87,9 @@ def test_a_run_is_reported_while_it_goes_on_with_what_is_reserved(world: World, 
     world.emulator.end_batches()
     world.finish(pipeline)
     assert near(world) == [], "it is over"
+
+
+def test_a_budget_for_each_of_many_runs_takes_no_statement_that_is_too_long(world: World) -> None:
+    """SQLite and PostgreSQL limit the number of values in one."""
+    with world.root.ledger.read() as tx:
+        assert notices.existing(tx, [str(number) for number in range(260_000)]) == set()
