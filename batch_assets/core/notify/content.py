@@ -66,13 +66,14 @@ def content_of(
     link = _link(root.settings.ui_url, asset, submission.partition)
     cost_text = f"cost {dollars(cost)}" if cost is not None else why_unknown
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""
-    lines = [
-        f"{name}: {_headline(kind, submission, max_failed, ending, held)}",
-        f"{count(submission.rows, 'row')}: {counts(ordered)}; {cost_text}{note}",
-        *_batch_lines(kind, ending),
-    ]
     if near is not None:
         lines = [printable(str(near)), "Request files are held that do not fit into the rest."]
+    else:
+        lines = [
+            f"{name}: {_headline(kind, submission, max_failed, ending, held)}",
+            f"{count(submission.rows, 'row')}: {counts(ordered)}; {cost_text}{note}",
+            *_batch_lines(kind, ending),
+        ]
     lines += [link] if link else []
     return {
         "event": event_of(kind),
