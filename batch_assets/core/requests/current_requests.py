@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.inputs import BuildInputs, preparing_build, reading_inputs
@@ -15,7 +14,6 @@ from batch_assets.core.requests.row_renderer import RowRenderer
 from batch_assets.core.requests.submission import Rejects
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, pack
-from batch_assets.core.store.erased import ErasedRows
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,7 @@ class CurrentRequests:
     def __init__(self, root: Root, pipeline: Pipeline, inputs: BuildInputs) -> None:
         self.lease: Lease = inputs.before.lease
         self.rows = 0
-        self._dataset = inputs.dataset
-        self._erased = ErasedRows(inputs.before.erased, inputs.dataset.key, inputs.dataset.schema.names)
+        self._inputs = inputs
         self._renderer = RowRenderer(pipeline, inputs.dataset, inputs.templates, processes=root.settings.processes)
 
     def close(self) -> None:
@@ -65,13 +62,8 @@ class CurrentRequests:
         Raises:
             DatasetError: When the dataset cannot be used.
         """
-        keys, sets = KeyCheck(self._dataset), self._renderer.headers.sets
-        names = list(dict.fromkeys([*self._erased.reads, *self._renderer.reads]))
-        for rows in self._dataset.rows(names):
-            self.lease.check()
-            self._erased.hide(rows)
-            row_keys = rows.stored_values(self._dataset.key)
-            keys.watch(row_keys, rows.rejects)
+        sets = self._renderer.headers.sets
+        for rows, row_keys in self._inputs.rows(self._renderer.reads):
             rejects: Rejects = {}
             for group in self._renderer.groups(rows, rejects):
                 if group.positions:
@@ -79,7 +71,6 @@ class CurrentRequests:
                     headers = [sets[number] for number in group.header_sets]
                     yield RequestGroup(group_keys, pack(group.digests), group.params, headers)
             self.rows += len(row_keys)
-        keys.finish()
 
 
 @contextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.row_keys import KeyCheck
+from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.ledger import Lease, leases
 from batch_assets.core.ledger.request_leases import hold_partition
@@ -21,7 +23,7 @@ from batch_assets.core.requests.newest_submission import NewestSubmission, newes
 from batch_assets.core.requests.recorded_kinds import recorded_kinds
 from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.root import Root
-from batch_assets.core.store.erased import ErasedRecord
+from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.row_templates import RowTemplates
 
@@ -60,6 +62,30 @@ class BuildInputs:
     dataset: Dataset
     templates: RowTemplates
     files: dict[str, str]
+
+    @cached_property
+    def erased(self) -> ErasedRows:
+        """Hides the erased rows."""
+        return ErasedRows(self.before.erased, self.dataset.key, self.dataset.schema.names)
+
+    def rows(self, reads: Iterable[str]) -> Iterator[tuple[Rows, list[Any]]]:
+        """Yield the rows of the dataset, slice by slice, each with its row keys. Erased rows are hidden.
+
+        Args:
+            reads: The columns that are read, apart from those of row keys.
+
+        Raises:
+            DatasetError: When the dataset cannot be used.
+            LeaseLostError: When another process has taken over the partition's requests.
+        """
+        keys = KeyCheck(self.dataset)
+        for rows in self.dataset.rows(list(dict.fromkeys([*self.erased.reads, *reads]))):
+            self.before.lease.check()
+            self.erased.hide(rows)
+            row_keys = rows.stored_values(self.dataset.key)
+            keys.watch(row_keys, rows.rejects)
+            yield rows, row_keys
+        keys.finish()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.ledger.records import RequestFile
@@ -31,7 +30,6 @@ from batch_assets.core.requests.selection import Peers, Selection
 from batch_assets.core.requests.submission import NewSubmission, RenderedRows
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
-from batch_assets.core.store.erased import ErasedRows
 from batch_assets.core.store.file_division import PlannedFiles
 from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.row_hashes import remove_row_hashes
@@ -127,7 +125,6 @@ class PartitionBuild:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._templates, self._inputs = dataset, templates, inputs
         self._root, self._pipeline, self._again = root, pipeline, again
-        self._erased = ErasedRows(inputs.before.erased, dataset.key, dataset.schema.names)
         self._selection = Selection(root, pipeline, partition, inputs.before.newest, again, met, peers)
         self._renderer = RowRenderer(
             pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
@@ -169,7 +166,7 @@ class PartitionBuild:
         return [
             f"rows were erased by the column {column!r}, which the dataset no longer has. If it still has these "
             "rows, they are not recognized and are sent: erase them again by the present row key"
-            for column in self._erased.missing
+            for column in self._inputs.erased.missing
         ]
 
     def write(self, on_rows: Callable[[int], None]) -> BuiltSubmission:
@@ -242,19 +239,12 @@ class PartitionBuild:
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
         """Read, render and look up the dataset's rows, slice by slice."""
         report = self._submission.report
-        keys = KeyCheck(self._dataset)
-        names = list(dict.fromkeys([*self._erased.reads, *self._dataset.carried, *self._renderer.reads]))
-        for rows in self._dataset.rows(names):
-            self._inputs.before.lease.check()
-            self._erased.hide(rows)
-            row_keys = rows.stored_values(self._dataset.key)
-            keys.watch(row_keys, rows.rejects)
+        for rows, row_keys in self._inputs.rows([*self._dataset.carried, *self._renderer.reads]):
             rendered = self._requests.of(rows, row_keys)
             yield rendered
             report.rows += len(row_keys)
             report.rejected += len(rendered.rejects)
             on_rows(report.rows)
-        keys.finish()
         report.without_partition = self._dataset.without_partition
         report.without_partition_examples = self._dataset.without_partition_examples
 
