@@ -7,16 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from batch_assets.core.io.names import SubmissionId
 from batch_assets.core.ledger import Lease
-from batch_assets.core.ledger.pilots import PilotTerms
 from batch_assets.core.ledger.records import SubmissionEntry
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.ledger.submissions import Registration
-from batch_assets.core.prices.range import Range
-from batch_assets.core.requests.piloting import (
-    NO_PILOT,
-    Piloting,
-    PilotNeed,
-)
+from batch_assets.core.requests.piloting import NO_PILOT, BuiltPilot, Piloting
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import Chosen
@@ -34,16 +28,13 @@ class BuiltSubmission:
         report: The report of its build.
         chosen: What its selection has found.
         parts: Its own request files.
-        prompt: The digest of its prompt.
-        caching: The stubs and breakpoints of what is registered with it; `None` without `cache: auto`.
         pilot_parts: Its own request files that are, or may be, those of a pilot.
-        pilot_need: What its build has done about a pilot.
-        pilot_terms: By what a pilot is judged; `None` if the pipeline takes none.
-        pilot_requests: The number of its requests in a pilot.
-        pilot_range: What the requests of the pilot would cost; `None` if that is not known.
+        prompt: The digest of its prompt.
+        pilot: What its build has done about a pilot.
+        caching: The stubs and breakpoints of what is registered with it; `None` without `cache: auto`.
         piloting: What it has to do with the pilot of its prompt, once that is decided.
-        shared_pilot: Those of `shared` that are of a pilot.
         shared: The files in its folder that have requests of other submissions too.
+        shared_pilot: Those of `shared` that are of a pilot.
         waits: Ids of the files of others that have requests of it.
         holds: The other submissions with requests in its files, by id.
     """
@@ -53,16 +44,13 @@ class BuiltSubmission:
     report: RequestsReport
     chosen: Chosen
     parts: PartWriters
-    prompt: str
     pilot_parts: PartWriters
-    caching: PromptCaching | None = None
-    pilot_need: PilotNeed = PilotNeed.NONE
-    pilot_terms: PilotTerms | None = None
-    pilot_requests: int = 0
-    pilot_range: Range | None = None
+    prompt: str
+    pilot: BuiltPilot
+    caching: PromptCaching | None
     piloting: Piloting = NO_PILOT
-    shared_pilot: list[PartEntry] = field(default_factory=list)
     shared: list[PartEntry] = field(default_factory=list)
+    shared_pilot: list[PartEntry] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     holds: dict[str, Gathered] = field(default_factory=dict)
 
@@ -121,7 +109,7 @@ class BuiltSubmission:
         """The pilot that its files wait for, for the manifest."""
         if self.piloting is NO_PILOT:
             return None
-        new, terms = self.piloting, self.pilot_terms
+        new, terms = self.piloting, self.pilot.terms
         if not any(self.file_id(entry) in new.file_ids for entry in self.pilot_files):
             return PilotEntry(prompt=self.prompt)
         assert terms is not None, "a pipeline that takes a pilot has terms"

@@ -20,7 +20,7 @@ from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_
 from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.own_answers import own_answers
 from batch_assets.core.requests.pilot_sample import PilotSample
-from batch_assets.core.requests.piloting import PilotNeed, pilot_need, pilot_terms
+from batch_assets.core.requests.piloting import BuiltPilot, PilotNeed, pilot_need, pilot_terms
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -183,11 +183,11 @@ class PartitionBuild:
                 _log.warning(problem)
             submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
             self._estimate()
-            built = submission.finished(self._inputs.digest if is_covered else None)
-            built.pilot_need, built.pilot_terms = self.pilot_need, pilot_terms(self._pipeline)
-            built.pilot_requests, built.pilot_range = submission.pilot_size.requests, self._pilot_range()
+            in_pilot = submission.pilot_size.requests
+            pilot = BuiltPilot(self.pilot_need, pilot_terms(self._pipeline), in_pilot, self._pilot_range())
+            built = submission.finished(self._inputs.digest if is_covered else None, pilot)
             if self._peers is not None:
-                self._peers.piloted += built.pilot_requests
+                self._peers.piloted += in_pilot
             return built
         except BaseException:
             submission.remove()

@@ -76,6 +76,23 @@ def pilot_terms(pipeline: Pipeline) -> PilotTerms | None:
 
 
 @dataclass(frozen=True)
+class BuiltPilot:
+    """What the build of a submission has done about a pilot.
+
+    Attributes:
+        need: What it had to do.
+        terms: By what a pilot is judged; `None` if the pipeline takes none.
+        requests: The number of its requests in a pilot.
+        range: What these would cost; `None` if that is not known.
+    """
+
+    need: PilotNeed
+    terms: PilotTerms | None
+    requests: int
+    range: Range | None
+
+
+@dataclass(frozen=True)
 class Piloting:
     """What submissions that are registered at once have to do with the pilot of their prompt.
 

@@ -148,7 +148,7 @@ class Registrar:
 
     def _piloting(self) -> Piloting | None:
         """Return what the files have to do with the pilot of their prompt; `None` if they must be built again."""
-        needs = {each.pilot_need for each in self._built}
+        needs = {each.pilot.need for each in self._built}
         if needs <= {PilotNeed.NONE}:
             return NO_PILOT
         prompt = self._built[0].prompt
@@ -161,7 +161,7 @@ class Registrar:
             return None if PilotNeed.WAIT in needs else NO_PILOT
         entries = [(each, entry) for each in taking for entry in each.pilot_files]
         file_ids = [each.file_id(entry) for each, entry in entries]
-        ranges = [each.pilot_range for each in self._built if each.pilot_requests]
+        ranges = [each.pilot.range for each in self._built if each.pilot.requests]
         requests = sum(entry.requests for _, entry in entries)
         return new_pilot(file_ids, requests, ranges, is_cached=bool(self._built[0].caching))
 

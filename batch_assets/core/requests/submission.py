@@ -21,6 +21,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.pilot_sample import PilotSample, Sampled
+from batch_assets.core.requests.piloting import BuiltPilot
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.request_sample import RequestSample
@@ -275,11 +276,12 @@ class NewSubmission:
         self._part_count += 1
         return PartName(self._part_count - 1)
 
-    def finished(self, inputs: str | None) -> BuiltSubmission:
+    def finished(self, inputs: str | None, pilot: BuiltPilot) -> BuiltSubmission:
         """Return what was written, so that it can be registered, once everything is written.
 
         Args:
             inputs: The `inputs_digest` of the build; `None` if it has none.
+            pilot: What the build has done about a pilot.
 
         Raises:
             BusyError: See `Selection.check_chains`.
@@ -319,8 +321,17 @@ class NewSubmission:
             requests=report.requests,
             files=[],
         )
-        own = self._parts, pipeline.prompt_digest, self._pilot_parts
-        return BuiltSubmission(manifest, self._lease, report, chosen, *own, self._caching)
+        return BuiltSubmission(
+            manifest,
+            self._lease,
+            report,
+            chosen,
+            self._parts,
+            self._pilot_parts,
+            pipeline.prompt_digest,
+            pilot,
+            self._caching,
+        )
 
     def _fingerprint(self, inputs: str) -> Fingerprint:
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)
