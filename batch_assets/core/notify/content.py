@@ -67,7 +67,7 @@ def content_of(
     cost_text = f"cost {dollars(cost)}" if cost is not None else why_unknown
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""
     if near is not None:
-        lines = [printable(str(near)), "Request files are held that do not fit into the rest."]
+        lines = [printable(str(near)), "Request files that do not fit into the rest are held."]
     else:
         lines = [
             f"{name}: {_headline(kind, submission, max_failed, ending, held)}",
