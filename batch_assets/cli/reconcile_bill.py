@@ -88,9 +88,7 @@ def reconcile_bill(days: int, workspaces: tuple[str, ...], resource: str | None)
 def _lines(days: Sequence[BilledDay]) -> Iterator[str]:
     from batch_assets.core.prices.money import usd
 
-    billed, spent = (
-        sum(of) for of in zip(*((day.billed.total(), day.spent.total()) for day in days), strict=True)
-    )
+    billed, spent = sum(day.billed.total() for day in days), sum(day.spent.total() for day in days)
     yield f"{'day':<10}  {'billed':>14}  {'spent':>14}"
     for day in days:
         if not day.billed and not day.spent and not day.unknown_requests:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from batch_assets.cli.resource_option import resource_option, settings_of
-from batch_assets.core.text import count, dollars, exact_dollars
+from batch_assets.core.text import count, dollars
 
 if TYPE_CHECKING:
     from batch_assets.core.spend.grouping import By, SpendGroup
@@ -95,15 +95,12 @@ def _as_text(by: str, groups: Sequence[SpendGroup]) -> str:
 
 def _total(total: SpendTotal) -> str:
     from batch_assets.core.prices.money import usd
+    from batch_assets.core.spend.spend_table import unknown_as_text
 
     text = f"{dollars(usd(total.cost))} in all"
     if total.unknown_requests:
-        more = (
-            f"at most {exact_dollars(usd(total.most - total.cost))}"
-            if total.most is not None
-            else "an unknown amount"
-        )
-        text += f"; {count(total.unknown_requests, 'request')} whose answers are not stored may cost {more}"
+        more = total.most - total.cost if total.most is not None else None
+        text += f"; {unknown_as_text(total.unknown_requests, more)}"
     if unpriced := total.amounts["unpriced_answers"]:
         text += f"; {count(unpriced, 'answer')} without a price not included"
     return text

@@ -12,9 +12,9 @@ from itertools import pairwise
 from batch_assets.core.api.cost_report import Charge
 from batch_assets.core.prices.money import usd
 from batch_assets.core.prices.prices import undated
-from batch_assets.core.spend.by_batch import UNKNOWN
-from batch_assets.core.spend.spend_table import SpendRow
-from batch_assets.core.text import count, dollars, exact_dollars
+from batch_assets.core.spend.by_batch import UNKNOWN, sum_of_bounds
+from batch_assets.core.spend.spend_table import SpendRow, unknown_as_text
+from batch_assets.core.text import dollars
 
 _MICRODOLLAR = 10**6  # picodollars: a smaller difference is one of rounding
 
@@ -79,13 +79,7 @@ class BilledDay:
             case Verdict.EQUAL:
                 return ""
             case Verdict.UNKNOWN:
-                requests = count(self.unknown_requests, "request")
-                most = (
-                    f"at most {exact_dollars(usd(self.unknown))}"
-                    if self.unknown is not None
-                    else "an unknown amount"
-                )
-                return f"{amount} more: {requests} whose answers are not stored may cost {most}"
+                return f"{amount} more: {unknown_as_text(self.unknown_requests, self.unknown)}"
             case Verdict.MIDNIGHT:
                 way = "more" if self.difference > 0 else "less"
                 return f"{amount} {way}, as a day beside it differs the other way: a batch ran over midnight"
@@ -116,7 +110,7 @@ def compare(rows: Iterable[SpendRow], charges: Iterable[Charge], first: date, la
         into = days[row.day]
         if row.kind == UNKNOWN:
             into.unknown_requests += row.amounts["requests"]
-            into.unknown = None if into.unknown is None or row.high is None else into.unknown + row.high
+            into.unknown = sum_of_bounds(into.unknown, row.high)
         elif row.cost:
             into.spent[undated(row.model)] += row.cost
     _judge(list(days.values()))

@@ -25,7 +25,15 @@ from batch_assets.core.ledger.known_files import pipelines
 from batch_assets.core.ledger.sent import SentBatch, TableInForce
 from batch_assets.core.root import Root
 from batch_assets.core.spend.amounts import FileAmounts
-from batch_assets.core.spend.by_batch import KNOWN, UNKNOWN, BatchRow, day_of, read_kept, write_kept
+from batch_assets.core.spend.by_batch import (
+    KNOWN,
+    UNKNOWN,
+    BatchRow,
+    day_of,
+    read_kept,
+    sum_of_bounds,
+    write_kept,
+)
 from batch_assets.core.spend.duplicates import fates_of
 from batch_assets.core.spend.spend_table import ESTIMATED, NO_LABELS, Labels, SpendRow, read_labels, write_spend
 from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
@@ -237,7 +245,7 @@ def _grouped(
                 row.day, row.pipeline, partition, row.model, key, row.kind, labels.get(row.pipeline, NO_LABELS)
             )
         into.amounts.update(row.amounts)
-        into.high = None if into.high is None or row.high is None else into.high + row.high
+        into.high = sum_of_bounds(into.high, row.high)
         # The answers of a batch are of one model, but for rare exceptions: its rows count with the first.
         if row.model and row.batch_id not in used:
             used.add(row.batch_id)

@@ -65,6 +65,11 @@ class BatchRow:
     duplicates: str = ""
 
 
+def sum_of_bounds(one: int | None, other: int | None) -> int | None:
+    """Add the most that two things can cost; `None` if there is no bound for one of them."""
+    return None if one is None or other is None else one + other
+
+
 def day_of(seconds: float) -> date | None:
     """Return the UTC day of a time in seconds since 1970; `None` for 0.0."""
     return datetime.fromtimestamp(seconds, UTC).date() if seconds else None

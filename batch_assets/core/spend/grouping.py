@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from batch_assets.core.spend.amounts import Amounts
+from batch_assets.core.spend.by_batch import sum_of_bounds
 from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SpendRow
 
 By = Literal["day", "model", "pipeline", "partition"]
@@ -50,5 +51,5 @@ def grouped(rows: Iterable[SpendRow], by: By) -> list[SpendGroup]:
         group = groups.setdefault(name, SpendGroup(name))
         group.rows += row.rows
         group.amounts.update(row.amounts)
-        group.high = None if group.high is None or row.high is None else group.high + row.high
+        group.high = sum_of_bounds(group.high, row.high)
     return [groups[name] for name in sorted(groups)]

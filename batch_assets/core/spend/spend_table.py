@@ -15,8 +15,17 @@ import pyarrow as pa
 from batch_assets.core.io.json_text import dump
 from batch_assets.core.io.layout import SPEND
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.prices.money import usd
 from batch_assets.core.spend.amounts import CLASSES, COUNTED, USELESS, Amounts
-from batch_assets.core.spend.by_batch import MONEY, UNKNOWN, money_column, read_columns, write_columns
+from batch_assets.core.spend.by_batch import (
+    MONEY,
+    UNKNOWN,
+    money_column,
+    read_columns,
+    sum_of_bounds,
+    write_columns,
+)
+from batch_assets.core.text import count, exact_dollars
 
 BATCH_TIER = "batch"
 """The service tier of everything that was sent as a batch."""
@@ -149,14 +158,24 @@ class SpendTotal:
     def of(cls, rows: Iterable[SpendRow]) -> SpendTotal:
         """Add up rows."""
         amounts: Amounts = Counter()
-        highs: list[int | None] = []
+        most: int | None = 0
         unknown = 0
         for row in rows:
             amounts.update(row.amounts)
-            highs.append(row.high)
+            most = sum_of_bounds(most, row.high)
             unknown += row.amounts["requests"] if row.kind == UNKNOWN else 0
-        most = None if None in highs else sum(high or 0 for high in highs)
         return cls(amounts["cost_usd"], most, unknown, amounts)
+
+
+def unknown_as_text(requests: int, most: int | None) -> str:
+    """Return what requests may cost whose answers are not stored, as text.
+
+    Args:
+        requests: The number of these requests.
+        most: The most that they can cost, in picodollars; `None` if there is no bound.
+    """
+    amount = f"at most {exact_dollars(usd(most))}" if most is not None else "an unknown amount"
+    return f"{count(requests, 'request')} whose answers are not stored may cost {amount}"
 
 
 def in_dollars(picodollars: int) -> Decimal:
