@@ -96,9 +96,7 @@ class ErasedRequests:
                 checksum=hash_.hexdigest(),
                 hold=file.hold,
                 stub=str(SubmissionId(file.submission_id).file(name)) if file.stub == file.id else file.stub,
-                breakpoint=Breakpoint.model_validate_json(file.breakpoint)
-                if file.breakpoint is not None
-                else None,
+                breakpoint=Breakpoint.of(file),
             )
             # Before the file: a rebuilt ledger must not take one that was held for one that anything may send.
             self._list(file, entry, entry.name)
