@@ -88,6 +88,18 @@ def _finished_by(record: BatchRecord, instant: int) -> int:
     return min(record.requests, int(record.requests * share))
 
 
+def processed_at(record: BatchRecord, progress: Progress, position: int) -> int:
+    """Compute when a request is processed, in microseconds.
+
+    Args:
+        record: The batch.
+        progress: Its progress.
+        position: The position of the request. For one that is never processed, the instant means nothing.
+    """
+    planned = record.created_at + record.latency * (position + 1) // record.requests
+    return planned if progress.ended_at is None else min(planned, progress.ended_at)
+
+
 def request_counts(record: BatchRecord, progress: Progress, codes: bytes, *, moving: bool) -> dict[str, int]:
     """Compute the `request_counts` of a batch. They always add up to its number of requests.
 

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from batch_assets.emulator.batches import SECOND, Progress
+from batch_assets.emulator.batches import SECOND, Progress, processed_at
 from batch_assets.emulator.calls import Call
 from batch_assets.emulator.service import Service
 from batch_assets.emulator.state import BatchRecord
@@ -123,12 +123,7 @@ def _charges(service: Service, record: BatchRecord, progress: Progress) -> Itera
     """Yield when each request of a batch was processed, by which model, and what it costs in picodollars."""
     for position, request in enumerate(service.bill.requests(record, progress)):
         if request.model is not None and request.picodollars:
-            at = record.created_at + record.latency * (position + 1) // record.requests
-            yield (
-                (at if progress.ended_at is None else min(at, progress.ended_at)),
-                request.model,
-                request.picodollars,
-            )
+            yield processed_at(record, progress, position), request.model, request.picodollars
 
 
 def _wire(row: _Row, amount: int, requests: int) -> dict[str, Any]:

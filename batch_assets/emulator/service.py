@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batch_assets.emulator.batches import EXPIRY_SECONDS, SECOND, Progress, progress_of, request_counts, wire_batch
+from batch_assets.emulator.batches import (
+    EXPIRY_SECONDS,
+    SECOND,
+    Progress,
+    processed_at,
+    progress_of,
+    request_counts,
+    wire_batch,
+)
 from batch_assets.emulator.bill import Bill
 from batch_assets.emulator.body import MAX_BODY_BYTES, MAX_REQUESTS
 from batch_assets.emulator.clock import Clock
@@ -132,9 +140,7 @@ class Service:
         now = self.clock.now()
         for record, use in self.store.cache_uses(workspace, prefix):
             progress = self.progress(record)
-            processed = record.created_at + record.latency * (use.position + 1) // record.requests
-            if progress.ended_at is not None:
-                processed = min(processed, progress.ended_at)
+            processed = processed_at(record, progress, use.position)
             is_processed = use.position < progress.finished and processed <= now
             if is_processed and now < processed + use.seconds * SECOND:
                 return True

@@ -196,15 +196,13 @@ class Store:
         rows = self._query("SELECT tokens FROM cache_reads WHERE id = ?", batch_id)
         return array("I", rows[0]["tokens"] if rows else b"")
 
-    def cache_uses(self, workspace: str, prefix: bytes) -> list[tuple[BatchRecord, CacheUse]]:
-        """List the batches that use a prefix, newest first, deleted ones too, each with its use."""
+    def cache_uses(self, workspace: str, prefix: bytes) -> Iterator[tuple[BatchRecord, CacheUse]]:
+        """Yield the batches that use a prefix, newest first, deleted ones too, each with its use."""
         sql = "SELECT id, position, seconds FROM cache_uses WHERE workspace = ? AND prefix = ? ORDER BY rowid DESC"
-        uses = {
-            row["id"]: CacheUse(prefix, row["position"], row["seconds"])
-            for row in self._query(sql, workspace, prefix)
-        }
-        sql = f"SELECT {_COLUMNS} FROM batches WHERE id = ?"
-        return [(BatchRecord(**self._query(sql, id_)[0]), use) for id_, use in uses.items()]
+        for row in self._query(sql, workspace, prefix):
+            record = self.accepted(row["id"])
+            assert record is not None
+            yield record, CacheUse(prefix, row["position"], row["seconds"])
 
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
