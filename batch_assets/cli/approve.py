@@ -41,5 +41,5 @@ def approve(name: str, partition: str | None, resource: str | None) -> None:
         click.echo("Nothing waits for approval.")
         return
     requests = sum(file.requests for file in approved)
-    files = count(len(approved), "request file", "request files")
+    files = count(len(approved), "request file")
     click.echo(f"{files} with {count(requests, 'request')} approved. The sensor or the next run sends them.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,6 @@ def prune(name: str, seconds: float, in_force: bool, yes: bool, resource: str | 
         report = prune(root, name, seconds, in_force=in_force, is_dry=not yes)
     for line in _lines(report, is_dry=not yes):
         click.echo(line)
-    sys.exit(0)
 
 
 def _lines(report: PruneReport, *, is_dry: bool) -> Iterator[str]:
@@ -87,6 +85,8 @@ def _lines(report: PruneReport, *, is_dry: bool) -> Iterator[str]:
         again = count(report.again, "of them is", "of them are")
         yield f"{again} the only answer to a request. To ask for all of these again would cost {cost}{unknown}."
     if report.kept:
-        yield f"{count(report.kept, 'old answer')} stay: a current table has them. --in-force prunes them too."
+        one = "old answer stays: a current table has it. --in-force prunes it"
+        several = "old answers stay: a current table has them. --in-force prunes them"
+        yield f"{count(report.kept, one, several)} too."
     if is_dry and report.answers:
         yield "Nothing was changed. Repeat the command with --yes to prune them."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from batch_assets.cli.remedies import approve_command, cancel_command, run_command, with_remedy
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, remedies
@@ -102,16 +103,18 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
         case Waiting.BUDGET:
             held = [file for file in snapshot.files if file.is_held_by_budget]
             when = f", or a new period in {left}" if left else ""
-            files = count(len(held), "request file is held", "request files are held")
-            return f"{texts.waits_for(step.why)}{when}: {files}, {held[0].error}"
+            return f"{texts.waits_for(step.why)}{when}: {_held(held)}, {held[0].error}"
         case Waiting.QUEUE:
             held = [file for file in snapshot.files if file.is_held_by_queue]
-            files = count(len(held), "request file is held", "request files are held")
-            return f"{texts.waits_for(step.why)}: {files}, {held[0].error}"
+            return f"{texts.waits_for(step.why)}: {_held(held)}, {held[0].error}"
         case Waiting.NEXT_ROUND:
             return f"the sensor, or: {_run(snapshot)}"
         case Waiting.CACHE | Waiting.UPLOAD | Waiting.COLLECTING | Waiting.PILOT:
             return texts.waits_for(step.why)
+
+
+def _held(files: Sequence[RequestFile]) -> str:
+    return count(len(files), "request file is held", "request files are held")
 
 
 def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
@@ -126,12 +129,10 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case MaterializeRequests():
             return f"no request file has the requests that rows wait for; {run} builds them again"
         case ApproveFiles(files):
-            held = count(len(files), "request file is held", "request files are held")
             command = approve_command(snapshot.submission.pipeline, snapshot.submission.partition)
-            return f"{held}: {files[0].error}. To let them go: {command}"
+            return f"{_held(files)}: {files[0].error}. To let them go: {command}"
         case RaiseBudget(files):
-            held = count(len(files), "request file is held", "request files are held")
-            return f"{held}: {files[0].error}. Raise the budget, or ask for less; then: {run}"
+            return f"{_held(files)}: {files[0].error}. Raise the budget, or ask for less; then: {run}"
         case CancelBatch():
             return _deleted(_alike(snapshot, CancelBatch))
         case GiveUpAnswers():
