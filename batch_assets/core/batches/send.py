@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch_assets.core.answers.answers import Answers
@@ -15,7 +15,7 @@ from batch_assets.core.batches.upload_outcome import UploadOutcome
 from batch_assets.core.errors import FAILURES, Failure, SubmissionStoppedError, UnreachableError
 from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
-from batch_assets.core.ledger import stubs, submissions
+from batch_assets.core.ledger import overview, stubs
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.remedies import RunStage, Stage
@@ -43,10 +43,15 @@ class SubmissionWork:
         self.failure = self.failure or error
 
 
-def waited_on(root: Root, work: SubmissionWork) -> list[RequestFile]:
-    """Return the request files that a submission's rows wait on, as they are now."""
+def waited_on(root: Root, works: Sequence[SubmissionWork]) -> dict[str, list[RequestFile]]:
+    """Return by submission the request files that its rows wait on, as they are now."""
     with root.ledger.read() as tx:
-        return submissions.waited_on(tx, work.submission.id)
+        return overview.files_of(tx, [work.submission.id for work in works])
+
+
+def distinct(waiting: Mapping[str, Sequence[RequestFile]]) -> list[RequestFile]:
+    """Return the files that some submissions wait on, each once: several may wait on the same file."""
+    return list({file.id: file for some in waiting.values() for file in some}.values())
 
 
 def send_ready(
@@ -87,23 +92,23 @@ class _Sending:
         self._reports: dict[str, SubmitReport] = {}
         self._files: dict[str, RequestFile] = {}
         self._owners: dict[str, list[SubmissionWork]] = {}
+        waiting = self._not_awaiting_stubs()
+        released = held_that_fit(root, distinct(waiting)) | held_with_room(root, distinct(waiting))
         for work in works:
-            waiting = self._not_awaiting_stubs(work)
-            released = held_that_fit(root, waiting) | held_with_room(root, waiting)
-            for file in waiting:
+            for file in waiting[work.submission.id]:
                 if file.state.sendable or file.id in released:
                     work.report.waiting.pop(file.id, None)  # why it was not sent before is over
                     self._files[file.id] = file
                     self._owners.setdefault(file.id, []).append(work)
 
-    def _not_awaiting_stubs(self, work: SubmissionWork) -> list[RequestFile]:
+    def _not_awaiting_stubs(self) -> dict[str, list[RequestFile]]:
         """Hold the files whose stub is awaited, let the others go, and return all files as they are then."""
-        current = waited_on(self._root, work)
-        if waiting := [file for file in current if stubs.waits_for_stub(file)]:
-            with self._root.ledger.write(work.submission.pipeline) as tx:
+        current = waited_on(self._root, self._works)
+        if waiting := [file for file in distinct(current) if stubs.waits_for_stub(file)]:
+            with self._root.ledger.write(waiting[0].pipeline) as tx:
                 has_changed = stubs.hold_or_release(tx, waiting)
             if has_changed:
-                return waited_on(self._root, work)
+                return waited_on(self._root, self._works)
         return current
 
     def run(self, seconds: float | None) -> None:
@@ -155,8 +160,9 @@ class _Sending:
 
     def _fail_unsent(self, error: SubmissionStoppedError | UnreachableError) -> None:
         """Fail the submissions with files that were not sent because the API refuses all, or is unreachable."""
+        waiting = waited_on(self._root, self._works)
         for work in self._works:
-            if not any(file.state.unsent for file in waited_on(self._root, work)):
+            if not any(file.state.unsent for file in waiting[work.submission.id]):
                 continue
             if isinstance(error, SubmissionStoppedError):
                 submission = work.submission

@@ -18,10 +18,10 @@ from batch_assets.core.batches.pilot import judge_pilots
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.reserve import know_what_counts
 from batch_assets.core.batches.run_answers import RunAnswers
-from batch_assets.core.batches.send import SubmissionWork, send_ready, waited_on
+from batch_assets.core.batches.send import SubmissionWork, distinct, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import FAILURES, DamagedFileError, Failure, MissingFileError
-from batch_assets.core.ledger import batches, files, leases, standstills, submissions
+from batch_assets.core.ledger import batches, files, leases, overview, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.remedies import Approve, ConfirmWorkspace, RunStage, Stage
@@ -212,9 +212,10 @@ def _submit(
                     _plan_again(root, work)
             _reconcile(root, works)
             _send_and_settle(root, works, seconds, on_file, answers)
+            waiting = waited_on(root, works)
             for work in works:
-                _note_doubts(root, work)
-                _note_held(root, work)
+                _note_doubts(root, work, waiting[work.submission.id])
+                _note_held(work, waiting[work.submission.id])
     for work in works:
         if work.failure is None:
             with _failing(work):
@@ -223,8 +224,7 @@ def _submit(
 
 def _judge_pilots(root: Root, works: Sequence[SubmissionWork], own_answers: Answers | None) -> None:
     """Judge the pilots that files of some submissions wait for, and report that."""
-    with root.ledger.read() as tx:
-        waiting = {work.submission.id: submissions.waited_on(tx, work.submission.id) for work in works}
+    waiting = waited_on(root, works)
     for work in works:
         with _failing(work):
             work.report.pilots += judge_pilots(root, waiting[work.submission.id], own_answers)
@@ -253,21 +253,24 @@ def _send_and_settle(
         _reconcile(root, works)
         if in_doubt <= _unresolved(root, works):
             return
-        sending = [work for work in sending if in_doubt.isdisjoint(file.id for file in waited_on(root, work))]
+        waiting = waited_on(root, sending)
+        sending = [
+            work for work in sending if in_doubt.isdisjoint(file.id for file in waiting[work.submission.id])
+        ]
 
 
 def _unresolved(root: Root, works: Sequence[SubmissionWork]) -> set[str]:
     """Return the ids of the files in doubt that the submissions wait on, and that are not being sent."""
-    return {file.id for work in works for file in waited_on(root, work) if file.state is FileState.UNRESOLVED}
+    return {file.id for file in distinct(waited_on(root, works)) if file.state is FileState.UNRESOLVED}
 
 
 def _begin(root: Root, works: Sequence[SubmissionWork], unattended: bool) -> None:
     with root.ledger.write(works[0].submission.pipeline) as tx:
         for work in works:
             submissions.began(tx, work.submission.id)
-            if not unattended:
-                stopped = submissions.waited_on(tx, work.submission.id)
-                files.give_back_stopped(tx, stopped, "run again by a user")
+        if not unattended:
+            waiting = overview.files_of(tx, [work.submission.id for work in works])
+            files.give_back_stopped(tx, distinct(waiting), "run again by a user")
         may_be_of_other_keys = files.unproved_keys(tx, root.key_hash)
     if not may_be_of_other_keys:  # whatever a lost ledger would put in doubt from now on is sent with this key
         root.note_key()
@@ -293,15 +296,16 @@ def _reconcile(root: Root, works: Sequence[SubmissionWork]) -> None:
         return
     with root.ledger.read() as tx:
         file_ids = {batch.id: batch.file_id for batch in batches.by_ids(tx, found)}
+        waiting = overview.files_of(tx, [work.submission.id for work in works])
         for work in works:
-            ids = {file.id for file in submissions.waited_on(tx, work.submission.id)}
+            ids = {file.id for file in waiting[work.submission.id]}
             work.report.submitted += [batch_id for batch_id in found if file_ids.get(batch_id) in ids]
 
 
-def _note_doubts(root: Root, work: SubmissionWork) -> None:
+def _note_doubts(root: Root, work: SubmissionWork, waiting: Sequence[RequestFile]) -> None:
     """Report the files in doubt, and what a user can do about them."""
     report, submission = work.report, work.submission
-    in_doubt = [file for file in waited_on(root, work) if file.state.in_doubt]
+    in_doubt = [file for file in waiting if file.state.in_doubt]
     for file in in_doubt:
         report.waiting[file.id] = file.error or "another process is sending it"
     confirm = ConfirmWorkspace(submission.pipeline, submission.partition)
@@ -309,9 +313,9 @@ def _note_doubts(root: Root, work: SubmissionWork) -> None:
         report.remedies.append(confirm)
 
 
-def _note_held(root: Root, work: SubmissionWork) -> None:
+def _note_held(work: SubmissionWork, waiting: Sequence[RequestFile]) -> None:
     """Report the files that something else has to let go."""
-    held = [file for file in waited_on(root, work) if file.state is FileState.HELD]
+    held = [file for file in waiting if file.state is FileState.HELD]
     for file in held:
         work.report.waiting[file.id] = f"held: {file.error}"
     if any(file.hold is not None and file.hold.needs_approval for file in held):

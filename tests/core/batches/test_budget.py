@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.submit import submit_partitions
+from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import ConfigError, SettingsError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -283,3 +286,30 @@ def test_the_budget_of_the_root_is_read(text: str, budget: Budget | None) -> Non
 def test_a_budget_of_the_root_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"BATCH_ASSETS_BUDGET is .*such as `50 per month`"):
         Settings.from_env({"BATCH_ASSETS_BUDGET": text})
+
+
+def test_a_run_over_partitions_reads_once_which_files_they_wait_on_and_which_fit(world: World) -> None:
+    statements, looks, keys = list[str](), list[tuple[int, int]](), list[str]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    for more in (["a", "b"], ["c", "d", "e", "f"]):
+        keys += more
+        for key in more:
+            pipeline = budgeted(world, 1, 0.1 * ONE, per="month")
+            world.build(world.pipeline(texts(1, f"{key} row")), key)
+        submit_partitions(world.root, pipeline.name, keys)
+        assert len(held(world)) == len(keys)
+        statements.clear()
+        sa.event.listen(sa.Engine, "before_cursor_execute", note)
+        outcomes = submit_partitions(world.root, pipeline.name, keys)
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        assert [len(outcome.waiting) for outcome in outcomes.values() if isinstance(outcome, SubmitReport)] == [
+            1 for _ in keys
+        ]
+        waits = [statement for statement in statements if "FROM request_file JOIN wait" in statement]
+        one_by_one = [statement for statement in waits if "wait.submission_id = " in statement]
+        assert len(one_by_one) <= len(keys), "only the retries of each partition are planned by themselves"
+        looks.append((len(waits) - len(one_by_one), sum("FROM reservation" in each for each in statements)))
+    assert looks[0] == looks[1] and min(looks[0]) > 0

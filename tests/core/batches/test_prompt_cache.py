@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,7 +14,8 @@ from batch_assets.cli.headless import run_pipeline
 from batch_assets.core.batches.approve import approve
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.batches.submit import submit_batches, submit_partitions
+from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.ledger import files, stubs, submissions
@@ -389,10 +389,10 @@ def test_a_request_that_does_not_share_the_prompt_is_never_sent_with_a_breakpoin
     assert sorted(world.states(pipeline)) == ["refused", "submitted"]
 
 
-def test_partitions_that_are_gathered_share_one_stub(world: World, tmp_path: Path) -> None:
-    world.emulator.settings(latency=1000.0)
+def gathered(world: World) -> Pipeline:
+    """Build partitions whose requests are in the same files."""
     rows = [{"id": f"{day}-{n}", "text": f"text {day} {n}", "day": day} for day in "abc" for n in range(2)]
-    (tmp_path / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     pipeline = world.pipeline(
         params=params(system=SHARED),
         cache="auto",
@@ -400,6 +400,12 @@ def test_partitions_that_are_gathered_share_one_stub(world: World, tmp_path: Pat
         batching={"across_partitions": True},
     )
     build_partitions(world.root, pipeline, ["a", "b", "c"], NOTHING_AGAIN)
+    return pipeline
+
+
+def test_partitions_that_are_gathered_share_one_stub(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = gathered(world)
     world.submit(pipeline, "c")  # whichever partition begins
     assert sent(world) == [(1, True)]
     for partition in "abc":
@@ -409,6 +415,20 @@ def test_partitions_that_are_gathered_share_one_stub(world: World, tmp_path: Pat
     end_stub(world, pipeline)
     assert step_of(world, pipeline, "c") == Send(SendReason.UNSENT, 1)
     world.submit(pipeline, "c", unattended=True)
+    assert sent(world) == [(1, True), (5, True)]
+
+
+def test_a_run_over_gathered_partitions_holds_what_all_of_them_wait_on(world: World) -> None:
+    world.emulator.settings(latency=1000.0)
+    pipeline = gathered(world)
+    outcomes = submit_partitions(world.root, pipeline.name, ["a", "b", "c"])
+    for outcome in outcomes.values():
+        assert isinstance(outcome, SubmitReport) and [*outcome.waiting.values()] == [f"held: {WHY_HELD}"]
+    assert sent(world) == [(1, True)]
+    end_stub(world, pipeline)
+    outcomes = submit_partitions(world.root, pipeline.name, ["a", "b", "c"], unattended=True)
+    for outcome in outcomes.values():
+        assert isinstance(outcome, SubmitReport) and len(outcome.submitted) == 1 and outcome.waiting == {}
     assert sent(world) == [(1, True), (5, True)]
 
 
