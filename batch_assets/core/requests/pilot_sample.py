@@ -7,8 +7,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from batch_assets.core.store.digests import DIGEST_BYTES, Digests, pack
+from batch_assets.core.requests.digest_sample import DigestSample
+from batch_assets.core.store.digests import Digests, pack
 
 # A pilot has fewer requests rather than more bytes.
 _MOST_BYTES = 64 << 20
@@ -31,21 +33,14 @@ class Sampled(NamedTuple):
 
 
 class PilotSample:
-    """Keeps the requests with the smallest digests, and gives back the others.
-
-    A digest is as good as random, so these are a random sample of any dataset, and the same one each time.
+    """Keeps a random sample of the requests, and gives back the others.
 
     Args:
         rows: The most requests.
     """
 
     def __init__(self, rows: int) -> None:
-        self._most = rows
-        self._kept: list[tuple[bytes, int, bytes, bytes]] = []
-        self._bound: bytes | None = None
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        self._sample = DigestSample[_Request](rows, _MOST_BYTES, lambda request: len(request.line))
 
     def add(self, requests: Sampled) -> Iterator[Sampled]:
         """Add requests, each once. Yields those that are not in the sample, by kind.
@@ -53,39 +48,38 @@ class PilotSample:
         Args:
             requests: The requests.
         """
-        digests = requests.digests
-        is_small = np.ones(len(digests), bool) if self._bound is None else digests < self._bound
-        if not is_small.all():
-            others = np.flatnonzero(~is_small).tolist()
-            yield Sampled(
-                requests.kind,
-                [requests.lines[at] for at in others],
-                digests[others],
-                [requests.params[at] for at in others],
-            )
-        for at in np.flatnonzero(is_small).tolist():
-            digest = bytes(digests[at]).ljust(DIGEST_BYTES, b"\0")  # NumPy drops zeros at the end
-            self._kept.append((digest, requests.kind, requests.lines[at], requests.params[at]))
-        yield from _by_kind(self._evicted())
-
-    def _evicted(self) -> list[tuple[bytes, int, bytes, bytes]]:
-        self._kept.sort(key=lambda kept: kept[0])
-        sizes = np.cumsum([len(line) for _, _, line, _ in self._kept])
-        within = int(np.searchsorted(sizes, _MOST_BYTES, side="right"))
-        if len(self._kept) > within:
-            self._most = min(self._most, max(1, within))
-        evicted = self._kept[self._most :]
-        del self._kept[self._most :]
-        if evicted or len(self._kept) == self._most:
-            self._bound = self._kept[-1][0]
-        return evicted
+        is_taken = self._sample.takes(requests.digests)
+        if not is_taken.all():
+            yield _chosen(requests, ~is_taken)
+        if is_taken.any():
+            kind, lines, digests, params = _chosen(requests, is_taken)
+            taken = [_Request(kind, *texts) for texts in zip(lines, params, strict=True)]
+            yield from _by_kind(self._sample.add(digests, taken))
 
     def take(self) -> Iterator[Sampled]:
         """Yield the requests of the sample, by kind."""
-        yield from _by_kind(self._kept)
+        yield from _by_kind(self._sample.kept)
 
 
-def _by_kind(kept: list[tuple[bytes, int, bytes, bytes]]) -> Iterator[Sampled]:
-    for kind, some in groupby(sorted(kept, key=lambda each: each[1]), key=lambda each: each[1]):
-        digests, _, lines, params = zip(*some, strict=True)
+class _Request(NamedTuple):
+    """One request, see `Sampled`."""
+
+    kind: int
+    line: bytes
+    params: bytes
+
+
+def _chosen(requests: Sampled, is_chosen: NDArray[np.bool_]) -> Sampled:
+    kind, lines, digests, params = requests
+    positions = np.flatnonzero(is_chosen).tolist()
+    return Sampled(kind, [lines[at] for at in positions], digests[is_chosen], [params[at] for at in positions])
+
+
+def _by_kind(kept: list[tuple[bytes, _Request]]) -> Iterator[Sampled]:
+    def kind_of(each: tuple[bytes, _Request]) -> int:
+        return each[1].kind
+
+    for kind, some in groupby(sorted(kept, key=kind_of), key=kind_of):
+        digests, requests = zip(*some, strict=True)
+        _, lines, params = zip(*requests, strict=True)
         yield Sampled(kind, [*lines], pack([*digests]), [*params])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from batch_assets.core.requests.digest_sample import DigestSample
 from batch_assets.core.store.digests import Digests
 
 MOST_SAMPLED = 100
@@ -16,9 +17,6 @@ _MOST_BYTES = 8 << 20
 class RequestSample:
     """Counts requests and keeps some of them.
 
-    A digest is as good as random, so the requests with the smallest digests are a random sample, and the same one
-    each time.
-
     Attributes:
         requests: The number of requests.
         bytes: The size of their params.
@@ -26,9 +24,7 @@ class RequestSample:
 
     def __init__(self) -> None:
         self.requests = self.bytes = 0
-        self._kept: list[tuple[bytes, bytes]] = []
-        self._most = MOST_SAMPLED
-        self._bound: bytes | None = None
+        self._sample = DigestSample[bytes](MOST_SAMPLED, _MOST_BYTES, len)
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
         """Add requests, each once.
@@ -37,27 +33,12 @@ class RequestSample:
             digests: Their digests: S16, shape (n,).
             params: The params of each.
         """
-        if not params:
-            return
         self.requests += len(params)
         self.bytes += sum(map(len, params))
-        chosen = range(len(params)) if self._bound is None else np.flatnonzero(digests < self._bound).tolist()
-        self._kept += [(bytes(digests[at]), params[at]) for at in chosen]
-        if len(self._kept) > 2 * self._most or self._bound is None:
-            self._prune()
-
-    def _prune(self) -> None:
-        self._kept.sort(key=lambda kept: kept[0])
-        sizes = np.cumsum([len(body) for _, body in self._kept])
-        within = int(np.searchsorted(sizes, _MOST_BYTES, side="right"))
-        # Few large requests are a smaller sample of all, not one of small requests.
-        if len(self._kept) > within:
-            self._most = min(self._most, max(1, within))
-        del self._kept[self._most :]
-        if len(self._kept) == self._most:
-            self._bound = self._kept[-1][0]
+        chosen = np.flatnonzero(self._sample.takes(digests))
+        if len(chosen):
+            self._sample.add(digests[chosen], [params[at] for at in chosen.tolist()])
 
     def params(self) -> list[bytes]:
         """Return the params of the sampled requests."""
-        self._prune()
-        return [body for _, body in self._kept]
+        return [params for _, params in self._sample.kept]
