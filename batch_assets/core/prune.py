@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import BatchAssetsError, ErrorType
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.ledger import Lease, batches, leases, submissions
+from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.store.kept_usage import usage_in
@@ -33,13 +31,8 @@ from batch_assets.core.store.pipeline_outcomes import digests_of_rows, drop_kept
 from batch_assets.core.store.refreshes import outcomes_of
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.response_cost import ResponseCost
-from batch_assets.core.store.responses import (
-    RESPONSE_ENCODING,
-    ResponseFiles,
-    ended_at_of,
-    open_responses,
-    reading_responses,
-)
+from batch_assets.core.store.responses import ResponseFiles, ended_at_of, open_responses, reading_responses
+from batch_assets.core.store.rewriting import rewrite_file
 
 _EMPTIED = ("response_text", "message_id")
 _TEXTS = ("response_text", "response_json")
@@ -213,28 +206,15 @@ def _text_bytes(file: pq.ParquetFile, group: int) -> int:
 
 def _rewrite(root: Root, pipeline: str, name: ResponseName, plan: _Plan, lease: Lease) -> None:
     """Replace a response file by one without the pruned answers, with the same rows in the same row groups."""
-    batch = name.batch_id or name.stem
-    with leases.hold(
-        root.ledger, batches.lease_name(batch), work=f"the results of {batch}", pipeline=pipeline
-    ) as of_batch:
-        target = root.storage.path(pipeline, "responses", str(name))
-        root.storage.remove_leftovers(pipeline, "responses", name=str(name))
-        with root.storage.scratch_file(target) as scratch:
-            with open_responses(root.storage, pipeline, name) as file:
-                _copy(file, scratch, plan)
-            lease.check()
-            of_batch.check()
-            root.storage.publish(scratch, target)
-
-
-def _copy(file: pq.ParquetFile, scratch: Path, plan: _Plan) -> None:
     start = 0
-    with TableWriter(scratch, file.schema_arrow, **RESPONSE_ENCODING) as writer:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, use_threads=False)
-            mask = plan.mask(table, start)
-            start += len(table)
-            writer.write(_pruned(table, mask) if mask.any() else table)
+
+    def change(table: pa.Table) -> pa.Table:
+        nonlocal start
+        mask = plan.mask(table, start)
+        start += len(table)
+        return _pruned(table, mask) if mask.any() else table
+
+    rewrite_file(root, pipeline, name, change, lease.check)
 
 
 def _pruned(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.erase.found_rows import is_among
 from batch_assets.core.erase.replacement import ERASED, Replacements
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Transaction, batches, files, leases
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.kept_usage import usage_in
 from batch_assets.core.store.missing_responses import SET_ASIDE
-from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses, reading_responses
+from batch_assets.core.store.responses import open_responses, reading_responses
+from batch_assets.core.store.rewriting import rewrite_file
 
 # The columns that an erased answer keeps: its batch and its type, so that the counts of the batch still agree, and
 # what it cost, so that what was spent stays as it is.
@@ -74,7 +72,10 @@ def rewrite_responses(
         with open_responses(root.storage, pipeline, name) as file, reading_responses(root.storage, pipeline, name):
             is_in = is_among(file.read(columns=["digest"], use_threads=False)["digest"], digests).any()
         if is_in:
-            count += _rewrite(root, pipeline, name, _Answers(digests, replacements, renamed), check)
+            with root.ledger.read() as tx:
+                answers = _Answers(digests, replacements, renamed, _headers(tx, name))
+            rewrite_file(root, pipeline, name, answers.erase_from, check)
+            count += answers.count
     return count
 
 
@@ -93,25 +94,18 @@ class _Answers:
     digests: Digests
     replacements: Replacements
     renamed: dict[str, str]
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]
     count: int = 0
 
-
-def _rewrite(root: Root, pipeline: str, name: ResponseName, answers: _Answers, check: Callable[[], None]) -> int:
-    """Erase the answers in one response file. Returns how many it had."""
-    batch = name.batch_id or str(name.refused or name.stem)
-    lease_name, work = batches.lease_name(batch), f"the results of {batch}"
-    with leases.hold(root.ledger, lease_name, work=work, pipeline=pipeline) as lease:
-        with root.ledger.read() as tx:
-            answers.headers = _headers(tx, name)
-        target = root.storage.path(pipeline, "responses", str(name))
-        with root.storage.scratch_file(target) as scratch:
-            with open_responses(root.storage, pipeline, name) as file:
-                _copy(file, scratch, answers)
-            check()
-            lease.check()
-            root.storage.publish(scratch, target)
-    return answers.count
+    def erase_from(self, table: pa.Table) -> pa.Table:
+        """Return a row group of the response file with the answers erased."""
+        mask = is_among(table["digest"], self.digests)
+        if not mask.any():
+            return table
+        rows = table.filter(pa.array(mask)).to_pylist()
+        for row in rows:
+            _erase(row, self)
+        return _with_rows(table, mask, pa.Table.from_pylist(rows, schema=table.schema))
 
 
 def _headers(tx: Transaction, name: ResponseName) -> dict[str, str]:
@@ -122,20 +116,6 @@ def _headers(tx: Transaction, name: ResponseName) -> dict[str, str]:
         file_id = batch.file_id if batch is not None else None
     file = files.known(tx, file_id) if file_id is not None else None
     return files.headers_of(tx, file) if file is not None else {}
-
-
-def _copy(file: pq.ParquetFile, scratch: Path, answers: _Answers) -> None:
-    """Copy a response file with the answers erased."""
-    with TableWriter(scratch, file.schema_arrow, **RESPONSE_ENCODING) as writer:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, use_threads=False)
-            mask = is_among(table["digest"], answers.digests)
-            if mask.any():
-                rows = table.filter(pa.array(mask)).to_pylist()
-                for row in rows:
-                    _erase(row, answers)
-                table = _with_rows(table, mask, pa.Table.from_pylist(rows, schema=table.schema))
-            writer.write(table)
 
 
 def _erase(row: dict[str, Any], answers: _Answers) -> None:
@@ -151,7 +131,7 @@ def _erase(row: dict[str, Any], answers: _Answers) -> None:
     if old is not None:
         answers.renamed[old] = ERASED
     blank = answers.replacements.blank(digest, old or "", answers.headers)
-    row["response_json"], usage = None, usage_in(row["response_json"])
+    usage = usage_in(row["response_json"])
     why = row["error_message"] if row["result_type"] == ResultType.CANCELED else None  # it was never collected
     row |= {name: None for name in row if name not in _KEPT}
     row |= {"response_json": usage, "error_message": why}
