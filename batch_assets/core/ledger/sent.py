@@ -93,15 +93,22 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
 def _unseen(tx: Transaction) -> list[SentBatch]:
     """Return the intents whose batch is unknown, or after which another one may turn up.
 
-    An adopted one has its batch.
+    An adopted one has its batch. One whose file was sent again may have been paid, however long ago that was,
+    unless it was refused and the batch that looked like its own belongs to another.
     """
+    is_refused = sa.exists().where(
+        batch.c.id == intent.c.candidate_id,
+        batch.c.provisional.is_(False),
+        batch.c.file_id.is_distinct_from(intent.c.file_id),
+    )
+    resent = sa.and_(intent.c.outcome == IntentOutcome.RESENT, ~is_refused)
     in_doubt = sa.and_(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
     outcomes = [outcome for outcome in INTENTS_WATCHED if outcome is not IntentOutcome.ADOPTED]
     watched = sa.and_(intent.c.outcome.in_(outcomes), intent.c.watch_until > tx.now)
     statement = (
         sa.select(intent.c.id, intent.c.requests, intent.c.started_at, intent.c.key_hash, *_FILE)
         .join(request_file, request_file.c.id == intent.c.file_id)
-        .where(sa.or_(in_doubt, watched), intent.c.body_complete.is_not(False))
+        .where(sa.or_(in_doubt, watched, resent), intent.c.body_complete.is_not(False))
         .order_by(intent.c.id)
     )
     return [

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,21 +181,35 @@ class _Run:
         return rows
 
     def _missing_row(self, batch: SentBatch) -> BatchRow:
-        """Return the row of a batch whose answers are not stored. The most it can cost is computed once."""
+        """Return the row of a batch whose answers are not stored.
+
+        The most it can cost is computed once. If nothing bounds it, other prices or another request file may.
+        """
         kept = self._kept.get((batch.pipeline, batch.id), [])
-        is_kept = len(kept) == 1 and kept[0].kind == UNKNOWN and kept[0].high is not None
-        high = kept[0].high if is_kept else self._most(batch.id, None, batch.requests)
-        unknown = Counter({"requests": batch.requests})
-        return BatchRow(batch.pipeline, batch.id, "", UNKNOWN, day_of(batch.at), unknown, high)
+        is_kept = len(kept) == 1 and kept[0].kind == UNKNOWN
+        row = BatchRow(batch.pipeline, batch.id, "", UNKNOWN, day_of(batch.at))
+        row.amounts, row.high = Counter({"requests": batch.requests}), kept[0].high if is_kept else None
+        if row.high is None:
+            row.version = f"{self._prices_mark} {self._request_file(batch).version()}"
+            if not is_kept or kept[0].version != row.version:
+                row.high = self._most(batch.id, None, batch.requests)
+        return row
+
+    @cached_property
+    def _prices_mark(self) -> str:
+        table = self._root.settings.prices.table.model_dump_json()
+        return hashlib.sha256(table.encode()).hexdigest()[:16]
+
+    def _request_file(self, batch: SentBatch) -> StoredRequestFile:
+        parts = submission_parts(batch.pipeline, batch.partition, batch.submission_id)
+        return StoredRequestFile(self._root.storage, (*parts, batch.file_name))
 
     def _most(self, batch_id: str, tails: set[bytes] | None, requests: int) -> int | None:
         """Return the most that requests of a batch can cost, in picodollars; `None` if that is not known."""
         batch = self._by_id.get(batch_id)
         if batch is None:
             return None
-        parts = submission_parts(batch.pipeline, batch.partition, batch.submission_id)
-        file = StoredRequestFile(self._root.storage, (*parts, batch.file_name))
-        prices = self._root.settings.prices
+        file, prices = self._request_file(batch), self._root.settings.prices
         try:
             return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache)
         except (FileNotFoundError, DamagedFileError, UnboundedCostError):

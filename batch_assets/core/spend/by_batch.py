@@ -50,7 +50,8 @@ class BatchRow:
         day: The UTC day on which the batch ended; `None` if it is not known.
         amounts: COUNTED and AMOUNTS; amounts in picodollars.
         high: The most that it can have cost, in picodollars; `None` if there is no bound.
-        version: The version of the response file; "" if there is none.
+        version: The version of the response file. Without one: identifies the prices and the request file that
+            give no bound, if `high` is `None`.
         duplicates: Identifies which of its answers are not in force; "" if all are.
     """
 

@@ -69,6 +69,10 @@ class StoredRequestFile:
         """Whether there is a file, whatever it holds."""
         return self.storage.is_file(*self.parts)
 
+    def version(self) -> str | None:
+        """Return the version of the file, see `Storage.version`; `None` if it does not exist."""
+        return self.storage.version(*self.parts)
+
     def _opened(self) -> BinaryIO:
         """Open the file for reading.
 

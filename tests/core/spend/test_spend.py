@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.io.layout import SPEND, SPEND_BATCHES
+from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.submissions import of_pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
 from batch_assets.core.spend.spend_table import MEANINGS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
+from benchmarks.history import measured
 
 from ..support import CREATE, RESULTS, World, params, texts, write_rows
 
@@ -250,6 +253,30 @@ def test_a_batch_that_is_paid_twice(world: World) -> None:
     assert set(frame["kind"]) == {"known"}
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_upload_whose_file_was_sent_again_stays_unknown(
+    new_world: Callable[..., World], ledger_url: str, accepted: bool
+) -> None:
+    """It may have been paid, also when its batch is no longer looked for."""
+    world = new_world(ledger=ledger_url)
+    drop = {"drop": "after_commit" if accepted else "before_commit"}
+    hidden = {"match": {"method": "GET", "path": "/v1/messages/batches"}, "action": {"hide_from_list": 3600}}
+    world.emulator.faults([{"match": CREATE | {"times": 1}, "action": drop}, hidden])
+    world.run(world.pipeline(texts(3)))
+    assert [row.outcome for row in world.query("select outcome from intent order by id")] == ["resent", "accepted"]
+    world.query("update intent set watch_until = 1 where watch_until is not null")
+    total = SpendTotal.of(build_spend(world.root).rows)
+    billed = sum(bill(world).values())
+    assert total.unknown_requests == 3 and billed == (2 if accepted else 1) * total.cost
+    assert total.most is not None and billed <= total.most
+    # The batch that had put a refused upload in doubt proves to be another's.
+    world.query("update intent set candidate_id = 'msgbatch_other' where outcome = 'resent'")
+    assert SpendTotal.of(build_spend(world.root).rows).unknown_requests == 3
+    with world.root.ledger.write() as tx:
+        batches.note_foreign(tx, BatchObject("msgbatch_other", "ended", {}, 1.0, None, 1.0, None), "a test")
+    assert SpendTotal.of(build_spend(world.root).rows).unknown_requests == 0
+
+
 def test_partitions_models_and_days(world: World) -> None:
     rows = {"a": "north", "b": "south"}
     for day in range(2):
@@ -302,6 +329,32 @@ def test_a_run_reads_what_is_new(world: World) -> None:
     assert [report.read for report in counted] == [3, 30]
     assert statements[0] == statements[1]
     assert build_spend(world.root).read == 0
+
+
+def test_what_nothing_bounds_is_read_again_only_when_that_may_have_changed(world: World, tmp_path: Path) -> None:
+    pipeline = world.pipeline(texts(3), params=params(model="claude-unknown-9"), batching={"max_requests": 1})
+    world.send(pipeline)
+
+    def read() -> tuple[int, set[int | None]]:
+        with measured() as cost:
+            rows = build_spend(world.root).rows
+        opened = [call for call in cost.calls if call.startswith("open ") and "/requests/" in call]
+        return len(opened), {row.high for row in rows}
+
+    assert read() == (3, {None})
+    assert read() == (0, {None})
+    (file,) = world.path(pipeline.name, "requests").rglob("part-00001.jsonl")
+    content = file.read_bytes()
+    file.unlink()
+    assert read() == (1, {None})
+    assert read() == (0, {None})
+    file.write_bytes(content)
+    priced = {"input": 1, "output": 5, "cache_read": 0.1, "context_window": 200_000, "max_output": 8192}
+    (prices := tmp_path / "prices.yaml").write_bytes(orjson.dumps({"models": {"claude-unknown-9": priced}}))
+    world.reopened(BATCH_ASSETS_PRICES=str(prices))
+    opened, highs = read()
+    assert opened == 3 and None not in highs
+    assert read() == (0, highs)
 
 
 def test_amounts_of_many_dollars_are_exact(world: World) -> None:
