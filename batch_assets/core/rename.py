@@ -36,6 +36,7 @@ from batch_assets.core.ledger.tables import (
     notice,
     notice_target,
     pilot,
+    queue,
     request_file,
     reservation,
     round_,
@@ -289,9 +290,9 @@ def _move(tx: Transaction, old: str, new: str) -> None:
     for id_ in sorted(submissions.known_ids(tx, old)):
         state = submissions.by_id(tx, id_).state
         tx.record(EntityKind.SUBMISSION, id_, state, state, _MOVED.format(old=old, new=new))
-    for replaced in (budget, pilot):
+    for replaced in (budget, pilot, queue):
         tx.execute(sa.delete(replaced).where(replaced.c.pipeline == new))
     taken = sa.select(notice_target.c.target).where(notice_target.c.pipeline == new)
     tx.execute(sa.delete(notice_target).where(notice_target.c.pipeline == old, notice_target.c.target.in_(taken)))
-    for table in (*_RENAMED, budget, notice_target, pilot):
+    for table in (*_RENAMED, budget, notice_target, pilot, queue):
         tx.execute(sa.update(table).where(table.c.pipeline == old).values(pipeline=new))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from batch_assets.core.api.errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError
-from batch_assets.core.ledger import Transaction, files, queue
+from batch_assets.core.ledger import Transaction, files, holds, overview, queue
 from batch_assets.core.ledger.budgets import Fit
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.ledger.states import HoldReason
+from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.root import Root
 
 # The API is asked for the account's limit at most so often, and a key that it refuses more rarely.
@@ -63,6 +63,40 @@ def held_with_room(root: Root, waiting: Sequence[RequestFile]) -> set[str]:
         with root.ledger.write(held[0].pipeline, endpoint=True) as tx:
             queue.note_asked(tx, held[0].pipeline, is_served=False)
     return {file_id for file_id, prospect in judged.items() if prospect.may_go}
+
+
+def hold_without_room(root: Root, waiting: Mapping[str, Sequence[RequestFile]]) -> bool:
+    """Hold the files that are ready and that the queue has no room for, all at once.
+
+    The others may go, in their order. A file that has to be cut for the queue is among them.
+
+    Args:
+        root: The root.
+        waiting: By the id of a submission the files that its rows wait on. All are of one pipeline.
+
+    Returns:
+        Whether files were held.
+    """
+    with root.ledger.read() as tx:
+        if not _without_room(tx, root, waiting):
+            return False
+    pipeline = next(file.pipeline for some in waiting.values() for file in some)
+    with root.ledger.write(pipeline, endpoint=True) as tx:
+        why_of = _without_room(tx, root, overview.files_of(tx, [*waiting]))
+        if why_of:
+            holds.hold_each(tx, why_of, HoldReason.QUEUE)
+            queue.note_asked(tx, pipeline, is_served=False)
+    return bool(why_of)
+
+
+def _without_room(tx: Transaction, root: Root, waiting: Mapping[str, Sequence[RequestFile]]) -> dict[str, str]:
+    """Return by id why files that are ready do not fit into the queue."""
+    known = {file.id: file for some in waiting.values() for file in some}.values()
+    due = [file for file in known if file.state is FileState.READY and file.not_before <= tx.now]
+    if not due:
+        return {}
+    judged = queue.prospects(tx, due, root.settings.max_in_flight)
+    return {id_: prospect.why for id_, prospect in judged.items() if prospect.fit is Fit.NOT_NOW}
 
 
 def is_about_queue(error: RefusedError) -> bool:

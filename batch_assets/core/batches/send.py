@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.batches.feeding import held_with_room
+from batch_assets.core.batches.feeding import held_with_room, hold_without_room
 from batch_assets.core.batches.reserve import held_that_fit
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -93,6 +93,8 @@ class _Sending:
         self._files: dict[str, RequestFile] = {}
         self._owners: dict[str, list[SubmissionWork]] = {}
         waiting = self._not_awaiting_stubs()
+        if hold_without_room(root, waiting):
+            waiting = waited_on(root, works)
         released = held_that_fit(root, distinct(waiting)) | held_with_room(root, distinct(waiting))
         for work in works:
             for file in waiting[work.submission.id]:

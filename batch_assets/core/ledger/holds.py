@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -15,9 +15,20 @@ from batch_assets.core.ledger.tables import request_file, submission, wait
 
 
 def hold(tx: Transaction, ready: Sequence[RequestFile], reason: HoldReason, why: str) -> None:
-    """Hold files that are ready, see `files.hold`. The number of statements does not grow with their number."""
-    values = {"hold": reason, "error": why}
-    move_all(tx, FileMove.HOLD, [Moving(file.id, f"held: {why}", values) for file in ready])
+    """Hold files that are ready for the same reason, see `hold_each`."""
+    hold_each(tx, {file.id: why for file in ready}, reason)
+
+
+def hold_each(tx: Transaction, why_of: Mapping[str, str], reason: HoldReason) -> None:
+    """Hold files that are ready, see `files.hold`. The number of statements does not grow with their number.
+
+    Args:
+        tx: The transaction.
+        why_of: By the id of each file why it is held, for users.
+        reason: What has to allow them to be sent.
+    """
+    moving = [Moving(id_, f"held: {why}", {"hold": reason, "error": why}) for id_, why in why_of.items()]
+    move_all(tx, FileMove.HOLD, moving)
 
 
 def release(tx: Transaction, held: Sequence[RequestFile], why: str) -> None:

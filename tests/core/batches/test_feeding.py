@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.feeding import ask_account, note_turns
@@ -16,6 +17,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Join, Send, SendReason, Wait, Waiting
+from batch_assets.core.rename import rename
 from batch_assets.core.settings import Settings
 
 from ..support import CREATE, World, make_pipeline, texts, write_rows
@@ -79,6 +81,27 @@ def test_files_above_the_limit_are_held_without_a_call_and_go_when_batches_end(
     world.submit(pipeline, unattended=True)
     assert world.calls()[CREATES] == 2
     assert world.states(pipeline).count("held") == 1
+
+
+def test_all_files_above_the_limit_are_held_in_one_transaction(new_world: Callable[..., World]) -> None:
+    world = new_world(BATCH_ASSETS_MAX_IN_FLIGHT="4")
+    world.emulator.settings(latency=3600)
+    few, many = fed(world, "a", 6, 2), fed(world, "b", 60, 2)
+    world.submit(few)
+    world.query("update request_file set state = 'canceled' where pipeline = 'a' and state = 'held'")
+    transactions: set[int] = set()
+
+    def note(connection: sa.Connection, _: Any, statement: str, *__: Any) -> None:
+        if statement.startswith("UPDATE request_file SET state"):
+            transactions.add(id(connection.get_transaction()))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        world.submit(many)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert world.states(many) == ["held"] * 30
+    assert len(transactions) == 1
 
 
 def test_the_limit_of_the_account_is_asked_for_once_an_hour(world: World) -> None:
@@ -216,6 +239,16 @@ def test_who_lets_its_turn_pass_keeps_the_others_waiting_for_a_quarter_of_an_hou
     world.submit(busy, unattended=True)
     world.submit(gone, unattended=True)
     assert requests_of(world, "b") == 4
+
+
+def test_a_renamed_pipeline_takes_its_place_in_the_queue_with_it(world: World) -> None:
+    world.submit(fed(world, "old", 2, 2, max_in_flight=4))
+    ((served_at,),) = world.query("select served_at from queue")
+    renamed = make_pipeline(world.folder, {"path": "old.jsonl"}, name="new", batching={"max_in_flight": 4})
+    record_caps(world.root, [renamed])
+    rename(world.root, "old", "new")
+    assert served_at is not None
+    assert world.query("select pipeline, max_in_flight, served_at from queue") == [("new", 4, served_at)]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
