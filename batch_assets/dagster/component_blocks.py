@@ -130,6 +130,10 @@ def resolve_schedule(context: dg.ResolutionContext, schedule: str | BaseModel) -
 class BatchingBlock(BatchingConfig, Block):
     """How requests are divided into batches."""
 
+    priority: Annotated[
+        str | None, dg.Resolver.passthrough(description=_described(BatchingConfig, "priority"))
+    ] = Field(default=None, min_length=1, description=_described(BatchingConfig, "priority"))
+
 
 class TruncatedBlock(TruncatedRule, Block):
     """How answers that were cut off at max_tokens are asked again."""

@@ -37,6 +37,7 @@ UNUSED = {
     "core/dataset/table_rows.py",
     "core/requests/gather.py",
     "core/requests/gathered_files.py",
+    "core/requests/priority_order.py",
     "core/requests/row_hasher.py",
     "core/results/message_line.py",
     "core/results/reorder.py",

@@ -93,6 +93,17 @@ def test_the_file_with_the_mistake_is_named(project: Project, name: str) -> None
     assert f"{name}: line 9: the key 'max_tokens' is twice in one map" in whole_text(caught.value)
 
 
+def test_the_priority_is_a_template_over_the_row(project: Project) -> None:
+    priority = "{{ 1 if text == 'urgent' else 0 }}"
+    batching = f'  batching: {{max_requests: "{{{{ 5 + 1 }}}}", priority: "{priority}"}}\n'
+    pipeline = pipelines_in(project.load(PIPELINE + batching).resolve_all_asset_specs())["greetings"].pipeline
+    assert pipeline.config.batching.priority == priority
+    assert pipeline.config.batching.max_requests == 6
+    with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
+        project.load(PIPELINE + "  batching: {priority: '{{ text '}\n")
+    assert "batching.priority: " in whole_text(caught.value)
+
+
 def test_betas_are_templates_over_the_row(project: Project) -> None:
     beta = "{{ 'output-300k-2026-03-24' if text | length > 100000 else none }}"
     loaded = project.load(PIPELINE + f'  betas: [one, "{beta}"]\n')

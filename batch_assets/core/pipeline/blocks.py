@@ -32,6 +32,12 @@ class BatchingConfig(ConfigBlock):
         ge=1,
         description="Maximum number of queued requests of the pipeline. Default: what the account takes.",
     )
+    priority: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A column of numbers, or a Jinja template over the row. Requests with a larger number go into "
+        "earlier batches.",
+    )
     across_partitions: bool = Field(
         default=False,
         description="Whether a run over many partitions gathers their requests in the same batches.",

@@ -62,6 +62,7 @@ def load_pipeline(
     _check_params(pipeline)
     _check_names(pipeline)
     _ = pipeline.betas
+    _ = pipeline.priority
     if config.dataset.sql is not None:
         _ = pipeline.query
     if problem := partitions_problem(pipeline):

@@ -29,6 +29,7 @@ from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.prices.budget import Budget
 from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
+from batch_assets.core.template.priority import Priority
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_files import ReadFile
 from batch_assets.core.template.row_templates import RowTemplates
@@ -227,6 +228,12 @@ class Pipeline:
         """The compiled betas."""
         return Betas(self.config.betas, self.folder, self.source)
 
+    @cached_property
+    def priority(self) -> Priority | None:
+        """The compiled `batching.priority`; `None` without it."""
+        entry = self.config.batching.priority
+        return Priority(entry, self.folder, self.source) if entry is not None else None
+
     @property
     def prompt_digest(self) -> str:
         """The digest of the question that every row asks.
@@ -304,8 +311,9 @@ class Pipeline:
 
     @property
     def reads(self) -> set[str]:
-        """The columns that the templates read, as far as they are known without a dataset."""
-        return RowTemplates(self.template, self.betas).reads
+        """The columns that templates and priority read, as far as they are known without a dataset."""
+        of_priority = self.priority.columns if self.priority is not None else set[str]()
+        return RowTemplates(self.template, self.betas).reads | of_priority
 
     def check_columns(self, carried: dict[str, str]) -> None:
         """Check that no two columns of results have the same name.

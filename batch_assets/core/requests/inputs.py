@@ -25,6 +25,7 @@ from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.template.priority import PRIORITY_FIELD
 from batch_assets.core.template.row_templates import RowTemplates
 
 _log = logging.getLogger("batch_assets")
@@ -154,3 +155,9 @@ def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowT
             f"its columns: {', '.join(sorted(columns))}"
         )
         raise pipeline.error(templates.where(unknown[0]), problem)
+    priority = pipeline.priority.fitted(dataset.schema.names, dataset.shapes) if pipeline.priority else None
+    if priority is not None and (unknown := sorted(priority.columns - columns)):
+        problem = (
+            f"{unknown[0]!r} is not a column of {dataset.location}; its columns: {', '.join(sorted(columns))}"
+        )
+        raise pipeline.error(PRIORITY_FIELD, problem)

@@ -21,9 +21,11 @@ from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.own_answers import own_answers
 from batch_assets.core.requests.pilot_sample import PilotSample
 from batch_assets.core.requests.piloting import BuiltPilot, PilotNeed, pilot_need, pilot_terms
+from batch_assets.core.requests.priority_order import PriorityOrder
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.requests.row_priorities import RowPriorities
 from batch_assets.core.requests.row_renderer import RowRenderer
 from batch_assets.core.requests.row_requests import RowRequests
 from batch_assets.core.requests.selection import Peers, Selection
@@ -133,6 +135,8 @@ class PartitionBuild:
         self._peers, self.pilot_need = peers, pilot_need(root, pipeline, self._selection.set_aside)
         self._pilot = self._pilot_sample()
         self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
+        priority = pipeline.priority
+        self._priorities = RowPriorities(pipeline, priority, dataset) if priority is not None else None
         lease, selection, is_gathered = inputs.before.lease, self._selection, peers is not None
         self._submission = NewSubmission(
             root,
@@ -146,8 +150,11 @@ class PartitionBuild:
             is_planned=is_planned,
             caching=caching or PromptCaching.of(pipeline),
             pilot=self._pilot,
+            order=PriorityOrder() if priority is not None and not is_planned else None,
         )
-        self._requests = RowRequests(self._known, self._renderer, self._selection, self._submission)
+        self._requests = RowRequests(
+            self._known, self._renderer, self._selection, self._submission, self._priorities
+        )
         for problem in self._problems:
             _log.warning(problem)
 
@@ -239,7 +246,8 @@ class PartitionBuild:
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
         """Read, render and look up the dataset's rows, slice by slice."""
         report = self._submission.report
-        for rows, row_keys in self._inputs.rows([*self._dataset.carried, *self._renderer.reads]):
+        of_priority = self._priorities.reads if self._priorities is not None else []
+        for rows, row_keys in self._inputs.rows([*self._dataset.carried, *self._renderer.reads, *of_priority]):
             rendered = self._requests.of(rows, row_keys)
             yield rendered
             report.rows += len(row_keys)

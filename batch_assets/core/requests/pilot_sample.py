@@ -24,12 +24,14 @@ class Sampled(NamedTuple):
         lines: The lines of the request file.
         digests: Their digests: S16, shape (lines,).
         params: The params of each.
+        priorities: The priority of each, 0 without `batching.priority`.
     """
 
     kind: int
     lines: list[bytes]
     digests: Digests
     params: list[bytes]
+    priorities: list[float]
 
 
 class PilotSample:
@@ -52,8 +54,8 @@ class PilotSample:
         if not is_taken.all():
             yield _chosen(requests, ~is_taken)
         if is_taken.any():
-            kind, lines, digests, params = _chosen(requests, is_taken)
-            taken = [_Request(kind, *texts) for texts in zip(lines, params, strict=True)]
+            kind, lines, digests, params, priorities = _chosen(requests, is_taken)
+            taken = [_Request(kind, *values) for values in zip(lines, params, priorities, strict=True)]
             yield from _by_kind(self._sample.add(digests, taken))
 
     def take(self) -> Iterator[Sampled]:
@@ -67,12 +69,19 @@ class _Request(NamedTuple):
     kind: int
     line: bytes
     params: bytes
+    priority: float
 
 
 def _chosen(requests: Sampled, is_chosen: NDArray[np.bool_]) -> Sampled:
-    kind, lines, digests, params = requests
+    kind, lines, digests, params, priorities = requests
     positions = np.flatnonzero(is_chosen).tolist()
-    return Sampled(kind, [lines[at] for at in positions], digests[is_chosen], [params[at] for at in positions])
+    return Sampled(
+        kind,
+        [lines[at] for at in positions],
+        digests[is_chosen],
+        [params[at] for at in positions],
+        [priorities[at] for at in positions],
+    )
 
 
 def _by_kind(kept: list[tuple[bytes, _Request]]) -> Iterator[Sampled]:
@@ -81,5 +90,5 @@ def _by_kind(kept: list[tuple[bytes, _Request]]) -> Iterator[Sampled]:
 
     for kind, some in groupby(sorted(kept, key=kind_of), key=kind_of):
         digests, requests = zip(*some, strict=True)
-        _, lines, params = zip(*requests, strict=True)
-        yield Sampled(kind, [*lines], pack([*digests]), [*params])
+        _, lines, params, priorities = zip(*requests, strict=True)
+        yield Sampled(kind, [*lines], pack([*digests]), [*params], [*priorities])

@@ -38,7 +38,7 @@ from batch_assets.core.template.row_templates import RowTemplates
 # What turns values into text and JSON. Another version may write them otherwise.
 _RENDERED_BY = ("batch-assets", "jinja2", "markupsafe", "numpy", "orjson", "pandas", "pyarrow", "pyyaml")
 # The values of a row do not depend on where they come from, and its request not on what becomes of it.
-_APART_FROM_ROWS = {*ELSEWHERE, "dataset", "partitions", "retry", "sink"}
+_APART_FROM_ROWS = {**ELSEWHERE, **dict.fromkeys(("dataset", "partitions", "retry", "sink"), True)}
 # Rows are made Python values in groups, because values may be long.
 _ROWS_AT_ONCE = 256
 _UTC_KEYS = ("UTC", "Etc/UTC")

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.requests.known_rows import KnownRows
+from batch_assets.core.requests.priority_order import highest
 from batch_assets.core.requests.request_sample import RequestSample
+from batch_assets.core.requests.row_priorities import Priorities, PrioritiesAt, RowPriorities
 from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer
 from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, RenderedRows
@@ -25,6 +27,7 @@ class RowRequests:
         renderer: Renders the other rows.
         selection: Decides which requests are sent.
         submission: Takes the requests that are sent.
+        priorities: Finds the priority of rows; `None` without one.
 
     Attributes:
         written: The requests that are sent.
@@ -37,9 +40,10 @@ class RowRequests:
         renderer: RowRenderer,
         selection: Selection,
         submission: NewSubmission,
+        priorities: RowPriorities | None = None,
     ) -> None:
         self._known, self._renderer, self._selection = known, renderer, selection
-        self._submission = submission
+        self._submission, self._priorities = submission, priorities
         self.written, self.beyond = RequestSample(), RequestSample()
 
     def of(self, rows: Rows, keys: list[Any]) -> RenderedRows:
@@ -74,20 +78,25 @@ class RowRequests:
         part = rows if is_whole else rows.filter(_mask(positions, len(keys)))
         rejects: Rejects = {}
         left_out: list[bytes] = []
+        priorities_at: PrioritiesAt | None = None
+        if self._priorities is not None and len(positions):
+            priorities_at = self._priorities.of(part, [keys[position] for position in positions.tolist()])
         for group in self._renderer.groups(part, rejects) if len(positions) else ():
             at = positions[list(group.positions)]
             digests[at] = pack(group.digests)
-            left_out += self._write_new(group, [keys[position] for position in at.tolist()])
+            priorities = priorities_at(group.positions) if priorities_at is not None else None
+            left_out += self._write_new(group, [keys[position] for position in at.tolist()], priorities)
         if not is_whole:
             rejects = {int(positions[position]): reason for position, reason in rejects.items()}
         return rejects, pack(left_out)
 
-    def _write_new(self, group: RenderedGroup, keys: list[Any]) -> list[bytes]:
+    def _write_new(self, group: RenderedGroup, keys: list[Any], priorities: Priorities | None) -> list[bytes]:
         """Write the requests of some rows that are neither answered, in flight nor given up.
 
         Args:
             group: The requests.
             keys: The row key of each.
+            priorities: The priority of each, shape (n,); `None` without one.
 
         Returns:
             The digests of the requests beyond the limit.
@@ -96,13 +105,19 @@ class RowRequests:
             return []
         packed = pack(group.digests)
         chosen, attempts, beyond = self._selection.choose(packed, self._submission.report)
+        if priorities is not None:
+            priorities = highest(packed, priorities)
+            is_later = ~np.isin(packed, packed[chosen])
+            self._submission.note(packed[is_later], priorities[is_later])
         by_row = self._renderer.headers.by_row
         kinds = kinds_of(attempts, [group.header_sets[at] for at in chosen.tolist()] if by_row else None)
         for kind in np.unique(kinds).tolist():
             positions = chosen[kinds == kind]
             params = [group.params[at] for at in positions.tolist()]
             self.written.add(packed[positions], params)
-            self._submission.add(kind, [keys[at] for at in positions.tolist()], packed[positions], params)
+            own_keys = [keys[at] for at in positions.tolist()]
+            ranks = priorities[positions] if priorities is not None else None
+            self._submission.add(kind, own_keys, packed[positions], params, ranks)
         self.beyond.add(packed[beyond], [group.params[at] for at in beyond.tolist()])
         return [group.digests[at] for at in beyond.tolist()]
 

@@ -22,9 +22,11 @@ from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.pilot_sample import PilotSample, Sampled
 from batch_assets.core.requests.piloting import BuiltPilot
+from batch_assets.core.requests.priority_order import PriorityOrder
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.request_sample import RequestSample
+from batch_assets.core.requests.row_priorities import Priorities
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.requests.unchanged import fingerprint_of
 from batch_assets.core.root import Root
@@ -86,6 +88,7 @@ class NewSubmission:
         is_planned: Nothing is written, only counted.
         caching: Finds what requests share, for `cache: auto`; `None` without it.
         pilot: Takes requests for a file of their own; `None` for none.
+        order: Puts requests in the order of their priority; `None` to keep that of the rows.
 
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
@@ -108,8 +111,9 @@ class NewSubmission:
         is_planned: bool = False,
         caching: PromptCaching | None = None,
         pilot: PilotSample | None = None,
+        order: PriorityOrder | None = None,
     ) -> None:
-        self._caching = caching
+        self._caching, self._order = caching, order
         self._pilot, self.pilot_size = pilot, RequestSample()
         self._root, self._pipeline, self._partition = root, pipeline, partition
         self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
@@ -159,6 +163,7 @@ class NewSubmission:
             with self._parts, self._pilot_parts:
                 self._write_index(rendered, limited, context)
                 self._write_pilot()
+                self._write_ordered()
             if has_read_more():
                 remove_row_hashes(self._root.storage, self._folder)
                 return False
@@ -219,7 +224,14 @@ class NewSubmission:
                     "Leave it out, or make it text"
                 ) from None
 
-    def add(self, kind: int, keys: Sequence[Any], digests: Digests, params: Sequence[bytes]) -> None:
+    def add(
+        self,
+        kind: int,
+        keys: Sequence[Any],
+        digests: Digests,
+        params: Sequence[bytes],
+        priorities: Priorities | None = None,
+    ) -> None:
         """Add requests to request files of their kind.
 
         Args:
@@ -227,6 +239,7 @@ class NewSubmission:
             keys: For each request, the row key that its custom_id begins with.
             digests: The digests of the requests, shape (n,).
             params: The params of the requests.
+            priorities: The priority of each so far, shape (n,); `None` without an order.
         """
         attempt, number = divmod(kind, MAX_HEADER_SETS)
         headers, ids = self._headers.sets[number], custom_ids(keys, digests, self._root.mark)
@@ -240,11 +253,32 @@ class NewSubmission:
             entry = self._parts.add_alone(attempt, own_headers, lines[0], digests[:1])
             self._set_stub(headers, str(self._id.file(entry.part)))
             lines, digests, params = lines[1:], digests[1:], params[1:]
-        if self._pilot is None:
+            priorities = priorities[1:] if priorities is not None else None
+        if self._pilot is None and self._order is None:
             self._parts.add(attempt, own_headers, lines, digests)
             return
-        for others in self._pilot.add(Sampled(kind, lines, digests, [*params])):
-            self._add_to(self._parts, others)
+        ranks = priorities.tolist() if priorities is not None else [0.0] * len(lines)
+        requests = Sampled(kind, lines, digests, [*params], ranks)
+        for others in self._pilot.add(requests) if self._pilot is not None else (requests,):
+            if self._order is not None:
+                self._order.add(others)
+            else:
+                self._add_to(self._parts, others)
+
+    def note(self, digests: Digests, priorities: Priorities) -> None:
+        """Note the priorities of further rows, see `PriorityOrder.note`."""
+        if self._order is not None:
+            self._order.note(digests, priorities)
+
+    def _write_ordered(self) -> None:
+        """Divide the requests that waited for their order into request files."""
+        if self._order is None:
+            return
+        for kind, lines in self._order.in_order():
+            attempt, number = divmod(kind, MAX_HEADER_SETS)
+            headers = self._headers.sets[number] if self._headers.by_row else None
+            self._parts.add(attempt, headers, lines)
+        self._order.close()
 
     def _add_to(self, parts: PartWriters, requests: Sampled) -> None:
         attempt, number = divmod(requests.kind, MAX_HEADER_SETS)

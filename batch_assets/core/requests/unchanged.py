@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -40,8 +41,8 @@ from batch_assets.core.template.rendering import CURRENT
 # File systems note times in steps of up to 2 seconds (FAT).
 _SETTLED_SECONDS = 2.0
 _ETAGS = ("ETag", "etag")
-ELSEWHERE = frozenset(
-    {
+ELSEWHERE: Mapping[str, Any] = dict.fromkeys(
+    (
         "budget",
         "cache",
         "confirm_above",
@@ -55,8 +56,9 @@ ELSEWHERE = frozenset(
         "retention",
         "schedule",
         "watch",
-    }
-)
+    ),
+    True,
+) | {"batching": {"max_in_flight", "priority"}}
 """Fields of a pipeline file that no request and no row depends on."""
 
 
@@ -87,7 +89,7 @@ def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | Non
     inputs = [
         version("batch-assets"),
         CURRENT,
-        config.model_dump(exclude=set(ELSEWHERE)),
+        config.model_dump(exclude=dict(ELSEWHERE)),
         pipeline.prompt_digest,
         pipeline.sent_schema,
         pipeline.bounded_schema,
