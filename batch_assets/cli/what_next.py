@@ -104,6 +104,9 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
             held = [file for file in snapshot.files if file.is_held_by_budget]
             when = f", or a new period in {left}" if left else ""
             return f"{texts.waits_for(step.why)}{when}: {_held(held)}, {held[0].error}"
+        case Waiting.MORE:
+            why = snapshot.held_for_more[0].error
+            return f"{texts.waits_for(step.why)}, or for {left} to pass: {why}. To send them now: {_run(snapshot)}"
         case Waiting.QUEUE:
             held = [file for file in snapshot.files if file.is_held_by_queue]
             return f"{texts.waits_for(step.why)}: {_held(held)}, {held[0].error}"

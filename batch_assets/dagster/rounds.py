@@ -20,6 +20,16 @@ _LAST_SECONDS = 300
 # A run of several partitions leaves this much of its time for each of them.
 _FOR_ONE_SECONDS = 2400
 
+# A tag of each run that Dagster itself started.
+_STARTERS = frozenset(
+    {
+        "dagster/schedule_name",
+        "dagster/sensor_name",
+        "dagster/auto_materialize",
+        "dagster/from_automation_condition",
+    }
+)
+
 
 def name_of(number: int, opened_at: float) -> str:
     """Return the name that identifies a submission's round in Dagster.
@@ -70,6 +80,11 @@ def may_go_on(context: dg.AssetExecutionContext) -> Callable[[], bool]:
 def is_unattended(tags: Mapping[str, str]) -> bool:
     """Return whether the sensor requested the run, not a user."""
     return keys.ROUND in tags
+
+
+def is_started_by_user(tags: Mapping[str, str]) -> bool:
+    """Return whether a user started the run, not a schedule, a sensor or an automation condition."""
+    return not is_unattended(tags) and _STARTERS.isdisjoint(tags)
 
 
 @contextmanager

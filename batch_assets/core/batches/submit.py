@@ -21,7 +21,7 @@ from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.send import SubmissionWork, distinct, send_ready, waited_on
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import FAILURES, DamagedFileError, Failure, MissingFileError
-from batch_assets.core.ledger import batches, files, leases, overview, standstills, submissions
+from batch_assets.core.ledger import batches, files, holds, leases, overview, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.remedies import Approve, ConfirmWorkspace, RunStage, Stage
@@ -40,6 +40,7 @@ def submit_batches(
     partition: str = "",
     *,
     unattended: bool = False,
+    waits_for_more: bool = False,
     seconds: float | None = None,
     on_file: OnFile | None = None,
     own_answers: Answers | None = None,
@@ -55,6 +56,8 @@ def submit_batches(
         partition: The partition key; "" without partitions.
         unattended: The sensor started the run, not a user. A user's run also retries files that were stopped by a
             refusal that only a user can fix.
+        waits_for_more: No user started the run, but a schedule, for example: few requests are left until there are
+            more. It is so for the sensor's run in any case.
         seconds: The time that the run has left; `None` for no limit. Files that cannot be sent within it are left
             for later.
         on_file: Called with each file before it is sent.
@@ -78,6 +81,7 @@ def submit_batches(
         pipeline,
         [partition],
         unattended=unattended,
+        waits_for_more=waits_for_more,
         seconds=seconds,
         on_file=on_file,
         own_answers=own_answers,
@@ -94,6 +98,7 @@ def submit_partitions(
     partitions: Sequence[str],
     *,
     unattended: bool = False,
+    waits_for_more: bool = False,
     seconds: float | None = None,
     on_file: OnFile | None = None,
     own_answers: Answers | None = None,
@@ -107,6 +112,7 @@ def submit_partitions(
         pipeline: The name of the pipeline.
         partitions: The partition keys, each once.
         unattended: See `submit_batches`.
+        waits_for_more: See `submit_batches`.
         seconds: See `submit_batches`.
         on_file: See `submit_batches`.
         own_answers: See `submit_batches`.
@@ -122,6 +128,7 @@ def submit_partitions(
         prepared = {key: _prepared(root, pipeline, key, unattended, own_answers) for key in some}
         works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
         if works:
+            _let_go_enough(root, pipeline, list(works.values()), is_user=not (unattended or waits_for_more))
             _judge_pilots(root, list(works.values()), own_answers)
             _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file, run_answers)
         outcomes |= {key: outcome for key, outcome in prepared.items() if not isinstance(outcome, SubmissionWork)}
@@ -220,6 +227,16 @@ def _submit(
         if work.failure is None:
             with _failing(work):
                 work.report.left_by(finish_replaced(root, work.submission), "cancel of what was replaced")
+
+
+def _let_go_enough(root: Root, pipeline: str, works: Sequence[SubmissionWork], *, is_user: bool) -> None:
+    """Let files go that are held for more requests: all in a user's run, else those that waited long enough."""
+    if not any(file.is_held_for_more for file in distinct(waited_on(root, works))):
+        return
+    with root.ledger.write(pipeline) as tx:
+        waiting = distinct(overview.files_of(tx, [work.submission.id for work in works]))
+        held = [file for file in waiting if file.is_held_for_more and (is_user or file.not_before <= tx.now)]
+        holds.release(tx, held, "a user sends it" if is_user else "it has waited long enough for more requests")
 
 
 def _judge_pilots(root: Root, works: Sequence[SubmissionWork], own_answers: Answers | None) -> None:

@@ -98,7 +98,13 @@ def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEnt
     move(tx, FileMove.SET_ASIDE, file.id, _REASON)
     if remaining is not None:
         why_held = current.error or remaining.why_held
-        entry = replace(remaining, hold=current.hold, why_held=why_held, breakpoint=current.breakpoint)
+        entry = replace(
+            remaining,
+            hold=current.hold,
+            why_held=why_held,
+            breakpoint=current.breakpoint,
+            not_before=current.not_before,
+        )
         submissions.add_files(tx, file.submission_id, [entry])
         stubs.replace_file(tx, file, remaining.id)
         pilots.replace_file(tx, file, remaining.id)

@@ -13,6 +13,8 @@ from batch_assets.core.ledger.records import RequestFile, Submission, to_record
 from batch_assets.core.ledger.states import HOLDS_TO_APPROVE, FileMove, FileState, HoldReason
 from batch_assets.core.ledger.tables import request_file, submission, wait
 
+_NEED_NO_USER = [HoldReason.CACHE, HoldReason.PILOT, HoldReason.QUEUE, HoldReason.MORE]
+
 
 def hold(tx: Transaction, ready: Sequence[RequestFile], reason: HoldReason, why: str) -> None:
     """Hold files that are ready for the same reason, see `hold_each`."""
@@ -33,26 +35,33 @@ def hold_each(tx: Transaction, why_of: Mapping[str, str], reason: HoldReason) ->
 
 def release(tx: Transaction, held: Sequence[RequestFile], why: str) -> None:
     """Make held files ready. The number of statements does not grow with their number."""
-    move_all(tx, FileMove.RELEASE, [Moving(file.id, why, {"hold": None, "error": None}) for file in held])
+    moving = []
+    for file in held:
+        not_before = 0.0 if file.is_held_for_more else file.not_before
+        moving.append(Moving(file.id, why, {"hold": None, "error": None, "not_before": not_before}))
+    move_all(tx, FileMove.RELEASE, moving)
 
 
 def held_by_submission(tx: Transaction, pipeline: str) -> list[tuple[Submission, list[RequestFile]]]:
     """Return the newest submissions whose rows wait on files that may need a user, with these files.
 
-    Files that wait for their stub, a pilot or room in the queue are left out: no user has to do anything.
+    Files that wait for their stub, a pilot, room in the queue or more requests are left out: no user has to do
+    anything.
     """
-    return _held(tx, pipeline, request_file.c.hold.not_in([HoldReason.CACHE, HoldReason.PILOT, HoldReason.QUEUE]))
+    return _held(tx, pipeline, request_file.c.hold.not_in(_NEED_NO_USER))
 
 
 def to_approve(tx: Transaction, pipeline: str, partition: str | None = None) -> dict[str, list[RequestFile]]:
-    """Return the held files that only a user lets go, by the partitions whose rows wait on them.
+    """Return the held files that a user lets go, by the partitions whose rows wait on them.
+
+    Those that are held for more requests are among them: a user may not want to wait.
 
     Args:
         tx: The transaction.
         pipeline: The name of the pipeline.
         partition: The partition key; `None` for all partitions.
     """
-    which = [request_file.c.hold.in_(HOLDS_TO_APPROVE)]
+    which = [request_file.c.hold.in_([*HOLDS_TO_APPROVE, HoldReason.MORE])]
     if partition is not None:
         of_partition = sa.and_(submission.c.pipeline == pipeline, submission.c.partition == partition)
         which.append(wait.c.submission_id.in_(sa.select(submission.c.id).where(of_partition)))

@@ -135,6 +135,11 @@ class RequestFile:
         return self.state is FileState.HELD and self.hold is HoldReason.QUEUE
 
     @property
+    def is_held_for_more(self) -> bool:
+        """Whether it is held until there are more requests, or until `not_before`."""
+        return self.state is FileState.HELD and self.hold is HoldReason.MORE
+
+    @property
     def is_held_for_stub(self) -> bool:
         """Whether it is held because its stub has to be answered first."""
         return self.state is FileState.HELD and self.hold is HoldReason.CACHE
@@ -221,6 +226,7 @@ class RequestFileEntry:
         why_held: Why it is held, for users.
         stub: The id of the file that is sent first; `None` without a breakpoint.
         breakpoint: The breakpoint as JSON.
+        not_before: When it is sent at the latest if it is held for more; else 0.
     """
 
     id: str
@@ -236,6 +242,7 @@ class RequestFileEntry:
     why_held: str = "it waits for approval"
     stub: str | None = None
     breakpoint: str | None = None
+    not_before: float = 0.0
 
     def columns_in(self, submission_id: str) -> FileColumns:
         """Return its columns in the ledger, as a file of a submission."""
@@ -252,7 +259,7 @@ class RequestFileEntry:
             "hold": self.hold,
             "stub": self.stub,
             "breakpoint": self.breakpoint,
-            "not_before": 0.0,
+            "not_before": self.not_before,
         }
 
 

@@ -92,6 +92,8 @@ class HoldReason(StrEnum):
     """A budget has too little left for it."""
     QUEUE = "queue"
     """The API has too many requests in its queue, or it is the turn of another pipeline."""
+    MORE = "more"
+    """There are few requests: it waits for more, or until it has waited long enough."""
     CACHE = "cache"
     """Its stub has to be answered first, so that it reads the prompt that they share from the cache."""
     PILOT = "pilot"

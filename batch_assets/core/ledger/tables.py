@@ -125,7 +125,8 @@ request_file = Table(
     Column("bytes", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("state", EnumColumn(FileState, 16), nullable=False),
-    Column("not_before", Float, nullable=False, default=0.0),  # the API asked to wait until then
+    # The API asked to wait until then. Of a file that is held for more requests: when it is sent at the latest.
+    Column("not_before", Float, nullable=False, default=0.0),
     Column("error", Text),  # the last error of the API or the network, or what it waits for
     Column("batch_id", String(80)),
     Column("collected_seq", Integer),

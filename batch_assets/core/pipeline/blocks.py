@@ -5,10 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.answers.follow_up_rules import MOST_TIMES, FollowUpRules, TruncatedRule
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.prices.budget import MOST_USD, Budget, Hold, Period, picodollars_of
 
@@ -32,6 +33,16 @@ class BatchingConfig(ConfigBlock):
         ge=1,
         description="Maximum number of queued requests of the pipeline. Default: what the account takes.",
     )
+    min_requests: int | None = Field(
+        default=None,
+        ge=1,
+        description="Fewer new requests than this are held until there are more, unless a user started the run. "
+        "Default: any number is sent.",
+    )
+    max_wait: str | None = Field(
+        default=None,
+        description="How long requests are held for min_requests at most, such as 90m, 6h or 1d.",
+    )
     priority: str | None = Field(
         default=None,
         min_length=1,
@@ -42,6 +53,23 @@ class BatchingConfig(ConfigBlock):
         default=False,
         description="Whether a run over many partitions gathers their requests in the same batches.",
     )
+
+    @field_validator("max_wait")
+    @classmethod
+    def _max_wait_is_a_time_span(cls, max_wait: str | None) -> str | None:
+        if max_wait is not None:
+            seconds_of(max_wait)
+        return max_wait
+
+    @model_validator(mode="after")
+    def _gathers_by_both(self) -> BatchingConfig:
+        if self.min_requests is not None and self.max_wait is None:
+            raise ValueError(
+                "min_requests needs max_wait, such as 6h: otherwise the last few requests would never be sent"
+            )
+        if self.max_wait is not None and self.min_requests is None:
+            raise ValueError("max_wait needs min_requests, the number of requests that are not held")
+        return self
 
 
 class RetryConfig(ConfigBlock):

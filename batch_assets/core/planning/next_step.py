@@ -99,6 +99,8 @@ def _to_send(snapshot: Snapshot) -> Send | None:
         return Send(SendReason.PILOT, len(snapshot.pilot_due))
     if snapshot.affordable:
         return Send(SendReason.AFFORDABLE, len(snapshot.affordable))
+    if snapshot.enough:
+        return Send(SendReason.ENOUGH, len(snapshot.enough))
     if snapshot.with_room:
         return Send(SendReason.ROOM, len(snapshot.with_room))
     if snapshot.to_reconcile:
@@ -128,7 +130,7 @@ def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
     submission = snapshot.submission
     if submission.began_at is not None or submission.final_at is not None:
         return None
-    ready = () if submission.is_canceled else tuple(snapshot.in_state(FileState.READY))
+    ready = () if submission.is_canceled else (*snapshot.in_state(FileState.READY), *snapshot.held_for_more)
     return MaterializeBatches(ready) if ready or snapshot.to_reconcile or submission.ask_again else None
 
 
@@ -158,6 +160,8 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
         return min(times, default=None), Waiting.BUDGET
     if snapshot.waits_for_pilot:
         return None, Waiting.PILOT
+    if snapshot.held_for_more:
+        return min(file.not_before for file in snapshot.held_for_more), Waiting.MORE
     if snapshot.until_room:
         times = [each.until for each in snapshot.until_room.values() if each.until is not None]
         return min(times, default=None), Waiting.QUEUE

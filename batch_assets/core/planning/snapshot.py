@@ -240,6 +240,16 @@ class Snapshot:
     def _held_for_pilot(self) -> list[RequestFile]:
         return [file for file in self.files if file.is_held_for_pilot]
 
+    @property
+    def enough(self) -> list[RequestFile]:
+        """Files that were held for more requests and have waited long enough."""
+        return [file for file in self.held_for_more if file.not_before <= self.now]
+
+    @property
+    def held_for_more(self) -> list[RequestFile]:
+        """Files that are held for more requests."""
+        return [file for file in self.files if file.is_held_for_more]
+
     @cached_property
     def with_room(self) -> list[RequestFile]:
         """Files that waited for room in the queue, and that it has room for now."""
@@ -297,6 +307,7 @@ class Snapshot:
         held = [*self.until_budget.values(), *self.until_room.values()]
         times += [each.until for each in held if each.until is not None]
         times += [file.not_before for file in self.in_state(FileState.READY) if file.not_before > self.now]
+        times += [file.not_before for file in self.held_for_more if file.not_before > self.now]
         times += [until for until in self.awaiting_stub.values() if until is not None]
         return min(times, default=None)
 

@@ -30,6 +30,8 @@ class SendReason(StrEnum):
     """Request files were held because a budget had too little left, and they fit into it now."""
     PILOT = "pilot"
     """Request files are held until the pilot of their prompt is judged, and it can be judged now."""
+    ENOUGH = "enough"
+    """Request files were held for more requests, and have waited long enough."""
     ROOM = "room"
     """Request files waited for room in the queue of the API, and there is room now."""
     UNSENT = "unsent"
@@ -70,6 +72,8 @@ class Waiting(StrEnum):
     """A budget has too little left. Answers that come in may free money, or a new period begins."""
     PILOT = "pilot"
     """The pilot of its prompt, which another partition sends, is not judged yet."""
+    MORE = "more"
+    """There are few requests: more may come, or the oldest has waited long enough."""
     QUEUE = "queue"
     """Too many requests are queued, or it is the turn of another pipeline."""
     NEXT_ROUND = "next round"
@@ -78,7 +82,7 @@ class Waiting(StrEnum):
     @property
     def ends_at_a_time(self) -> bool:
         """Whether work continues at the time given; otherwise it is only looked at again then."""
-        return self in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD, Waiting.BUDGET)
+        return self in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD, Waiting.BUDGET, Waiting.MORE)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ def _sending(step: Send) -> str:
             return f"{held} into the budget now"
         case SendReason.PILOT:
             return "the pilot that its request files wait for can be judged"
+        case SendReason.ENOUGH:
+            held = count(step.count, "request file has", "request files have")
+            return f"{held} waited long enough for more requests"
         case SendReason.ROOM:
             waited = count(step.count, "request file", "request files")
             return f"the queue of the API has room for {waited} now"
@@ -107,6 +110,8 @@ def waits_for(why: Waiting) -> str:
             return "money of its budget to come free"
         case Waiting.PILOT:
             return "the pilot of its prompt, which another partition sends"
+        case Waiting.MORE:
+            return "more requests, to send them together"
         case Waiting.QUEUE:
             return "room in the queue of the API"
         case Waiting.NEXT_ROUND:

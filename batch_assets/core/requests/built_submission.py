@@ -10,6 +10,7 @@ from batch_assets.core.ledger import Lease
 from batch_assets.core.ledger.records import SubmissionEntry
 from batch_assets.core.ledger.states import HoldReason
 from batch_assets.core.ledger.submissions import Registration
+from batch_assets.core.requests.enough import Enough, HeldForMore
 from batch_assets.core.requests.piloting import NO_PILOT, BuiltPilot, Piloting
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.report import RequestsReport
@@ -32,6 +33,8 @@ class BuiltSubmission:
         prompt: The digest of its prompt.
         pilot: What its build has done about a pilot.
         caching: The stubs and breakpoints of what is registered with it; `None` without `cache: auto`.
+        enough: When its requests are enough to be sent; `None` if any number is.
+        for_more: How its requests are held for more, once that is decided; `None` if they are not.
         piloting: What it has to do with the pilot of its prompt, once that is decided.
         shared: The files in its folder that have requests of other submissions too.
         shared_pilot: Those of `shared` that are of a pilot.
@@ -48,6 +51,8 @@ class BuiltSubmission:
     prompt: str
     pilot: BuiltPilot
     caching: PromptCaching | None
+    enough: Enough | None
+    for_more: HeldForMore | None = None
     piloting: Piloting = NO_PILOT
     shared: list[PartEntry] = field(default_factory=list)
     shared_pilot: list[PartEntry] = field(default_factory=list)
@@ -83,6 +88,8 @@ class BuiltSubmission:
             hold = None
         if self.report.why_held is not None:
             hold = HoldReason.CONFIRM
+        if hold is None and self.for_more is not None:
+            hold = HoldReason.MORE
         return hold.value if hold is not None else None
 
     @property
@@ -154,4 +161,9 @@ class BuiltSubmission:
         why_held = report.why_held or self.piloting.why
         if why_held:
             files = [replace(file, why_held=why_held) for file in files]
+        if (held := self.for_more) is not None:
+            files = [
+                replace(file, why_held=held.why, not_before=held.until) if file.hold is HoldReason.MORE else file
+                for file in files
+            ]
         return Registration(entry, files, [*self.chosen.waited_on, *self.waits])

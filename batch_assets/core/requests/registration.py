@@ -81,6 +81,7 @@ class Registrar:
                 self.remove()
                 return False
             created_at = self._begin()
+            self._hold_for_more(created_at)
             self._write_manifests(created_at)
             for _ in range(LOOKS):
                 is_registered = self._try_register()
@@ -145,6 +146,15 @@ class Registrar:
             each.report.why_held = why if each.report.written else None
             each.report.waits_for_pilot = piloting.why or None if why is None and each.has_rest else None
         return True
+
+    def _hold_for_more(self, now: float) -> None:
+        """Hold the files that nothing else holds, if they have too few requests to be sent alone."""
+        if (enough := self._built[0].enough) is None:  # all of them have the same
+            return
+        requests = sum(each.report.written for each in self._built)
+        held = enough.held(requests, self._set_aside, now)
+        for each in self._built:
+            each.for_more = held
 
     def _piloting(self) -> Piloting | None:
         """Return what the files have to do with the pilot of their prompt; `None` if they must be built again."""

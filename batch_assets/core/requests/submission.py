@@ -19,6 +19,7 @@ from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.built_submission import BuiltSubmission
+from batch_assets.core.requests.enough import Enough
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.pilot_sample import PilotSample, Sampled
 from batch_assets.core.requests.piloting import BuiltPilot
@@ -365,6 +366,7 @@ class NewSubmission:
             pipeline.prompt_digest,
             pilot,
             self._caching,
+            Enough.of(pipeline.config.batching),
         )
 
     def _fingerprint(self, inputs: str) -> Fingerprint:

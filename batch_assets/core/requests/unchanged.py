@@ -58,7 +58,7 @@ ELSEWHERE: Mapping[str, Any] = dict.fromkeys(
         "watch",
     ),
     True,
-) | {"batching": {"max_in_flight", "priority"}}
+) | {"batching": {"max_in_flight", "max_wait", "min_requests", "priority"}}
 """Fields of a pipeline file that no request and no row depends on."""
 
 

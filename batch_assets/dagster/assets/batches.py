@@ -50,6 +50,7 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
             pipeline.name,
             partitions,
             unattended=rounds.is_unattended(tags),
+            waits_for_more=not rounds.is_started_by_user(tags),
             seconds=rounds.seconds_left(context),
             on_file=lambda file: context.log.info(_sending(file)),
             own_answers=pipeline.own_answers,

@@ -232,6 +232,7 @@ def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
             | Waiting.RATE_LIMIT
             | Waiting.BUDGET
             | Waiting.PILOT
+            | Waiting.MORE
             | Waiting.QUEUE
             | Waiting.DOWNLOAD
             | Waiting.COLLECTING

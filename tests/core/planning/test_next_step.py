@@ -125,6 +125,7 @@ CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
 HELD = file("held", hold=HoldReason.CONFIRM)
 DEAR = file("held", hold=HoldReason.BUDGET, error="the budget of $5.00 per month has $0.1000 left")
 CROWDED = file("held", hold=HoldReason.QUEUE, error="the account's limit is reached")
+FEW = file("held", hold=HoldReason.MORE, not_before=NOW + 60, error="3 requests are there")
 CACHED = file("held", id="s/part-1", hold=HoldReason.CACHE, stub="s/part-0")
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
 LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
@@ -293,6 +294,15 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Wait(None, Waiting.QUEUE),
         snapshot(submission=FULL, files=[CROWDED], places={"s/part-0": Prospect(Fit.NOT_NOW, "full")}),
     ),
+    "more requests": (Wait(NOW + 60, Waiting.MORE), snapshot(submission=FULL, files=[FEW])),
+    "few that waited long enough": (
+        Send(SendReason.ENOUGH, 1),
+        snapshot(submission=FULL, files=[replace(FEW, not_before=NOW)]),
+    ),
+    "few that no user has sent": (
+        NeedsUser(MaterializeBatches((FEW,))),
+        snapshot(submission=FULL | {"began_at": None}, files=[FEW]),
+    ),
     "another's turn": (
         Wait(NOW + 90, Waiting.QUEUE),
         snapshot(submission=FULL, files=[CROWDED], places={"s/part-0": Prospect(Fit.NOT_NOW, "turn", NOW + 90)}),
@@ -438,6 +448,7 @@ WAITS: dict[Waiting, str] = {
     Waiting.COLLECTING: "asked waits for a run that is collecting its results",
     Waiting.BUDGET: "asked waits for money of its budget to come free",
     Waiting.PILOT: "asked waits for the pilot of its prompt, which another partition sends",
+    Waiting.MORE: "asked waits for more requests, to send them together, the next try is in ",
     Waiting.QUEUE: "asked waits for room in the queue of the API",
     Waiting.NEXT_ROUND: "asked waits for request files that are under way",
 }
