@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from batch_assets.core.pipeline.hooks import RowRejected
     from batch_assets.dagster.assets.build import build_message_batch_assets
     from batch_assets.dagster.assets.spend import build_message_batch_spend
+    from batch_assets.dagster.broken.load import load_from_defs_folder
     from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
     from batch_assets.dagster.checks.build import build_message_batch_checks
     from batch_assets.dagster.component import MessageBatchComponent
@@ -36,6 +37,7 @@ __all__ = [
     "build_message_batch_sensor",
     "build_message_batch_spend",
     "build_message_batch_watch_sensors",
+    "load_from_defs_folder",
 ]
 
 _HOMES = {
@@ -51,6 +53,7 @@ _HOMES = {
     "build_message_batch_sensor": "batch_assets.dagster.sensors.results_sensor",
     "build_message_batch_spend": "batch_assets.dagster.assets.spend",
     "build_message_batch_watch_sensors": "batch_assets.dagster.sensors.dataset_sensor",
+    "load_from_defs_folder": "batch_assets.dagster.broken.load",
 }
 
 

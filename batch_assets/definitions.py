@@ -5,13 +5,14 @@ from pathlib import Path
 
 import dagster as dg
 
+from batch_assets.dagster.broken.load import load_from_defs_folder
 from batch_assets.dagster.pipelines import with_unique_names
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
-    pipelines = with_unique_names(dg.load_from_defs_folder(path_within_project=Path(__file__).parent))
+    pipelines = with_unique_names(load_from_defs_folder(path_within_project=Path(__file__).parent))
     # Runs assets downstream of results automatically; Dagster's own default sensor is stopped at first.
     automation = dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",

@@ -35,7 +35,7 @@ class Project:
         path.write_text(dedent(text))
 
     def load(self, pipeline: str | None = None, *, file_name: str = "defs.yaml") -> dg.Definitions:
-        """Load the definitions.
+        """Load the definitions strictly, as `dg check defs` does: a mistake in a pipeline file is an error.
 
         Args:
             pipeline: The text of its pipeline file from now on; None: as it is.
@@ -43,7 +43,16 @@ class Project:
         """
         if pipeline is not None:
             self.write(f"defs/greetings/{file_name}", pipeline)
-        return dg.load_from_defs_folder(path_within_project=self.folder / self.package)
+        with strictly():
+            return dg.load_from_defs_folder(path_within_project=self.folder / self.package)
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Let a mistake in a pipeline file be an error, as `dg check defs` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+        yield
 
 
 @contextmanager

@@ -92,9 +92,9 @@ def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize(("name", "command"), list(_commands(batch_assets_command)))
 def test_every_option_of_the_command_line_has_its_row(name: str, command: click.Command) -> None:
-    rows = page("docs/command-line.md").table(f"batch-assets {name}")
-    described = {unquoted(row[0]).split()[0] for row in rows}
     options = {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
+    rows = page("docs/command-line.md").table(f"batch-assets {name}") if options else []
+    described = {unquoted(row[0]).split()[0] for row in rows}
     assert described == options - {"--help"}
 
 

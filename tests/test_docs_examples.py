@@ -20,7 +20,7 @@ from batch_assets import MessageBatchComponent
 from batch_assets.cli import main as batch_assets_command
 from batch_assets.core.prices.table import read_table
 from tests.documentation import MINIMAL, PROJECT, SCHEMA, Block, blocks, pages
-from tests.projects import Project, importable
+from tests.projects import Project, importable, strictly
 
 # Raised in the code of Dagster's own components.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -47,7 +47,8 @@ class Shelf(Project):
                 self._model(*text.split(":"))
         (folder / "defs.yaml").write_text(yaml.safe_dump(dict(document), allow_unicode=True))
         tree = dg.ComponentTree.for_project(self.folder)
-        return tree.build_defs_at_path(Path(folder.name))
+        with strictly():
+            return tree.build_defs_at_path(Path(folder.name))
 
     def _model(self, module: str, name: str) -> None:
         *packages, last = module.split(".")

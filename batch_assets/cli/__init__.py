@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | plan | approve | status | spend | cancel | list | import | rename | …`.
+"""The command line: `batch-assets run | check | plan | approve | status | spend | cancel | list | import | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -16,6 +16,7 @@ import click
 from batch_assets import __version__
 from batch_assets.cli.approve import approve
 from batch_assets.cli.cancel import cancel
+from batch_assets.cli.check import check
 from batch_assets.cli.doctor.command import doctor
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.erase import erase
@@ -128,6 +129,7 @@ def main() -> None:
 
 for _command in (
     run,
+    check,
     plan,
     approve,
     status,

@@ -23,11 +23,14 @@ def loading() -> Iterator[None]:
 
 def _why_not_loaded(error: BaseException) -> str:
     """Return the innermost error as text: Dagster wraps it in several of its own."""
-    innermost = error
-    while not isinstance(innermost, BatchAssetsError):
-        inner = innermost.__cause__ or innermost.__context__
-        if inner is None:
-            hint = "`dg check defs` shows where"
-            return f"the project's definitions do not load: {type(innermost).__name__}: {innermost}\n{hint}"
-        innermost = inner
-    return str(innermost)
+    from batch_assets.cli.yaml_files import unreadable_files
+    from batch_assets.dagster.broken.reason import innermost
+
+    inner = innermost(error)
+    if isinstance(inner, BatchAssetsError):
+        return str(inner)
+    # Dagster has read them before any code of this project could, and not all of its errors name the file.
+    if faults := unreadable_files():
+        return "\n".join(map(str, faults))
+    hint = "`dg check defs` shows where"
+    return f"the project's definitions do not load: {type(inner).__name__}: {inner}\n{hint}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch_assets.cli.find_pipeline import find_pipeline_or_none
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.text import count
 
@@ -43,9 +44,7 @@ def erase(name: str, keys: tuple[str, ...], resource: str | None) -> None:
       0    nothing of the rows is left under the root, in the ledger, in the sink or at the API
       1    something is left; standard error says what, where, and until when
     """
-    from batch_assets.cli.definitions_error import loading
     from batch_assets.cli.ledger_view import no_ledger
-    from batch_assets.cli.project import load_pipeline_assets
     from batch_assets.core.erase.run import erase
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
@@ -53,8 +52,7 @@ def erase(name: str, keys: tuple[str, ...], resource: str | None) -> None:
     settings = settings_of(resource)
     if not has_ledger(settings):
         raise click.ClickException(no_ledger(settings))
-    with loading():
-        assets = load_pipeline_assets().get(name)
+    assets = find_pipeline_or_none(name)
     with open_root(settings) as root:
         report = erase(root, name, keys, assets.pipeline if assets is not None else None)
     for line in _lines(report):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,8 @@ import dagster as dg
 from batch_assets.core.errors import DatasetError, SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import Settings, dg_table, find_project
+from batch_assets.dagster.broken.report import collecting
+from batch_assets.dagster.broken_file import BrokenFile, broken_in
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
 from batch_assets.dagster.resource import MessageBatchResource, settings_for
 from batch_assets.definitions import defs
@@ -18,14 +21,30 @@ from batch_assets.definitions import defs
 _OWN = "batch_assets"
 
 
-def load_pipeline_assets() -> dict[str, PipelineAssets]:
-    """Load the project's definitions and return its pipelines by name.
+@dataclass(frozen=True)
+class LoadedProject:
+    """The pipelines of the project's definitions.
+
+    Attributes:
+        pipelines: The pipelines by name, in order.
+        broken: The pipeline files that are broken, by the name of the pipeline as far as it is known, in order.
+    """
+
+    pipelines: dict[str, PipelineAssets]
+    broken: dict[str, BrokenFile]
+
+
+def load_project() -> LoadedProject:
+    """Load the project's definitions and return its pipelines.
 
     Raises:
-        ConfigError: When a pipeline file is wrong.
         SettingsError: When there are no definitions.
     """
-    return dict(sorted(pipelines_in(load_definitions().resolve_all_asset_specs()).items()))
+    specs = list(load_definitions().resolve_all_asset_specs())
+    return LoadedProject(
+        dict(sorted(pipelines_in(specs).items())),
+        dict(sorted(broken_in(specs).items())),
+    )
 
 
 def load_settings(key: str) -> Settings:
@@ -47,11 +66,17 @@ def load_settings(key: str) -> Settings:
 def load_definitions() -> dg.Definitions:
     """Return the definitions of the project that the command is run in, or of this package outside any project.
 
-    Like `dg`, it imports the module that the project's pyproject.toml names.
+    Like `dg`, it imports the module that the project's pyproject.toml names. Broken pipeline files are not logged:
+    the command shows those that matter to it.
 
     Raises:
         SettingsError: When the module cannot be imported, or has no definitions.
     """
+    with collecting():
+        return _load_definitions()
+
+
+def _load_definitions() -> dg.Definitions:
     folder = find_project()
     pyproject = folder / "pyproject.toml"
     project = (dg_table(pyproject) or {}).get("project", {})

@@ -10,7 +10,9 @@ A remedy that the command line and Dagster word differently is a value next to t
     │   ├── EndpointMismatchError
     │   ├── PairingError
     │   ├── RenderingChangedError        core/requests/rendering_change.py
-    │   └── SubmissionStoppedError
+    │   ├── SubmissionStoppedError
+    │   ├── BrokenFilesError             dagster/broken/report.py
+    │   └── BrokenPipelineError          cli/find_pipeline.py
     ├── LeaseLostError
     │   └── MoveRefusedError
     ├── BusyError
@@ -45,7 +47,7 @@ Errors of single API calls form a tree of their own, which the stages translate:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -109,10 +111,11 @@ class ConfigError(FinalError):
         source: The pipeline file, as the user would open it.
         field: Dotted path of the field inside it, or "" for the file as a whole.
         problem: What is wrong and what to do.
+        also: What else is wrong with the file.
     """
 
-    def __init__(self, source: str, field: str, problem: str) -> None:
-        self.source, self.field, self.problem = source, field, problem
+    def __init__(self, source: str, field: str, problem: str, also: Sequence[ConfigError] = ()) -> None:
+        self.source, self.field, self.problem, self.also = source, field, problem, tuple(also)
         super().__init__(f"{source}: {field}: {problem}" if field else f"{source}: {problem}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 import dagster as dg
 import pyarrow as pa
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from batch_assets.core.errors import ConfigError
@@ -19,6 +19,9 @@ from batch_assets.core.repeated_keys import RepeatedKeyError, check_yaml
 from batch_assets.dagster.assets.build import assets_of
 from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.assets.spend import build_message_batch_spend
+from batch_assets.dagster.broken.claims import Claim, Claimant, claims_of
+from batch_assets.dagster.broken.known import file_of, yaml_text
+from batch_assets.dagster.broken.load_as_broken import load_as_broken, note_broken, source_of
 from batch_assets.dagster.checks.build import build_message_batch_checks
 from batch_assets.dagster.component_blocks import (
     BatchingBlock,
@@ -47,9 +50,10 @@ from batch_assets.dagster.schedule import build_message_batch_schedules
 from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watch_sensors
 from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
 from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
+from batch_assets.dagster.template_variables import variable_without_value
 
-# Names of a pipeline file, in the order in which Dagster takes the first.
-_PIPELINE_FILES = ("defs.yaml", "defs.yml", "component.yaml", "component.py")
+# Their templates are over the row.
+_PASSED_THROUGH = ("params", "betas", "output_schema")
 
 
 def _described(name: str) -> str | None:
@@ -71,6 +75,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
 
     output_columns: ClassVar[pa.Schema | None] = None
     """The columns that `parse_message` returns. If it is None, `output_schema` defines them."""
+    _mistake: Exception | None = PrivateAttr(default=None)  # why the pipeline file does not load
 
     # The other fields are in PipelineConfig. Dagster needs to know more about these.
     name: Annotated[
@@ -117,6 +122,23 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Create the component from its YAML.
 
+        A file with a mistake loads too: the component then defines assets that fail with it.
+        """
+        claims, claimant = claims_of(context.component_tree), _claimant(context)
+        try:
+            component = cls._load(attributes, context)
+        except Exception as error:
+            note_broken(claimant, context.project_root, claims)
+            broken = cls.model_construct()
+            broken._mistake = error
+            return broken
+        claims.note(claimant, Claim(component.name, _pipeline_file(context), is_valid=True))
+        return component
+
+    @classmethod
+    def _load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Create the component from its YAML.
+
         Raises:
             ConfigError: When a value has the wrong type, or a map has a key twice. The error names the file and
                 the field or line.
@@ -125,7 +147,11 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         try:
             if isinstance(attributes, KeptAttributes) and (mistake := mistake_in(attributes)) is not None:
                 raise mistake
+            if problem := cls._without_value(attributes, context):
+                raise ConfigError(_pipeline_file(context), *problem)
             return super().load(attributes, context)
+        except ConfigError:
+            raise
         except Exception as error:  # Dagster wraps the reason in errors of its own
             errors = cls._mistakes(attributes) or _within(error)
             if not errors:
@@ -138,6 +164,21 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         """Return the schema of the attributes. It raises no mistakes: `load` does, which knows the file."""
         derived = cls.model()
         return type(derived.__name__, (KeptAttributes, derived), {"__module__": __name__})
+
+    @classmethod
+    def _without_value(
+        cls, attributes: BaseModel | None, context: dg.ComponentLoadContext
+    ) -> tuple[str, str] | None:
+        """Return the field with a variable of Dagster's templates that has no value, and what is wrong with it."""
+        written = as_written(attributes) if isinstance(attributes, KeptAttributes) else None
+        if not isinstance(written, Mapping) or not is_templated(written):
+            return None
+        rendered = {
+            name: value
+            for name, value in written.items()
+            if name not in _PASSED_THROUGH and cls._is_inherited(name)
+        }
+        return variable_without_value(rendered, context.resolution_context.scope)
 
     @classmethod
     def _mistakes(cls, attributes: BaseModel | None) -> list[ErrorDetails]:
@@ -164,14 +205,32 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             return error["loc"][0] not in cls.model().model_fields
         if error["type"] != "missing" and is_templated(error["input"]):
             return False
-        name = str(error["loc"][0]) if error["loc"] else ""
+        return cls._is_inherited(str(error["loc"][0]) if error["loc"] else "")
+
+    @classmethod
+    def _is_inherited(cls, name: str) -> bool:
+        """Return whether a field is of every pipeline, and not one that a subclass adds or redefines."""
         base_field, field = MessageBatchComponent.model_fields.get(name), cls.model_fields.get(name)
         if base_field is None or field is None:
             return False
         return (field.annotation, field.metadata) == (base_field.annotation, base_field.metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return the assets, checks, jobs and schedule of the pipeline, and the sensors."""
+        """Return the assets, checks, jobs and schedule of the pipeline, and the sensors.
+
+        If the pipeline file has a mistake, they are assets and a check that fail with it, and the sensor.
+        """
+        claims, claimant = claims_of(context.component_tree), _claimant(context)
+        try:
+            if self._mistake is not None:
+                raise self._mistake
+            if others := claims.others(claimant, self.name):
+                raise ConfigError(_pipeline_file(context), "name", _taken(self.name, others))
+            return self._build_defs(context)
+        except Exception as error:
+            return load_as_broken(error, claimant, context.project_root, claims)
+
+    def _build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
         return dg.Definitions(
             assets=[*assets, build_message_batch_spend(resource_key=self.resource_key)],
@@ -269,17 +328,26 @@ def _folder(context: dg.ComponentLoadContext) -> Path:
     return context.path if context.path.is_dir() else context.path.parent
 
 
+def _taken(name: str, others: list[str]) -> str:
+    return f"{name!r} is also the name of the pipeline in {', '.join(others)}: give each a name of its own"
+
+
+def _claimant(context: dg.ComponentLoadContext) -> Claimant:
+    key = context.component_path.instance_key
+    return Claimant(context.path, key if isinstance(key, int) else 0)
+
+
 def _check_keys(context: dg.ComponentLoadContext) -> None:
     """Check that no map of the pipeline file has a key twice. Dagster would read the last and forget the others.
 
     Raises:
         ConfigError: When a map has one. The error names the file and the line.
     """
-    path = _pipeline_path(context)
-    if path.suffix == ".py" or not path.is_file():
+    text = yaml_text(file_of(context.path))
+    if text is None:
         return
     try:
-        check_yaml(path.read_bytes())
+        check_yaml(text)
     except RepeatedKeyError as error:
         place, _, problem = str(error).partition(": ")
         raise ConfigError(_pipeline_file(context), place, problem) from None
@@ -287,13 +355,5 @@ def _check_keys(context: dg.ComponentLoadContext) -> None:
         pass  # Dagster has read it
 
 
-def _pipeline_path(context: dg.ComponentLoadContext) -> Path:
-    folder = _folder(context)
-    name = next((name for name in _PIPELINE_FILES if (folder / name).is_file()), _PIPELINE_FILES[0])
-    return folder / name
-
-
 def _pipeline_file(context: dg.ComponentLoadContext) -> str:
-    """Return the path of the pipeline file, relative to the project's folder if it is inside."""
-    path, project = _pipeline_path(context), context.project_root
-    return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
+    return source_of(context.path, context.project_root)

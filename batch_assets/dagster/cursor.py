@@ -26,12 +26,14 @@ class SensorCursor:
         observed: Map of submission to its last observation.
         compared_at: When the folders under the root were last compared with the ledger, by the ledger's clock.
         unknown: The ids of the submissions that the ledger did not know then.
+        broken: Map of pipeline to the digest of what is wrong with its file.
     """
 
     warned: dict[str, str] = field(default_factory=dict)
     observed: dict[str, Observed] = field(default_factory=dict)
     compared_at: float = 0.0
     unknown: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -44,11 +46,12 @@ class SensorCursor:
                 observed={str(name): Observed(float(at), list(counts)) for name, (at, counts) in observed},
                 compared_at=float(fields.get("compared_at", 0.0)),
                 unknown=list(map(str, fields.get("unknown", []))),
+                broken={str(name): str(digest) for name, digest in fields.get("broken", {}).items()},
             )
         except (ValueError, TypeError, AttributeError):
             return cls()
 
     def write(self) -> str:
         """Return the cursor for the next tick."""
-        fields = {"warned": self.warned, "observed": self.observed}
+        fields = {"warned": self.warned, "observed": self.observed, "broken": self.broken}
         return json.dumps({**fields, "compared_at": self.compared_at, "unknown": self.unknown})

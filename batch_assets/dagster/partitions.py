@@ -75,12 +75,20 @@ def partitions_definition(pipeline: Pipeline) -> dg.PartitionsDefinition[Any] | 
     partitions = pipeline.partitions
     if isinstance(partitions, GivenPartitions):
         return partitions.definition
-    if not isinstance(partitions, PartitionsConfig):
-        return None
+    return definition_of(pipeline.name, partitions) if isinstance(partitions, PartitionsConfig) else None
+
+
+def definition_of(name: str, partitions: PartitionsConfig) -> dg.PartitionsDefinition[Any]:
+    """Return Dagster's definition of the partitions of a pipeline file.
+
+    Args:
+        name: The name of the pipeline.
+        partitions: Its partitions.
+    """
     if partitions.static is not None:
         return dg.StaticPartitionsDefinition(partitions.static)
     if not partitions.is_time:
-        return dg.DynamicPartitionsDefinition(name=pipeline.name)
+        return dg.DynamicPartitionsDefinition(name=name)
     times, key_format = partitions.times, KEY_FORMATS[partitions.kind]
     end = times.moment(times.end).strftime(key_format) if times.end is not None else None
     return _TIME_DEFINITIONS[partitions.kind](

@@ -148,7 +148,7 @@ def test_a_pipeline_file_with_a_mistake(project: Project, home: Path) -> None:
     project.add_pipeline("asked", ["one"], no_such_field=1)
     done = project.run("doctor")
     found = lines(done)
-    assert (found["definitions"][0], found["sensor"][0], found["settings"][0]) == ("wrong", "skipped", "ok")
+    assert (found["definitions"][0], found["sensor"][0], found["settings"][0]) == ("wrong", "wrong", "ok")
     assert "no_such_field" in found["definitions"][1]
     assert done.returncode == 1
 
@@ -192,7 +192,7 @@ def found_by(location: Location) -> dict[str, tuple[str, str]]:
 
 
 def test_a_pool_without_slots(instance: dg.DagsterInstance) -> None:
-    location = Location(1, ["message_batches"], [])
+    location = Location(1, [], ["message_batches"], [])
     assert found_by(location)["pool"] == ("ok", "message_batches has the default limit of dagster.yaml")
     assert found_by(location)["sensor"][0] == "ok", "no pipeline uses this root"
     instance.event_log_storage.set_concurrency_slots("message_batches", 0)
@@ -205,7 +205,7 @@ def test_a_pool_without_slots(instance: dg.DagsterInstance) -> None:
 def test_an_instance_that_cannot_be_opened(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     storage = "storage:\n  postgres:\n    postgres_url: {env: NO_SUCH_VARIABLE}\n"
     (tmp_path / "dagster.yaml").write_text(SHIPPED.read_text() + storage)
-    found = found_by(Location(1, ["message_batches"], [SENSOR]))
+    found = found_by(Location(1, [], ["message_batches"], [SENSOR]))
     assert (found["instance"][0], "NO_SUCH_VARIABLE" in found["instance"][1]) == ("wrong", True)
     assert {found[concern][0] for concern in ("daemon", "pool", "sensor")} == {"skipped"}
 
@@ -233,7 +233,7 @@ def add_tick(instance: dg.DagsterInstance, age: float, status: TickStatus, **dat
 
 
 def test_the_last_tick_of_the_sensor(instance: dg.DagsterInstance) -> None:
-    location = Location(1, [], [SENSOR])
+    location = Location(1, [], [], [SENSOR])
     assert "has never ticked" in found_by(location)["sensor"][1]
     add_tick(instance, 600.0, TickStatus.SUCCESS)
     mark, text = found_by(location)["sensor"]
@@ -251,7 +251,7 @@ def test_the_last_tick_of_the_sensor(instance: dg.DagsterInstance) -> None:
 
 
 def test_the_oldest_part_of_the_daemon_counts(instance: dg.DagsterInstance) -> None:
-    location = Location(1, [], [])
+    location = Location(1, [], [], [])
     ages = dict.fromkeys(instance.get_required_daemon_types(), 5.0)
     for last, mark in ((30.0, "ok"), (500.0, "wrong")):
         for name, age in (ages | {"SENSOR": last}).items():

@@ -17,7 +17,11 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"partitions": {"daily": "2026-01-01"}}, "partitions.daily", "give a map of its fields, not 2026-01-01"),
     ({"partitions": {"daily": {"start": "soon"}}}, "partitions.daily.start", "'soon' is not a date like"),
     ({"partitions": {"daily": {"start": "{{ 'so' }}on"}}}, "partitions.daily.start", "'soon' is not a date like"),
-    ({"partitions": {"dayly": {"start": "2026-01-01"}}}, "partitions.dayly", "there is no such field"),
+    (
+        {"partitions": {"dayly": {"start": "2026-01-01"}}},
+        "partitions.dayly",
+        "there is no such field: did you mean `daily`?",
+    ),
     ({"partitions": {"static": ["de", False]}}, "partitions.static.1", "false (no and off mean false too)"),
     ({"partitions": {"static": [2024]}}, "partitions.static.0", "give a text, not 2024; put it in quotes"),
     ({"partitions": {"static": "de"}}, "partitions.static", "give a list, as in [one, two], not de"),
@@ -30,12 +34,13 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
         "'complete', 'failed', 'deadline', 'held' or 'budget'",
     ),
     ({"notify": [{"email": LETTER | {"to": "a@b.c"}}]}, "notify.0.email.to", "give a list"),
-    ({"schedule": {"crn": "0 2 * * *"}}, "schedule.cron", "this field is required"),
-    ({"dataset": {"pth": "a.csv"}}, "dataset.pth", "there is no such field; fields here: path, files"),
+    ({"schedule": {"crn": "0 2 * * *"}}, "schedule.crn", "there is no such field: did you mean `cron`?"),
+    ({"dataset": {"pth": "a.csv"}}, "dataset.pth", "there is no such field: did you mean `path`?"),
     ({"retry": 3}, "retry", "give a map of its fields, not 3; fields here: max_attempts"),
     ({"retry": {"max_attempts": "{{ 0 }}"}}, "retry.max_attempts", "greater than or equal to 1"),
     ({"batching": {"max_mb": "much"}}, "batching.max_mb", "valid number"),
-    ({"outputschema": "a.json"}, "outputschema", "there is no such field; fields here: name, dataset"),
+    ({"color": "red"}, "color", "there is no such field; fields here: name, dataset"),
+    ({"outputschema": "a.json"}, "outputschema", "there is no such field: did you mean `output_schema`?"),
 ]
 
 
@@ -87,7 +92,7 @@ def test_an_invalid_field_is_reported(
 ) -> None:
     project.add_pipeline("asked", ["one"], **attributes)
     done = project.run("run", "asked")
-    assert_sentence(done, f"batch_assets/defs/asked/defs.yaml: {field}: ", problem)
+    assert_sentence(done, f"batch_assets/defs/asked/defs.yaml:1: {field}: ", problem)
     for name in ("BlockModel", "validation error", "Input should be a valid string", "pydantic"):
         assert name not in done.stderr
     assert project.accepted() == []

@@ -17,7 +17,7 @@ from batch_assets import (
     build_message_batch_assets,
     build_message_batch_sensor,
 )
-from batch_assets.cli.project import load_pipeline_assets
+from batch_assets.cli.project import load_project
 from batch_assets.core.errors import ConfigError
 from batch_assets.dagster.component_blocks import KeptAttributes, mistake_in
 from batch_assets.dagster.pipelines import pipelines_in, with_unique_names
@@ -35,6 +35,19 @@ attributes:
     model: claude-haiku-5-5
     max_tokens: 50
     messages: [{role: user, content: "{{ text }}"}]
+"""
+IN_PYTHON = """
+from pathlib import Path
+import dagster as dg
+from batch_assets import build_message_batch_assets, build_message_batch_sensor
+
+assets = build_message_batch_assets(
+    name="in_python",
+    dataset={"path": "data/greetings.csv"},
+    params={"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
+    folder=Path(__file__).parent,
+)
+sensor = build_message_batch_sensor()
 """
 
 
@@ -164,11 +177,18 @@ def test_two_pipelines_have_one_sensor(project: Project) -> None:
 
 def test_two_pipelines_with_the_same_name_are_refused_with_both_files(project: Project) -> None:
     project.write("defs/second/defs.yaml", PIPELINE)
+    with pytest.raises(Exception) as caught:
+        project.load(PIPELINE)
+    text = whole_text(caught.value)
+    assert f"{project.package}/defs/second/defs.yaml:4: name: 'greetings' is also the name of" in text
+    assert f"in {project.package}/defs/greetings/defs.yaml: give each a name of its own" in text
+
+
+def test_a_pipeline_in_python_may_not_have_the_name_of_a_file(project: Project) -> None:
+    project.write("defs/python_pipeline.py", IN_PYTHON.replace("in_python", "greetings"))
     loaded = project.load(PIPELINE)
-    with pytest.raises(ConfigError, match="'greetings' is taken by") as caught:
+    with pytest.raises(ConfigError, match="'greetings' is taken by"):
         with_unique_names(loaded)
-    assert f"{project.package}/defs/greetings/defs.yaml" in str(caught.value)
-    assert f"{project.package}/defs/second/defs.yaml" in str(caught.value)
 
 
 def test_a_subclass_changes_how_assets_present_themselves(project: Project) -> None:
@@ -204,22 +224,7 @@ def test_owners_tags_and_group_are_set_by_post_processing_as_documented(project:
 
 
 def test_a_pipeline_in_python(project: Project, tmp_path: Path) -> None:
-    project.write(
-        "defs/python_pipeline.py",
-        """
-        from pathlib import Path
-        import dagster as dg
-        from batch_assets import build_message_batch_assets, build_message_batch_sensor
-
-        assets = build_message_batch_assets(
-            name="in_python",
-            dataset={"path": "data/greetings.csv"},
-            params={"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
-            folder=Path(__file__).parent,
-        )
-        sensor = build_message_batch_sensor()
-        """,
-    )
+    project.write("defs/python_pipeline.py", IN_PYTHON)
     loaded = project.load(PIPELINE)
     pipeline = pipelines_in(loaded.resolve_all_asset_specs())["in_python"].pipeline
     assert pipeline.project == tmp_path.resolve()
@@ -252,7 +257,7 @@ def test_every_field_of_a_pipeline_is_explained_in_the_schema() -> None:
 
 
 def test_the_projects_own_pipelines_load() -> None:
-    assert {"review_triage", "ticket_replies"} <= set(load_pipeline_assets())
+    assert {"review_triage", "ticket_replies"} <= set(load_project().pipelines)
 
 
 def test_static_keys_are_text_as_written_in_the_file(project: Project) -> None:
@@ -303,7 +308,7 @@ def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
     with pytest.raises(Exception) as caught:
         project.load(text + "  max_invalid: '{{ nowhere }}'\n")
     error = whole_text(caught.value)
-    assert "'nowhere' is undefined" in error and "valid number" not in error
+    assert "there is no variable 'nowhere' here" in error and "valid number" not in error
 
 
 def test_a_mistake_keeps_no_validator_alive() -> None:

@@ -46,6 +46,14 @@ RESOURCES = """
     configuredValues { key value type } sensorsUsing assetKeysUsing { path }
 } } }
 """
+BROKEN = """
+{ assetNodeOrError(assetKey: {path: ["broken", "results"]}) { ... on AssetNode {
+  description
+  assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
+    status evaluation { description }
+  } } } }
+} } }
+"""
 METADATA = """
 query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   metadataEntries { label __typename ... on PathMetadataEntry { path } }
@@ -76,6 +84,9 @@ def two_roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoRoots]:
             (package / "defs" / name).mkdir(parents=True)
             (package / "defs" / name / "defs.yaml").write_text(PIPELINE.format(name=name) + more)
             (folder / f"{name}.csv").write_text("id,text\n" + rows)
+        # A broken file stops none of the others.
+        (package / "defs" / "broken").mkdir()
+        (package / "defs" / "broken" / "defs.yaml").write_text(PIPELINE.format(name="broken") + "  retry: 3\n")
         (package / "__init__.py").touch()
         (package / "definitions.py").write_text(DEFINITIONS.format(root=str(root), url=elsewhere.url))
         (folder / "pyproject.toml").write_text(
@@ -103,6 +114,18 @@ def test_the_sensor_of_each_root_brings_its_results(two_roots: TwoRoots) -> None
         table = pd.read_parquet(root / name / "results")
         assert list(table["result_type"]) == ["succeeded"] * rows
         assert sorted(path.name for path in root.iterdir() if path.is_dir()) == [name]
+
+
+def test_the_ui_shows_that_a_file_is_broken(two_roots: TwoRoots) -> None:
+    deployment = two_roots.deployment
+    problem = "two_roots/defs/broken/defs.yaml:7: retry: give a map of its fields, not 3"
+    deployment.wait(lambda: '"FAILED"' in json.dumps(deployment.query(BROKEN)), PATIENCE)
+    asset = deployment.query(BROKEN)["assetNodeOrError"]
+    assert problem in asset["description"]
+    (check,) = asset["assetChecksOrError"]["checks"]
+    assert check["name"] == "pipeline_file_is_valid"
+    assert check["executionForLatestMaterialization"]["status"] == "FAILED"
+    assert problem in check["executionForLatestMaterialization"]["evaluation"]["description"]
 
 
 def test_the_ui_shows_who_uses_the_resource_and_never_its_key(two_roots: TwoRoots) -> None:

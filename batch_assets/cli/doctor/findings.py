@@ -31,7 +31,10 @@ def findings(resource: str | None) -> Findings:
     location: Location | None = None
     try:
         location = load_location(resource)
-        yield ok("definitions", f"they load, with {count(location.pipelines, 'pipeline')}")
+        for broken in location.broken:
+            yield wrong("definitions", broken)
+        if not location.broken:
+            yield ok("definitions", f"they load, with {count(location.pipelines, 'pipeline')}")
     except BatchAssetsError as error:
         yield wrong("definitions", str(error))
     yield from instance_findings(location)

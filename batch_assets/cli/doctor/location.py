@@ -8,6 +8,7 @@ from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.project import load_definitions
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.assets.op_settings import pool_of
+from batch_assets.dagster.broken_file import broken_in
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 
@@ -18,11 +19,13 @@ class Location:
 
     Attributes:
         pipelines: The number of pipelines.
+        broken: The pipeline files that are broken, each with what is wrong with it.
         pools: The names of all pools of their steps.
         sensors: The names of the sensors that watch the root in question.
     """
 
     pipelines: int
+    broken: list[str]
     pools: list[str]
     sensors: list[str]
 
@@ -38,11 +41,13 @@ def load_location(resource: str | None) -> Location:
     """
     with loading():
         definitions = load_definitions()
-        pipelines = pipelines_in(definitions.resolve_all_asset_specs()).values()
+        specs = list(definitions.resolve_all_asset_specs())
+        pipelines, broken = pipelines_in(specs).values(), list(map(str, broken_in(specs).values()))
         pools = {pool_of(assets.pipeline, stage) for assets in pipelines for stage in Stage}
         sensors = {
             sensor.name
             for sensor in definitions.sensors or ()
             if isinstance(sensor, LedgerSensor) and sensor.resource_key == resource
         }
-    return Location(len(pipelines), sorted(pool for pool in pools if pool is not None), sorted(sensors))
+    named_pools = sorted(pool for pool in pools if pool is not None)
+    return Location(len(pipelines), broken, named_pools, sorted(sensors))

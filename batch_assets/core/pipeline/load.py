@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
@@ -96,24 +97,47 @@ def _log_once(text: str) -> None:
 
 
 def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
-    """Return the first error that pydantic found in a pipeline's fields as a readable error.
+    """Return the errors that pydantic found in a pipeline's fields as one readable error.
+
+    It is the first one, with the others in `also`. A misspelled field comes first: it explains why the field that
+    was meant is missing.
 
     Args:
         source: The pipeline file.
         errors: The errors that pydantic found.
     """
-    first = errors[0]
-    return ConfigError(source, ".".join(str(part) for part in first["loc"]), _as_text(first))
+    misspelled = [error for error in errors if _meant(error) is not None]
+    meant = {(*error["loc"][:-1], _meant(error)) for error in misspelled}
+    others = [
+        error
+        for error in errors
+        if error not in misspelled and not (error["type"] == "missing" and error["loc"] in meant)
+    ]
+    first, *also = (
+        ConfigError(source, ".".join(str(part) for part in error["loc"]), _as_text(error))
+        for error in (*misspelled, *others)
+    )
+    return ConfigError(source, first.field, first.problem, also)
+
+
+def _meant(error: ErrorDetails) -> str | None:
+    """Return the field whose name is like that of an unknown one; `None` if there is none, or it is known."""
+    if error["type"] != "extra_forbidden":
+        return None
+    close = get_close_matches(str(error["loc"][-1]).lower(), _known_fields(error["loc"]), n=1, cutoff=0.7)
+    return close[0] if close else None
 
 
 def _as_text(error: ErrorDetails) -> str:
     kind, location, value = error["type"], error["loc"], error["input"]
     if kind == "extra_forbidden":
-        return f"there is no such field; fields here: {_known_fields(location)}"
+        meant = _meant(error)
+        hint = f": did you mean `{meant}`?" if meant is not None else f"; fields here: {_listed(location)}"
+        return f"there is no such field{hint}"
     if kind == "missing":
         return "this field is required"
     if kind == "model_type":
-        return f"give a map of its fields, not {_shown(value)}; fields here: {_known_fields((*location, ''))}"
+        return f"give a map of its fields, not {_shown(value)}; fields here: {_listed((*location, ''))}"
     if kind == "dict_type":
         return f"give a map, not {_shown(value)}"
     if kind == "list_type":
@@ -138,7 +162,11 @@ def _shown(value: object) -> str:
     return "a list" if isinstance(value, list | tuple) else shorten(str(value), 60)
 
 
-def _known_fields(location: tuple[int | str, ...]) -> str:
+def _listed(location: tuple[int | str, ...]) -> str:
+    return ", ".join(_known_fields(location))
+
+
+def _known_fields(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = PipelineConfig
     for part in location[:-1]:
         if isinstance(part, int):  # an entry of a list
@@ -150,7 +178,7 @@ def _known_fields(location: tuple[int | str, ...]) -> str:
         if inner is None:
             break
         model = inner
-    return ", ".join(model.model_fields)
+    return list(model.model_fields)
 
 
 def _check_params(pipeline: Pipeline) -> None:

@@ -55,6 +55,7 @@ def collect_results(
     due_only: bool = False,
     seconds: float | None = None,
     answers: Answers | None = None,
+    joins: bool = True,
 ) -> CollectedResults:
     """Collect ended batches of a pipeline, join a partition's table again, and remove what is due.
 
@@ -70,6 +71,7 @@ def collect_results(
         seconds: The time that the run has left; `None` for no limit. Batches that cannot be downloaded in it are
             left.
         answers: How the pipeline's own code makes columns of answers, see `Pipeline.own_answers`.
+        joins: Whether the table is written. Otherwise answers are stored, and it stays as it is.
 
     Returns:
         What was collected. Batches whose results could not be fetched are listed as problems.
@@ -85,7 +87,7 @@ def collect_results(
     if problems:  # without its files, a complete table would become one of pending rows
         root.check_files(pipeline)
     results, set_aside = with_readable_responses(
-        root, lambda: write_results(root, pipeline, partition, answers=answers)
+        root, lambda: write_results(root, pipeline, partition, answers=answers) if joins else None
     )
     problems += [f"{batch.id} repeats a batch of {batch.file_id}: it is paid twice" for batch in repeated]
     problems += [f"results of {batch.id}: {SLOW_LINE}" for batch in left]

@@ -7,6 +7,7 @@ report them when the pipeline is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from batch_assets.core.template.model_rules import Problem, refused_by_model, takes_no_sampling
@@ -52,6 +53,8 @@ def refused(params: Mapping[str, Any], version: str | None) -> Problem | None:
     """
     for name in _REQUIRED:
         if name not in params:
+            if close := get_close_matches(name, [key for key in params if key not in _REQUIRED], n=1, cutoff=0.75):
+                return f"params.{close[0]}", f"there is no such field: did you mean `{name}`?"
             return f"params.{name}", "this field is required by the Messages API"
     for name, why in REFUSED.items():
         if name in params:

@@ -33,7 +33,8 @@ from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.remedies import as_text as remedy_as_text
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import settings_for
-from batch_assets.dagster.sensors import lost_submissions, removed
+from batch_assets.dagster.sensors import broken_files, lost_submissions, removed
+from batch_assets.dagster.sensors.broken_files import broken_of_location
 from batch_assets.dagster.sensors.groups import Due
 from batch_assets.dagster.sensors.launch import Launch
 from batch_assets.dagster.sensors.situation import situation
@@ -60,11 +61,20 @@ def watch(
     try:
         settings = settings_for(resource_key, context.resources)
         if not has_ledger(settings):
-            return dg.SensorResult(skip_reason=" ".join(["Nothing has been submitted.", *unwatched(context)]))
+            return _nothing_submitted(context, resource_key)
         with open_root(settings) as root:
-            return _Tick(context, root, _pipelines_of(context, resource_key, names)).run()
+            return _Tick(context, root, _pipelines_of(context, resource_key, names), resource_key).run()
     except BatchAssetsError as error:
         return dg.SensorResult(skip_reason=error_as_text(error))
+
+
+def _nothing_submitted(context: dg.SensorEvaluationContext, resource_key: str | None) -> dg.SensorResult:
+    broken, cursor = broken_of_location(context), SensorCursor.read(context.cursor)
+    return dg.SensorResult(
+        asset_events=list(broken_files.evaluate_checks(broken, resource_key, cursor)),
+        cursor=cursor.write(),
+        skip_reason=" ".join(["Nothing has been submitted.", *unwatched(context), *broken_files.describe(broken)]),
+    )
 
 
 def _pipelines_of(
@@ -79,10 +89,15 @@ def _pipelines_of(
 
 class _Tick:
     def __init__(
-        self, context: dg.SensorEvaluationContext, root: Root, pipelines: dict[str, PipelineAssets]
+        self,
+        context: dg.SensorEvaluationContext,
+        root: Root,
+        pipelines: dict[str, PipelineAssets],
+        resource_key: str | None,
     ) -> None:
         self._context, self._root, self._pipelines = context, root, pipelines
-        self._location = pipelines_of_location(context)
+        self._resource_key = resource_key
+        self._location, self._broken = pipelines_of_location(context), broken_of_location(context)
 
     def run(self) -> dg.SensorResult:
         """Poll, read the overview once, and open the rounds of the runs to request."""
@@ -98,10 +113,15 @@ class _Tick:
             events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
                 *progress.observe(snapshots, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
+                *broken_files.evaluate_checks(self._broken, self._resource_key, cursor),
             ]
-            reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
+            reasons = [
+                *broken_files.describe(self._broken),
+                *polled.problems,
+                *map(remedy_as_text, polled.remedies),
+            ]
             reasons += situation(snapshots, submissions.paid_twice(tx))
-            reasons += removed.describe(tx, gone)
+            reasons += removed.describe(tx, gone, self._broken)
             budget_of = {name: assets.pipeline.budget for name, assets in self._pipelines.items()}
             reasons += map(str, near_caps(tx, {ROOT: self._root.settings.budget, **budget_of}))
             now = tx.now
@@ -110,7 +130,8 @@ class _Tick:
         requests = launch.run(due, now)
         reasons += launch.reasons
         stray = [snapshot for snapshot in snapshots if _is_of(snapshot.submission, launch.unknown)]
-        removed.collect(self._root.settings, removed.due([*gone, *stray]))
+        due_here = removed.due([*gone, *stray], self._broken)
+        removed.collect(self._root.settings, due_here, self._broken)
         unsent = notify(self._root, self._pipelines)
         for problem in unsent if requests else ():  # without requests they are in the skip reason
             self._context.log.warning(problem)

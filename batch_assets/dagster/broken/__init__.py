@@ -1,0 +1,1 @@
+"""Pipeline files that are broken: what is known of them, and what they load as."""

@@ -1,0 +1,94 @@
+"""Which pipeline file of a project has which name: no two may have the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import dagster as dg
+
+from batch_assets.dagster.broken.known import name_of_path
+
+
+class Claimant(NamedTuple):
+    """A pipeline file, or one of the documents of it.
+
+    Attributes:
+        path: The folder of the file, or a Python file.
+        document: The position among the documents of the file.
+    """
+
+    path: Path
+    document: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The name that a pipeline file has.
+
+    Attributes:
+        name: The name.
+        source: The file, as the user would open it.
+        is_valid: Whether the file could be read.
+    """
+
+    name: str
+    source: str
+    is_valid: bool
+
+
+class Claims:
+    """The names of the pipeline files of a component tree, which loads all before it builds the first."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Claimant, Claim] = {}
+
+    def note(self, claimant: Claimant, claim: Claim) -> None:
+        """Record the name of a pipeline file. A later record of the same file replaces it."""
+        self._claims[claimant] = claim
+
+    def others(self, claimant: Claimant, name: str) -> list[str]:
+        """Return the files that keep a pipeline from having its name, which they have too."""
+        rivals = self._with(name, valid_only=True)
+        if self._owner(name, rivals) == claimant:
+            return []
+        return [self._claims[rival].source for rival in rivals if rival != claimant]
+
+    def shown_name(self, claimant: Claimant, name: str) -> str:
+        """Return the name that the assets of a broken file are shown under: its own, unless another has it."""
+        rivals = self._with(name, valid_only=True)
+        if (self._owner(name, rivals) or min(self._with(name), default=claimant)) == claimant:
+            return name
+        shown = name_of_path(claimant.path)
+        names = {claim.name for claim in self._claims.values()}
+        while shown in names:
+            shown += f"_{claimant.document}" if claimant.document else "_broken"
+        return shown
+
+    def _with(self, name: str, *, valid_only: bool = False) -> list[Claimant]:
+        return [
+            claimant
+            for claimant, claim in self._claims.items()
+            if claim.name == name and (claim.is_valid or not valid_only)
+        ]
+
+    @staticmethod
+    def _owner(name: str, rivals: list[Claimant]) -> Claimant | None:
+        """Return who may have a name: the only one, or else the only one whose folder has that name.
+
+        Two files of one name are most often a pipeline and the copy of its folder, and the pipeline goes on.
+        """
+        if len(rivals) > 1:
+            rivals = [rival for rival in rivals if name_of_path(rival.path) == name]
+        return rivals[0] if len(rivals) == 1 else None
+
+
+_of_trees: WeakKeyDictionary[object, Claims] = WeakKeyDictionary()
+
+
+def claims_of(tree: dg.ComponentTree) -> Claims:
+    """Return the claims of a component tree, which end with it."""
+    # The tree itself is a tuple, which has no weak references.
+    return _of_trees.setdefault(tree.state_tracker, Claims())

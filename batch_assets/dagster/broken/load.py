@@ -1,0 +1,56 @@
+"""`load_from_defs_folder`: load what can be loaded, and the rest as assets that fail."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import dagster as dg
+
+from batch_assets.dagster.broken.report import collecting, report
+
+_log = logging.getLogger("batch_assets")
+
+
+def load_from_defs_folder(*, path_within_project: Path) -> dg.Definitions:
+    """Load a project's definitions as Dagster's function of this name does, but without the files that are broken.
+
+    A file that Dagster cannot read or import, or whose component does not load, becomes an asset that fails with
+    its error. All others load and run.
+
+    Args:
+        path_within_project: A path within the project.
+
+    Raises:
+        BrokenFilesError: When `dg check defs` checks the definitions and files are broken. Names all of them.
+    """
+    with collecting() as broken:
+        definitions, error = _load(path_within_project)
+        if definitions is None:
+            del broken[:]
+            definitions = _load_one_by_one(path_within_project, error)
+    report(*broken)
+    return definitions
+
+
+def _load(path_within_project: Path) -> tuple[dg.Definitions | None, Exception | None]:
+    # The errors of single files must not be raised while this one is handled: it would become their context.
+    try:
+        return dg.load_from_defs_folder(path_within_project=path_within_project), None
+    except Exception as error:
+        return None, error
+
+
+def _load_one_by_one(path_within_project: Path, error: Exception | None) -> dg.Definitions:
+    """Load the definitions, each file on its own.
+
+    Raises:
+        Exception: The error, when no single file is the reason.
+    """
+    try:
+        from batch_assets.dagster.broken.tolerant_tree import load_one_by_one
+
+        return load_one_by_one(path_within_project)
+    except Exception as second:  # the whole project is wrong, or this version of Dagster loads it in another way
+        _log.debug("the files of the project cannot be loaded one by one", exc_info=second)
+        raise (error or second) from None

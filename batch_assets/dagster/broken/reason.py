@@ -1,0 +1,91 @@
+"""Why a file does not load: the error that Dagster has wrapped, as faults of the file."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from dagster_shared.error import DagsterUnresolvableSymbolError
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from batch_assets.core.errors import BatchAssetsError, ConfigError
+from batch_assets.core.pipeline.faults import Fault, faults_of, field_line, readable_part, unreadable
+from batch_assets.core.quoting import printable
+from batch_assets.dagster.broken.known import yaml_text
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the error that the user has to know: the first one of this project, or else the one that began it."""
+    while not isinstance(error, BatchAssetsError):
+        inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if inner is None:
+            return error
+        error = inner
+    return error
+
+
+def faults_in(error: BaseException, file: Path, source: str, project: Path, document: int = 0) -> list[Fault]:
+    """Return what is wrong with a file that does not load.
+
+    Args:
+        error: What its loading raised.
+        file: The file.
+        source: The file, as the user would open it.
+        project: The project's folder.
+        document: The position of the pipeline among the documents of the file.
+    """
+    text = yaml_text(file)
+    if text is not None and (problem := unreadable(source, text)) is not None:
+        return faults_of(problem, text, document)
+    inner = innermost(error)
+    if isinstance(inner, ConfigError):
+        return faults_of(inner, text if inner.source == source else None, document)
+    if isinstance(inner, ValidationError):
+        return [_of_pydantic(details, text, source, document) for details in inner.errors()]
+    line = _line(inner, file)
+    problem_text = printable(f"{type(inner).__name__}: {str(inner).strip()}", lines=True)
+    if text is not None and (written := _missing_type(inner, text, document)) is not None:
+        remedy = "a pipeline has batch_assets.MessageBatchComponent"
+        why = f"there is no {written} ({problem_text}): {remedy}"
+        return [Fault(source, field_line(text, "type", document), "type", why)]
+    where = "" if line is not None else _where(inner, project)
+    return [Fault(source, line, "", f"{problem_text}{where}")]
+
+
+def _of_pydantic(details: ErrorDetails, text: str | None, source: str, document: int) -> Fault:
+    # Dagster adds file and line to the last part.
+    field = ".".join(map(str, details["loc"])).partition(" at ")[0]
+    if text is not None and not field.startswith("post_processing"):
+        content = readable_part(text, document)
+        field = f"post_processing.{field}" if "post_processing" in content else field
+    return Fault(source, field_line(text or "", field, document), field, details["msg"])
+
+
+def _missing_type(error: BaseException, text: str, document: int) -> str | None:
+    """Return the `type` of a document if there is no class of that name."""
+    written = str(readable_part(text, document).get("type", ""))
+    if isinstance(error, DagsterUnresolvableSymbolError):
+        return written
+    is_missing = isinstance(error, ModuleNotFoundError) and written.startswith(f"{error.name}.")
+    return written if is_missing else None
+
+
+def _line(error: BaseException, file: Path) -> int | None:
+    """Return the line of a Python file that raised an error; `None` if it was in another file."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return error.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return lines[-1] if lines else None
+
+
+def _where(error: BaseException, project: Path) -> str:
+    """Return which line of the project's own Python files raised an error, in parentheses; "" if none did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(project) and "site-packages" not in frame.filename
+    ]
+    return f" ({Path(frames[-1].filename).relative_to(project)}:{frames[-1].lineno})" if frames else ""

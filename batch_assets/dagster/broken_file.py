@@ -1,0 +1,55 @@
+"""A pipeline file that is broken, as metadata of the assets that it loads as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from batch_assets.core.pipeline.faults import Fault
+from batch_assets.dagster import keys
+
+PIPELINE_FILE_CHECK = "pipeline_file_is_valid"
+
+
+@dataclass(frozen=True)
+class BrokenFile:
+    """A pipeline file that does not load, as metadata of its assets. Dagster shows its path.
+
+    Attributes:
+        name: The name of the pipeline, as far as it is known.
+        source: The file, as the user would open it.
+        faults: What is wrong with it.
+        resource_key: The key of its resource; `None` for the environment.
+        checked: The asset that has the failing check.
+    """
+
+    name: str
+    source: str
+    faults: tuple[Fault, ...]
+    resource_key: str | None
+    checked: dg.AssetKey
+
+    def __fspath__(self) -> str:
+        return self.source
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
+def broken_in(specs: Iterable[dg.AssetSpec]) -> dict[str, BrokenFile]:
+    """Return the broken files among asset specs, by the name of the pipeline."""
+    files = (spec.metadata.get(keys.PIPELINE) for spec in specs)
+    return {file.name: file for file in files if isinstance(file, BrokenFile)}
+
+
+def check_result(broken: BrokenFile) -> dg.AssetCheckResult:
+    """Return the result of the check of a broken file: it fails."""
+    return dg.AssetCheckResult(
+        asset_key=broken.checked,
+        check_name=PIPELINE_FILE_CHECK,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(broken),
+    )

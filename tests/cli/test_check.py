@@ -1,0 +1,97 @@
+"""`batch-assets check`, and how other commands work beside a broken pipeline file."""
+
+from __future__ import annotations
+
+import pytest
+
+from .support import Project
+
+DEFINITIONS = """
+from pathlib import Path
+
+from dagster import definitions, load_from_defs_folder
+
+@definitions
+def defs():
+    return load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+UNQUOTED = """type: batch_assets.MessageBatchComponent
+attributes:
+  name: unquoted
+  dataset: {path: good.jsonl}
+  params:
+    model: claude-haiku-5-5
+    max_tokens: 50
+    messages:
+      - role: user
+        content: {{ text }}
+"""
+TYPO = "batch_assets/defs/typo/defs.yaml:1"
+REMEDY = 'YAML takes a value that begins with a brace for a map: put it in quotes, "{{ text }}"'
+
+
+@pytest.fixture
+def broken(project: Project) -> Project:
+    """A project with one pipeline that is right and two that are broken."""
+    project.add_pipeline("good", ["one"])
+    project.add_pipeline("typo", ["one"], retry={"max_atempts": 3}, max_failed=7)
+    folder = project.folder / "batch_assets" / "defs" / "unquoted"
+    folder.mkdir()
+    (folder / "defs.yaml").write_text(UNQUOTED)
+    return project
+
+
+def test_all_mistakes_are_printed_with_file_line_and_field(broken: Project) -> None:
+    done = broken.run("check")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"{TYPO}: retry.max_atempts: there is no such field: did you mean `max_attempts`?",
+        f"{TYPO}: max_failed: Input should be less than or equal to 1",
+        f"batch_assets/defs/unquoted/defs.yaml:10: {REMEDY}",
+    ]
+    assert done.stderr.splitlines() == ["2 of 3 pipeline files broken"]
+    assert broken.run("check", "typo").stdout.count("\n") == 2
+    right = broken.run("check", "good")
+    assert (right.returncode, right.stdout, right.stderr) == (0, "1 pipeline file is right\n", "")
+    assert "there is no pipeline 'gone' in this project; its pipelines: good, typo, unquoted" in (
+        broken.run("check", "gone").stderr
+    )
+
+
+def test_the_other_pipelines_run_and_the_broken_one_is_named(broken: Project) -> None:
+    done = broken.run("run", "good")
+    assert done.returncode == 0, done.stderr
+    assert "typo is left out, because its file is broken: batch_assets/defs/typo/defs.yaml:1: retry" in done.stderr
+    assert (
+        f"unquoted is left out, because its file is broken: batch_assets/defs/unquoted/defs.yaml:10: {REMEDY}"
+        in (done.stderr)
+    )
+    assert done.stderr.count("max_atempts") == 1
+    status = broken.run("status")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert broken.run("list").returncode == 0
+    failed = broken.run("run", "unquoted")
+    assert failed.returncode == 1
+    assert failed.stderr == f"Error: batch_assets/defs/unquoted/defs.yaml:10: {REMEDY}\n"
+    # Its dataset and its sink are in the file, so that rows would be left there.
+    erased = broken.run("erase", "typo", "--key", "1")
+    assert erased.returncode == 1
+    assert "Error: batch_assets/defs/typo/defs.yaml:1: retry.max_atempts" in erased.stderr
+    assert len(broken.accepted()) == 1
+
+
+def test_a_project_with_dagsters_own_loader(broken: Project) -> None:
+    """What Dagster cannot read is reported by file and line too, although no pipeline loads."""
+    package = broken.folder / "src" / "shop"
+    package.mkdir(parents=True)
+    (broken.folder / "batch_assets" / "defs").rename(package / "defs")
+    (package / "__init__.py").touch()
+    (package / "definitions.py").write_text(DEFINITIONS)
+    (broken.folder / "pyproject.toml").write_text('[tool.dg]\n[tool.dg.project]\nroot_module = "shop"\n')
+    for command in (["check"], ["run", "good"]):
+        done = broken.run(*command)
+        assert done.returncode == 1
+        assert done.stderr == f"Error: src/shop/defs/unquoted/defs.yaml:10: {REMEDY}\n"
+    (package / "defs" / "unquoted" / "defs.yaml").unlink()
+    assert broken.run("check").stdout.startswith("src/shop/defs/typo/defs.yaml:1: retry.max_atempts: ")
+    assert broken.run("run", "good").returncode == 0

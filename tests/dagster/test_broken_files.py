@@ -1,0 +1,396 @@
+"""Pipeline files that are broken: each loads as assets that fail with what is wrong, and all others go on."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import text as sql
+
+from batch_assets import load_from_defs_folder
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.faults import field_line, unreadable
+from batch_assets.dagster.broken.report import BrokenFilesError
+from batch_assets.dagster.broken_file import PIPELINE_FILE_CHECK, BrokenFile, broken_in
+from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.emulator import Emulator
+from tests.projects import Project
+
+PIPELINE = """
+type: batch_assets.MessageBatchComponent
+attributes:
+  name: greetings
+  dataset: {path: data/greetings.csv, key: id}
+  params:
+    model: claude-haiku-5-5
+    max_tokens: 50
+    messages: [{role: user, content: "{{ text }}"}]
+"""
+IN_PYTHON = """
+from pathlib import Path
+from batch_assets import build_message_batch_assets
+
+assets = build_message_batch_assets(
+    name="in_python",
+    dataset={"path": "data/greetings.csv"},
+    params={"model": "m", "max_token": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
+    folder=Path(__file__).parent,
+)
+"""
+STAGES = ("requests", "batches", "results")
+GOOD = PIPELINE.replace("greetings", "good")
+MESSAGES = 'messages: [{role: user, content: "{{ text }}"}]'
+
+
+def in_place_of(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new)
+
+    return change
+
+
+def after(new: str) -> Callable[[str], str]:
+    return lambda text: text + new
+
+
+# How the file is broken -> its line, and what is reported. Dagster's own loader reads these files.
+OF_COMPONENTS = {
+    "unknown field": (
+        after("  dataset_: {path: b.csv}\n"),
+        10,
+        "dataset_: there is no such field: did you mean `dataset`?",
+    ),
+    "in a block": (
+        after("  retry: {max_atempts: 3}\n"),
+        10,
+        "retry.max_atempts: there is no such field: did you mean",
+    ),
+    "wrong type": (after("  retry: 3\n"), 10, "retry: give a map of its fields, not 3"),
+    "missing field": (
+        in_place_of("dataset: {path: data/greetings.csv, key: id}", "watch: false"),
+        None,
+        "dataset: this",
+    ),
+    "params": (in_place_of("max_tokens", "max_token"), 8, "params.max_token: "),
+    "key twice": (after("    max_tokens: 60\n"), 10, "the key 'max_tokens' is twice in one map"),
+    "template": (in_place_of("{{ text }}", "{{ text "), 9, "params.messages[0].content: "),
+    "prompt file": (in_place_of("{{ text }}", "{% include 'no.md' %}"), 9, "the file 'no.md' is not beside"),
+    "no price": (
+        lambda text: text.replace("claude-haiku-5-5", "mine") + "  budget: {max_usd: 3, per: day}\n",
+        7,
+        "params.model: there is no price for mine",
+    ),
+    "schedule": (after("  schedule: x y\n"), 10, "schedule: 'x y' is not a cron expression"),
+    "variable": (
+        in_place_of("data/greetings.csv", "'{{ nowhere }}/a.csv'"),
+        5,
+        "dataset.path: there is no",
+    ),
+    "environment": (
+        in_place_of("data/greetings.csv", "'{{ env.NO_SUCH_VARIABLE }}/a.csv'"),
+        5,
+        "dataset.path: the environment variable NO_SUCH_VARIABLE is not set",
+    ),
+    "variable alone": (in_place_of("data/greetings.csv", "'{{ nowhere }}'"), 5, "there is no variable 'nowhere'"),
+    "variable that is required": (
+        in_place_of("name: greetings", "name: '{{ env.NOPE }}'"),
+        4,
+        "name: give a text",
+    ),
+}
+# Dagster's own loader fails for all pipelines.
+OF_DAGSTER = {
+    "unquoted": (in_place_of('"{{ text }}"', "{{ text }}"), 9, 'put it in quotes, "{{ text }}"'),
+    "unquoted text": (
+        in_place_of(MESSAGES, "messages:\n      - role: user\n        content: {{ text }} there"),
+        11,
+        'put it in quotes, "{{ text }} there"',
+    ),
+    "unquoted include": (in_place_of(MESSAGES, "system: {% include 'a.md' %}"), 9, "put it in quotes, "),
+    "syntax": (in_place_of("  params:", "    params:"), 6, "this is not YAML ("),
+    "no map": (lambda text: "- greetings\n", None, "this is not a map: it needs the keys `type`"),
+    "empty": (lambda text: "", None, "the file is empty"),
+    "type": (
+        in_place_of("MessageBatchC", "MesageBatchC"),
+        2,
+        "type: there is no batch_assets.MesageBatchComponent",
+    ),
+    "module": (in_place_of("batch_assets.M", "batch_asets.M"), 2, "type: there is no batch_asets."),
+    "key": (in_place_of("type:", "typ:"), 2, "typ: there is no such key: did you mean `type`?"),
+    "post-processing": (after("post_processing: {assts: []}\n"), 10, "post_processing.assts: "),
+}
+
+
+def load(
+    project: Project, text: str, loader: Any = load_from_defs_folder
+) -> tuple[dg.Definitions, dict[str, BrokenFile]]:
+    """Load a project with a good pipeline and another file."""
+    project.write("defs/good/defs.yaml", GOOD)
+    project.write("defs/greetings/defs.yaml", text)
+    definitions = loader(path_within_project=project.folder / project.package)
+    specs = list(definitions.resolve_all_asset_specs())
+    assert "good" in pipelines_in(specs)
+    return definitions, broken_in(specs)
+
+
+def keys_of(definitions: dg.Definitions) -> set[str]:
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    return {key for key in keys if not key.startswith(("good/", "message_batches/"))}
+
+
+@pytest.mark.parametrize("kind", [*OF_COMPONENTS, *OF_DAGSTER])
+def test_a_broken_file_loads_as_assets_that_fail(project: Project, kind: str) -> None:
+    change, line, problem = {**OF_COMPONENTS, **OF_DAGSTER}[kind]
+    definitions, broken = load(project, change(PIPELINE))
+    at = f":{line}" if line is not None else ""
+    assert str(broken["greetings"]).startswith(f"{project.package}/defs/greetings/defs.yaml{at}: ")
+    assert problem in str(broken["greetings"])
+    assert keys_of(definitions) == {f"greetings/{stage}" for stage in STAGES}
+    repository = definitions.get_repository_def()
+    assert [sensor.name for sensor in repository.sensor_defs] == ["message_batches_sensor"]
+
+
+@pytest.mark.parametrize("kind", OF_COMPONENTS)
+def test_dagsters_own_loader_loads_a_broken_component(project: Project, kind: str) -> None:
+    change, _, problem = OF_COMPONENTS[kind]
+    definitions, broken = load(project, change(PIPELINE), dg.load_from_defs_folder)
+    assert problem in str(broken["greetings"])
+    assert keys_of(definitions) == {f"greetings/{stage}" for stage in STAGES}
+
+
+def test_materializing_it_and_its_check_fail_with_what_is_wrong(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    definitions, broken = load(project, PIPELINE + "  retry: 3\n")
+    text = str(broken["greetings"])
+    job = definitions.resolve_implicit_global_asset_job_def()
+    for selection in (["greetings/requests"], ["greetings/batches", "greetings/results"]):
+        keys = [dg.AssetKey.from_user_string(key) for key in selection]
+        done = job.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False)
+        (failure,) = done.get_step_failure_events()
+        assert failure.step_failure_data.user_failure_data is not None
+        assert failure.step_failure_data.user_failure_data.description == text
+        assert failure.event_specific_data is not None
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    assert text in (specs["greetings/results"].description or "")
+    check = dg.AssetCheckKey(dg.AssetKey(["greetings", "results"]), PIPELINE_FILE_CHECK)
+    subset = definitions.resolve_implicit_global_asset_job_def().get_subset(
+        asset_check_selection={check}, asset_selection=set()
+    )
+    (evaluated,) = subset.execute_in_process(instance=instance).get_asset_check_evaluations()
+    assert (evaluated.passed, evaluated.description) == (False, text)
+
+
+def test_its_partitions_and_its_resource_are_kept(project: Project) -> None:
+    resource = "import dagster as dg, batch_assets\n"
+    resource += "defs = dg.Definitions(resources={'eu': batch_assets.MessageBatchResource()})\n"
+    project.write("defs/resources.py", resource)
+    more = "  partitions: {static: [de, en], column: language}\n  resource_key: eu\n"
+    definitions, broken = load(project, PIPELINE + more + "  retry: 3\n")
+    assert broken["greetings"].resource_key == "eu"
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    partitions = specs["greetings/batches"].partitions_def
+    assert partitions is not None and partitions.get_partition_keys() == ["de", "en"]
+    assert {sensor.name for sensor in definitions.get_repository_def().sensor_defs} == {
+        "message_batches_sensor",
+        "message_batches_eu_sensor",
+    }
+    # The name is above the fault, the partitions are below it.
+    definitions, broken = load(project, PIPELINE.replace("{{ text }}", '"'))
+    assert keys_of(definitions) == {f"greetings/{stage}" for stage in STAGES}
+
+
+def test_every_mistake_of_a_file_is_reported(project: Project) -> None:
+    _, broken = load(project, PIPELINE + "  retry: 3\n  color: red\n  max_failed: 2\n")
+    lines = str(broken["greetings"]).splitlines()
+    assert [re.split(r"defs.yaml:|: ", line)[1:3] for line in lines] == [
+        ["10", "retry"],
+        ["12", "max_failed"],
+        ["11", "color"],
+    ]
+
+
+def test_of_two_pipelines_of_one_name_the_copy_fails(project: Project) -> None:
+    project.write("defs/copy/defs.yaml", PIPELINE)
+    definitions, broken = load(project, PIPELINE)
+    assert "greetings" in pipelines_in(definitions.resolve_all_asset_specs())
+    assert list(broken) == ["copy"]
+    assert "name: 'greetings' is also the name of the pipeline in" in str(broken["copy"])
+    assert f"{project.package}/defs/greetings/defs.yaml" in str(broken["copy"])
+
+
+def test_two_files_of_which_none_has_the_name_of_its_folder_both_fail(project: Project) -> None:
+    for folder in ("one", "two"):
+        project.write(f"defs/{folder}/defs.yaml", PIPELINE.replace("name: greetings", "name: third"))
+    definitions, broken = load(project, PIPELINE)
+    assert sorted(broken) == ["third", "two"]
+    assert keys_of(definitions) == {
+        f"{name}/{stage}" for name in ("greetings", "third", "two") for stage in STAGES
+    }
+    for file, other in (("third", "two"), ("two", "one")):
+        assert f"in {project.package}/defs/{other}/defs.yaml" in str(broken[file])
+
+
+def test_a_broken_file_leaves_its_name_to_a_good_one(project: Project) -> None:
+    project.write("defs/another/defs.yaml", PIPELINE + "  retry: 3\n")
+    definitions, broken = load(project, PIPELINE)
+    assert "greetings" in pipelines_in(definitions.resolve_all_asset_specs())
+    assert list(broken) == ["another"]
+
+
+def test_python_files_that_cannot_be_imported(project: Project) -> None:
+    project.write("owned.py", "import nowhere_to_be_found\n")
+    project.write(
+        "defs/owned/defs.yaml",
+        PIPELINE.replace("batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned").replace(
+            "greetings", "owned"
+        ),
+    )
+    project.write("defs/in_python.py", IN_PYTHON)
+    project.write("defs/nested/typo.py", "def one(:\n")
+    definitions, broken = load(project, PIPELINE)
+    assert keys_of(definitions) == {
+        *(f"{name}/{stage}" for name in ("owned", "greetings") for stage in STAGES),
+        "in_python",
+        "typo",
+    }
+    assert "No module named 'nowhere_to_be_found'" in str(broken["owned"])
+    assert "build_message_batch_assets(name='in_python'): params.max_token: " in str(broken["in_python"])
+    assert str(broken["typo"]).startswith(f"{project.package}/defs/nested/typo.py:1: SyntaxError: ")
+
+
+def test_a_hook_that_raises_while_the_file_loads(project: Project) -> None:
+    project.write(
+        "owned.py",
+        """
+        from batch_assets import MessageBatchComponent
+
+        class Owned(MessageBatchComponent):
+            def get_asset_spec(self, pipeline, stage):
+                return {}["no such key"]
+        """,
+    )
+    text = PIPELINE.replace("batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned")
+    _, broken = load(project, text, dg.load_from_defs_folder)
+    assert f"KeyError: 'no such key' ({project.package}/owned.py:6)" in str(broken["greetings"])
+
+
+def test_dg_check_names_all_broken_files(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    project.write("defs/third/defs.yaml", GOOD.replace("name: good", "name: ["))
+    with pytest.raises(BrokenFilesError) as caught:
+        load(project, PIPELINE + "  retry: 3\n")
+    first, second = str(caught.value).splitlines()
+    assert "greetings/defs.yaml:10: retry: give a map" in first
+    assert "third/defs.yaml" in second
+
+
+def test_a_broken_file_is_logged_once(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "batch_assets"):
+        for _ in range(2):
+            load(project, PIPELINE + "  retry: 3\n")
+    (record,) = caplog.records
+    assert "greetings/defs.yaml:10: retry: give a map" in record.getMessage()
+    assert "greetings loads as a failing asset until the file is right; all others go on" in record.getMessage()
+
+
+def test_a_project_that_cannot_be_loaded_at_all_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.dg]\n[tool.dg.project]\nroot_module = "no_such_module"\n')
+    with pytest.raises(dg.DagsterError, match="no_such_module"):
+        load_from_defs_folder(path_within_project=tmp_path)
+
+
+def ledger(statement: str) -> list[Any]:
+    with open_root() as root, root.ledger.write() as tx:
+        result = tx.execute(sql(statement))
+        return list(result) if result.returns_rows else []
+
+
+class Ticks:
+    """The sensor of a project, ticked on demand."""
+
+    def __init__(self, project: Project, instance: dg.DagsterInstance) -> None:
+        self._project, self._instance, self._cursor = project, instance, None
+
+    def materialize(self, *stages: str) -> None:
+        job = self._load().resolve_implicit_global_asset_job_def()
+        keys = [dg.AssetKey(["greetings", stage]) for stage in stages]
+        assert job.execute_in_process(instance=self._instance, asset_selection=keys).success
+
+    def tick(self) -> Any:
+        repository = self._load().get_repository_def()
+        with dg.build_sensor_context(
+            instance=self._instance, repository_def=repository, cursor=self._cursor
+        ) as context:
+            data = repository.get_sensor_def("message_batches_sensor").evaluate_tick(context)
+        self._cursor = data.cursor or self._cursor
+        for thread in threading.enumerate():
+            if thread.name == "removed pipelines":
+                thread.join()
+        return data
+
+    def _load(self) -> dg.Definitions:
+        return load_from_defs_folder(path_within_project=self._project.folder / self._project.package)
+
+
+def test_answers_of_a_pipeline_whose_file_broke_are_collected_and_its_table_waits(
+    project: Project, emulator: Emulator, instance: dg.DagsterInstance
+) -> None:
+    (project.folder / "data").mkdir()
+    (project.folder / "data" / "greetings.csv").write_text("id,text\n1,good\n2,bad\n")
+    load(project, PIPELINE)
+    ticks = Ticks(project, instance)
+    ticks.materialize("requests", "batches")
+    load(project, PIPELINE.replace("max_tokens", "max_token"))
+
+    first = ticks.tick()
+    assert not first.run_requests
+    assert "greetings: its file is broken, so nothing is sent, while answers are collected" in first.skip_message
+    assert "params.max_token: " in first.skip_message
+    assert "greetings: 1 batch is left" in first.skip_message
+    (event,) = [event for event in first.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+    assert (event.check_name, event.passed) == (PIPELINE_FILE_CHECK, False)
+    assert event.asset_key == dg.AssetKey(["greetings", "results"])
+
+    emulator.end_batches()
+    ledger("update batch set next_poll_at = 0, next_download_at = 0")
+    second = ticks.tick()
+    assert [event for event in second.asset_events if isinstance(event, dg.AssetCheckEvaluation)] == []
+    assert ledger("select state from batch") == [("collected",)]
+    with open_root() as root:
+        folder = Path(root.settings.root) / "greetings"
+    (stored,) = (folder / "responses").glob("*.parquet")
+    assert pq.read_metadata(stored).num_rows == 2
+    assert not list(folder.glob("results/**/*.parquet"))
+    assert not ticks.tick().run_requests
+
+    load(project, PIPELINE)
+    (request,) = ticks.tick().run_requests
+    assert dg.AssetKey(["greetings", "results"]) in (request.asset_selection or [])
+    ticks.materialize("results")
+    assert pq.read_table(folder / "results").num_rows == 2
+    assert len(emulator.log()) == 1
+
+
+def test_lines_of_fields() -> None:
+    messages = "    messages:\n      - role: user\n        content: x\n"
+    text = f"type: a\nattributes:\n  params:\n{messages}---\nattributes: {{}}\n"
+    assert field_line(text, "params.messages[0].content") == 6
+    assert field_line(text, "params.messages[0].no_such (system.md)") == 5
+    assert field_line(text, "params.messages.0.role") == 5
+    assert field_line(text, "type") == 1
+    assert field_line(text, "params.messages", document=1) is None
+    assert field_line(text, "params", document=7) is None
+    assert field_line("a: [", "a") is None
+
+
+def test_a_circle_of_aliases_can_be_read() -> None:
+    assert unreadable("defs.yaml", "type: a\nattributes: &all\n  again: *all\n") is None
