@@ -46,6 +46,9 @@ SIGNS = {
     ),
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "how files get to an object store and back": r"\b(ObjectStore|open_file_system|open_file)\b[(:]",
+    "when a table replaces the one that users read": (
+        r"\bwaiting_parts\(|^def (with_table|table_of|is_complete)\b|\.held_back = "
+    ),
     "a key of metadata": r"\"batch_assets/",
     "the name or place of a file under the root": (
         r"^def (submission_parts|pipelines_of)\b|^class PartName\b|^(ROOT_FILE|PRIVATE_FOLDERS) ="

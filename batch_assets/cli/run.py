@@ -166,6 +166,8 @@ def _run(
         console.print(line, markup=False)
     if not results.final:
         console.print(f"  {_what_is_left(root, results)}", markup=False)
+    elif results.held_back:
+        console.print("  canceled: run it again to send the requests that are left", markup=False)
     elif (report := write_sink(root, pipeline, partition, results.submission_id)) is not None:
         console.print(f"  table {report.table}: {count(report.rows, 'row')} inserted or updated", markup=False)
     elif pipeline.config.sink is not None:
@@ -192,8 +194,7 @@ def _what_is_left(root: Root, results: ResultsReport) -> str:
     submission = snapshot.submission
     progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"
     by_refresh = snapshot.needs_refresh
-    table = ". Until then the table stays as it was" if by_refresh and results.held_back else ""
-    return f"{progress}; {rest_of_limit(by_refresh=by_refresh)}{table}"
+    return f"{progress}; {rest_of_limit(by_refresh=by_refresh)}"
 
 
 def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.cli import text
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.layout import results_parts, waiting_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
@@ -20,8 +20,7 @@ from batch_assets.core.text import count, counts, dollars
 
 def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
     """Yield lines for rows by result type with the reasons, for tokens, cost, and the location of the table."""
-    # While a refresh is held back, the stored table is the previous one, whose reasons do not fit these counts.
-    reasons = {} if results.held_back else _reasons(root, pipeline.name, partition)
+    reasons = _reasons(root, (waiting_parts if results.held_back else results_parts)(pipeline.name, partition))
     yield f"{text.partition_name(pipeline.name, partition)}: {count(results.rows, 'row')}"
     for kind in ResultType:
         if results.counts[kind] or kind is ResultType.SUCCEEDED:
@@ -43,7 +42,12 @@ def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsRepo
     yield _line("cost", *_cost(root, results))
     if excluded := not_in_costs(pipeline):
         yield _line("", "", f"without {excluded}")
-    yield f"  results in {text.short_path(results.uri)}"
+    if results.held_back:
+        yield f"  waiting in {text.short_path(results.uri)}"
+        results_uri = root.storage.uri(*results_parts(pipeline.name, partition))
+        yield f"  the complete table stays until this one is complete: {text.short_path(results_uri)}"
+    else:
+        yield f"  results in {text.short_path(results.uri)}"
 
 
 def _line(label: str, value: str, note: str = "") -> str:
@@ -67,10 +71,10 @@ def _as_text(reasons: Counter[str], rows: int) -> str:
     return only if reasons[only] == rows else counts(reasons, nothing="")
 
 
-def _reasons(root: Root, pipeline: str, partition: str) -> dict[str, Counter[str]]:
+def _reasons(root: Root, parts: tuple[str, ...]) -> dict[str, Counter[str]]:
     """Count rows by error type, for each result type."""
     reasons: dict[str, Counter[str]] = {}
-    with pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition)), pre_buffer=False) as file:
+    with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
         for rows in slices_of(file, ["result_type", "error_type"]):
             for kind, reason in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
                 if reason is not None:

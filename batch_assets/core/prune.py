@@ -21,6 +21,7 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import BatchAssetsError, ErrorType
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.ledger.examinations import with_table
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.store.kept_usage import usage_in
@@ -91,13 +92,15 @@ def prune(
         root.catch_up(pipeline, lease=lease)
         with root.ledger.read() as tx:
             newest = submissions.all_newest(tx, pipeline)
+            # While a table waits for answers, users read the one of an earlier submission.
+            current = {each.id: each for each in [*newest, *with_table(tx, pipeline)]}.values()
             before = tx.now - seconds
         if not newest:
             raise PruneError(f"nothing was submitted for a pipeline {pipeline!r} in {root.storage.url}")
         outcomes, _ = with_readable_responses(root, lambda: outcomes_of(root, pipeline))
         is_only = _answers_in_force(outcomes)
         is_needed = np.zeros(len(is_only), bool)
-        for submission in newest:
+        for submission in current:
             index = RequestIndex(root.storage, pipeline, submission.partition, submission.id)
             for rows in index.slices([DIGEST]):
                 row = outcomes.for_digests(digests_of_rows(rows)).row

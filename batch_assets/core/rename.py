@@ -51,7 +51,7 @@ from batch_assets.core.text import count
 _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 _RENAMED = (submission, request_file, batch, notice, indexed_file, reservation)
-_TABLES = "results"
+_TABLES = ("results", "results_next")
 # What the history calls a submission whose files are being moved, and one that was moved.
 _MOVING, _MOVED = "{old} is being renamed to {new}", "renamed from {old} to {new}"
 # The lengths of the paths that may be dropped: all tables, and folders of submissions without and with partitions.
@@ -150,7 +150,7 @@ def _plan(root: Root, old: str, new: str, of_old: list[Submission], of_new: list
     is_interrupted = not storage.is_local and _is_moving(root, old, new)
     dropped = {tuple(filter(None, submission_parts(new, each.partition, each.id))) for each in of_new}
     if of_new:
-        dropped.add((new, _TABLES))
+        dropped |= {(new, folder) for folder in _TABLES}
     kept = [parts for parts in _files(storage, new) if not any(parts[:end] in dropped for end in _FOLDERS)]
     if kept and not (has_begun or is_interrupted) and _files(storage, old):
         raise RenameError(
@@ -252,7 +252,7 @@ def _move_files(storage: Storage, old: str, new: str, plan: _Plan) -> None:
         [
             partial(storage.rename, parts, target)
             for parts, target in targets.items()
-            if plan.is_interrupted or parts[1] == _TABLES or not storage.exists(*target)
+            if plan.is_interrupted or parts[1] in _TABLES or not storage.exists(*target)
         ]
     )
     if not _files(storage, old):

@@ -105,7 +105,7 @@ def test_no_api_named(bare_project: Project) -> None:
 
 
 def test_the_reasons_match_the_counts_next_to_them(project: Project) -> None:
-    """During an incomplete refresh the table is the old one, and the counts are of the new answers."""
+    """During an incomplete refresh the table is the old one, and counts and reasons are of the new answers."""
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two"])
     create = {"method": "POST", "path": BATCHES}
@@ -114,9 +114,9 @@ def test_the_reasons_match_the_counts_next_to_them(project: Project) -> None:
     project.emulator.reset_faults()
     project.emulator.faults([{"match": create, "action": {"error_mix": {"billing_error": 1.0}}}])
     held_back = project.run("run", "asked", "--refresh", "--limit", "1", "--yes")
-    assert "the table stays as it was" in held_back.stdout, held_back.stderr
+    assert "the complete table stays until this one is complete" in held_back.stdout, held_back.stderr
     (line,) = [line for line in held_back.stdout.splitlines() if line.startswith("  errored")]
-    assert line.split() == ["errored", "1"]
+    assert line.split() == ["errored", "1", "billing_error"]
 
 
 def test_an_interrupted_run_can_be_continued(project: Project) -> None:

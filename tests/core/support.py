@@ -191,6 +191,11 @@ class World:
         table: pd.DataFrame = pd.read_parquet(self.path(pipeline.name, "results"))
         return table
 
+    def waiting_table(self, pipeline: Pipeline) -> pd.DataFrame:
+        """The newest table while users read the complete one of before."""
+        table: pd.DataFrame = pd.read_parquet(self.path(pipeline.name, "results_next"))
+        return table
+
     def path(self, *parts: str) -> Path:
         return Path(self.root.settings.root, *parts)
 

@@ -106,6 +106,47 @@ def test_too_many_failed_rows_keep_downstream_assets_from_running(
     assert instance.get_latest_materialization_event(assets[-1].key) is not None
 
 
+def test_while_a_new_table_waits_the_checks_are_those_of_the_complete_one(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    ran = []
+
+    def report(assets: list[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+        @dg.asset(deps=[assets[-1].key], name="report")
+        def report() -> None:
+            ran.append(len(pq.read_table(tmp_path / "root" / "greetings" / "results")))
+
+        return report
+
+    assets = make_assets(max_failed=0.2)
+    assert run(assets, instance, report(assets)).success
+    quick.settings(latency=3600.0)
+    edited = make_assets(rows=6, max_failed=0.2, output_schema=SCHEMA)
+    result = run(edited, instance, report(edited))
+    assert result.success
+    assert ran == [5], "nothing downstream starts"
+    (record,) = instance.fetch_observations(edited[-1].key, limit=2).records
+    assert record.asset_observation is not None
+    metadata = record.asset_observation.metadata
+    folder = tmp_path / "root" / "greetings"
+    assert metadata["batch_assets/table"].value == str(folder / "results" / "results.parquet")
+    assert metadata["batch_assets/waiting_table"].value == str(folder / "results_next" / "results.parquet")
+    assert metadata["batch_assets/pending"].value == 6
+    checks = evaluations(result)
+    assert checks["every_row_once"].description == "5 rows of 5 in the dataset"
+    assert [name for name, check in checks.items() if not check.passed] == ["columns_match"]
+    assert str(checks["columns_match"].description).endswith(
+        "A newer table replaces this one when 6 rows of it are answered"
+    )
+    quick.end_batches()
+    quick.settings(latency=0.0)
+    result = run(edited, instance, report(edited))
+    assert ran == [5, 7]
+    checks = evaluations(result)
+    assert checks["every_row_once"].description == "7 rows of 7 in the dataset"
+    assert checks["columns_match"].passed
+
+
 def test_refused_answers_are_invalid_outputs(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
 ) -> None:

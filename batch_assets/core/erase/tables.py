@@ -25,7 +25,7 @@ from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.manifest import MANIFEST
 from batch_assets.core.store.request_index import DIGEST, REASON
 from batch_assets.core.store.responses import digest_array
-from batch_assets.core.store.result_table import ROW_KEY
+from batch_assets.core.store.result_table import ROW_KEY, noted_completeness
 from batch_assets.core.store.row_hashes import ROW_HASHES, remove_row_hashes
 
 _REJECTED, _INDEX = "rejected.parquet", "index.parquet"
@@ -178,6 +178,7 @@ def remove_from_results(root: Root, parts: tuple[str, ...], keys: Sequence[str])
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, use_threads=False)
                 writer.write(with_used_values(_without_names(table, keys)))
+            writer.note(noted_completeness(file))
         lease.check()
 
 

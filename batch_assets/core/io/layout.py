@@ -16,6 +16,11 @@ def results_parts(pipeline: str, partition: str) -> tuple[str, ...]:
     return pipeline, "results", partition_folder(partition), "results.parquet"
 
 
+def waiting_parts(pipeline: str, partition: str) -> tuple[str, ...]:
+    """The path of the newest table while it waits for answers, and a complete one is where users read."""
+    return pipeline, "results_next", partition_folder(partition), "results.parquet"
+
+
 def former_results_parts(pipeline: str, *, partitioned: bool) -> tuple[str, ...]:
     """The folder of tables from before a pipeline got partitions, or of partitions that it no longer has."""
     return pipeline, "results_with_partitions" if partitioned else "results_without_partitions"

@@ -107,6 +107,7 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
         self._path, self._schema, self._options = path, schema, options
         self._writer: pq.ParquetWriter | None = None
+        self._notes: dict[str, str] = {}
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._pending: Future[None] | None = None
 
@@ -124,13 +125,20 @@ class TableWriter:
             self._wait()
             self._pending = self._thread.submit(self._opened(rows).write_table, rows)
 
+    def note(self, metadata: dict[str, str]) -> None:
+        """Add to the key-value metadata of the file what is known only when all tables are made."""
+        self._notes |= metadata
+
     def close(self) -> None:
         """Finish the file."""
         try:
             self._wait()
         finally:
             self._thread.shutdown()
-            self._opened(self._schema.empty_table()).close()
+            writer = self._opened(self._schema.empty_table())
+            if self._notes:
+                writer.add_key_value_metadata(self._notes)
+            writer.close()
 
     def __enter__(self) -> TableWriter:
         return self

@@ -174,8 +174,9 @@ class Storage:
             return
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
+        folder = self._folder_of(target)
         scratch.replace(target)
-        _sync_folder(Path(target).parent)
+        _sync_folder(folder)
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
         """Write a small file atomically.

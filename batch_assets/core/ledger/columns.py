@@ -82,6 +82,7 @@ class SubmissionColumns(TypedDict, total=False):
     examined: str | None
     joined_inputs: str | None
     joined_table: str | None
+    held_back: bool
     ask_again: int
     announced_at: float | None
     fresh_after: float | None

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.overview import files_of
+from batch_assets.core.ledger.records import Submission, to_records
 from batch_assets.core.ledger.tables import submission
 
 
@@ -72,18 +73,23 @@ def known_tables(tx: Transaction, pipeline: str, partitions: Collection[str]) ->
     ]
 
 
+def with_table(tx: Transaction, pipeline: str) -> list[Submission]:
+    """Return the submissions whose tables users read: one for each partition that has a table.
+
+    While a table waits for answers, that is the submission of the complete table before it.
+    """
+    return to_records(Submission, tx.execute(sa.select(submission).where(submission.c.seq.in_(_tables(pipeline)))))
+
+
 def _tables(pipeline: str, partition: str | None = None) -> sa.Select[tuple[int]]:
     """Select the `seq` of the submission whose table each partition has, or one of them.
 
-    A refresh that is not complete has not replaced the table yet.
+    One whose table waits has not replaced it yet.
     """
     joined = submission.alias()
-    is_written = sa.and_(
-        joined.c.counts.is_not(None), sa.or_(joined.c.fresh_after.is_(None), joined.c.final_at.is_not(None))
-    )
     newest = (
         sa.select(sa.func.max(joined.c.seq))
-        .where(joined.c.pipeline == pipeline, is_written)
+        .where(joined.c.pipeline == pipeline, joined.c.counts.is_not(None), ~joined.c.held_back)
         .group_by(joined.c.partition)
     )
     return newest if partition is None else newest.where(joined.c.partition == partition)

@@ -28,6 +28,7 @@ def joined(
     ask_again: int,
     waits: list[str],
     *,
+    held_back: bool = False,
     skippable: LastJoin | None = None,
 ) -> bool:
     """Record a join of results.
@@ -39,6 +40,7 @@ def joined(
         counts: Rows by result_type.
         ask_again: The number of requests that failed for a passing reason and that are not in flight.
         waits: Ids of request files in flight with other such requests, of any submission.
+        held_back: It did not replace the partition's table.
         skippable: What a later join has to know to be skipped; `None` if it must not be.
 
     Returns:
@@ -52,6 +54,7 @@ def joined(
         "counts": counted,
         "examined": None,
         "ask_again": ask_again,
+        "held_back": held_back,
         "joined_inputs": skippable.inputs if skippable is not None else None,
         "joined_table": skippable.table if skippable is not None else None,
     }

@@ -46,6 +46,7 @@ class Submission:
     canceled_at: float | None
     estimate: str | None
     follow_ups: str | None = None
+    held_back: bool = False
 
     @property
     def count_map(self) -> dict[str, int]:

@@ -94,6 +94,8 @@ submission = Table(
     Column("examined", Text),  # JSON: what the checks counted in the table since the last join
     Column("joined_inputs", String(64)),  # a digest of what the last join read, if the next one may be skipped
     Column("joined_table", Text),  # JSON: the version of the table that it wrote, and its report
+    # The last join did not replace the table, because that is complete: it wrote the waiting table.
+    Column("held_back", Boolean, nullable=False, default=False, server_default=false()),
     Column("ask_again", Integer, nullable=False, default=0),  # failed requests that are to be retried
     Column("final_at", Float),  # every row has its final type
     Column("announced_at", Float),  # the materialization of results was logged

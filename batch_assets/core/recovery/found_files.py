@@ -365,8 +365,10 @@ def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
         with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
             if file.metadata.num_rows != index.rows:
                 return False
-            if submission.fresh_after is not None and submission_of(file.schema_arrow) != submission.id:
-                return False  # the table from before the refresh, which has the same rows
+            if submission_of(file.schema_arrow) not in (None, submission.id):
+                return (
+                    False  # that of an earlier one, which may have the same requests, such as those of a refresh
+                )
             for rows in slices_of(file, ["custom_id", "result_type"]):
                 if ResultType.PENDING in rows.column("result_type").to_pylist():
                     return False

@@ -49,6 +49,7 @@ class Examination:
         in_flight: The number of request files that will still bring answers, or whose answers the next join
             adds.
         retried: The number of requests that will be sent again.
+        waiting_rows: The number of rows that a newer table waits for. It replaces this one when it is complete.
         retiring: When the pipeline's model retires, if that is soon.
     """
 
@@ -62,6 +63,7 @@ class Examination:
     columns: list[str] = field(default_factory=list)
     in_flight: int = 0
     retried: int = 0
+    waiting_rows: int = 0
     retiring: str | None = None
 
 
@@ -102,6 +104,9 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
     with root.ledger.read() as tx:
         files = submissions.waited_on(tx, submission_id)
         submission = submissions.by_id(tx, submission_id)
+        newest = submissions.newest(tx, pipeline.name, partition)
+    if newest is not None and newest.held_back:
+        examination.waiting_rows = newest.count_map.get(ResultType.PENDING, 0)
     joined = submission.joined_seq or 0
     examination.in_flight = sum(file.state.in_flight or (file.collected_seq or 0) > joined for file in files)
     examination.retried = submission.ask_again

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 
-from batch_assets.core.io.layout import former_results_parts, results_parts
+from batch_assets.core.io.layout import former_results_parts, results_parts, waiting_parts
 from batch_assets.core.io.storage import PARTITION_FOLDER, partition_folder
 from batch_assets.core.ledger import Transaction, submissions
 from batch_assets.core.ledger.records import Submission
@@ -95,11 +95,15 @@ def _move_otherwise_divided(
 
 
 def _move(root: Root, pipeline: str, names: list[str], *, partitioned: bool) -> str:
-    """Move tables, or folders with one, and return the URI of the folder where they are now."""
+    """Move tables, or folders with one, and return the URI of the folder where they are now.
+
+    Tables of the former shape that wait for answers are removed: nothing will replace the former table.
+    """
     target = former_results_parts(pipeline, partitioned=partitioned)
     for name in names:
         with suppress(FileNotFoundError):  # another process has moved it
             root.storage.rename((pipeline, "results", name), (*target, name))
+        root.storage.remove(*waiting_parts(pipeline, "")[:-1], name)
     return root.storage.uri(*target)
 
 

@@ -135,7 +135,8 @@ class ResultsReport:
         ask_again: The number of distinct requests that are retried automatically.
         kept: The number of rows of a refresh that keep their older answer: the new request failed permanently.
         left_out: The number of distinct requests that a limit left out.
-        held_back: The existing table was kept: it has no pending row, and rows of the refresh are still pending.
+        is_canceled: A user canceled the submission.
+        held_back: The table that users read was kept: it is complete, and this one is not.
         final: Every row has its final type.
         problems: Why rows are pending that may not have to be.
     """
@@ -154,9 +155,20 @@ class ResultsReport:
     ask_again: int = 0
     kept: int = 0
     left_out: int = 0
+    is_canceled: bool = False
     held_back: bool = False
     final: bool = False
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def left_by_cancel(self) -> int:
+        """The number of rows that a cancel of the submission left without an answer."""
+        return self.counts[ResultType.CANCELED] if self.is_canceled else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each row has its final result, and no cancel of the submission left one without an answer."""
+        return not self.counts[ResultType.PENDING] and not self.left_by_cancel
 
     @property
     def cost_usd(self) -> float | None:

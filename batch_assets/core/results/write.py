@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.result_types import UNCHANGING, ResultType
-from batch_assets.core.io.layout import former_results_parts, results_parts
+from batch_assets.core.answers.result_types import UNCHANGING
+from batch_assets.core.io.layout import former_results_parts, results_parts, waiting_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.io.slices import SLICE_BYTES, slices_of
+from batch_assets.core.io.slices import SLICE_BYTES
 from batch_assets.core.ledger import Lease, joins, leases, submissions
 from batch_assets.core.ledger.records import LastJoin, Submission
 from batch_assets.core.prices.prices import Prices
@@ -30,6 +27,7 @@ from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.response_listing import response_versions, versions_digest
+from batch_assets.core.store.result_table import completeness, is_complete
 
 # Freed memory is returned to the system after this many bytes of the table.
 _RELEASE_BYTES = 2 * SLICE_BYTES
@@ -40,7 +38,8 @@ def write_results(
 ) -> ResultsReport | None:
     """Join the newest submission's index with the responses in force and replace the table.
 
-    A complete table whose inputs are as they were at its join is left as it is.
+    A complete table is replaced by a complete one only. Until then, the new one is the waiting table. A complete
+    table whose inputs are as they were at its join is left as it is.
 
     Args:
         root: The root.
@@ -80,13 +79,14 @@ def write_results(
             report = _write(scratch, join, submission, uri, lease, prices)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
+            report.held_back = not report.is_complete and is_complete(root.storage, parts)
             lease.check()
-            waits = submission.fresh_after is not None and report.counts[ResultType.PENDING] > 0
-            report.held_back = waits and _is_complete(root, submission)
-            if not report.held_back:
+            if report.held_back and not former:
+                _publish_waiting(root, scratch, report, submission)
+            elif not report.held_back:
                 root.storage.publish(scratch, target)
                 problems, version = root.storage.both(
-                    lambda: [] if former else move_former(root, pipeline, partition),
+                    lambda: [] if former else _tidied(root, pipeline, partition, report),
                     lambda: root.storage.version(*parts) if may_be_skipped else None,
                 )
                 report.problems += problems
@@ -109,6 +109,21 @@ def _table_parts(pipeline: str, partition: str, *, former: bool) -> tuple[str, .
     """
     parts = results_parts(pipeline, partition)
     return former_results_parts(pipeline, partitioned=bool(partition)) + parts[2:] if former else parts
+
+
+def _publish_waiting(root: Root, scratch: Path, report: ResultsReport, submission: Submission) -> None:
+    """Publish a table that is not complete outside of the folder that users read."""
+    parts = waiting_parts(submission.pipeline, submission.partition)
+    root.storage.publish(scratch, root.storage.path(*parts))
+    report.uri = root.storage.uri(*parts)
+
+
+def _tidied(root: Root, pipeline: str, partition: str, report: ResultsReport) -> list[str]:
+    """Remove what a new table in its place makes superfluous, and return texts about what was moved."""
+    waiting = waiting_parts(pipeline, partition)
+    if report.is_complete and root.storage.exists(*waiting):
+        root.storage.remove(*waiting)
+    return move_former(root, pipeline, partition)
 
 
 def _last_join(root: Root, submission: Submission) -> LastJoin | None:
@@ -155,7 +170,9 @@ def _write(
         lease: The lease on the table.
         prices: The prices in force.
     """
-    report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
+    report = ResultsReport(
+        submission.id, uri, join.schema, left_out=submission.left_out, is_canceled=submission.is_canceled
+    )
     with TableWriter(scratch, join.schema) as writer:
         unreleased = _RELEASE_BYTES
         for joined in join.slices():
@@ -167,6 +184,7 @@ def _write(
             if unreleased >= _RELEASE_BYTES:
                 release_memory()
                 unreleased = 0
+        writer.note(completeness(is_complete=report.is_complete))
     report.problems += join.problems
     return report
 
@@ -209,17 +227,6 @@ def _record(
         if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
             return False
         counts = dict(report.counts)
-        return joins.joined(tx, submission.id, seq, counts, report.ask_again, waits, skippable=last)
-
-
-def _is_complete(root: Root, submission: Submission) -> bool:
-    """Whether there is a table without pending rows."""
-    parts = results_parts(submission.pipeline, submission.partition)
-    if not root.storage.is_file(*parts):
-        return False
-    try:
-        with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as table:
-            slices = slices_of(table, ["result_type"])
-            return not any(ResultType.PENDING in rows.column(0).unique().to_pylist() for rows in slices)
-    except (pa.ArrowException, OSError, KeyError):
-        return False  # a file that cannot be read is replaced
+        return joins.joined(
+            tx, submission.id, seq, counts, report.ask_again, waits, held_back=report.held_back, skippable=last
+        )

@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices.money import picodollars_in, usd
 from batch_assets.core.prices.prices import NAMELESS
 from batch_assets.core.root import Root
-from batch_assets.core.store.result_table import submission_of
+from batch_assets.core.store.result_table import submission_of, table_of
 
 _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 
@@ -48,7 +47,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
     Raises:
         DamagedFileError: When the table cannot be read.
     """
-    parts = results_parts(submission.pipeline, submission.partition)
+    parts = table_of(submission)
     if not root.storage.is_file(*parts):
         return None
     try:

@@ -136,11 +136,14 @@ def _table(
             )
             return None
         metadata = results_metadata(root, pipeline, collected, report, partition)
-        if not report.final:
-            _log_incomplete(context, root, report)
+        if not report.final or not report.is_complete:
+            _log_incomplete(context, root, pipeline.name, report)
             if report.held_back:
                 unchanged.add(partition)
             _observe(context, root, pipeline.name, spent, {partition: metadata})
+            if report.final:
+                with root.ledger.write(pipeline.name) as tx:
+                    joins.announced(tx, report.submission_id)
             return None
         is_old = unattended and not news and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
@@ -220,13 +223,20 @@ def _log(context: dg.AssetExecutionContext, report: CollectedResults, prices: Pr
         context.log.warning(unknown)
 
 
-def _log_incomplete(context: dg.AssetExecutionContext, root: Root, report: ResultsReport) -> None:
+def _log_incomplete(context: dg.AssetExecutionContext, root: Root, pipeline: str, report: ResultsReport) -> None:
     rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
-    context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
+    if report.final:
+        left = (
+            f"A user canceled this submission, which left {count(report.left_by_cancel, 'row')} without an answer"
+        )
+        remedy = materialize(Stage.REQUESTS, pipeline)
+        context.log.info(f"{left}: {rows_by_type}. To send the rest again, {remedy} and the assets after it.")
+    else:
+        context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
     if report.left_out:
         context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
     if report.held_back:
-        context.log.info("The table does not change until the refresh is complete.")
+        context.log.info(f"The complete table stays as it is until this one is complete: {report.uri}")
 
 
 def _what_next(root: Root, report: ResultsReport) -> str:

@@ -101,9 +101,12 @@ def _none_pending(pipeline: Pipeline, table: Examination) -> Verdict:
 
 def _columns_match(pipeline: Pipeline, table: Examination) -> Verdict:
     reason = "; ".join(table.columns) or "every column has its name and type"
-    remedy = (
-        f". Materialize {pipeline.name}/requests and the assets after it: answered requests are not sent again"
-    )
+    if table.waiting_rows:
+        remedy = f". A newer table replaces this one when {count(table.waiting_rows, 'row')} of it are answered"
+    else:
+        remedy = (
+            f". Materialize {pipeline.name}/requests and the assets after it: answered requests are not sent again"
+        )
     return not table.columns, reason + (remedy if table.columns else ""), {"differences": len(table.columns)}
 
 

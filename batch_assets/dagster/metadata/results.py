@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
@@ -47,8 +48,7 @@ def results_metadata(
         keys.INVALID_OUTPUTS: report.invalid_outputs,
         **_cost(report, its_batches, root.settings.prices),
         **_seconds(its_batches),
-        keys.URI: report.uri,
-        keys.TABLE: dg.MetadataValue.path(report.uri),
+        **_location(root, pipeline, report, partition),
         **console_link(root.settings, its_batches.ids),
     }
     metadata |= _estimate(pipeline, submission, report, metadata.get(keys.NEW_COST_USD))
@@ -67,6 +67,13 @@ def results_metadata(
     if collected.problems:
         metadata[keys.PROBLEMS] = dg.MetadataValue.json([*collected.problems, *map(as_text, collected.remedies)])
     return metadata
+
+
+def _location(root: Root, pipeline: Pipeline, report: ResultsReport, partition: str) -> dict[str, Any]:
+    """Return where users read the table and, if it is not the one of the report, where that one is."""
+    uri = root.storage.uri(*results_parts(pipeline.name, partition)) if report.held_back else report.uri
+    waiting = {keys.WAITING_TABLE: dg.MetadataValue.path(report.uri)} if report.held_back else {}
+    return {keys.URI: uri, keys.TABLE: dg.MetadataValue.path(uri), **waiting}
 
 
 def cost_unknown(report: ResultsReport, prices: Prices) -> str | None:

@@ -133,7 +133,8 @@ def test_given_up_requests_beyond_the_limit_stay_as_they_are(world: World) -> No
     assert (report.written, report.left_out, report.reused) == (1, 1, 1)
     world.submit(pipeline)
     settle(world, pipeline)
-    assert types(world, pipeline) == ["succeeded", "errored", "errored", "pending"]
+    assert types(world, pipeline) == ["errored"] * 3, "until the new one is complete"
+    assert list(world.waiting_table(pipeline)["result_type"]) == ["succeeded", "errored", "errored", "pending"]
     assert send(world, pipeline, 1, retry_failed=True) == (1, 1)
     settle(world, pipeline)
     world.run(pipeline)
