@@ -17,7 +17,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.settings import Settings
 
-from ..support import World, environment, read
+from ..support import World, environment, params, read, texts
 from .object_stores import SECRET, Bucket, S3Server
 
 # What a partition of 1,000 rows may wait for: 8 seconds, if each call takes 0.2.
@@ -144,6 +144,38 @@ def test_a_partition_takes_few_calls_one_after_the_other(
     done = world.collect(pipeline, "tue").results
     assert done is not None and done.final and done.rows == 1000
     assert s3.one_after_the_other() <= MOST_CALLS, "\n".join(f"{call.method} {call.path}" for call in s3.calls)
+
+
+def test_a_waiting_table_is_uploaded_once_and_replaces_the_complete_one_by_one_upload(
+    s3: S3Server, new_world: Callable[..., World], tmp_path: Path
+) -> None:
+    def uploads() -> list[str]:
+        paths = [call.path for call in s3.calls if call.method == "PUT" and call.path.endswith("results.parquet")]
+        s3.forget()
+        return [path.split("/root/asked/")[1] for path in paths]
+
+    def tables() -> list[str]:
+        files.invalidate_cache()
+        return sorted(path.split("/root/asked/")[1] for path in files.glob(f"{url}/root/asked/results*/*"))
+
+    url = s3.new_bucket()
+    files = fsspec.filesystem("s3", **s3.options)
+    world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT=f"{url}/root")
+    world.send(world.pipeline(texts(4)))
+    world.finish(world.pipeline())
+    complete = files.cat_file(f"{url}/root/asked/results/results.parquet")
+    world.emulator.settings(latency=3600)
+    edited = world.pipeline(params=params("Another question: {{ text }}"))
+    world.send(edited)
+    s3.forget()
+    waiting = world.collect(edited).results
+    assert waiting is not None and waiting.held_back
+    assert uploads() == ["results_next/results.parquet"]
+    assert files.cat_file(f"{url}/root/asked/results/results.parquet") == complete
+    world.emulator.end_batches()
+    done = world.collect(edited).results
+    assert done is not None and done.final
+    assert (uploads(), tables()) == (["results/results.parquet"], ["results/results.parquet"])
 
 
 def test_a_build_makes_as_many_listings_beside_many_partitions(

@@ -322,6 +322,29 @@ def test_cancels_and_refused_results_get_columns_of_their_own(ledger_url: str, v
     assert [key for key, batch in upgraded.items() if batch and batch.results_refused] == ["refused"]
 
 
+@pytest.mark.parametrize("version", ["0006", "0023"])
+def test_a_refresh_that_waits_is_known_to_have_left_the_table_as_it_was(ledger_url: str, version: str) -> None:
+    made_by(version, ledger_url)
+    engine = sa.create_engine(ledger_url)
+    columns = {
+        "waits": "0, '{}', null",
+        "not joined": "0, null, null",
+        "final": "0, '{}', 1",
+        "no refresh": "null, '{}', null",
+    }
+    with engine.begin() as connection:
+        for name, values in columns.items():
+            refresh = _SUBMISSION.replace("'s'", f"'{name}'").replace("10, 10, 0)", f"10, 10, 0, {values})")
+            refresh = refresh.replace("ask_again)", "ask_again, fresh_after, counts, final_at)")
+            connection.execute(sa.text(refresh.replace(":", "\\:")))
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.read() as tx:
+        held_back = [name for name in ("s", *columns) if submissions.by_id(tx, name).held_back]
+    ledger.close()
+    assert held_back == ["waits"]
+
+
 def test_a_batch_that_the_first_release_canceled_is_sent_again_by_a_later_submission(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
