@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from batch_assets.cli.resource_option import resource_option, settings_of
-from batch_assets.core.text import count
+from batch_assets.core.quoting import printable
 
 
 @click.command()
@@ -29,6 +29,7 @@ def approve(name: str, partition: str | None, resource: str | None) -> None:
     """
     from batch_assets.cli.ledger_view import no_ledger
     from batch_assets.core.batches.approve import approve as approve_files
+    from batch_assets.core.batches.approve import describe_approved
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 
@@ -40,6 +41,6 @@ def approve(name: str, partition: str | None, resource: str | None) -> None:
     if not approved:
         click.echo("Nothing waits for approval.")
         return
-    requests = sum(file.requests for file in approved)
-    files = count(len(approved), "request file")
-    click.echo(f"{files} with {count(requests, 'request')} approved. The sensor or the next run sends them.")
+    for line in describe_approved(approved):
+        click.echo(printable(line))
+    click.echo("The sensor or the next run sends them.")

@@ -5,9 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.batches.approve import approve
+from batch_assets.core.batches.approve import approve, describe_approved
 from batch_assets.core.open_root import open_root
-from batch_assets.core.text import count
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipeline_job import op_of_resource, pipeline_job
 from batch_assets.dagster.resource import settings_for
@@ -28,7 +27,10 @@ def build_approve_job(name: str, resource_key: str | None) -> dg.JobDefinition:
         name: The name of the pipeline.
         resource_key: The key of its resource.
     """
-    description = f"Lets the request files of {name} go that wait for approval. The sensor sends them."
+    description = (
+        f"Lets the request files of {name} go that wait for approval. The sensor sends them. Why they wait, and "
+        f"what they may cost, is in the metadata of {name}/requests and in the log of this job."
+    )
     return pipeline_job(name + _SUFFIX, description, _approve_op(resource_key))
 
 
@@ -39,8 +41,7 @@ def _approve_op(resource_key: str | None) -> Any:
         pipeline = context.job_name.removesuffix(_SUFFIX)
         with explained(), open_root(settings_for(resource_key, context.resources)) as root:
             approved = approve(root, pipeline, config.partition)
-        requests = sum(file.requests for file in approved)
-        files = count(len(approved), "request file", "request files")
-        context.log.info(f"{files} with {count(requests, 'request')} approved")
+        for line in describe_approved(approved):
+            context.log.info(line)
 
     return approve_files

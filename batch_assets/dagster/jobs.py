@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _RETRY_FAILED = (
     "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
-    "requests of rows that are new or have changed. The sensor brings the answers back."
+    "requests of rows that are new or have changed. The sensor brings the answers back. The log has their "
+    "estimated cost before anything is sent; {name}_plan with `retry_failed: true` reports it without sending."
 )
 _PLAN = (
     "Reports what a run of {name} would send and what it would cost. Nothing is written or sent. The plan is in "

@@ -189,7 +189,9 @@ def test_the_job_that_approves_lets_held_files_go_and_the_sensor_sends_them(
     skip = tick(location, instance)
     held = "1 request file is held: it may cost $7. To let them go, launch the job greetings_approve"
     assert held in str(skip.skip_message)
-    assert location.resolve_job_def("greetings_approve").execute_in_process(instance=instance).success
+    approved = location.resolve_job_def("greetings_approve").execute_in_process(instance=instance)
+    log = [entry.user_message for entry in instance.all_logs(approved.run_id)]
+    assert "1 request file with 4 requests approved" in log and "why they were held: it may cost $7" in log
     ledger("update round set opened_at = opened_at - 3600, until = until - 3600")
     (request,) = tick(location, instance).run_requests
     assert [key.path[-1] for key in request.asset_selection] == ["batches", "results"]

@@ -98,6 +98,11 @@ class FollowUpRules(BaseModel):
         truncated = self.truncated.times if self.truncated is not None else 0
         return np.array([self.paused, truncated, self.invalid], np.int8)
 
+    @property
+    def not_in_estimates(self) -> str:
+        """What estimates leave out: how many answers are followed is not known before."""
+        return f"without follow-ups, of which `retry` allows up to {self.times.sum(dtype=int)} for each request"
+
     def kinds(
         self,
         columns: Mapping[str, Any],

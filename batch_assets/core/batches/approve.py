@@ -9,8 +9,11 @@ from batch_assets.core.ledger import Transaction, holds, leases, pilots, submiss
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import HoldReason, PilotVerdict
 from batch_assets.core.root import Root
+from batch_assets.core.text import count
 
 _REASON = "approved by a user"
+# A report gives this many reasons why files were held. Each partition may have its own, with its amounts.
+_REASONS = 3
 
 
 def approve(root: Root, pipeline: str, partition: str | None = None) -> list[RequestFile]:
@@ -43,6 +46,23 @@ def approve(root: Root, pipeline: str, partition: str | None = None) -> list[Req
         )
         submissions.begin_all(tx, pipeline, by_partition)
     return let_go
+
+
+def describe_approved(approved: list[RequestFile]) -> list[str]:
+    """Return lines of text about files that were let go: their number, and why they were held.
+
+    Args:
+        approved: What `approve` returned.
+    """
+    requests = sum(file.requests for file in approved)
+    files = count(len(approved), "request file", "request files")
+    reasons = list(dict.fromkeys(file.error for file in approved if file.error))
+    more = [f"and {len(reasons) - _REASONS:,} more reasons"] if len(reasons) > _REASONS else []
+    return [
+        f"{files} with {count(requests, 'request')} approved",
+        *(f"why they were held: {why}" for why in reasons[:_REASONS]),
+        *more,
+    ]
 
 
 def _waiting_for_pilot(tx: Transaction, held: list[RequestFile]) -> set[str]:

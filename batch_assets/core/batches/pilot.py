@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED, Answers
+from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.ledger import pilots, submissions
@@ -118,9 +119,9 @@ def _decide(
     if not waited:
         return None
     requests, size = sum(file.requests for file in waited), sum(file.bytes for file in waited)
-    rest = found.projected(requests, size) if found is not None else None
+    rest = found.rest_as_text(requests, size) if found is not None else ""
     sample = found.sample() if found is not None else []
-    return PilotReport(verdict, why, requests, rest.as_text if rest is not None else "", sample)
+    return PilotReport(verdict, why, requests, rest, sample)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class _Answered:
         failed: Whether each of them failed; bool, shape (n,).
         invalid: Whether each of them has an answer that is refused, cut off, or does not match; bool, shape (n,).
         problems_by_row: Why each request failed or its answer is invalid; for others perhaps the stop reason.
+        follow_ups: Which answers are followed by another request; `None` if none are.
     """
 
     is_unfinished: bool
@@ -142,6 +144,7 @@ class _Answered:
     failed: NDArray[np.bool_]
     invalid: NDArray[np.bool_]
     problems_by_row: list[str]
+    follow_ups: FollowUpRules | None
 
     @classmethod
     def read(cls, root: Root, state: PilotState, answers: Answers | None) -> _Answered:
@@ -184,7 +187,7 @@ class _Answered:
             )
         ]
         is_retried = bool((fates == RequestFate.RETRY.value).any())
-        return cls(is_retried, table, sizes[known], failed, invalid, reasons)
+        return cls(is_retried, table, sizes[known], failed, invalid, reasons, submission.follow_up_rules)
 
     @property
     def cost(self) -> int | None:
@@ -236,8 +239,8 @@ class _Answered:
         more = f"; and {len(rows) - _FAILURES:,} more" if len(rows) > _FAILURES else ""
         return "; ".join(named) + more
 
-    def projected(self, requests: int, size: int) -> Range | None:
-        """Return what other requests would cost; `None` if too few costs are known.
+    def rest_as_text(self, requests: int, size: int) -> str:
+        """Return what other requests would cost, for users; "" if too few costs are known.
 
         Args:
             requests: Their number.
@@ -247,7 +250,11 @@ class _Answered:
         costs = self._costs
         is_known = costs.is_valid().to_numpy()
         amounts = pc.fill_null(costs, 0.0).to_numpy()[is_known] * PICODOLLARS
-        return project(amounts, self.sizes[has_answer][is_known], requests, size) if requests else None
+        rest = project(amounts, self.sizes[has_answer][is_known], requests, size) if requests else None
+        if rest is None:
+            return ""
+        excluded = [self.follow_ups.not_in_estimates] if self.follow_ups is not None else []
+        return "; ".join([rest.as_text, *excluded])
 
     def sample(self) -> list[tuple[str, str]]:
         """Return some answers and what failed, each as the custom_id and a text."""

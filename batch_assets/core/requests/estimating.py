@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.prices.projection import LEAST_ANSWERS, project
 from batch_assets.core.prices.range import Range
@@ -42,6 +43,7 @@ def estimate_of(
     prices: Prices,
     is_wanted: IsWanted,
     count_tokens: CountTokens | None = None,
+    follow_ups: FollowUpRules | None = None,
 ) -> Estimate | None:
     """Estimate the cost of requests.
 
@@ -51,6 +53,7 @@ def estimate_of(
         prices: The price list.
         is_wanted: See `OwnAnswers.to_this_prompt`.
         count_tokens: Counts the tokens of some requests, if no answer tells them; `None` to estimate them.
+        follow_ups: Which answers are followed by another request. Estimates only say that these are not in them.
 
     Returns:
         `None` without requests.
@@ -83,7 +86,7 @@ def estimate_of(
         unpriced=sample.requests - scale.requests,
         unpriced_models=unpriced_models,
         is_bounded=output_basis is OutputBasis.ANSWERS or not _has_endless_searches(requests),
-        notes=tuple(_notes(requests, output_basis)),
+        notes=tuple(_notes(requests, output_basis, follow_ups)),
     )
 
 
@@ -258,10 +261,10 @@ def _has_endless_searches(requests: list[_Request]) -> bool:
     return any(most_searches(request.params) is None for request in requests)
 
 
-def _notes(requests: list[_Request], basis: OutputBasis) -> list[str]:
+def _notes(requests: list[_Request], basis: OutputBasis, follow_ups: FollowUpRules | None) -> list[str]:
+    notes = [follow_ups.not_in_estimates] if follow_ups is not None else []
     if basis is OutputBasis.ANSWERS:
-        return []
-    notes = []
+        return notes
     if any(has_server_tools(request.params) for request in requests):
         notes.append("without the input that web searches, fetched pages and code execution add")
     if _has_endless_searches(requests):

@@ -240,8 +240,8 @@ class PartitionBuild:
             return
         prompt, prices = self._pipeline.prompt_digest, self._root.settings.prices
         answers, is_wanted = own_answers(self._root, self._pipeline.name, prompt), self._selection.is_wanted
-        report.estimate = estimate_of(written, answers, prices, is_wanted, count_tokens)
-        report.rest = estimate_of(beyond, answers, prices, is_wanted, count_tokens)
+        known = answers, prices, is_wanted, count_tokens, self._pipeline.config.retry.follow_ups
+        report.estimate, report.rest = estimate_of(written, *known), estimate_of(beyond, *known)
 
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
         """Read, render and look up the dataset's rows, slice by slice."""

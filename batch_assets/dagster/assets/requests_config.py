@@ -14,6 +14,7 @@ class RequestsConfig(dg.Config):
         ge=1,
         description=(
             "Send at most this many of the requests that have no answer yet, the first ones, in each partition. "
+            "The run reports about what they cost, and what the rest would. "
             "The other rows are pending until a run without a limit sends them; rows that failed permanently do "
             "not change. A refresh with a limit continues only with the next refresh: any other run keeps the "
             "answers that arrived and ends the refresh."

@@ -30,7 +30,7 @@ from batch_assets.core.prices.money import picodollars_in
 from batch_assets.core.prune import prune
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.plan import plan_requests
-from batch_assets.core.requests.report import NOTHING_AGAIN
+from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
@@ -429,6 +429,12 @@ def test_a_plan_is_made_from_the_answers_to_first_requests(world: World) -> None
     assert before is not None and after is not None
     assert (after.answers, after.batch) == (before.answers, before.batch)
     assert after.answers == 4
+    assert after.as_text.endswith("; without follow-ups, of which `retry` allows up to 2 for each request")
+    unknown = world.pipeline(texts(20), params=params("Edited: {{ text }}"), retry={**TWICE, "paused": 5})
+    edited = plan_requests(world.root, unknown, "", AskAgain(limit=5))
+    assert edited.report.rest is not None and edited.estimate is not None
+    for estimate in (edited.report.rest, edited.estimate):
+        assert estimate.exclusions == ["without follow-ups, of which `retry` allows up to 7 for each request"]
 
 
 def test_each_answer_of_a_chain_was_paid_in_vain_once(world: World) -> None:

@@ -113,6 +113,13 @@ def test_the_pilot_goes_first_and_the_rest_by_itself(world: World) -> None:
     assert len(set(world.accepted_custom_ids())) == 12
 
 
+def test_the_cost_of_the_rest_is_without_follow_ups(world: World) -> None:
+    pipeline = piloted(world, retry={"truncated": {"times": 2}})
+    collect_pilot(world, pipeline)
+    (pilot,) = world.submit(pipeline, unattended=True).pilots
+    assert pilot.rest.endswith("; without follow-ups, of which `retry` allows up to 2 for each request")
+
+
 def test_the_next_run_of_the_prompt_has_no_pilot_and_another_prompt_has_one(world: World) -> None:
     pipeline = piloted(world)
     world.run(pipeline)
