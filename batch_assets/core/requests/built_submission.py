@@ -166,4 +166,5 @@ class BuiltSubmission:
                 replace(file, why_held=held.why, not_before=held.until) if file.hold is HoldReason.MORE else file
                 for file in files
             ]
-        return Registration(entry, files, [*self.chosen.waited_on, *self.waits])
+        joined = self.caching.joined if self.caching is not None and report.written else []
+        return Registration(entry, files, [*dict.fromkeys([*self.chosen.waited_on, *self.waits, *joined])])

@@ -29,6 +29,7 @@ from batch_assets.core.requests.row_priorities import RowPriorities
 from batch_assets.core.requests.row_renderer import RowRenderer
 from batch_assets.core.requests.row_requests import RowRequests
 from batch_assets.core.requests.selection import Peers, Selection
+from batch_assets.core.requests.stubs_in_flight import stubs_in_flight
 from batch_assets.core.requests.submission import NewSubmission, RenderedRows
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
@@ -138,6 +139,8 @@ class PartitionBuild:
         priority = pipeline.priority
         self._priorities = RowPriorities(pipeline, priority, dataset) if priority is not None else None
         lease, selection, is_gathered = inputs.before.lease, self._selection, peers is not None
+        if (caching := caching or PromptCaching.of(pipeline)) is not None:
+            caching.offer(stubs_in_flight(root, newest.record) if newest is not None else [])
         self._submission = NewSubmission(
             root,
             pipeline,
@@ -148,7 +151,7 @@ class PartitionBuild:
             selection,
             is_gathered=is_gathered,
             is_planned=is_planned,
-            caching=caching or PromptCaching.of(pipeline),
+            caching=caching,
             pilot=self._pilot,
             order=PriorityOrder() if priority is not None and not is_planned else None,
         )

@@ -6,11 +6,12 @@ That needs no other request files: the breakpoint is recorded beside them, and w
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.shared_prompt import SharedPrompt
+from batch_assets.core.requests.stubs_in_flight import StubInFlight
 from batch_assets.core.store.breakpoints import Breakpoint
 from batch_assets.core.store.manifest import PartEntry
 from batch_assets.core.text import count
@@ -33,12 +34,32 @@ class _Group:
         owner: The submission of the stub; `None` as long as there is no stub.
         stub: The id of its request file.
         is_hopeless: They have no breakpoint, and more requests share no more.
+        joined: The stub of an earlier submission, which they wait for instead; `None` for none.
     """
 
     prompt: SharedPrompt
     owner: str | None = None
     stub: str = ""
     is_hopeless: bool = False
+    joined: _Joined | None = None
+
+
+class _Joined:
+    """The stub of an earlier submission, as long as all requests read what it writes.
+
+    Args:
+        stub: The stub.
+        prompt: What is shared with it.
+    """
+
+    def __init__(self, stub: StubInFlight, prompt: SharedPrompt) -> None:
+        self.stub, self._prompt = stub, prompt
+        prompt.add([stub.params])
+
+    def fits(self, params: Sequence[bytes]) -> bool:
+        """Add requests. Return whether they share the whole prompt up to the stub's breakpoint, and no more."""
+        self._prompt.add(params)
+        return self._prompt.find() == self.stub.breakpoint
 
 
 class PromptCaching:
@@ -61,6 +82,21 @@ class PromptCaching:
             return None
         return cls(pipeline.name, may_lack_fields=pipeline.hooks.render_request is not None)
 
+    def offer(self, stubs: Iterable[StubInFlight]) -> None:
+        """Have requests wait for the stubs of earlier submissions, as far as they share their prompts.
+
+        Args:
+            stubs: The stubs. Those whose headers requests were added with before do not count.
+        """
+        for stub in stubs:
+            group = self._group(stub.headers)
+            if not group.prompt.requests and group.joined is None:
+                group.joined = _Joined(stub, SharedPrompt(may_lack_fields=self._may_lack_fields))
+
+    def _group(self, headers: Mapping[str, str]) -> _Group:
+        prompt = SharedPrompt(may_lack_fields=self._may_lack_fields)
+        return self._groups.setdefault(frozenset(headers.items()), _Group(prompt))
+
     def add(self, headers: Mapping[str, str], params: Sequence[bytes]) -> bool:
         """Add requests that are about to be written.
 
@@ -71,12 +107,12 @@ class PromptCaching:
         Returns:
             Whether one of them has to be the stub.
         """
-        key = frozenset(headers.items())
-        if key not in self._groups:
-            self._groups[key] = _Group(SharedPrompt(may_lack_fields=self._may_lack_fields))
-        group = self._groups[key]
+        group = self._group(headers)
         group.prompt.add(params)
         self._found = None
+        if group.joined is not None and group.joined.fits(params):
+            return False
+        group.joined = None
         if group.is_hopeless or group.owner is not None or group.prompt.requests < FEWEST_REQUESTS:
             return False
         group.is_hopeless = not isinstance(group.prompt.find(), Breakpoint)
@@ -84,7 +120,7 @@ class PromptCaching:
 
     def set_stub(self, headers: Mapping[str, str], submission_id: str, file_id: str) -> None:
         """Record the file of the stub."""
-        group = self._groups[frozenset(headers.items())]
+        group = self._group(headers)
         group.owner, group.stub = submission_id, file_id
 
     def keep_stubs_of(self, submission_ids: Collection[str]) -> None:
@@ -102,6 +138,15 @@ class PromptCaching:
             if group.owner is not None and key in self._breakpoints
         }
 
+    @property
+    def joined(self) -> list[str]:
+        """The ids of the files of earlier submissions' stubs that requests wait for."""
+        return [
+            group.joined.stub.file_id
+            for group in self._groups.values()
+            if group.joined is not None and group.prompt.requests
+        ]
+
     def with_breakpoint(self, entry: PartEntry, headers: Mapping[str, str]) -> PartEntry:
         """Return the entry of a request file with its stub and its breakpoint, if it has them.
 
@@ -110,6 +155,8 @@ class PromptCaching:
             headers: The headers of its requests.
         """
         key = frozenset(headers.items())
+        if (joined := self._group(headers).joined) is not None:
+            return entry.model_copy(update={"stub": joined.stub.file_id, "breakpoint": joined.stub.breakpoint})
         breakpoint = self._breakpoints.get(key)
         if breakpoint is None or self._groups[key].owner is None:
             return entry
@@ -127,5 +174,5 @@ class PromptCaching:
         """Log why requests have no breakpoint."""
         for group in self._groups.values():
             found, number = group.prompt.find(), group.prompt.requests
-            if isinstance(found, str) and number >= FEWEST_REQUESTS:
+            if group.joined is None and isinstance(found, str) and number >= FEWEST_REQUESTS:
                 _log.warning(f"{self._pipeline}: cache: auto does nothing for {count(number, 'request')}: {found}")

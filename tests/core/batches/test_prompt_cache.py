@@ -39,8 +39,11 @@ HOUR = {"type": "ephemeral", "ttl": "1h"}
 
 
 def cached(world: World, rows: int = 10, **attributes: Any) -> Pipeline:
-    attributes = {"params": params(system=world.folder.name + SHARED), "cache": "auto"} | attributes
-    return world.pipeline(texts(rows), **attributes)
+    return world.pipeline(texts(rows), **same_prompt(world) | attributes)
+
+
+def same_prompt(world: World) -> dict[str, Any]:
+    return {"params": params(system=world.folder.name + SHARED), "cache": "auto"}
 
 
 def step_of(world: World, pipeline: Pipeline, partition: str = "") -> Step:
@@ -77,7 +80,10 @@ def finish(world: World, pipeline: Pipeline, partition: str = "") -> None:
     world.finish(pipeline, partition)
 
 
-def test_a_stub_is_answered_before_the_others_are_sent_and_they_read(world: World) -> None:
+def test_a_stub_is_answered_before_the_others_are_sent_and_they_read(
+    new_world: Callable[..., World], ledger_url: str
+) -> None:
+    world = new_world(ledger=ledger_url)
     world.emulator.settings(latency=1000.0)
     pipeline = cached(world)
     report = world.send(pipeline)
@@ -320,16 +326,75 @@ def test_a_canceled_submission_sends_nothing_more(world: World) -> None:
     assert sent(world) == [(1, True)]
 
 
-def test_a_new_submission_takes_the_held_requests_over(world: World) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_new_submission_waits_for_the_stub_in_flight(world: World, lost: bool) -> None:
+    """It takes the held requests over, and none of them is another stub."""
     world.emulator.settings(latency=1000.0)
-    pipeline = cached(world)
-    world.send(pipeline)
-    assert world.build(cached(world, rows=12)).written == 11
+    world.send(cached(world))
+    pipeline = cached(world, rows=12)
+    assert plan_requests(world.root, pipeline, "", NOTHING_AGAIN).batches == 1
+    assert world.build(pipeline).written == 11
+    if lost:
+        lose_ledger(world)
+        world.submit(pipeline)
+        end_grace_period(world)
     world.submit(pipeline)
+    assert sorted(world.states(pipeline)) == ["held", "submitted"]
+    world.collect(pipeline)
+    step = step_of(world, pipeline)
+    assert isinstance(step, Wait) and step.why is Waiting.CACHE and step.until is not None
     end_stub(world, pipeline)
     finish(world, pipeline)
-    assert sent(world) == [(1, True), (1, True), (10, True)]
+    assert sent(world) == [(1, True), (11, True)]
     assert len(set(world.accepted_custom_ids())) == 12
+    assert (world.table(pipeline)["cache_read_input_tokens"] > 0).sum() == 11
+
+
+def test_rows_that_are_added_read_what_an_answered_stub_has_written(world: World) -> None:
+    world.run(cached(world, rows=4))
+    world.run(cached(world, rows=5))
+    age(world, 31)  # what is built now may be sent after 45 minutes
+    world.run(cached(world, rows=9))
+    assert sent(world) == [(1, True), (3, True), (1, True), (1, True), (3, True)]
+
+
+def test_a_row_that_is_no_longer_there_is_waited_for_as_the_stub(world: World) -> None:
+    """The stub's row was removed: no row of the new submission wants its answer."""
+    world.emulator.settings(latency=1000.0)
+    world.send(cached(world, rows=4))
+    rows = texts(9)
+    (stub,) = world.accepted_custom_ids()
+    pipeline = world.pipeline(
+        {key: text for key, text in rows.items() if not stub.startswith(key)}, **same_prompt(world)
+    )
+    world.build(pipeline)
+    world.submit(pipeline)
+    world.collect(pipeline)
+    step = step_of(world, pipeline)
+    assert isinstance(step, Wait) and step.why is Waiting.CACHE and step.until is not None
+    end_stub(world, pipeline)
+    finish(world, pipeline)
+    assert sent(world) == [(1, True), (8, True)]
+
+
+@pytest.mark.parametrize("edit", ["prompt", "model", "geo", "some"])
+def test_another_prompt_does_not_wait_for_the_stub_in_flight(world: World, edit: str) -> None:
+    world.emulator.settings(latency=1000.0)
+    shared = world.folder.name + SHARED * 3
+    world.send(cached(world, params=params(system=shared)))
+    edited: dict[str, dict[str, Any]] = {
+        "prompt": params(system="Edited. " + shared),
+        "model": params(system=shared, model="claude-opus-5-5"),
+        "geo": params(system=shared, inference_geo="us"),
+        "some": params(system="{{ 'Edited. ' if 'row 1' in text else '' }}" + shared),
+    }
+    pipeline = cached(world, rows=30, params=edited[edit])
+    world.build(pipeline)
+    ready = [file for file in world.files(pipeline) if file.state == "ready"]
+    stubs = {file.stub for file in ready}
+    assert (
+        stubs == ({None} if edit == "some" else {ready[0].id}) and ready[0].requests == (30 - 1, 1)[edit != "some"]
+    )
 
 
 def test_retried_requests_read_as_long_as_it_is_warm(world: World) -> None:
