@@ -253,7 +253,7 @@ def _child(name: str, arguments: dict[str, Any], die_at: int | None, ready: int,
             os.write(ready, b".")
         os.read(go, 1)  # ends when the server closes its end
         if die_at is not None:
-            _die_at(die_at)
+            die_at_boundary(die_at)
         outcome["value"] = function(**arguments)
     except BaseException as error:
         outcome |= {"error": traceback.format_exc(), "error_type": type(error).__name__}
@@ -273,7 +273,7 @@ def _outcome(process: int, reply: BinaryIO) -> dict[str, Any]:
     return {**json.loads(content), "killed": False}
 
 
-def _die_at(number: int) -> None:
+def die_at_boundary(number: int) -> None:
     """Kill this process at its n-th I/O boundary: a file opened or renamed, a transaction begun or committed.
 
     Such a boundary is always between a call of the API and what is done about its outcome.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.states import PilotVerdict
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
@@ -35,11 +37,13 @@ from batch_assets.core.rename import rename
 from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.settings import Settings
+from tests.forked import ForkServer, die_at_boundary
 from tests.receivers import Receiver
 
 from ..lost_ledger import LOST, lose_ledger
 from ..noticing import WEBHOOK, now_due, tick
-from ..support import CREATE, World, params, texts
+from ..support import CREATE, World, environment, params, texts
 
 SCHEMA = {
     "type": "object",
@@ -391,6 +395,40 @@ def test_a_stub_of_the_prompt_cache_goes_before_the_pilot(world: World) -> None:
     world.emulator.end_batches()
     world.finish(pipeline)
     assert sorted(sent(world)) == [1, 3, 36]
+
+
+def judge_in_a_process(variables: dict[str, str], pipeline: str, boundary: int) -> None:
+    """Judge the pilot of a pipeline, and be killed at a boundary after the root is open."""
+    root = open_root(Settings.from_env(variables))
+    with root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline, "")
+        assert newest is not None
+        waiting = submissions.waited_on(tx, newest.id)
+    die_at_boundary(boundary)
+    judge_pilots(root, waiting, None)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_killed_anywhere_in_the_judgement_nothing_is_decided_in_part(
+    world: World, python: ForkServer, fails: bool
+) -> None:
+    """Before and after it has read the answers, and when it was about to commit verdict and release."""
+    if fails:
+        fail(world, times=1, permission_error=1.0)
+    pipeline = piloted(world, 5, 2)
+    collect_pilot(world, pipeline)
+    variables = environment(world.emulator.url, world.root.settings.root)
+    for boundary in range(random.randint(1, 3), 100, 3):  # other positions in every run
+        arguments = {"variables": variables, "pipeline": pipeline.name, "boundary": boundary}
+        (outcome,) = python.run((f"{__name__}:judge_in_a_process", arguments))
+        assert outcome.killed or not outcome.error, outcome
+        ((verdict,),) = world.query("select verdict from pilot")
+        if not outcome.killed:
+            break
+        assert (verdict, held(world)) == (None, {"pilot": 3}), boundary
+    assert boundary > 6 and (verdict, held(world)) == (("ask", {"confirm": 3}) if fails else ("go", {}))
+    assert world.submit(pipeline, unattended=True).pilots == []
+    assert sorted(sent(world)) == ([2] if fails else [2, 3])
 
 
 def test_what_a_killed_process_has_judged_is_sent_by_the_next_one(world: World) -> None:
