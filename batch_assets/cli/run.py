@@ -166,7 +166,7 @@ def _run(
         console.print(line, markup=False)
     if not results.final:
         console.print(f"  {_what_is_left(root, results)}", markup=False)
-    elif results.held_back:
+    elif not results.is_complete:
         console.print("  canceled: run it again to send the requests that are left", markup=False)
     elif (report := write_sink(root, pipeline, partition, results.submission_id)) is not None:
         console.print(f"  table {report.table}: {count(report.rows, 'row')} inserted or updated", markup=False)

@@ -169,7 +169,8 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
     yield _line("batches", batches_as_text(batches, states, tx.now))
     yield from _running(snapshot)
     if submission.count_map:
-        yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
+        waits = "; they wait in results_next, and the complete table stays" if submission.held_back else ""
+        yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}{waits}")
     if root is not None and (cost := cost_as_text(root, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))

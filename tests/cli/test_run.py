@@ -115,6 +115,8 @@ def test_the_reasons_match_the_counts_next_to_them(project: Project) -> None:
     project.emulator.faults([{"match": create, "action": {"error_mix": {"billing_error": 1.0}}}])
     held_back = project.run("run", "asked", "--refresh", "--limit", "1", "--yes")
     assert "the complete table stays until this one is complete" in held_back.stdout, held_back.stderr
+    status = project.run("status", "asked").stdout
+    assert "1 errored, 1 pending" in status and "wait in results_next, and the complete table stays" in status
     (line,) = [line for line in held_back.stdout.splitlines() if line.startswith("  errored")]
     assert line.split() == ["errored", "1", "billing_error"]
 

@@ -22,7 +22,7 @@ from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.rename import RenameError, rename
 from batch_assets.core.results.run import collect_results
 
-from .support import World, texts
+from .support import World, params, texts
 
 
 def interrupt(world: World, monkeypatch: pytest.MonkeyPatch, step: str = "_move") -> None:
@@ -52,6 +52,25 @@ def test_answers_and_open_batches_go_on_under_the_new_name(world: World) -> None
     done = world.finish(new)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 6}
     assert len(world.accepted_custom_ids()) == 6
+    assert not world.path("old").exists()
+
+
+@pytest.mark.parametrize("folder", ["results", "results_next"])
+def test_a_table_that_was_written_under_the_old_name_meanwhile_is_the_newer_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    world.run(world.pipeline(texts(3), name="old"))
+    world.emulator.settings(latency=3600)
+    edited = world.pipeline(params=params("Another question: {{ text }}"), name="old")
+    world.send(edited)
+    assert world.collect(edited).results is not None
+    interrupt(world, monkeypatch)
+    meanwhile, moved = (world.path(name, folder, "results.parquet") for name in ("old", "new"))
+    meanwhile.parent.mkdir(parents=True)
+    meanwhile.write_bytes(b"the newer table")
+    assert moved.read_bytes() != b"the newer table"
+    rename(world.root, "old", "new")
+    assert moved.read_bytes() == b"the newer table"
     assert not world.path("old").exists()
 
 

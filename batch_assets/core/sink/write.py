@@ -21,7 +21,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.sink.target import Target
-from batch_assets.core.store.result_table import ROW_KEY, submission_of
+from batch_assets.core.store.result_table import ROW_KEY, completeness, noted_completeness, submission_of
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
         submission_id: The submission whose complete results should be written.
 
     Returns:
-        What was written, or `None` if the pipeline has no sink or the results are now those of another submission.
-        Those may be incomplete, and are written once they are complete.
+        What was written, or `None` if the pipeline has no sink, or the results are now those of another submission
+        or not complete. They are written once they are complete.
 
     Raises:
         SinkError: When the database cannot be reached or refuses. Names the table and says what to do. Nothing was
@@ -67,7 +67,8 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
     with leased(root, target) as lease:
         with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition)), pre_buffer=False) as file:
             schema = file.schema_arrow
-            if submission_of(schema) != submission_id:
+            is_incomplete = noted_completeness(file) == completeness(is_complete=False)
+            if is_incomplete or submission_of(schema) != submission_id:
                 return None
             key = schema.metadata[ROW_KEY.encode()].decode()
             try:

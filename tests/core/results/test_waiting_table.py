@@ -23,6 +23,7 @@ from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
 from batch_assets.core.settings import Settings
+from batch_assets.core.sink.write import write_sink
 from batch_assets.core.store.table_cost import table_cost
 from tests.forked import ForkServer
 
@@ -288,6 +289,24 @@ def test_answers_that_the_complete_table_shows_are_not_pruned(world: World) -> N
     assert prune(world.root, "asked", -3600.0).answers == 4
 
 
+def test_a_sink_gets_complete_tables_only(world: World) -> None:
+    sink = {"url": f"sqlite:///{world.folder}/answers.db"}
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3), sink=sink)
+    world.send(pipeline)
+    cancel(world.root, "asked")
+    assert finished(world, pipeline).final
+    assert write_sink(world.root, pipeline, "", in_force(world, pipeline).id) is None, "canceled rows"
+    world.run(pipeline)
+    first = write_sink(world.root, pipeline, "", in_force(world, pipeline).id)
+    assert first is not None and first.rows == 3
+    world.emulator.settings(latency=3600)
+    edited = world.pipeline(params=EDITED, sink=sink)
+    world.send(edited)
+    joined(world, edited)
+    assert write_sink(world.root, edited, "", in_force(world, edited).id) is None
+
+
 def test_the_cost_so_far_is_that_of_the_waiting_table(world: World) -> None:
     complete(world)
     edited = world.pipeline(params=EDITED, batching={"max_requests": 2})
@@ -314,11 +333,12 @@ def test_a_renamed_pipeline_keeps_both_tables(world: World) -> None:
     assert list(world.path("new", "results_next").iterdir()) == []
 
 
-def test_a_rebuilt_ledger_does_not_take_the_table_of_before_for_the_one_that_waits(world: World) -> None:
+def test_a_rebuilt_ledger_does_not_take_the_table_of_before_for_the_newest_one(world: World) -> None:
     """The failed rows that are sent again have the same requests, so the tables have the same custom_ids."""
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
     pipeline = world.pipeline(texts(3))
     before = world.run(pipeline)
+    content = table_file(world).read_bytes()
     world.emulator.reset_faults()
     world.emulator.settings(latency=3600)
     world.build(pipeline, retry_failed=True)
@@ -326,7 +346,10 @@ def test_a_rebuilt_ledger_does_not_take_the_table_of_before_for_the_one_that_wai
     lose_ledger(world)
     assert joined(world, pipeline).held_back
     assert world.table(pipeline).equals(before)
-    assert in_force(world, pipeline).final_at is None
+    finished(world, pipeline)
+    table_file(world).write_bytes(content)  # as if the ledger were lost between the answers and the table
+    lose_ledger(world)
+    assert in_force(world, pipeline).announced_at is None, "Dagster has not heard of the newest table"
     finished(world, pipeline)
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
 
