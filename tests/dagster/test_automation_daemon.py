@@ -76,14 +76,18 @@ def write_project(folder: Path) -> None:
         ("review_triage", "reviews.csv", ""),
         ("half_rejected", "half.csv", '  schedule: "* * * * *"\n'),
         ("incoming", "incoming/{partition}.csv", "  watch: true\n  partitions: {dynamic: true}\n"),
+        ("cached", "many.csv", "  cache: auto\n"),
     ):
         (package / "defs" / name).mkdir(parents=True)
         text = PIPELINE.format(name=name, path=f'"{path}"') + fields
+        if name == "cached":
+            text = text.replace("max_tokens: 50,", f"max_tokens: 50, system: {'Shared by all. ' * 400},")
         (package / "defs" / name / "defs.yaml").write_text(text)
     (package / "__init__.py").touch()
     (package / "definitions.py").write_text(DEFINITIONS)
     (package / "defs" / "downstream.py").write_text(DOWNSTREAM)
     (folder / "reviews.csv").write_text("id,text\n1,good\n2,bad\n")
+    (folder / "many.csv").write_text("id,text\n" + "".join(f"{number},text {number}\n" for number in range(9)))
     (folder / "half.csv").write_text('id,text\n1,good\n2,""\n')
     (folder / "pyproject.toml").write_text(
         '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "automated"\n'
@@ -137,6 +141,10 @@ def check_result(deployment: Deployment) -> str | None:
     return deployment.checks("half_rejected", "results").get("failed_rows_are_few")
 
 
+def launch_cached(deployment: Deployment) -> None:
+    deployment.launch(*([["cached", stage] for stage in ("requests", "batches", "results")]))
+
+
 def stop(deployment: Deployment, schedule: str) -> None:
     """Stop the schedule like a click in the UI. It ran once, and stays off although its file turns it on."""
     selector = {
@@ -163,6 +171,7 @@ def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) ->
     run(automated, tmp_path, [sys.executable, "-c"], documented("python", "urllib"))
     assert set(pd.read_parquet(automated.root / "review_triage" / "results")["result_type"]) == {"succeeded"}
 
+    launch_cached(automated)  # for the next test
     # The file's partition was found, added and run.
     automated.wait(lambda: materialized(automated, "incoming", "results"), PATIENCE)
     (table,) = (automated.root / "incoming" / "results").iterdir()
@@ -184,6 +193,22 @@ def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) ->
         if tag["key"] == "dagster/schedule_name"
     }
     assert materialized(automated, "guarded_report") == []
+
+
+@pytest.mark.timeout(600)
+def test_the_sensor_lets_the_others_go_when_the_stub_of_the_prompt_cache_is_answered(
+    automated: Deployment,
+) -> None:
+    if not materialized(automated, "cached", "requests"):
+        launch_cached(automated)
+    event = automated.wait(lambda: materialized(automated, "cached", "results"), PATIENCE)[0]
+    by_sensor = next(entry for entry in automated.runs() if entry["runId"] == event["runId"])
+    assert "dagster/sensor_name" in {tag["key"] for tag in by_sensor["tags"]}
+    table = pd.read_parquet(automated.root / "cached" / "results")
+    is_stub = table["batch_id"].map(table["batch_id"].value_counts()) == 1
+    assert (is_stub.sum(), table["batch_id"].nunique(), len(table)) == (1, 2, 9)
+    written = table.loc[is_stub, "cache_creation_input_tokens"].item()
+    assert written > 1000 and set(table.loc[~is_stub, "cache_read_input_tokens"]) == {written}
 
 
 @pytest.mark.timeout(600)
