@@ -7,7 +7,7 @@ A POST that may have been accepted is never repeated here: its file is reconcile
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from batch_assets.core.answers.answers import Answers
@@ -128,8 +128,9 @@ def submit_partitions(
         prepared = {key: _prepared(root, pipeline, key, unattended, own_answers) for key in some}
         works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
         if works:
-            _let_go_enough(root, pipeline, list(works.values()), is_user=not (unattended or waits_for_more))
-            _judge_pilots(root, list(works.values()), own_answers)
+            waiting = waited_on(root, list(works.values()))
+            _let_go_enough(root, pipeline, waiting, is_user=not (unattended or waits_for_more))
+            _judge_pilots(root, list(works.values()), waiting, own_answers)
             _submit(root, pipeline, list(works.values()), unattended, left, on_file or _ignore_file, run_answers)
         outcomes |= {key: outcome for key, outcome in prepared.items() if not isinstance(outcome, SubmissionWork)}
         outcomes |= {key: work.failure or work.report for key, work in works.items()}
@@ -229,19 +230,25 @@ def _submit(
                 work.report.left_by(finish_replaced(root, work.submission), "cancel of what was replaced")
 
 
-def _let_go_enough(root: Root, pipeline: str, works: Sequence[SubmissionWork], *, is_user: bool) -> None:
+def _let_go_enough(
+    root: Root, pipeline: str, waiting: Mapping[str, Sequence[RequestFile]], *, is_user: bool
+) -> None:
     """Let files go that are held for more requests: all in a user's run, else those that waited long enough."""
-    if not any(file.is_held_for_more for file in distinct(waited_on(root, works))):
+    if not any(file.is_held_for_more for file in distinct(waiting)):
         return
     with root.ledger.write(pipeline) as tx:
-        waiting = distinct(overview.files_of(tx, [work.submission.id for work in works]))
-        held = [file for file in waiting if file.is_held_for_more and (is_user or file.not_before <= tx.now)]
+        current = distinct(overview.files_of(tx, [*waiting]))
+        held = [file for file in current if file.is_held_for_more and (is_user or file.not_before <= tx.now)]
         holds.release(tx, held, "a user sends it" if is_user else "it has waited long enough for more requests")
 
 
-def _judge_pilots(root: Root, works: Sequence[SubmissionWork], own_answers: Answers | None) -> None:
+def _judge_pilots(
+    root: Root,
+    works: Sequence[SubmissionWork],
+    waiting: Mapping[str, Sequence[RequestFile]],
+    own_answers: Answers | None,
+) -> None:
     """Judge the pilots that files of some submissions wait for, and report that."""
-    waiting = waited_on(root, works)
     for work in works:
         with _failing(work):
             work.report.pilots += judge_pilots(root, waiting[work.submission.id], own_answers)

@@ -86,6 +86,8 @@ class PriorityOrder:
         order = np.argsort(-priorities, kind="stable")
         del priorities
         sizes, kinds = np.concatenate(self._sizes), np.concatenate(self._kinds)
+        self._sizes.clear()
+        self._kinds.clear()
         offsets = np.cumsum(sizes, dtype=np.int64) - sizes
         for first in range(0, len(order), _AT_ONCE):
             some = order[first : first + _AT_ONCE]
