@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 # USD. A smaller amount would be shown as $0.0000.
 _SMALLEST_SHOWN = 0.0001
@@ -98,3 +99,10 @@ def about_dollars(usd: float) -> str:
     """Format an estimated amount in USD: "about $0.0078", or "less than $0.0001"."""
     amount = dollars(usd)
     return amount if amount.startswith("less") else f"about {amount}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that is most like a misspelled one, in any case; `None` if none is like it."""
+    by_lower_case = {each.lower(): each for each in names}
+    close = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.7)
+    return by_lower_case[close[0]] if close else None

@@ -308,3 +308,17 @@ def test_loading_and_launching_raises_no_warning_of_dagster(make_assets: MakeAss
     assert all(repository.has_job(name) for name in names)
     for name in names:
         assert repository.get_job(name).description
+
+
+@pytest.mark.parametrize("field", ["plan", "retry_failed", "refresh"])
+def test_a_job_with_half_its_config_does_nothing_and_names_the_other_half(
+    field: str, make_assets: MakeAssets, emulator: Emulator, instance: dg.DagsterInstance
+) -> None:
+    """A config in the Launchpad replaces that of the job. Without its field, it would be a plain run."""
+    location = definitions(make_assets())
+    with pytest.raises(
+        dg.Failure, match=rf"has no `{field}: true`, which is what the job greetings_{field} is for"
+    ):
+        run_job(location, instance, f"greetings_{field}", confirm=True)
+    assert emulator.log() == []
+    assert run_job(location, instance, f"greetings_{field}", **{field: True}).success

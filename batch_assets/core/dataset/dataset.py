@@ -24,6 +24,7 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.parquet import unstorable
 from batch_assets.core.pipeline.dataset import ROW_NUMBER, DatasetKind
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.text import nearest
 
 
 class Dataset:
@@ -189,10 +190,19 @@ class Dataset:
             name == self.key and dataset_field != "key" and field is None
         ):
             return
-        problem = f"{self.location} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
+        columns = ", ".join(self.schema.names)
+        meant = self._meant(name, dataset_field)
+        problem = f"{self.location} has no column {name!r}{meant}; its columns: {columns}"
         if field is not None:
             raise DatasetError(f"{self.source}: {field}: {problem}")
         self._fail(dataset_field, problem)
+
+    def _meant(self, name: str, dataset_field: str) -> str:
+        """Return what the user may have meant by a missing column, in parentheses; "" if it is not known."""
+        if name == ROW_NUMBER and dataset_field == "key":
+            return " (leave out `key`: without it, the rows are numbered in a column of this name)"
+        meant = nearest(name, self.schema.names)
+        return f" (did you mean {meant!r}?)" if meant is not None else ""
 
     def rows(self, columns: list[str]) -> Iterator[Rows]:
         """Yield the rows in order.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.repeated_keys import RepeatedKeyError, check_yaml
+from batch_assets.core.text import nearest
 
 # The steps of a field: names, and positions in lists.
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
@@ -140,10 +140,8 @@ def _keys_problem(keys: list[str]) -> tuple[str, str] | None:
     """Return the key of a document that is wrong, and why; `None` if all are right."""
     for key in keys:
         if key not in KEYS:
-            close = get_close_matches(str(key).lower(), KEYS, n=1)
-            hint = (
-                f"did you mean `{close[0]}`?" if close else f"it needs {_NEEDS}, and below `attributes` all fields"
-            )
+            meant = nearest(str(key), KEYS)
+            hint = f"did you mean `{meant}`?" if meant else "the fields of a pipeline belong under `attributes`"
             return str(key), f"there is no such key: {hint}"
     return None if "type" in keys else ("", f"there is no `type`: it needs {_NEEDS}")
 

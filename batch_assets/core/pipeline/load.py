@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
@@ -24,6 +23,7 @@ from batch_assets.core.pipeline.rules import gathering_problem, partitions_probl
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.cache_control import useless_cache_control
 from batch_assets.core.template.params_check import check_params
+from batch_assets.core.text import nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -124,8 +124,7 @@ def _meant(error: ErrorDetails) -> str | None:
     """Return the field whose name is like that of an unknown one; `None` if there is none, or it is known."""
     if error["type"] != "extra_forbidden":
         return None
-    close = get_close_matches(str(error["loc"][-1]).lower(), _known_fields(error["loc"]), n=1, cutoff=0.7)
-    return close[0] if close else None
+    return nearest(str(error["loc"][-1]), _known_fields(error["loc"]))
 
 
 def _as_text(error: ErrorDetails) -> str:

@@ -7,11 +7,11 @@ report them when the pipeline is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from batch_assets.core.template.model_rules import Problem, refused_by_model, takes_no_sampling
 from batch_assets.core.template.outline import entries
+from batch_assets.core.text import nearest
 
 OLD_VERSION = "2023-06-01"
 """The API version under which older models still accept the sampling params."""
@@ -53,8 +53,9 @@ def refused(params: Mapping[str, Any], version: str | None) -> Problem | None:
     """
     for name in _REQUIRED:
         if name not in params:
-            if close := get_close_matches(name, [key for key in params if key not in _REQUIRED], n=1, cutoff=0.75):
-                return f"params.{close[0]}", f"there is no such field: did you mean `{name}`?"
+            written = nearest(name, (str(key) for key in params if key not in _REQUIRED))
+            if written is not None:
+                return f"params.{written}", f"there is no such field: did you mean `{name}`?"
             return f"params.{name}", "this field is required by the Messages API"
     for name, why in REFUSED.items():
         if name in params:

@@ -128,6 +128,7 @@ def _requests(
 
         @dg.multi_asset(**_arguments(pipeline, Stage.REQUESTS, spec))
         def requests(context: dg.AssetExecutionContext, config: RequestsConfig) -> Iterator[Event]:
+            config.check_job(context.run.job_name, pipeline.name)
             if config.only_plans:
                 report_plan(context, pipeline, results, config)
                 return
@@ -150,6 +151,7 @@ def _requests(
         context: dg.AssetExecutionContext, config: RequestsConfig, dataset: Any
     ) -> Iterator[Event]:
         partition = one_partition(context)
+        config.check_job(context.run.job_name, pipeline.name)
         if config.only_plans:
             report_plan(context, pipeline, results, config, dataset)
             return

@@ -5,6 +5,9 @@ from pydantic import Field
 
 from batch_assets.core.requests.report import AskAgain
 
+JOB_FIELDS = {"plan": "plan", "retry_failed": "retry_failed", "refresh": "refresh"}
+"""The field that each job of a pipeline sets, by the end of the job's name."""
+
 
 class RequestsConfig(dg.Config):
     """Which requests this run sends; by default, all that have no answer yet."""
@@ -53,3 +56,24 @@ class RequestsConfig(dg.Config):
     def only_plans(self) -> bool:
         """Whether the run only reports what it would send: that is asked for, or a refresh is not confirmed."""
         return self.plan or (self.refresh and not self.confirm)
+
+    def check_job(self, job: str, pipeline: str) -> None:
+        """Check that a run of one of the pipeline's jobs has the field that the job is for.
+
+        A config that a user gives replaces the config of the job as a whole.
+
+        Args:
+            job: The name of the run's job.
+            pipeline: The name of the pipeline.
+
+        Raises:
+            dg.Failure: When the field is missing. Names it.
+        """
+        field = JOB_FIELDS.get(job.removeprefix(f"{pipeline}_")) if job.startswith(f"{pipeline}_") else None
+        if field is not None and not getattr(self, field):
+            raise dg.Failure(
+                description=f"the config of this run has no `{field}: true`, which is what the job {job} is for. "
+                "Nothing was done. A config replaces that of the job as a whole: give the line "
+                f"`{field}: true` with the others",
+                allow_retries=False,
+            )

@@ -125,7 +125,7 @@ def test_types_set_in_the_pipeline_win(tmp_path: Path) -> None:
         ({"flag": "decimal(10)"}, r"dataset.types.flag: 'decimal\(10\)' is not an Arrow type; .*decimal\(10, 2\)"),
         ({"flag": "decimal(99, 2)"}, "dataset.types.flag: "),
         ({"flag": "timestamp[xx, UTC]"}, "dataset.types.flag: "),
-        ({"flog": "string"}, "has no column 'flog'; its columns: flag"),
+        ({"flog": "string"}, r"no column 'flog' \(did you mean 'flag'\?\); its columns: flag"),
     ],
 )
 def test_a_type_that_does_not_fit_is_an_error(tmp_path: Path, types: dict[str, str], problem: str) -> None:

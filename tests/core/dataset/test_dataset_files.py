@@ -140,7 +140,10 @@ def test_numbers_in_one_format_and_texts_in_another_become_text(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("dataset", "problem"),
     [
-        ({"path": "nope.csv"}, r"asked/defs.yaml: dataset.path: .*nope.csv; in the same folder: a.csv, b.txt"),
+        (
+            {"path": "nope.csv"},
+            r"asked/defs.yaml: dataset.path: .*nope.csv; in the same folder: a.csv, b.txt",
+        ),
         ({"path": "no/where.csv"}, "where.csv, and no folder .*/no"),
         ({"path": "empty"}, "empty has no CSV, TSV, JSON Lines or Parquet file"),
         ({"path": "*.parquet"}, "has no CSV"),
@@ -149,12 +152,18 @@ def test_numbers_in_one_format_and_texts_in_another_become_text(tmp_path: Path) 
         ({"path": "a.csv", "key": "id", "columns": ["txt"]}, "dataset.columns: .*no column 'txt'"),
         ({"path": "a.csv", "key": "id", "columns": {"txt": "t"}}, "dataset.columns: .*no column 'txt'"),
         ({"path": "a.csv"}, "the dataset has a column 'row_number'"),
+        (
+            {"path": "c.csv", "key": "row_number"},
+            r"no column 'row_number' \(leave out `key`: without it",
+        ),
+        ({"path": "c.csv", "key": "Id"}, r"no column 'Id' \(did you mean 'id'\?\); its columns: id"),
     ],
 )
 def test_an_error_names_what_is_missing_and_lists_what_exists(
     tmp_path: Path, dataset: dict[str, Any], problem: str
 ) -> None:
     (tmp_path / "a.csv").write_text("id,row_number\n1,2\n")
+    (tmp_path / "c.csv").write_text("id\n1\n")
     (tmp_path / "b.txt").write_text("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=problem):

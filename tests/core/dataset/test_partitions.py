@@ -407,7 +407,11 @@ def test_values_are_compared_as_a_prompt_shows_them(
         ([1], {**DAILY, "column": "value"}, "'value': its type is int64, but time partitions need dates"),
         ([[1]], {"static": ["a"], "column": "value"}, "partitions need plain values"),
         ([b"x"], {"column": "value"}, "partitions need plain values"),
-        (["x"], {"column": "valeu"}, "rows.parquet has no column 'valeu'; its columns: value"),
+        (
+            ["x"],
+            {"column": "valeu"},
+            "rows.parquet has no column 'valeu' (did you mean 'value'?); its columns: value",
+        ),
     ],
 )
 def test_a_column_that_cannot_define_partitions_is_refused(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.load import load_pipeline
 
 from ..support import params
@@ -145,3 +148,29 @@ def test_a_schema_in_the_params_is_refused_with_a_hint_at_output_schema(tmp_path
     )
     for by_row in ("{{ form }}", {"type": "json_schema", "schema": "{{ schema }}"}):
         load_pipeline({**GOOD, "params": params(output_config={"format": by_row})}, folder=tmp_path)
+
+
+def _blocks(
+    model: type[BaseModel], path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every field of a pipeline file, with the path of its block. 0 is the first entry of a list."""
+    for name, field in model.model_fields.items():
+        yield path, name
+        in_list = (0,) if get_origin(field.annotation) is list else ()
+        for kind in get_args(field.annotation) or (field.annotation,):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _blocks(kind, (*path, name, *in_list))
+
+
+def test_every_misspelled_field_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    fields = [(path, name) for path, name in _blocks(PipelineConfig) if len(name) > 3]
+    assert len(fields) > 80
+    for path, name in fields:
+        typo = name[0] + name[2:]
+        value: Any = {typo: 1}
+        for step in reversed(path):
+            value = [value] if step == 0 else {step: value}
+        with pytest.raises(ConfigError) as caught:
+            load_pipeline(value, folder=tmp_path)
+        where = ".".join(map(str, (*path, typo)))
+        assert str(caught.value).endswith(f"defs.yaml: {where}: there is no such field: did you mean `{name}`?")
