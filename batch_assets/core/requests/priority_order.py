@@ -1,7 +1,7 @@
 """Put requests in the order of their priority, before they are divided into request files.
 
 The priority of a request is known only at the end, because a later row may share it. So the lines wait in a
-scratch file, and memory has only small numbers: 16 bytes for each request, and about 60 while they are sorted.
+scratch file, and memory has only small numbers: 16 bytes for each request, and 40 to 60 while they are sorted.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from batch_assets.cli.what_next import waits_for
 from batch_assets.core.batches.approve import approve
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.erase.run import erase
@@ -70,6 +72,15 @@ def test_the_oldest_request_waits_no_longer_than_max_wait(world: World) -> None:
     step = step_of(world, pipeline)
     assert isinstance(step, Wait)
     assert step.why is Waiting.MORE
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, "asked", "")
+        assert newest is not None
+        waits = waits_for(Snapshot.of(tx, newest))
+    assert re.fullmatch(
+        r"more requests, to send them together, or for \d h \d+ min to pass: 3 requests are there, and "
+        r"min_requests is 10\. To send them now: batch-assets run asked",
+        waits or "",
+    )
     age(world, 5 * HOUR)
     scheduled(world, trickle(world, 4))  # the next build takes over the held request, and its time
     world.submit(pipeline, unattended=True)
