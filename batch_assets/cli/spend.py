@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from batch_assets.cli.resource_option import resource_option, settings_of
-from batch_assets.core.text import count, dollars
+from batch_assets.core.text import dollars
 
 if TYPE_CHECKING:
     from batch_assets.core.spend.grouping import By, SpendGroup
-    from batch_assets.core.spend.spend_table import SpendTotal
 
 _HEADER = ("requests", "rows", "spent", "per 1,000 rows", "in vain")
 
@@ -60,7 +59,7 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
         return
     chosen = cast("By", by or "pipeline")
     click.echo(_as_text(chosen, grouped(report.rows, chosen)))
-    click.echo(_total(SpendTotal.of(report.rows)))
+    click.echo(SpendTotal.of(report.rows).as_text)
 
 
 def _csv_line(group: SpendGroup, by: str) -> dict[str, object]:
@@ -91,16 +90,3 @@ def _as_text(by: str, groups: Sequence[SpendGroup]) -> str:
         )
         for line in lines
     )
-
-
-def _total(total: SpendTotal) -> str:
-    from batch_assets.core.prices.money import usd
-    from batch_assets.core.spend.spend_table import unknown_as_text
-
-    text = f"{dollars(usd(total.cost))} in all"
-    if total.unknown_requests:
-        more = total.most - total.cost if total.most is not None else None
-        text += f"; {unknown_as_text(total.unknown_requests, more)}"
-    if unpriced := total.amounts["unpriced_answers"]:
-        text += f"; {count(unpriced, 'answer')} without a price not included"
-    return text

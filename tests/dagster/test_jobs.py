@@ -170,7 +170,8 @@ def test_a_run_that_may_cost_too_much_ends_green_and_held_until_a_click(
     assert held.success
     assert emulator.log() == []
     (event,) = held.asset_materializations_for_node("greetings__requests")
-    assert str(event.metadata["batch_assets/held"].value).startswith("it may cost ")
+    why = str(event.metadata["batch_assets/held"].value)
+    assert why.startswith("it may cost ") and why.endswith("launch the job greetings_approve")
     assert any("The requests are held: it may cost" in line for line in log(instance, held))
     assert run_job(location, instance, "greetings_approve").success
     assert stages(run_what_the_sensor_asks_for(location, assets, instance))[0] == "batches"

@@ -53,6 +53,10 @@ def test_the_table_of_all_pipelines(definitions: dg.Definitions, emulator: Emula
                 emulator.end_batches()
         done = job.execute_in_process(instance=instance, asset_selection=[ASSET])
         (event,) = done.asset_materializations_for_node("message_batches__spend")
+        log = [entry.user_message for entry in instance.all_logs(done.run_id)]
+        assert any(line.startswith("2 response files new or changed; less than $0.0001 in all") for line in log), (
+            log
+        )
         table = pd.read_parquet(tmp_path / "root" / "spend.parquet")
         total = sum(table["cost_usd"])
         assert event.metadata[keys.SPEND_TOTAL_USD].value == pytest.approx(float(total)) and total > 0

@@ -25,7 +25,7 @@ from batch_assets.core.spend.by_batch import (
     sum_of_bounds,
     write_columns,
 )
-from batch_assets.core.text import count, exact_dollars
+from batch_assets.core.text import count, dollars, exact_dollars
 
 BATCH_TIER = "batch"
 """The service tier of everything that was sent as a batch."""
@@ -165,6 +165,17 @@ class SpendTotal:
             most = sum_of_bounds(most, row.high)
             unknown += row.amounts["requests"] if row.kind == UNKNOWN else 0
         return cls(amounts["cost_usd"], most, unknown, amounts)
+
+    @property
+    def as_text(self) -> str:
+        """The sum for users: "$0.0123 in all; 3 requests whose answers are not stored may cost at most $0.002"."""
+        text = f"{dollars(usd(self.cost))} in all"
+        if self.unknown_requests:
+            more = self.most - self.cost if self.most is not None else None
+            text += f"; {unknown_as_text(self.unknown_requests, more)}"
+        if unpriced := self.amounts["unpriced_answers"]:
+            text += f"; {count(unpriced, 'answer')} without a price not included"
+        return text
 
 
 def unknown_as_text(requests: int, most: int | None) -> str:

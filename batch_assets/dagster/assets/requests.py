@@ -155,7 +155,7 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
     }
     metadata |= estimate_metadata(report.estimate, report.rest)
     if report.why_held is not None:
-        metadata[keys.HELD] = report.why_held
+        metadata[keys.HELD] = f"{report.why_held}. {as_text(Approve(pipeline.name, partition))}"
     if report.waits_for_pilot is not None:
         metadata[keys.PILOT] = report.waits_for_pilot
     if report.left_out:

@@ -10,7 +10,8 @@ from dagster._check import CheckError
 from batch_assets.core.io.layout import SPEND
 from batch_assets.core.open_root import open_root
 from batch_assets.core.spend.build import SpendReport, build_spend
-from batch_assets.core.spend.spend_table import MEANINGS, SPEND_SCHEMA, Labels
+from batch_assets.core.spend.spend_table import MEANINGS, SPEND_SCHEMA, Labels, SpendTotal
+from batch_assets.core.text import count
 from batch_assets.dagster import keys
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.spend import spend_metadata
@@ -102,6 +103,6 @@ def _columns() -> dg.TableSchema:
 
 
 def _log_problems(context: dg.AssetExecutionContext, report: SpendReport) -> None:
-    context.log.info(f"{report.read} response files were new or changed.")
+    context.log.info(f"{count(report.read, 'response file')} new or changed; {SpendTotal.of(report.rows).as_text}")
     for problem in report.problems:
         context.log.warning(problem)
