@@ -22,6 +22,10 @@ _IMAGES = _REPOSITORY / "docs" / "images"
 _NAME = "review_triage"
 # Small batches, so that there is progress to plot.
 _BATCHING = "\n  batching: {max_requests: 20}\n"
+# The groups that are open in the graph of all assets, and the part of its page without lists and buttons.
+_GROUPS = ("message_batches", _NAME, "ticket_replies")
+_LARGE = {"width": 1900, "height": 1200}
+_GRAPH = {"x": 600, "y": 160, "width": 1240, "height": 890}
 _SECONDS_A_BATCH = 6.0
 _PATIENCE = 300.0
 # The part of the tall pages between the navigation and the definition, whose paths belong to this run.
@@ -79,15 +83,17 @@ def _end_batches(deployment: Deployment, page: Any, emulator: Emulator) -> None:
             result = page.get_by_text("0 runs requested").nth(2)
             click_through(page, url, result, page.get_by_text("in progress").first)
             _shoot(page, "sensor")
-    for key in ([_NAME, "results"], ["review_summary"]):
+    deployment.launch(["message_batches", "spend"])
+    for key in ([_NAME, "results"], ["review_summary"], ["message_batches", "spend"]):
         deployment.wait(lambda key=key: deployment.events("Materializations", *key), _PATIENCE)
     deployment.wait(lambda: deployment.checks(_NAME, "results"), _PATIENCE)
 
 
 def _take(deployment: Deployment, page: Any) -> None:
-    page.goto(_graph(deployment))
-    page.get_by_text("Materialized").nth(3).wait_for()
-    _shoot(page, "asset-graph")
+    page.set_viewport_size(_LARGE)  # in a smaller one, the graph of all groups shows names only
+    page.goto(f"{deployment.url}/asset-groups?expanded={','.join(f'global@global:{group}' for group in _GROUPS)}")
+    page.get_by_text("Materialized", exact=True).nth(4).wait_for()
+    _shoot(page, "asset-graph", _GRAPH)
     page.goto(f"{deployment.url}/assets/{_NAME}/batches")
     page.get_by_role("button", name="Plots").click()
     page.get_by_text("batch_assets/succeeded").first.wait_for()
