@@ -75,7 +75,7 @@ def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...],
     """
     options |= {"host": host, "port": port, "state": state or find_project() / "data" / "emulator"}
     if command:
-        with _running(options) as url:
+        with running(options) as url:
             sys.exit(_run(command, url))
     from batch_assets.emulator import run_server
 
@@ -88,7 +88,7 @@ def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...],
 
 
 @contextmanager
-def _running(options: dict[str, Any]) -> Iterator[str]:
+def running(options: dict[str, Any]) -> Iterator[str]:
     """Start an emulator in its own process, or use the one that runs at this address, and yield its URL."""
     from batch_assets.emulator import Emulator
 

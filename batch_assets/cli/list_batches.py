@@ -32,12 +32,12 @@ def list_batches(limit: int | None, resource: str | None) -> None:
       batch-assets list
       batch-assets list --limit 20
     """
+    from batch_assets.cli.emulated_root import with_api
     from batch_assets.core.api.errors import ApiError
     from batch_assets.core.open_root import open_root
 
-    settings = settings_of(resource)
-    base_url = settings.require_endpoint()
-    with open_root(settings) as root:
+    with with_api(settings_of(resource)) as settings, open_root(settings) as root:
+        base_url = settings.require_endpoint()
         owners = _owners(root)
         total = of_root = 0
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.emulated_root import only_root
 from batch_assets.core.settings import Settings
 
 resource_option = click.option(
@@ -14,19 +15,22 @@ resource_option = click.option(
 )
 
 
-def settings_of(resource: str | None) -> Settings:
+def settings_of(resource: str | None, *, looks_only: bool = False) -> Settings:
     """Return the settings that a command works with, and store them in its context for error texts.
 
     Args:
         resource: Key of a `MessageBatchResource`. With None the settings come from the environment, and no
             definitions are loaded.
+        looks_only: See `only_root`.
 
     Raises:
         SettingsError: When the settings are incomplete, or there is no such resource.
         DefinitionsError: When the project's Dagster definitions do not load.
     """
     if resource is None:
-        return Settings.from_env()
+        settings = only_root(Settings.from_env(), looks_only=looks_only)
+        click.get_current_context().find_root().obj = settings
+        return settings
     from batch_assets.cli.project import load_settings
 
     with loading():

@@ -103,6 +103,7 @@ def run(
       1    the run itself failed; the reason is on standard error
       130  Ctrl-C; the batches continue at the API
     """
+    from batch_assets.cli.emulated_root import with_api
     from batch_assets.cli.progress import make_console
     from batch_assets.core.batches.workspace import accept_key
     from batch_assets.core.ledger import submissions
@@ -113,24 +114,23 @@ def run(
 
     console = make_console()
     assets = find_pipeline(name)
-    settings = settings_of(assets.pipeline.config.resource_key)
-    settings.require_endpoint()
-    check_partition(name, assets.partitions, partition)
-    pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit, accept_rendering)
-    before: set[str] | None = None
-    try:
-        with open_root(settings) as root:
-            with root.ledger.read() as tx:
-                before = submissions.known_ids(tx, pipeline.name)
-            if same_workspace:
-                accept_key(root)
-            results = _run(root, pipeline, partition, again, yes, console)
-            code = _exit_code(root, pipeline, results)
-            for problem in notify(root, {name: assets}, announced_only=False):
-                console.print(f"  {problem}", markup=False)
-    except KeyboardInterrupt:
-        click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
-        sys.exit(_INTERRUPTED)
+    with with_api(settings_of(assets.pipeline.config.resource_key)) as settings:
+        check_partition(name, assets.partitions, partition)
+        pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit, accept_rendering)
+        before: set[str] | None = None
+        try:
+            with open_root(settings) as root:
+                with root.ledger.read() as tx:
+                    before = submissions.known_ids(tx, pipeline.name)
+                if same_workspace:
+                    accept_key(root)
+                results = _run(root, pipeline, partition, again, yes, console)
+                code = _exit_code(root, pipeline, results)
+                for problem in notify(root, {name: assets}, announced_only=False):
+                    console.print(f"  {problem}", markup=False)
+        except KeyboardInterrupt:
+            click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
+            code = _INTERRUPTED
     sys.exit(code)
 
 

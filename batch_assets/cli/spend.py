@@ -43,7 +43,7 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     from batch_assets.core.spend.grouping import grouped
     from batch_assets.core.spend.spend_table import SpendTotal, as_rows
 
-    with open_root(settings_of(resource)) as root:
+    with open_root(settings_of(resource, looks_only=True)) as root:
         report = build_spend(root)
     for problem in report.problems:
         click.echo(problem, err=True)

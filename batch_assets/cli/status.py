@@ -73,7 +73,7 @@ def status(name: str | None, partition: str | None, everything: bool, history: b
     from batch_assets.core.planning.snapshot import read_snapshots
     from batch_assets.core.recovery.rebuild import has_ledger
 
-    settings = settings_of(resource)
+    settings = settings_of(resource, looks_only=True)
     if not has_ledger(settings):
         click.echo(no_ledger(settings))
         return

@@ -103,7 +103,9 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     assert "nothing: complete since" in status.stdout
     assert "error" not in status.stdout
     lost = project.run("status", "other", env={"BATCH_ASSETS_EMULATOR": ""})
-    assert "set BATCH_ASSETS_ROOT=data/emulated" in lost.stdout
+    assert "No run of other is recorded" in lost.stdout
+    with_key = {"BATCH_ASSETS_EMULATOR": "", "ANTHROPIC_API_KEY": "sk-ant-api03-none"}
+    assert "set BATCH_ASSETS_ROOT=data/emulated" in project.run("cancel", "asked", env=with_key).stderr
 
     with sqlite3.connect(project.folder / "data" / "emulated" / "ledger.db") as ledger:
         ledger.execute("update batch set paid_twice = 1")

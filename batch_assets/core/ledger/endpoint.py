@@ -22,6 +22,12 @@ def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> N
         tx.execute(sa.update(tables.endpoint).values(values))
 
 
+def bound_url(tx: Transaction) -> str | None:
+    """Return the base URL of the API that the root is bound to; `None` if it is bound to none yet."""
+    url: str | None = tx.execute(sa.select(tables.endpoint.c.base_url)).scalar_one()
+    return url
+
+
 def is_bound(tx: Transaction, base_url: str, organization: str | None) -> bool:
     """Whether the root is bound to an endpoint, with all that is known about it.
 

@@ -59,7 +59,8 @@ def broken_definitions(
 
 def _assets(broken: BrokenFile, known: Known, of_stages: Mapping[Stage, dg.AssetKey]) -> dg.AssetsDefinition:
     specs, deps = [], list[dg.AssetKey]()
-    description = f"**This file is broken:**\n\n{markdown.fenced(str(broken))}\n\n{_WHILE_BROKEN}"
+    faults = "\n".join(f"- {markdown.plain(str(fault))}" for fault in broken.faults)
+    description = f"**The file is broken:**\n\n{faults}\n\n{_WHILE_BROKEN}"
     for stage, key in of_stages.items():
         specs.append(
             dg.AssetSpec(
