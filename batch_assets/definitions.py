@@ -12,7 +12,8 @@ from batch_assets.dagster.pipelines import with_unique_names
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
-    pipelines = with_unique_names(load_from_defs_folder(path_within_project=Path(__file__).parent))
+    folder = load_from_defs_folder(path_within_project=Path(__file__).parent, is_whole=True)
+    pipelines = with_unique_names(folder)
     # Runs assets downstream of results automatically; Dagster's own default sensor is stopped at first.
     automation = dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,21 @@ def test_its_partitions_and_its_resource_are_kept(project: Project) -> None:
     # The name is above the fault, the partitions are below it.
     definitions, broken = load(project, PIPELINE.replace("{{ text }}", '"'))
     assert keys_of(definitions) == {f"greetings/{stage}" for stage in STAGES}
+
+
+def test_a_resource_that_a_whole_location_does_not_have(project: Project) -> None:
+    resource = "import dagster as dg, batch_assets\n"
+    resource += "defs = dg.Definitions(resources={'eu': batch_assets.MessageBatchResource(), 'other': 1})\n"
+    project.write("defs/resources.py", resource)
+    project.write("defs/third/defs.yaml", PIPELINE.replace("greetings", "third") + "  resource_key: eu\n")
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, PIPELINE + "  resource_key: ue\n", whole)
+    assert str(broken["greetings"]).endswith(
+        "defs.yaml:10: resource_key: the definitions have no resource 'ue'; those with a root: eu"
+    )
+    assert set(pipelines_in(definitions.resolve_all_asset_specs())) == {"good", "third"}
+    definitions.get_repository_def()
+    assert list(load(project, PIPELINE + "  resource_key: ue\n  retry: 3\n", whole)[1]) == ["greetings"]
 
 
 def test_every_mistake_of_a_file_is_reported(project: Project) -> None:

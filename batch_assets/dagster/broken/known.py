@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from batch_assets.core.pipeline.faults import readable_part
 from batch_assets.core.pipeline.partitions import PartitionsConfig
+from batch_assets.dagster.broken.known_resources import resource_problem
 from batch_assets.dagster.partitions import definition_of
 
 # Names of a pipeline file, in the order in which Dagster takes the first.
@@ -83,7 +84,7 @@ def known_of(path: Path, document: int = 0) -> Known:
         name,
         is_pipeline,
         _partitions(name, fields.get("partitions")),
-        key if isinstance(key, str) and _RESOURCE_KEY.fullmatch(key) else None,
+        key if isinstance(key, str) and _RESOURCE_KEY.fullmatch(key) and resource_problem(key) is None else None,
     )
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import dagster as dg
 
+from batch_assets.dagster.broken.known_resources import lacks_resources, only_resources_of
 from batch_assets.dagster.broken.report import collecting, report
+from batch_assets.dagster.broken_file import BrokenFile
 
 _log = logging.getLogger("batch_assets")
 
 
-def load_from_defs_folder(*, path_within_project: Path) -> dg.Definitions:
+def load_from_defs_folder(*, path_within_project: Path, is_whole: bool = False) -> dg.Definitions:
     """Load a project's definitions as Dagster's function of this name does, but without the files that are broken.
 
     A file that Dagster cannot read or import, or whose component does not load, becomes an asset that fails with
@@ -20,16 +22,27 @@ def load_from_defs_folder(*, path_within_project: Path) -> dg.Definitions:
 
     Args:
         path_within_project: A path within the project.
+        is_whole: Whether the folder has all resources of the code location. Then a `resource_key` without a
+            resource is a mistake of its file; otherwise Dagster fails for all of them.
 
     Raises:
         BrokenFilesError: When `dg check defs` checks the definitions and files are broken. Names all of them.
     """
     with collecting() as broken:
-        definitions, error = _load(path_within_project)
-        if definitions is None:
-            del broken[:]
-            definitions = _load_one_by_one(path_within_project, error)
+        definitions = _load_what_can_be_loaded(path_within_project, broken)
+        if is_whole and lacks_resources(definitions):
+            with only_resources_of(definitions):
+                definitions = _load_what_can_be_loaded(path_within_project, broken)
     report(*broken)
+    return definitions
+
+
+def _load_what_can_be_loaded(path_within_project: Path, broken: list[BrokenFile]) -> dg.Definitions:
+    del broken[:]
+    definitions, error = _load(path_within_project)
+    if definitions is None:
+        del broken[:]
+        definitions = _load_one_by_one(path_within_project, error)
     return definitions
 
 
