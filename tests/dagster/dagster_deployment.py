@@ -31,6 +31,23 @@ mutation Launch($params: ExecutionParams!) {
   }
 }
 """
+_BACKFILL = """
+mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+} }
+"""
+_PROGRESS = """
+query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+  status assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {
+    assetKey { path } numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
+  } } }
+} } }
+"""
+_PARTITIONS = """
+query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  latestMaterializationByPartition { partition } partitionStats { numFailed }
+} } }
+"""
 _ASSET = """
 query Asset($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) {
@@ -140,6 +157,32 @@ class Deployment:
         launched = self.query(_LAUNCH, params=params)["launchPipelineExecution"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
+
+    def backfill(self, partitions: list[str], *keys: list[str]) -> str:
+        """Launch a backfill as *Materialize all* does in the UI, and return its id."""
+        params = {"assetSelection": [{"path": key} for key in keys], "partitionNames": partitions, "tags": []}
+        launched = self.query(_BACKFILL, params=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
+    def backfill_progress(self, backfill_id: str) -> tuple[str, dict[str, tuple[int, int, int]]]:
+        """The status of a backfill, and by stage how many partitions it has, succeeded and failed."""
+        progress = self.query(_PROGRESS, id=backfill_id)["partitionBackfillOrError"]
+        stages = {
+            entry["assetKey"]["path"][-1]: (
+                entry["numPartitionsTargeted"],
+                entry["numPartitionsMaterialized"],
+                entry["numPartitionsFailed"],
+            )
+            for entry in progress["assetBackfillData"]["assetBackfillStatuses"]
+        }
+        return str(progress["status"]), stages
+
+    def partitions(self, *key: str) -> tuple[list[str], int]:
+        """The materialized partitions of an asset in order, and the number of failed ones."""
+        node = self.query(_PARTITIONS, key={"path": list(key)})["assetNodeOrError"]
+        newest = [event["partition"] for event in node["latestMaterializationByPartition"] if event]
+        return sorted(newest), int(node["partitionStats"]["numFailed"])
 
     def runs(self) -> list[dict[str, Any]]:
         return list(self.query(_RUNS)["runsOrError"]["results"])

@@ -1,4 +1,4 @@
-"""One deployment whose runs are started by a schedule, by files, by conditions and over HTTP, as documented."""
+"""One deployment whose runs a schedule, files, conditions, HTTP and a backfill start, as documented."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ _SCHEDULE = (
 _STOP = """mutation($id: String!) {stopRunningSchedule(id: $id) {
   ... on ScheduleStateResult {scheduleState {status}} ... on PythonError {message}
 }}"""
+DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 PIPELINE = """
 type: batch_assets.MessageBatchComponent
 attributes:
@@ -77,6 +78,7 @@ def write_project(folder: Path) -> None:
         ("half_rejected", "half.csv", '  schedule: "* * * * *"\n'),
         ("incoming", "incoming/{partition}.csv", "  watch: true\n  partitions: {dynamic: true}\n"),
         ("cached", "many.csv", "  cache: auto\n"),
+        ("daily_reviews", "days/{partition}.csv", '  partitions: {daily: {start: "2026-01-01"}}\n'),
     ):
         (package / "defs" / name).mkdir(parents=True)
         text = PIPELINE.format(name=name, path=f'"{path}"') + fields
@@ -86,6 +88,10 @@ def write_project(folder: Path) -> None:
     (package / "__init__.py").touch()
     (package / "definitions.py").write_text(DEFINITIONS)
     (package / "defs" / "downstream.py").write_text(DOWNSTREAM)
+    (package / "defs" / "daily.py").write_text(documented("python", "def daily_report"))
+    (folder / "days").mkdir()
+    for day in DAYS:
+        (folder / "days" / f"{day}.csv").write_text("id,text\n1,good\n")
     (folder / "reviews.csv").write_text("id,text\n1,good\n2,bad\n")
     (folder / "many.csv").write_text("id,text\n" + "".join(f"{number},text {number}\n" for number in range(9)))
     (folder / "half.csv").write_text('id,text\n1,good\n2,""\n')
@@ -106,6 +112,12 @@ def automated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("automated_home")
     with Emulator() as running, Deployment(folder, home, running.url) as deployed:
         yield deployed
+
+
+@pytest.fixture(scope="module")
+def backfill(automated: Deployment) -> str:
+    """The id of a backfill of whole days. The daemon looks after it every 30 s, while other tests run."""
+    return automated.backfill(DAYS, *(["daily_reviews", stage] for stage in ("requests", "batches", "results")))
 
 
 def documented(language: str, part: str) -> str:
@@ -158,6 +170,7 @@ def stop(deployment: Deployment, schedule: str) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("backfill")
 def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) -> None:
     folder = automated.project
     # A file that arrives while the daemon runs, moved into its folder by a careful program.
@@ -224,3 +237,13 @@ def test_a_failed_check_says_why_in_the_browser(automated: Deployment) -> None:
         why = page.get_by_text("1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 rejected").first
         click_through(page, url, page.get_by_text("failed_rows_are_few").first, why)
         page.get_by_text("blocking asset check").first.wait_for()
+
+
+@pytest.mark.timeout(600)
+def test_a_backfill_of_days_succeeds_and_every_day_goes_downstream(automated: Deployment, backfill: str) -> None:
+    """It ends when all is sent. The sensor materializes the results, which it has not, and so nothing failed."""
+    automated.wait(lambda: automated.backfill_progress(backfill)[0].startswith("COMPLETED"), PATIENCE)
+    sent = {"requests": (3, 3, 0), "batches": (3, 3, 0)}
+    assert automated.backfill_progress(backfill) == ("COMPLETED_SUCCESS", sent)
+    automated.wait(lambda: automated.partitions("daily_reviews", "results") == (DAYS, 0), PATIENCE)
+    automated.wait(lambda: automated.partitions("daily_report") == (DAYS, 0), PATIENCE)

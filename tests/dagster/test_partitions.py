@@ -502,3 +502,16 @@ def test_existing_keys_pass() -> None:
     check_partition("asked", dg.DynamicPartitionsDefinition(name="x"), "new")
     check_partition("asked", dg.StaticPartitionsDefinition(["de"]), "de")
     check_partition("asked", dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05"), "2026-01-04")
+
+
+def test_a_backfill_whose_requests_are_all_answered_leaves_the_tables_to_the_sensor(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    """Dagster has `results` in none of these backfills, so no run of theirs writes the new tables."""
+    day = "2026-01-01"
+    assets = make_assets(**write_days(tmp_path, day))
+    assert dg.materialize(assets, instance=instance, partition_key=day).success
+    (tmp_path / f"{day}.csv").write_text(f"id,text\n{day},of {day}\nnew,of {day}\n")
+    assert dg.materialize(assets, selection=assets[:2], instance=instance, partition_key=day).success
+    assert [batch["requests"] for batch in quick.log()] == [1]
+    assert sensor_asks(assets, instance) == [day]

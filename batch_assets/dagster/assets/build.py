@@ -99,14 +99,14 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
     _warn_of_retirement(pipeline)
     specs: dict[Stage, dg.AssetSpec] = {}
     upstream = upstream_key(pipeline)
-    deps = [upstream] if upstream is not None else []
+    deps: list[dg.AssetKey | dg.AssetDep] = [upstream] if upstream is not None else []
     partitions = partitions_definition(pipeline)
     for stage in Stage:
         spec = _wired(spec_of(pipeline, stage.value), pipeline, stage, deps)
         if partitions is not None:
             spec = spec.replace_attributes(partitions_def=partitions)
         specs[stage] = spec
-        deps = [spec.key]
+        deps = [_results_dep(spec.key)] if partitions is not None and stage is Stage.BATCHES else [spec.key]
 
     requests = _requests(pipeline, specs[Stage.REQUESTS], upstream, specs[Stage.RESULTS].key)
 
@@ -194,7 +194,20 @@ def _arguments(pipeline: Pipeline, stage: Stage, spec: dg.AssetSpec) -> dict[str
     return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy} | op_settings(pipeline, stage)
 
 
-def _wired(spec: dg.AssetSpec, pipeline: Pipeline, stage: Stage, deps: list[dg.AssetKey]) -> dg.AssetSpec:
+def _results_dep(batches: dg.AssetKey) -> dg.AssetDep:
+    """Return the dependency of `results` on `batches`, by which no partition follows from another.
+
+    Dagster derives the partitions of a backfill from those of its first assets. So a backfill of all three assets
+    has those of `requests` and `batches`, and ends when all are sent. Otherwise Dagster would count the partitions
+    of `results` as failed, whose answers are still at the API when the runs of the backfill end. The sensor
+    materializes them.
+    """
+    return dg.AssetDep(batches, partition_mapping=dg.SpecificPartitionsPartitionMapping([]))
+
+
+def _wired(
+    spec: dg.AssetSpec, pipeline: Pipeline, stage: Stage, deps: list[dg.AssetKey | dg.AssetDep]
+) -> dg.AssetSpec:
     """Add the dependencies, and the metadata and tag by which the sensor and the command line find the asset."""
     return spec.replace_attributes(skippable=stage is not Stage.BATCHES).merge_attributes(
         deps=deps, metadata={keys.PIPELINE: PipelineFile(pipeline)}, tags={keys.STAGE: stage.value}
