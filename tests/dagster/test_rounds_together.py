@@ -117,7 +117,7 @@ def test_one_run_brings_the_results_of_several_partitions(
     (request,) = location.tick()
     assert (request.partition_key, ends(request)) == (None, ("p0", "p5"))
     assert location.tick() == []
-    assert location.message == "greetings: round 1 is running"
+    assert location.message == "greetings p0, p1, p2, p3, p4 and 1 more: a run is queued or in progress"
     with measured() as cost:
         assert location.run(request).success
     assert cost.calls.count("names greetings/results") == 1, "it looks for tables of a former shape once"
@@ -206,7 +206,7 @@ def test_partitions_of_a_run_that_died_come_again_in_smaller_runs(location: Loca
                 tags=dict(request.tags),
             )
         assert location.tick() == []
-        assert "the next round begins in" in location.message
+        assert "the next run begins in" in location.message
         ledger("update round set opened_at = opened_at - 900")
         for run in location.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
             # Dagster knows them by the time when their round was opened.

@@ -118,7 +118,7 @@ def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, em
     (observation,) = location.events
     assert observation.asset_key.path == ["greetings", "batches"]
     assert observation.metadata["batch_assets/succeeded"].value == 4
-    assert location.tick() == ([], "greetings: round 1 is running")
+    assert location.tick() == ([], "greetings: a run is queued or in progress")
 
     result = location.run(request)
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [
@@ -167,7 +167,7 @@ def test_a_failing_round_is_closed_and_followed_more_slowly(location: Location, 
     (second,), _ = location.tick()
     assert not location.run(second).success
     assert [row.state for row in ledger("select state from round order by number")] == ["closed", "closed"]
-    assert "the next round begins in" in location.tick()[1]
+    assert "the next run begins in" in location.tick()[1]
     ledger("update round set opened_at = opened_at - 61")
     assert len(location.tick()[0]) == 1
 
@@ -213,7 +213,7 @@ def test_a_round_stays_open_while_its_run_is_unfinished(
         status=status,
         tags={**request.tags, ROUND: name_of(1, opened_at)},
     )
-    assert location.tick() == ([], "greetings: round 1 is running")
+    assert location.tick() == ([], "greetings: a run is queued or in progress")
 
 
 def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Location, emulator: Emulator) -> None:
@@ -234,7 +234,7 @@ def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Loc
     assert after.tags[ROUND].startswith("1:")
     assert after.run_key != before.run_key
     # It is not over because the earlier run is, and that run does not close it.
-    assert location.tick() == ([], "greetings: round 1 is running")
+    assert location.tick() == ([], "greetings: a run is queued or in progress")
     assert location.run(before).success
     assert [row.state for row in ledger("select state from round")] == ["open"]
     assert location.run(after).success
@@ -507,7 +507,7 @@ def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_during_one(
     assert request.partition_key == "de"
     assert kept.get_dynamic_partitions("greetings") == ["de"]
     kept.delete_dynamic_partition("greetings", "de")
-    assert location.tick() == ([], "greetings: round 1 is running")
+    assert location.tick() == ([], "greetings de: a run is queued or in progress")
     assert kept.get_dynamic_partitions("greetings") == []
 
 

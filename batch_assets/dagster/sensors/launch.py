@@ -31,6 +31,7 @@ _RUNS_AT_ONCE = 20
 # No run is requested while this many wait for their turn: each tick looks at them, and Dagster does them in order.
 _RUNS_WAITING = 40
 _SHOWN = 5
+_RUNNING = "a run is queued or in progress"
 _COLLECTED = "Answers are collected all the same; nothing more is sent"
 
 
@@ -57,6 +58,7 @@ class Launch:
     ) -> None:
         self._context, self._root, self._pipelines, self._end = context, root, pipelines, end
         self._orders: dict[str, PartitionOrder] = {}
+        self._waiting: dict[tuple[str, str], list[str]] = {}
         self.unknown: dict[str, list[str]] = {}
         self.reasons: list[str] = []
 
@@ -90,6 +92,8 @@ class Launch:
             page = self._after_failures(candidates[start : start + at_once], now)
             self._make_known([entry.submission for entry in page])
             requests += self._open(self._groups(page)[: room - len(requests)], runs)
+        for (pipeline, why), partitions in self._waiting.items():
+            self.reasons.append(f"{_named(pipeline, partitions)}: {why}")
         for pipeline, partitions in self.unknown.items():
             self.reasons.append(self._unknown_as_text(pipeline, partitions))
         return requests
@@ -103,14 +107,18 @@ class Launch:
         for entry in sorted(due, key=lambda entry: entry.urgency):
             last, pipeline = entry.last, entry.submission.pipeline
             if last.is_open and not runs.is_over(last, now - last.opened_at):
-                self.reasons.append(f"{pipeline}: round {last.number} is running")
+                self._wait(entry, _RUNNING)
             elif (waits := _too_early(entry, now, entry.step.pause)) is not None:
-                self.reasons.append(waits)
+                self._wait(entry, waits)
             elif self._is_known(entry):
                 candidates.append(entry)
             else:
                 self.unknown.setdefault(pipeline, []).append(entry.submission.partition)
         return candidates
+
+    def _wait(self, entry: Due, why: str) -> None:
+        """Note why a submission gets no run now."""
+        self._waiting.setdefault((entry.submission.pipeline, why), []).append(entry.submission.partition)
 
     def _after_failures(self, page: Sequence[Due], now: float) -> list[Due]:
         """Return the submissions whose last runs did not fail, or failed long enough ago."""
@@ -118,7 +126,7 @@ class Launch:
         ready = []
         for entry in page:
             if (waits := _too_early(entry, now, failures.back_off(entry.last))) is not None:
-                self.reasons.append(waits)
+                self._wait(entry, waits)
             else:
                 ready.append(replace(entry, failures=failures.of(entry.last)))
         return ready
@@ -153,12 +161,11 @@ class Launch:
 
     def _still_due(self, entry: Due, last: LastRound, step: Round | None) -> Round | None:
         """Return the step for which a round is to be opened; None if another process was first."""
-        pipeline = entry.submission.pipeline
         if step is None:
-            self.reasons.append(f"{pipeline}: nothing left to do: {texts.reason(entry.step)}")
+            self._wait(entry, f"nothing left to do: {texts.reason(entry.step)}")
             return None
         if last != entry.last:  # another tick opened a round, or a run closed one
-            self.reasons.append(f"{pipeline}: round {last.number} is running")
+            self._wait(entry, _RUNNING)
             return None
         return step
 
@@ -207,8 +214,8 @@ class Launch:
         name = name_of(leader.number, leader.opened_at)
         ends = (first.partition, last.partition) if len(group) > 1 else None
         reasons = "; ".join(dict.fromkeys(texts.reason(entry.step) for entry in group))
-        of_partitions = f" of {count(len(group), 'partition')}" if ends else ""
-        self._context.log.info(f"{first.pipeline}: round {leader.number}{of_partitions}: {reasons}")
+        names = _named(first.pipeline, [entry.submission.partition for entry in group])
+        self._context.log.info(f"{names}: a run is requested: {reasons}")
         return dg.RunRequest(
             run_key=f"{leader.leader}:{name}",
             asset_selection=[stages[stage] for stage in wanted],
@@ -221,13 +228,17 @@ def _entry(due: Due) -> RoundEntry:
     return RoundEntry(due.submission.id, texts.reason(due.step))
 
 
+def _named(pipeline: str, partitions: Sequence[str]) -> str:
+    """Return the name of a pipeline, with those of its partitions if it has any."""
+    return " ".join(filter(None, [pipeline, listed(partitions, _SHOWN)]))
+
+
 def _too_early(entry: Due, now: float, pause: float) -> str | None:
-    """Return when the next round begins, as text; None if the pause since the last one is over."""
+    """Return when the next run begins, as text; None if the pause since the last one is over."""
     seconds_left = pause - (now - entry.last.opened_at)
     if seconds_left <= 0:
         return None
-    reason = texts.reason(entry.step)
-    return f"{entry.submission.pipeline}: {reason}, the next round begins in {duration(seconds_left)}"
+    return f"{texts.reason(entry.step)}, the next run begins in {duration(seconds_left)}"
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:
