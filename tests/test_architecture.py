@@ -44,6 +44,10 @@ SIGNS = {
     "what was spent": (
         r"^def (fates_of|use_of|sent_batches|build_spend|write_spend)\b|^class (FileAmounts|SpendLog)\b"
     ),
+    "which rows are asked by live calls, and how": (
+        r"^class (LiveCalls|LiveJournal|RescueOutlook|LiveGroup)\b|^def (rescue|store_live_answers)\b"
+        r"|^def _write_live_calls\b|^live_group =|live_groups:"
+    ),
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "how files get to an object store and back": r"\b(ObjectStore|open_file_system|open_file)\b[(:]",
     "when a table replaces the one that users read": (

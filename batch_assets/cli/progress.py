@@ -78,6 +78,8 @@ class Lines:
     def submitted(self, report: SubmitReport) -> None:
         for line in describe_pilots(report):
             self._print(f"batches: {line}")
+        if report.live_calls:
+            self._print(f"batches: {report.live_calls}")
         for problem in new_problems(report, self._waiting):
             self._print(f"batches: {printable(problem)}")
 
@@ -125,6 +127,8 @@ class Bars:
         self._progress.update(self._batches, note="")
         for line in describe_pilots(report):
             self._progress.console.print(escape(line))
+        if report.live_calls:
+            self._progress.console.print(str(report.live_calls))
         for problem in new_problems(report, self._waiting):
             self.problem(problem)
 

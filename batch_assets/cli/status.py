@@ -232,6 +232,8 @@ def _errors(tx: Transaction, snapshot: Snapshot) -> Iterator[str]:
             yield f"{batch.id} is kept at the API: {why}"
         if batch.paid_twice:
             yield f"{batch.id} of {batch.file_id} is paid twice: the API listed it after the file was sent again"
+    for file_id, why in snapshot.rescue.held.items():
+        yield f"requests of {file_id} are not asked by live calls: {why}"
     for remedy in needed:
         if isinstance(remedy, RestoreFile):
             last = text.ago(snapshot.now, remedy.last_try)

@@ -35,6 +35,10 @@ def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsRepo
         )
     if results.kept:
         yield _line("kept", f"{results.kept:,}", "older answers: the requests of the refresh failed")
+    if results.rescued:
+        cost = results.rescue_cost_usd
+        note = f"by live calls, for {dollars(cost) if cost is not None else 'an unknown amount'}"
+        yield _line("rescued", f"{results.rescued:,}", note)
     yield _line("input tokens", f"{results.input_tokens:,}")
     yield _line("output tokens", f"{results.output_tokens:,}")
     if (share := results.tally.cache_hit_rate) is not None:

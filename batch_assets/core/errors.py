@@ -79,6 +79,8 @@ class ErrorType(StrEnum):
     """The API no longer had the results of the batch."""
     ANSWER_LOST = "answer_lost"
     """The answer was stored and is lost. The row is pending until a backup is restored or a user gives it up."""
+    LIVE_CALL_LOST = "live_call_lost"
+    """The reply to a live call was lost. It may have been paid for, and is not repeated."""
     PRUNED = "pruned"
     """The answer was removed from the response store. A row that asks for it is sent again by the next run."""
     UNREADABLE_RESULT = "unreadable_result"

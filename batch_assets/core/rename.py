@@ -25,6 +25,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.request_leases import hold_pipeline
+from batch_assets.core.ledger.rescue_tables import live_group, rescue, rescue_rule
 from batch_assets.core.ledger.states import FILES_REPLACEABLE, EntityKind, FileState
 from batch_assets.core.ledger.tables import (
     batch,
@@ -50,7 +51,7 @@ from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-_RENAMED = (submission, request_file, batch, notice, indexed_file, reservation)
+_RENAMED = (submission, request_file, batch, notice, indexed_file, reservation, rescue, live_group)
 _TABLES = ("results", "results_next")
 # What the history calls a submission whose files are being moved, and one that was moved.
 _MOVING, _MOVED = "{old} is being renamed to {new}", "renamed from {old} to {new}"
@@ -290,9 +291,9 @@ def _move(tx: Transaction, old: str, new: str) -> None:
     for id_ in sorted(submissions.known_ids(tx, old)):
         state = submissions.by_id(tx, id_).state
         tx.record(EntityKind.SUBMISSION, id_, state, state, _MOVED.format(old=old, new=new))
-    for replaced in (budget, pilot, queue):
+    for replaced in (budget, pilot, queue, rescue_rule):
         tx.execute(sa.delete(replaced).where(replaced.c.pipeline == new))
     taken = sa.select(notice_target.c.target).where(notice_target.c.pipeline == new)
     tx.execute(sa.delete(notice_target).where(notice_target.c.pipeline == old, notice_target.c.target.in_(taken)))
-    for table in (*_RENAMED, budget, notice_target, pilot, queue):
+    for table in (*_RENAMED, budget, notice_target, pilot, queue, rescue_rule):
         tx.execute(sa.update(table).where(table.c.pipeline == old).values(pipeline=new))

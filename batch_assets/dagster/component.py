@@ -34,6 +34,7 @@ from batch_assets.dagster.component_blocks import (
     OpBlock,
     PartitionsBlock,
     PilotBlock,
+    RescueBlock,
     RetentionBlock,
     RetryBlock,
     ScheduleBlock,
@@ -43,6 +44,7 @@ from batch_assets.dagster.component_blocks import (
     mistake_in,
     only_templates,
     resolve_pilot,
+    resolve_rescue,
     resolve_schedule,
 )
 from batch_assets.dagster.jobs import build_message_batch_jobs
@@ -107,6 +109,14 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             description=_described("pilot"),
         ),
     ] = Field(default=None, description=_described("pilot"))
+    rescue: Annotated[
+        RescueBlock | None,
+        dg.Resolver(
+            resolve_rescue,
+            model_field_type=str | RescueBlock.model() | None,
+            description=_described("rescue"),
+        ),
+    ] = Field(default=None, description=_described("rescue"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
     op: OpBlock = Field(default=OpBlock(), description=_described("op"))

@@ -19,7 +19,9 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
+    LiveConfig,
     PilotConfig,
+    RescueConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
@@ -158,6 +160,23 @@ def resolve_pilot(context: dg.ResolutionContext, pilot: Any) -> Any:
     if not isinstance(pilot, BaseModel):
         return context.resolve_value(pilot)
     return PilotBlock.resolve_from_model(context, pilot)
+
+
+class LiveBlock(LiveConfig, Block):
+    """How rows are asked by live calls."""
+
+
+class RescueBlock(RescueConfig, Block):
+    """How rows are asked that have no answer when the deadline has passed."""
+
+    live: LiveBlock = Field(description=_described(RescueConfig, "live"))
+
+
+def resolve_rescue(context: dg.ResolutionContext, rescue: Any) -> Any:
+    """Resolve the field `rescue`, which is `live` or a block."""
+    if not isinstance(rescue, BaseModel):
+        return context.resolve_value(rescue)
+    return RescueBlock.resolve_from_model(context, rescue)
 
 
 class RetentionBlock(RetentionConfig, Block):

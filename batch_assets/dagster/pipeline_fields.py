@@ -11,6 +11,7 @@ from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
     PilotConfig,
+    RescueConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
@@ -43,6 +44,8 @@ class PipelineFields(TypedDict, total=False):
     cache: Literal["auto"] | None
     cost_center: str | None
     pilot: int | Mapping[str, Any] | PilotConfig | None
+    deadline: str | None
+    rescue: Literal["live"] | Mapping[str, Any] | RescueConfig | None
     max_failed: float | None
     max_invalid: float | None
     betas: Sequence[str] | None

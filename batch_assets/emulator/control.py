@@ -127,12 +127,13 @@ async def accepted_requests(call: Call) -> Response:
 
 
 async def bill(call: Call) -> Response:
-    """GET /_emulator/bill: what every accepted batch costs; with ?workspace=NAME only those of a workspace.
+    """GET /_emulator/bill: what batches and live calls cost; with ?workspace=NAME only those of a workspace.
 
-    Amounts are in picodollars. `served` counts the result lines that were ever sent whole.
+    Amounts are in picodollars. `served` counts the result lines, and the answers to live calls, that were ever
+    sent whole.
     """
-    service = call.service
-    records = service.store.all(call.request.query_params.get("workspace"))
+    service, workspace = call.service, call.request.query_params.get("workspace")
+    records, calls = service.store.all(workspace), service.store.live_calls(workspace)
     batches = await run_in_threadpool(
         lambda: [service.bill.of_batch(record, service.progress(record)) for record in records]
     )
@@ -140,7 +141,20 @@ async def bill(call: Call) -> Response:
         name: sum(batch[name] for batch in batches)
         for name in ("requests", "billed", "served", "picodollars", "served_picodollars")
     }
+    of_calls = {
+        "requests": len(calls),
+        "billed": sum(each.picodollars > 0 for each in calls),
+        "served": sum(each.served for each in calls),
+        "picodollars": sum(each.picodollars for each in calls),
+        "served_picodollars": sum(each.picodollars for each in calls if each.served),
+    }
+    totals = {name: total + of_calls[name] for name, total in totals.items()}
     return json_response({"batches": batches, **totals})
+
+
+async def live_calls(call: Call) -> Response:
+    """GET /_emulator/live_calls: list every live call that was answered, in order, with what it costs."""
+    return json_response([vars(each) for each in call.service.store.live_calls()])
 
 
 async def batch_bill(call: Call) -> Response:

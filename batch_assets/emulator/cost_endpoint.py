@@ -6,6 +6,7 @@ refused with 400.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -102,15 +103,23 @@ def _rows(
 ) -> list[tuple[_Row, list[int]]]:
     """Return the amounts in picodollars and the numbers of requests, by day and group."""
     rows: dict[_Row, Counter[str]] = {}
-    for record in service.store.all():
-        workspace = workspace_id(record.workspace)
-        if workspaces and workspace not in workspaces:
-            continue
-        for at, model, amount in _charges(service, record, service.progress(record)):
-            if start <= at < end:
-                by_model, by_workspace = "model" in groups, "workspace_id" in groups
-                row = (at // _DAY, model if by_model else None, workspace if by_workspace else None)
-                rows.setdefault(row, Counter()).update(amount=amount, requests=1)
+    charged = itertools.chain(
+        (
+            (workspace_id(record.workspace), charge)
+            for record in service.store.all()
+            for charge in _charges(service, record, service.progress(record))
+        ),
+        (
+            (workspace_id(call.workspace), (call.at, call.model, call.picodollars))
+            for call in service.store.live_calls()
+            if call.picodollars
+        ),
+    )
+    for workspace, (at, model, amount) in charged:
+        if (not workspaces or workspace in workspaces) and start <= at < end:
+            by_model, by_workspace = "model" in groups, "workspace_id" in groups
+            row = (at // _DAY, model if by_model else None, workspace if by_workspace else None)
+            rows.setdefault(row, Counter()).update(amount=amount, requests=1)
     return [(row, [sums["amount"], sums["requests"]]) for row, sums in sorted(rows.items(), key=_in_order)]
 
 

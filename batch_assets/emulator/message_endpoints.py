@@ -12,7 +12,9 @@ from batch_assets.emulator.answers import emulated_message
 from batch_assets.emulator.calls import Call
 from batch_assets.emulator.models import CATALOG, MODELS
 from batch_assets.emulator.params import check_params
+from batch_assets.emulator.prices import live_price
 from batch_assets.emulator.results import parse_betas
+from batch_assets.emulator.state import LiveCall
 from batch_assets.emulator.tokens import prompt_tokens
 from batch_assets.emulator.wire import HttpError, json_response, new_id
 
@@ -26,7 +28,7 @@ def _check(call: Call, params: dict[str, Any]) -> None:
 
 
 async def create_message(call: Call) -> Response:
-    """POST /v1/messages: the same answer as in a batch, with service tier `standard`."""
+    """POST /v1/messages: the same answer as in a batch, with service tier `standard`. It is billed at once."""
     params = await call.json()
     _check(call, params)
     streamed = params.pop("stream", False)  # removed because the answer does not depend on how it is sent
@@ -34,6 +36,18 @@ async def create_message(call: Call) -> Response:
     if params["max_tokens"] == 0:  # only warms the prompt cache, and has an empty answer
         message |= {"content": [], "stop_reason": "max_tokens"}
         message["usage"]["output_tokens"] = 0
+    is_lost = call.action.get("drop") == "after_commit" or bool(call.action.get("late"))
+    call.service.store.note_live_call(
+        LiveCall(
+            id=message["id"],
+            workspace=call.workspace,
+            at=call.service.clock.now(),
+            model=message["model"],
+            picodollars=live_price(message["model"], message["usage"]),
+            served=int(not is_lost),
+            params=orjson.dumps(params).decode(),
+        )
+    )
     if streamed:
         return StreamingResponse(_events(message), media_type="text/event-stream")
     return json_response(message)

@@ -72,6 +72,20 @@ def batch_price(model: str, usage: Mapping[str, Any]) -> int:
         model: The model that answered.
         usage: The `usage` of its message.
     """
+    return _price_of(model, usage, _BATCH)
+
+
+def live_price(model: str, usage: Mapping[str, Any]) -> int:
+    """Compute what the answer to a live call costs, in picodollars.
+
+    Args:
+        model: See `batch_price`.
+        usage: See `batch_price`.
+    """
+    return _price_of(model, usage, Fraction(1))
+
+
+def _price_of(model: str, usage: Mapping[str, Any], discount: Fraction) -> int:
     name = re.sub(r"-\d{8}$", "", model)
     fresh, output = usage["input_tokens"], usage["output_tokens"]
     read, written = usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]
@@ -80,7 +94,7 @@ def batch_price(model: str, usage: Mapping[str, Any]) -> int:
     price = LONG_PROMPT[name] if is_long else PRICES[name]
     dollars = price.input * (fresh + _WRITE_5M * (written - hour) + _WRITE_1H * hour)
     dollars += price.read * read + price.output * output
-    tokens = dollars * _BATCH * _GEO.get(usage["inference_geo"], 1) * _PICODOLLARS_PER_TOKEN
+    tokens = dollars * discount * _GEO.get(usage["inference_geo"], 1) * _PICODOLLARS_PER_TOKEN
     if tokens.denominator != 1:
         raise ValueError(f"{model}: {tokens} is no whole number of picodollars")
     searches = (usage.get("server_tool_use") or {}).get("web_search_requests") or 0

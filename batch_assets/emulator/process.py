@@ -224,7 +224,7 @@ class Emulator:
         return entries
 
     def bill(self, workspace: str | None = None) -> dict[str, Any]:
-        """Return what every accepted batch costs in picodollars, and what of it was served.
+        """Return what batches and live calls cost in picodollars, and what of it was served.
 
         Args:
             workspace: Only the batches of this workspace; `None` for all.
@@ -232,6 +232,11 @@ class Emulator:
         query = f"?workspace={urllib.parse.quote(workspace)}" if workspace is not None else ""
         bill: dict[str, Any] = self.control(f"bill{query}")
         return bill
+
+    def live_calls(self) -> list[dict[str, Any]]:
+        """Return every live call that was answered, in order: its params as JSON, and its cost in picodollars."""
+        calls: list[dict[str, Any]] = self.control("live_calls")
+        return calls
 
     def requests(self) -> dict[str, int]:
         """Count the API calls received since the start, by method and path template."""

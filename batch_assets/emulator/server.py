@@ -59,6 +59,7 @@ CONTROL_ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/_emulator/archive", control.move),
     ("GET", "/_emulator/log", control.log),
     ("GET", "/_emulator/bill", control.bill),
+    ("GET", "/_emulator/live_calls", control.live_calls),
     ("GET", "/_emulator/requests", control.requests),
     ("GET", "/_emulator/batches/{id}/requests", control.accepted_requests),
     ("GET", "/_emulator/batches/{id}/bill", control.batch_bill),

@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS cache_uses (
   workspace TEXT NOT NULL, prefix BLOB NOT NULL, id TEXT NOT NULL, position INTEGER NOT NULL,
   seconds INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS cache_uses_by_prefix ON cache_uses (workspace, prefix);
+CREATE TABLE IF NOT EXISTS live_calls (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, workspace TEXT NOT NULL, at INTEGER NOT NULL,
+  model TEXT NOT NULL, picodollars INTEGER NOT NULL, served INTEGER NOT NULL, params TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS served (id TEXT PRIMARY KEY, lines BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS clock (
   id INTEGER PRIMARY KEY CHECK (id = 0), shift INTEGER, frozen_at INTEGER, skew INTEGER);
@@ -83,6 +86,29 @@ class BatchRecord:
     expire_at: int | None = None
     archived_at: int | None = None
     deleted_at: int | None = None
+
+
+@dataclass(frozen=True)
+class LiveCall:
+    """A live call that was answered.
+
+    Attributes:
+        id: The id of its message.
+        workspace: The workspace of its key.
+        at: When it was answered, in microseconds.
+        model: The model that answered.
+        picodollars: What it costs.
+        served: Whether the answer was sent: 1, or 0 if a fault lost it.
+        params: Its params as JSON.
+    """
+
+    id: str
+    workspace: str
+    at: int
+    model: str
+    picodollars: int
+    served: int
+    params: str
 
 
 @dataclass(frozen=True)
@@ -287,6 +313,24 @@ class Store:
     def note_served(self, batch_id: str, lines: bytes) -> None:
         """Store which result lines of a batch were served: one byte for each request."""
         self._query("INSERT OR REPLACE INTO served VALUES (?, ?)", batch_id, lines)
+
+    def note_live_call(self, call: LiveCall) -> None:
+        """Store a live call that is answered."""
+        self._query(
+            "INSERT INTO live_calls (id, workspace, at, model, picodollars, served, params) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *vars(call).values(),
+        )
+
+    def live_calls(self, workspace: str | None = None) -> list[LiveCall]:
+        """List every live call ever answered, oldest first.
+
+        Args:
+            workspace: The workspace; `None` for all of them.
+        """
+        names = ", ".join(field.name for field in fields(LiveCall))
+        sql = f"SELECT {names} FROM live_calls WHERE ? IS NULL OR workspace = ? ORDER BY seq"
+        return [LiveCall(**row) for row in self._query(sql, workspace, workspace)]
 
     def mark(self, batch_id: str, column: str, instant: int) -> None:
         """Set an instant of a batch, such as `cancel_at`, unless it is already set."""

@@ -119,7 +119,7 @@ class World:
 
     def __init__(self, emulator: Emulator, folder: Path, root: Root) -> None:
         self.emulator, self.folder, self.root = emulator, folder, root
-        self._accepted = len(emulator.log())
+        self._accepted, self._live = len(emulator.log()), len(emulator.live_calls())
         self._calls = Counter(emulator.requests())
 
     def accepted(self, *, custom_ids: bool = False) -> list[dict[str, Any]]:
@@ -129,6 +129,10 @@ class World:
     def accepted_custom_ids(self) -> list[str]:
         """The custom_ids of all requests that the API accepted, in order."""
         return [custom_id for batch in self.accepted(custom_ids=True) for custom_id in batch["custom_ids"]]
+
+    def live_calls(self) -> list[dict[str, Any]]:
+        """Every live call that the API answered since this world began: what would be paid for."""
+        return self.emulator.live_calls()[self._live :]
 
     def calls(self) -> Counter[str]:
         """The API calls since this world began, or since `forget_calls`."""

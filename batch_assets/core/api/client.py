@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,17 +27,18 @@ from batch_assets.core.api.errors import (
     server_time,
     translated,
 )
-from batch_assets.core.api.objects import BatchObject, Page
+from batch_assets.core.api.hidden import hidden
+from batch_assets.core.api.objects import BatchObject, Page, is_message, queue_limit_in
 from batch_assets.core.api.response_hooks import bound, leave_waiting_to_us, raw_response
 from batch_assets.core.api.sdk import sdk
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.settings import Settings
-from batch_assets.core.urls import SECRET_NAME
 
 if TYPE_CHECKING:
     import anthropic
 
 BATCHES = "/v1/messages/batches"
+MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 RATE_LIMITS = "/v1/organizations/rate_limits"
 # The fields that the endpoint takes, of those of a request.
@@ -46,21 +46,17 @@ _COUNTED = (
     *("model", "messages", "system", "tools", "tool_choice", "thinking"),
     *("cache_control", "output_config", "mcp_servers", "context_management"),
 )
-_QUEUED = "enqueued_batch_requests"  # the limit's name in the API
 PAGE = 1000  # a list call returns at most this many batches
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
-CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
+CREATE_SECONDS = 600.0  # from the last byte of the body to the answer, of a batch or a live call
 _READ_RETRIES = 2
 _DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold several chunks in memory
-# A shorter value is a placeholder, not a key. Hiding it could remove ordinary words from a text.
-_KEY_LENGTH = 8
 _KEY_HASH_BYTES = 16
-_SECRET_HEADER = re.compile(rf"auth|cookie|key|{SECRET_NAME.pattern}", re.IGNORECASE)
 
 
 class ApiClient:
-    """The batch endpoints of one API. The SDK retries reads; a create is never retried.
+    """The endpoints of one API. The SDK retries reads; a create and a live call are never retried.
 
     Attributes:
         base_url: The URL that every call and the key go to.
@@ -132,15 +128,16 @@ class ApiClient:
         per_try = min(max(seconds / (_READ_RETRIES + 1), SHORTEST_WAIT), READ_SECONDS)
         return self._sdk.with_options(timeout=httpx2.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
 
+    def _once(self) -> anthropic.Anthropic:
+        """The SDK's client for a call that is paid for, which it must not repeat."""
+        import httpx2
+
+        return self._sdk.with_options(
+            max_retries=0, timeout=httpx2.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
+        )
+
     def _hide(self, text: str) -> str:
-        """Remove the key and a gateway's credentials from a text. A gateway may repeat them in an error."""
-        headers = self._sdk.default_headers.items()
-        of_headers = [str(value) for name, value in headers if _SECRET_HEADER.search(name)]
-        schemeless = [value.rpartition(" ")[2] for value in of_headers]  # without "Bearer "
-        for secret in (self._sdk.api_key, self._sdk.auth_token, *of_headers, *schemeless):
-            if secret and len(secret) >= _KEY_LENGTH:
-                text = text.replace(secret, "[key]")
-        return text
+        return hidden(text, self._sdk)
 
     def key_hash(self, salt: str) -> str | None:
         """Return a salted hash of the API key, by which a later process recognizes the key.
@@ -170,10 +167,7 @@ class ApiClient:
             UnknownOutcomeError: When the API may or may not have accepted the batch.
             RefusedError: When the API refused the batch.
         """
-        import httpx2
-
-        timeout = httpx2.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
-        client = self._sdk.with_options(max_retries=0, timeout=timeout)
+        client = self._once()
         guarded = GuardedBody(body, length)
         try:
             with translated(self._hide, guarded):
@@ -191,6 +185,26 @@ class ApiClient:
                 raise NotSentError(f"the upload broke off before its end: {error}") from None
             raise
         return self._batch(response, "create")
+
+    def message(self, params: bytes, headers: Mapping[str, str]) -> bytes:
+        """Ask one request, whose params are JSON, by a live call. It is never repeated. Returns the message.
+
+        Raises:
+            ApiError: As `create`. An `UnknownOutcomeError` may say that the API is overloaded.
+        """
+        client = self._once()
+        with translated(self._hide):
+            response = client.post(
+                MESSAGES,
+                cast_to=raw_response(),
+                stream=True,
+                content=params,
+                options={"headers": {**headers, "Content-Type": "application/json"}},
+            )
+        body = self._body_of(response, "message", None)
+        if is_message(body):
+            return body
+        raise UnknownOutcomeError(f"message: the answer is no message (HTTP {response.status_code})")
 
     def count_tokens(self, params: Mapping[str, Any], headers: Mapping[str, str]) -> int:
         """Have the API count the tokens of a prompt. Nothing is asked of a model, and it costs nothing.
@@ -226,10 +240,8 @@ class ApiClient:
             response = self._sdk.get(
                 RATE_LIMITS, cast_to=raw_response(), stream=True, options={"params": {"group_type": "batch"}}
             )
-        body = self._json(response, "rate_limits")
         try:
-            limits = [limit for group in body["data"] for limit in group["limits"]]
-            return min(int(limit["value"]) for limit in limits if limit["type"] == _QUEUED)
+            return queue_limit_in(self._json(response, "rate_limits"))
         except (KeyError, TypeError, ValueError) as error:
             raise UnknownOutcomeError(f"rate_limits: the answer has no limit for the queue: {error}") from None
 
@@ -297,10 +309,8 @@ class ApiClient:
                 )
         except NotFoundError as error:
             raise no_endpoint(error) from None
-        body = self._json(response, "list", seconds)
         try:
-            batches = [BatchObject.parse(entry) for entry in body["data"]]
-            page = Page(batches, bool(body["has_more"]), body.get("last_id"))
+            page = Page.parse(self._json(response, "list", seconds))
         except (KeyError, TypeError, ValueError) as error:
             raise UnknownOutcomeError(f"list: the answer is not a list of batches: {error}") from None
         if page.has_more and page.last_id in (None, after_id):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 RATE_LIMITED, TOO_LARGE = 429, 413
 # The API's edge sends these with any body.
 _FROM_THE_EDGE = (RATE_LIMITED, TOO_LARGE)
+_OVERLOADED = (503, 529)
 # Bounds in seconds for the wait that the API asks for, so that there is neither a storm of calls nor an endless
 # wait.
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
@@ -59,7 +60,17 @@ class NotSentError(ApiError):
 
 
 class UnknownOutcomeError(ApiError):
-    """The API may or may not have carried out the request."""
+    """The API may or may not have carried out the request.
+
+    Attributes:
+        is_overloaded: Whether the API itself answered that it is overloaded. It has processed nothing then, but
+            for a batch another server may have accepted the body.
+        retry_after: See `RefusedError`.
+    """
+
+    def __init__(self, text: str, *, is_overloaded: bool = False, retry_after: float | None = None) -> None:
+        self.is_overloaded, self.retry_after = is_overloaded, retry_after
+        super().__init__(text)
 
 
 class NotFoundError(ApiError):
@@ -171,7 +182,11 @@ def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -
         return NotFoundError(message)
     code = hide(error.error_code or "")
     if (status in (408, 409) or status >= 500) and code not in PASSING_ACCOUNT_CODES:
-        return UnknownOutcomeError(f"HTTP {status} {type_}: {message}")
+        wait = asked_wait(error.response.headers)
+        is_overloaded = status in _OVERLOADED
+        return UnknownOutcomeError(
+            f"HTTP {status} {type_}: {message}", is_overloaded=is_overloaded, retry_after=wait
+        )
     if status in _ELSEWHERE:
         message += _CHECK_URL
     stop = status in _ELSEWHERE or concerns_account(status, type_, code, message)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
+
+import orjson
 
 from batch_assets.core.errors import ErrorType
 
 COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
+_QUEUED = "enqueued_batch_requests"  # the limit's name in the API
 _STATUS_LENGTH = 16  # the ledger stores at most this many characters of an unknown status
 _BATCH_ID = re.compile(r"msgbatch_[A-Za-z0-9_-]{1,70}", re.ASCII)
 _MOST_REQUESTS = 10**9  # far more than the API allows in a batch, and far less than the ledger can store
@@ -83,6 +86,25 @@ class BatchObject:
             raise ValueError(f"not a message batch: {error!r}") from None
 
 
+def is_message(body: bytes) -> bool:
+    """Whether the JSON of an answer is a message."""
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(message, dict) and message.get("type") == "message"
+
+
+def queue_limit_in(body: Any) -> int:
+    """Return how many requests may be in the queue, by the JSON of an answer.
+
+    Raises:
+        KeyError, TypeError, ValueError: When the answer has no such limit.
+    """
+    limits = [limit for group in body["data"] for limit in group["limits"]]
+    return min(int(limit["value"]) for limit in limits if limit["type"] == _QUEUED)
+
+
 def is_batch_id(text: str) -> bool:
     """Whether a text has the form of a batch id. Ids become parts of file names and URLs."""
     return _BATCH_ID.fullmatch(text) is not None
@@ -122,3 +144,13 @@ class Page:
     batches: list[BatchObject]
     has_more: bool
     last_id: str | None
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """Make it from the JSON of an answer.
+
+        Raises:
+            KeyError, TypeError, ValueError: When the answer is not a list of batches.
+        """
+        batches = [BatchObject.parse(entry) for entry in body["data"]]
+        return cls(batches, bool(body["has_more"]), body.get("last_id"))

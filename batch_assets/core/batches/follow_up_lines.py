@@ -130,7 +130,7 @@ class FollowUpLines:
                 low, high = np.searchsorted(rows, [start, start + size]).tolist()
                 if low < high:
                     table = files.read_group(number, file, group).take(pa.array(rows[low:high] - start))
-                    imported = np.full(high - low, files.names[number].is_import)
+                    imported = np.full(high - low, files.names[number].is_never_followed)
                     yield from self._due_in(table, low, digests[low:high], imported)
                 start += size
 

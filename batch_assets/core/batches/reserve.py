@@ -86,7 +86,7 @@ class FileReservation:
             self._limits = in_force(self._root, tx, self._file.pipeline)
         if not self._limits:
             return
-        self._find_out_others(self._limits)
+        find_out_others(self._root, self._file, self._limits)
         try:
             most = _most_of(self._root, self._file)
         except UnboundedCostError as error:
@@ -138,35 +138,42 @@ class FileReservation:
         """Return what the file counts in the budgets that `goes` has read in the same transaction."""
         return _amounts(tx, file) if self._limits else reservations.NOT_COMPUTED
 
-    def _find_out_others(self, limits: Budgets) -> None:
-        """Find out what is not known about reservations that count in the same budgets."""
-        file = self._file
-        with self._root.ledger.read() as tx:
-            open_: dict[int, OpenReservation] = {}
-            for name, budget in limits.items():
-                scope = reservations.of_budget(budget, name or None, [file.submission_id], tx.now)
-                open_ |= {each.id: each for each in reservations.to_find_out(tx, scope)}
-        for each in open_.values():
-            self._find_out(each)
 
-    def _find_out(self, other: OpenReservation) -> None:
-        file = other.file
-        cost = None
-        if other.is_stored and other.batch_id is not None:
-            stored = stored_cost(self._root.storage, file.pipeline, other.batch_id)
-            cost = stored.certain if stored is not None else None
-        most: int | None = None
+def find_out_others(root: Root, file: RequestFile, limits: Budgets) -> None:
+    """Find out what is not known about reservations that count in the same budgets as a file.
+
+    Args:
+        root: The root.
+        file: The file.
+        limits: The budgets.
+    """
+    with root.ledger.read() as tx:
+        open_: dict[int, OpenReservation] = {}
+        for name, budget in limits.items():
+            scope = reservations.of_budget(budget, name or None, [file.submission_id], tx.now)
+            open_ |= {each.id: each for each in reservations.to_find_out(tx, scope)}
+    for each in open_.values():
+        _find_out(root, each)
+
+
+def _find_out(root: Root, other: OpenReservation) -> None:
+    file = other.file
+    cost = None
+    if other.is_stored and other.batch_id is not None:
+        stored = stored_cost(root.storage, file.pipeline, other.batch_id)
+        cost = stored.certain if stored is not None else None
+    most: int | None = None
+    if cost is None:
+        try:
+            most = _most_of(root, file)
+        except (UnboundedCostError, FileNotFoundError, DamagedFileError):
+            most = NO_BOUND
+    with root.ledger.write(file.pipeline) as tx:
         if cost is None:
-            try:
-                most = _most_of(self._root, file)
-            except (UnboundedCostError, FileNotFoundError, DamagedFileError):
-                most = NO_BOUND
-        with self._root.ledger.write(file.pipeline) as tx:
-            if cost is None:
-                reservations.keep_worst_case(tx, file.id, None if most == NO_BOUND else most)
-                reservations.compute(tx, other.id, Amounts(most, most))
-            if other.is_stored and other.batch_id is not None:
-                reservations.settle(tx, other.batch_id, cost)
+            reservations.keep_worst_case(tx, file.id, None if most == NO_BOUND else most)
+            reservations.compute(tx, other.id, Amounts(most, most))
+        if other.is_stored and other.batch_id is not None:
+            reservations.settle(tx, other.batch_id, cost)
 
 
 def _amounts(tx: Transaction, file: RequestFile) -> Amounts:

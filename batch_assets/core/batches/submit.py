@@ -16,6 +16,7 @@ from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.pilot import judge_pilots
 from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.batches.rescue import rescue
 from batch_assets.core.batches.reserve import know_what_counts
 from batch_assets.core.batches.run_answers import RunAnswers
 from batch_assets.core.batches.send import SubmissionWork, distinct, send_ready, waited_on
@@ -219,7 +220,9 @@ def _submit(
                 with _failing(work):
                     _plan_again(root, work)
             _reconcile(root, works)
+            begun = time.monotonic()
             _send_and_settle(root, works, seconds, on_file, answers)
+            rescue(root, works, None if seconds is None else seconds - (time.monotonic() - begun))
             waiting = waited_on(root, works)
             for work in works:
                 _note_doubts(root, work, waiting[work.submission.id])

@@ -7,6 +7,41 @@ from dataclasses import dataclass, field
 from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.pilot import PilotReport
 from batch_assets.core.remedies import Remedy
+from batch_assets.core.text import count
+
+
+@dataclass
+class LiveCallCounts:
+    """What became of the live calls of a run.
+
+    Attributes:
+        answered: The number with an answer.
+        refused: The number that the API refused. Their requests stay with the batch.
+        lost: The number whose reply was lost. They may have been paid for, and are not repeated.
+    """
+
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+
+    def add(self, answered: int, refused: int, lost: int) -> None:
+        """Add calls."""
+        self.answered += answered
+        self.refused += refused
+        self.lost += lost
+
+    def __bool__(self) -> bool:
+        return bool(self.answered or self.refused or self.lost)
+
+    def __str__(self) -> str:
+        made = self.answered + self.refused + self.lost
+        others = {"refused": self.refused, "lost, and perhaps paid for": self.lost}
+        return ", ".join(
+            [
+                f"{count(made, 'live call')}: {self.answered:,} answered",
+                *(f"{number:,} {what}" for what, number in others.items() if number),
+            ]
+        )
 
 
 @dataclass
@@ -23,6 +58,7 @@ class SubmitReport:
             errored.
         remedies: What the user can do about what waits.
         pilots: What became of pilots that were judged.
+        live_calls: What became of the live calls that were made.
     """
 
     submission_id: str
@@ -33,6 +69,7 @@ class SubmitReport:
     given_up: dict[str, str] = field(default_factory=dict)
     remedies: list[Remedy] = field(default_factory=list)
     pilots: list[PilotReport] = field(default_factory=list)
+    live_calls: LiveCallCounts = field(default_factory=LiveCallCounts)
 
     def add(self, file_report: SubmitReport) -> None:
         """Add what became of one of its files."""

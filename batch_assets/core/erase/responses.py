@@ -111,7 +111,9 @@ class _Answers:
 def _headers(tx: Transaction, name: ResponseName) -> dict[str, str]:
     """Return the headers of the requests that a response file answers; empty if the ledger does not know them."""
     file_id = str(name.refused) if name.refused is not None else None
-    if name.batch_id is not None:
+    if name.asked_live is not None:
+        file_id = str(name.asked_live[0])
+    elif name.batch_id is not None:
         batch = batches.by_id(tx, name.batch_id)
         file_id = batch.file_id if batch is not None else None
     file = files.known(tx, file_id) if file_id is not None else None

@@ -38,6 +38,7 @@ from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.garbage import partitions_on_disk, remove_garbage
+from batch_assets.core.results.live_answers import store_live_answers
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.sink.erase import erase_from_sink
@@ -144,6 +145,7 @@ class _Erasure:
     def run(self) -> None:
         """Erase the rows that are not in flight, then search for what is left of them."""
         self.root.catch_up(self.name, lease=self.lease)
+        self.report.problems += store_live_answers(self.root, self.name, wait=leases.PATIENCE)
         for partition in partitions_on_disk(self.root, self.name):
             remove_garbage(self.root, self.name, partition)
         # A damaged response file is downloaded again: until then its requests are in flight.

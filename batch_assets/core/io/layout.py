@@ -31,6 +31,11 @@ def refusal_parts(pipeline: str, file_id: str) -> tuple[str, ...]:
     return pipeline, "responses", str(ResponseName.of_refusal(file_id))
 
 
+def calls_parts(pipeline: str, group_id: str = "") -> tuple[str, ...]:
+    """The folder of the live calls of a group whose answers are not stored yet; "" for that of all groups."""
+    return tuple(filter(None, (pipeline, "calls", group_id)))
+
+
 SPEND = ("spend.parquet",)
 """The path of the table of what was spent."""
 SPEND_BATCHES = ("spend_batches.parquet",)

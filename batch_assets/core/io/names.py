@@ -17,6 +17,8 @@ _REQUESTS, _RECEIPT, _RESPONSES, _DIGESTS = ".jsonl", ".batch.json", ".parquet",
 _REFUSED = "refused."
 # The start of the name of a response file that has answers from elsewhere.
 _IMPORTED = "imported."
+# The start of the name of a response file that has the answers of live calls.
+_LIVE = "live."
 
 REQUEST_FILES = f"part-*{_REQUESTS}"
 """A pattern that the names of request files match."""
@@ -159,7 +161,7 @@ class RequestFileId:
 
 @dataclass(frozen=True)
 class ResponseName:
-    """The name of a response file: that of its batch, of the request file whose refusal it holds, or of an import.
+    """The name of a response file: that of its batch, of a refusal, of an import, or of live calls.
 
     Attributes:
         stem: The name without its extension.
@@ -197,9 +199,42 @@ class ResponseName:
         """Whether the file has answers that were imported. Its stem is the id of the import in the ledger."""
         return self.stem.startswith(_IMPORTED)
 
+    @classmethod
+    def of_live_calls(cls, file_id: str, number: int) -> Self:
+        """Return the name of the file with the answers of live calls.
+
+        Args:
+            file_id: The id of the request file whose requests were asked.
+            number: The ordinal of the group of live calls among those for this file, from 1.
+        """
+        file = RequestFileId.parse(file_id)
+        return cls(f"{_LIVE}{file.submission}.{file.part.stem}.{number}")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the file has the answers of live calls. Its stem is the id of their group in the ledger."""
+        return self.stem.startswith(_LIVE)
+
+    @property
+    def asked_live(self) -> tuple[RequestFileId, int] | None:
+        """The request file that live calls were made for, and the ordinal of their group; None for other files."""
+        parts = self.stem.removeprefix(_LIVE).rsplit(".", 2)
+        if not self.is_live or len(parts) != 3 or not parts[2].isdecimal():
+            return None
+        submission, part, number = parts
+        try:
+            return SubmissionId(submission).file(PartName.parse(part + _REQUESTS)), int(number)
+        except ValueError:
+            return None
+
+    @property
+    def is_never_followed(self) -> bool:
+        """Whether its answers are no part of a chain: no request file has a line at their position."""
+        return self.is_import or self.is_live
+
     @property
     def batch_id(self) -> str | None:
-        """The id of the batch that the responses came from; None for a refusal or an import."""
+        """The id of the batch that the responses came from, or of live calls; None for a refusal or an import."""
         return None if self.stem.startswith((_REFUSED, _IMPORTED)) else self.stem
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-PRIVATE_FOLDERS = ("requests", "responses", "watch", "erasures")
+PRIVATE_FOLDERS = ("requests", "responses", "calls", "watch", "erasures")
 """The folders of a pipeline with rows, answers, partition keys or hashes of row keys. All below is private."""
 
 _FILE, _SHARED_FILE = 0o600, 0o660

@@ -55,6 +55,7 @@ class BatchColumns(TypedDict, total=False):
     failing_since: float | None
     next_download_at: float
     next_delete_at: float
+    live_of: str
 
 
 class SubmissionColumns(TypedDict, total=False):

@@ -19,7 +19,7 @@ class OwnBatches:
     ledger does not know `queue` and `collection`.
 
     Attributes:
-        ids: The ids of the batches.
+        ids: The ids of the batches, and of the groups of live calls for their requests.
         bytes: The bytes of their request files.
         queue: From the registration of a request file until the API accepted it.
         processing: From the creation of a batch to its end, by the API's clock.
@@ -49,8 +49,13 @@ def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
         .where(request_file.c.submission_id == submission_id)
     )
     rows = tx.execute(statement).all()
+    of_live_calls = (
+        sa.select(batch.c.id)
+        .join(request_file, request_file.c.id == batch.c.live_of)
+        .where(request_file.c.submission_id == submission_id)
+    )
     return OwnBatches(
-        ids=frozenset(row.id for row in rows),
+        ids=frozenset([*(row.id for row in rows), *tx.execute(of_live_calls).scalars()]),
         bytes=sum(row.bytes for row in rows),
         queue=_longest([row.queue for row in rows]),
         processing=_longest([row.processing for row in rows]),

@@ -21,7 +21,7 @@ _NEVER = 0.0
 def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | None, float]]:
     """Return (file id, batch id, `fresh_after`) of the request files that refreshes wrote or wait on.
 
-    A file appears once for each refresh and each batch that it became.
+    A file appears once for each refresh, and each batch that it became or group of live calls for it.
     """
     of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after > _NEVER)
     written = (
@@ -36,7 +36,8 @@ def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | Non
     )
     files = sa.union(written, others).subquery()
     statement = sa.select(files, batch.c.id.label("batch_id")).outerjoin(batch, batch.c.file_id == files.c.file_id)
-    return [(row.file_id, row.batch_id, row.fresh_after) for row in tx.execute(statement)]
+    live = sa.select(files, batch.c.id.label("batch_id")).join(batch, batch.c.live_of == files.c.file_id)
+    return [(row.file_id, row.batch_id, row.fresh_after) for row in tx.execute(sa.union_all(statement, live))]
 
 
 def last_refresh(tx: Transaction, pipeline: str) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED, IntentOutcome
+from batch_assets.core.ledger.rescue_tables import live_group
 from batch_assets.core.ledger.states import FILES_IN_DOUBT, BatchState
 from batch_assets.core.ledger.submissions import newest_seqs
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission
@@ -17,10 +19,10 @@ _KEY_CHARACTERS = 8
 
 @dataclass(frozen=True)
 class SentBatch:
-    """A batch of ours, or an intent that may have created one.
+    """A batch of ours, a group of live calls, or an intent that may have created a batch.
 
     Attributes:
-        id: The id of the batch; `intent-<number>` for an intent.
+        id: The id of the batch or the group; `intent-<number>` for an intent.
         pipeline: The pipeline.
         partition: The partition key of the submission that wrote its request file; "" without partitions.
         submission_id: That submission.
@@ -31,6 +33,8 @@ class SentBatch:
         is_paid_twice: Whether its request file became another batch as well.
         key: The start of the salted hash of the API key that sent it; `None` if it is unknown.
         writes_cache: Whether its requests may have written the prompt cache by a breakpoint of ours.
+        is_live: Whether it is a group of live calls, and not a batch.
+        most: The most that its requests can cost in picodollars, if that is recorded; `None` if it is not.
         estimate: What the submission's requests were estimated to cost, as JSON; `None` if that is not on record.
     """
 
@@ -46,6 +50,8 @@ class SentBatch:
     key: str | None
     writes_cache: bool
     estimate: str | None
+    is_live: bool = False
+    most: int | None = None
 
 
 _FILE = (
@@ -58,7 +64,7 @@ _FILE = (
 
 
 def sent_batches(tx: Transaction) -> list[SentBatch]:
-    """Return all batches of ours, and the intents of which another batch may exist."""
+    """Return all batches of ours, all live calls, and the intents of which another batch may exist."""
     known = sa.select(intent.c.file_id, intent.c.key_hash).where(
         intent.c.outcome.in_([IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]), intent.c.key_hash.is_not(None)
     )
@@ -87,7 +93,56 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
         )
         for row in tx.execute(statement.order_by(batch.c.id))
     ]
-    return sent + _unseen(tx)
+    return sent + _live(tx, keys) + _unseen(tx)
+
+
+def _live(tx: Transaction, keys: Mapping[str, str]) -> list[SentBatch]:
+    """Return the groups of live calls: those whose answers are stored, and the others.
+
+    Args:
+        tx: A transaction.
+        keys: The start of the salted hash of the API key that sent each request file, by its id.
+    """
+    at = sa.func.coalesce(batch.c.ended_at, 0.0).label("at")
+    stored = (
+        sa.select(
+            batch.c.id, batch.c.live_of.label("file_id"), batch.c.requests, at, sa.null().label("most"), *_FILE
+        )
+        .add_columns(sa.true().label("is_stored"))
+        .join(request_file, request_file.c.id == batch.c.live_of)
+    )
+    columns = (
+        live_group.c.id,
+        live_group.c.file_id,
+        live_group.c.calls.label("requests"),
+        live_group.c.started_at.label("at"),
+        live_group.c.worst_case.label("most"),
+    )
+    unstored = (
+        sa.select(*columns, *_FILE)
+        .add_columns(sa.false().label("is_stored"))
+        .join(request_file, request_file.c.id == live_group.c.file_id)
+    )
+    return [
+        SentBatch(
+            row.id,
+            row.pipeline,
+            row.partition,
+            row.submission_id,
+            row.name,
+            row.requests,
+            row.at,
+            bool(row.is_stored),
+            False,
+            keys.get(row.file_id),
+            False,
+            None,
+            is_live=True,
+            most=row.most,
+        )
+        for statement in (stored, unstored)
+        for row in tx.execute(statement)
+    ]
 
 
 def _unseen(tx: Transaction) -> list[SentBatch]:

@@ -114,7 +114,7 @@ def not_logged(tx: Transaction, pipeline: str, partitions: Collection[str]) -> l
         )
         .select_from(spend)
         .join(batch, batch.c.id == spend.c.batch_id)
-        .join(request_file, request_file.c.id == batch.c.file_id)
+        .join(request_file, request_file.c.id == sa.func.coalesce(batch.c.file_id, batch.c.live_of))
         .where(
             spend.c.is_logged.is_(False),
             request_file.c.pipeline == pipeline,

@@ -309,6 +309,7 @@ class BatchMove(Enum):
     )
     REBUILD_COLLECTED = (None,), BatchState.COLLECTED, "rebuilt from its answers"
     IMPORT = (None,), BatchState.COLLECTED, "imported by a user"
+    CALL = (None,), BatchState.COLLECTED, "asked by live calls"
 
     def __init__(self, before: tuple[BatchState | None, ...], after: BatchState, event: str) -> None:
         self.before, self.after, self.event = before, after, event

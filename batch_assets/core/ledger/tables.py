@@ -137,8 +137,7 @@ request_file = Table(
     # What has to allow it to be sent; NULL if nothing has to. A file in doubt is held before it is sent again.
     Column("hold", EnumColumn(HoldReason, 16)),
     Column("worst_case", BigInteger),  # the most that it can cost in picodollars; NULL: not computed, or no bound
-    # The request file that is sent first, so that this one reads the prompt from the cache: itself, if it is sent
-    # first. NULL: it is sent without a breakpoint.
+    # The request file that is sent first, for the prompt cache: itself, if it is. NULL: it has no breakpoint.
     Column("stub", String(160)),
     Column("breakpoint", Text),  # JSON: where its requests get `cache_control` while they are sent
     Index("request_file_by_submission", "submission_id"),
@@ -201,10 +200,10 @@ batch = Table(
     Column("next_poll_at", Float, nullable=False, default=0.0),  # until it has ended: when it is next polled
     Column("downloads", Integer, nullable=False, default=0),  # the number of incomplete downloads so far
     Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
-    # Once it has ended, until its answers are stored: the API refused the last download. The key may belong to
-    # another workspace, or the batch was deleted.
+    # Once it has ended, until its answers are stored: the API refused the last download. It may be deleted.
     Column("results_refused", Boolean, nullable=False, default=False, server_default=false()),
     Column("canceled_at", Float),  # when a user canceled it, or the API was first seen to cancel it
+    Column("live_of", String(160)),  # live calls for requests of this request file; NULL: it is a batch
     # Once it has ended, until its answers are stored: no unattended run downloads them before.
     Column("next_download_at", Float, nullable=False, server_default="0"),
     # Once its answers are stored: retention does not try to delete it at the API before.
@@ -212,6 +211,7 @@ batch = Table(
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
     Index("batch_by_paid_twice", "paid_twice"),
+    Index("batch_by_live", "live_of"),
 )
 
 # What a collected batch cost, for Dagster's log: each amount is in one event, see `spend.py`.

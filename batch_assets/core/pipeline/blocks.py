@@ -181,4 +181,16 @@ class SinkConfig(ConfigBlock):
         return self
 
 
+class LiveConfig(ConfigBlock):
+    """How rows are asked by live calls."""
+
+    max_in_flight: int = Field(default=8, ge=1, le=100, description="Maximum number of live calls at a time.")
+
+
+class RescueConfig(ConfigBlock):
+    """How rows are asked that have no answer when the deadline has passed."""
+
+    live: LiveConfig = Field(description="Through the Messages API, at full price.")
+
+
 KEEP_EVERYTHING = RetentionConfig()

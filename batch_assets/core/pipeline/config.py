@@ -15,11 +15,13 @@ from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
     PilotConfig,
+    RescueConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
 )
 from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.deadline import seconds_of
 from batch_assets.core.pipeline.notify import NotifyConfig, one_entry_a_target
 from batch_assets.core.pipeline.op import OpConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig
@@ -95,6 +97,16 @@ class PipelineConfig(ConfigBlock):
         description="Number of random requests of a new prompt that are sent and judged before the rest, such as "
         "20, or {rows, then}. Default: no pilot.",
     )
+    deadline: str | None = Field(
+        default=None,
+        description="How long after the first run of batches rows are asked by `rescue` that have no answer, such "
+        "as 90m, 6h or 1d. Default: never.",
+    )
+    rescue: RescueConfig | None = Field(
+        default=None,
+        description="live, or {live: {max_in_flight}}: how rows are asked when the deadline has passed. Default: "
+        "they are not.",
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may have no answer.")
     max_invalid: float = Field(
         default=0.01,
@@ -134,6 +146,20 @@ class PipelineConfig(ConfigBlock):
     @classmethod
     def _rows_alone(cls, pilot: Any) -> Any:
         return {"rows": pilot} if isinstance(pilot, int) and not isinstance(pilot, bool) else pilot
+
+    @field_validator("deadline", mode="after")
+    @classmethod
+    def _deadline_is_a_time_span(cls, deadline: str | None) -> str | None:
+        if deadline is not None:
+            seconds_of(deadline)
+        return deadline
+
+    @field_validator("rescue", mode="before")
+    @classmethod
+    def _live_alone(cls, rescue: Any) -> Any:
+        if isinstance(rescue, str) and rescue != "live":
+            raise ValueError(f"give live, not {rescue}")
+        return {"live": {}} if rescue == "live" else rescue
 
     @field_validator("notify")
     @classmethod

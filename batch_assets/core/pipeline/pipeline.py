@@ -21,9 +21,11 @@ from batch_assets.core.answers.result_columns import name_clash
 from batch_assets.core.answers.schema_keywords import ANNOTATIONS
 from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
 from batch_assets.core.answers.schema_source import load_schema
+from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.io.json_text import dump
 from batch_assets.core.pipeline.config import PipelineConfig
+from batch_assets.core.pipeline.deadline import seconds_of
 from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.prices.budget import Budget
@@ -92,6 +94,14 @@ class Pipeline:
     def budget(self) -> Budget | None:
         """The budget; `None` if there is none."""
         return self.config.budget.budget if self.config.budget is not None else None
+
+    @property
+    def rescue_rule(self) -> RescueRule | None:
+        """When and how rows without an answer are asked by live calls; `None` if they are not."""
+        deadline, rescue = self.config.deadline, self.config.rescue
+        if deadline is None or rescue is None:
+            return None
+        return RescueRule(seconds_of(deadline), rescue.live.max_in_flight)
 
     @cached_property
     def query(self) -> str:

@@ -71,6 +71,19 @@ def gathering_problem(pipeline: Pipeline) -> str | None:
     return None
 
 
+def rescue_problem(pipeline: Pipeline) -> tuple[str, str] | None:
+    """Return (field, what is wrong) if one of `deadline` and `rescue` is without the other; `None` if not."""
+    deadline, rescue = pipeline.config.deadline, pipeline.config.rescue
+    if deadline is not None and rescue is None:
+        return (
+            "deadline",
+            "nothing happens then: add `rescue: live`, which asks rows without an answer by live calls",
+        )
+    if rescue is not None and deadline is None:
+        return "rescue", "it has no time: add `deadline`, such as 6h"
+    return None
+
+
 def watch_problem(pipeline: Pipeline) -> str | None:
     """Return why the dataset cannot be watched, or `None` if it can or need not be."""
     if not pipeline.config.watch:

@@ -105,6 +105,8 @@ def _to_send(snapshot: Snapshot) -> Send | None:
         return Send(SendReason.ROOM, len(snapshot.with_room))
     if snapshot.to_reconcile:
         return Send(SendReason.IN_DOUBT, len(snapshot.to_reconcile))
+    if snapshot.rescue.due:
+        return Send(SendReason.RESCUE, len(snapshot.rescue.due))
     return None
 
 
@@ -117,6 +119,8 @@ def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
         return Join(Joining.CANCELED if submission.is_canceled else Joining.FIRST, others_run)
     if snapshot.has_unjoined:
         return Join(Joining.NEW_ANSWERS, others_run)
+    if snapshot.rescue.to_store:
+        return Join(Joining.LIVE_ANSWERS, others_run)
     if submission.final_at is not None and submission.announced_at is None:
         return Announce()
     return None
@@ -140,7 +144,8 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     if until := [until for until in snapshot.awaiting_stub.values() if until is not None]:
         return min([*until, *(batch.next_poll_at for batch in running)]), Waiting.CACHE
     if running:
-        return min(batch.next_poll_at for batch in running), Waiting.BATCHES
+        times = [batch.next_poll_at for batch in running]
+        return min([*times, *snapshot.rescue.times]), Waiting.BATCHES
     limited = [file.not_before for file in snapshot.in_state(FileState.READY) if file.not_before > snapshot.now]
     if limited:
         return min(limited), Waiting.RATE_LIMIT

@@ -19,6 +19,7 @@ from batch_assets.core.ledger import (
     overview,
     pilots,
     queue,
+    rescues,
     standstills,
     stubs,
     submissions,
@@ -30,6 +31,7 @@ from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.ledger.stubs import Stub, Warmth
+from batch_assets.core.planning.rescue_outlook import NO_RESCUE, RescueOutlook, read_outlooks
 from batch_assets.core.store.refreshes import waiting_for_refresh
 
 T = TypeVar("T")
@@ -61,6 +63,7 @@ class Snapshot:
         places: By id, when the files that wait for room in the queue may be sent.
         stubs: The stubs that held files wait for, by the ids of their files.
         pilots: By id, the pilots that held files wait for.
+        rescue: The live calls for rows that have no answer when a deadline has passed.
         standstill: What prevents its failed requests from being sent again; None if nothing does.
     """
 
@@ -79,6 +82,7 @@ class Snapshot:
     places: Mapping[str, Prospect] = field(default_factory=dict)
     stubs: Mapping[str, Stub] = field(default_factory=dict)
     pilots: Mapping[str, PilotState] = field(default_factory=dict)
+    rescue: RescueOutlook = NO_RESCUE
     standstill: Standstill | None = None
 
     @classmethod
@@ -309,7 +313,7 @@ class Snapshot:
         times += [file.not_before for file in self.in_state(FileState.READY) if file.not_before > self.now]
         times += [file.not_before for file in self.held_for_more if file.not_before > self.now]
         times += [until for until in self.awaiting_stub.values() if until is not None]
-        return min(times, default=None)
+        return min([*times, *self.rescue.times], default=None)
 
     @property
     def _all_batches(self) -> Iterator[Batch]:
@@ -336,6 +340,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     places = queue.prospects(tx, by_queue) if by_queue else {}
     pilot_of = pilots.waited_for(tx, [file for file in held if file.is_held_for_pilot])
     stub_of = stubs.by_id(tx, {file.stub for file in held if file.is_held_for_stub and file.stub is not None})
+    outlooks = read_outlooks(tx, selected, files_of, batches_of, held_leases)
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
         tx,
@@ -365,6 +370,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             places=_among(places, (file.id for file in files_of[submission.id])),
             stubs=_among(stub_of, (file.stub or "" for file in files_of[submission.id] if file.is_held_for_stub)),
             pilots=_among(pilot_of, (file.id for file in files_of[submission.id])),
+            rescue=outlooks.get(submission.id, NO_RESCUE),
             standstill=standstill_of.get(submission.id),
         )
         for submission in selected
@@ -378,7 +384,8 @@ def _among(values: Mapping[str, T], keys: Iterable[str]) -> dict[str, T]:
 
 def _lease_names(selected: Sequence[Submission], file_ids: Iterable[str]) -> Iterator[str]:
     yield from (submissions.sending_name(submission.id) for submission in selected)
-    yield from {collecting_name(submission.pipeline) for submission in selected}
+    for pipeline in {submission.pipeline for submission in selected}:
+        yield from (collecting_name(pipeline), rescues.lease_name(pipeline))
     yield from map(files.lease_name, file_ids)
 
 

@@ -38,6 +38,8 @@ class SendReason(StrEnum):
     """Request files are ready, or too large and to be split."""
     IN_DOUBT = "in doubt"
     """It is unknown whether request files reached the API."""
+    RESCUE = "rescue"
+    """The deadline has passed, and rows without an answer are asked by live calls."""
     LATE_BATCH = "late batch"
     """A file was sent again, and the batch of its first upload may still turn up."""
 
@@ -51,6 +53,8 @@ class Joining(StrEnum):
     """It has not been written since the submission was canceled."""
     NEW_ANSWERS = "new answers"
     """Answers were collected since the last join."""
+    LIVE_ANSWERS = "live answers"
+    """Answers of live calls are not stored yet."""
 
 
 class Waiting(StrEnum):

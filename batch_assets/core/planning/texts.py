@@ -45,6 +45,9 @@ def _sending(step: Send) -> str:
             return count(step.count, "request file is left to send", "request files are left to send")
         case SendReason.IN_DOUBT:
             return count(step.count, "request file is in doubt", "request files are in doubt")
+        case SendReason.RESCUE:
+            files = count(step.count, "request file", "request files")
+            return f"the deadline has passed, and rows of {files} have no answer"
         case SendReason.LATE_BATCH:
             return "the batch of an upload that got no answer may still turn up"
         case _:
@@ -59,6 +62,8 @@ def _joining(why: Joining) -> str:
             return "its table was not written since it was canceled"
         case Joining.NEW_ANSWERS:
             return "answers have come in since the last join"
+        case Joining.LIVE_ANSWERS:
+            return "answers of live calls are to be stored"
         case _:
             assert_never(why)
 

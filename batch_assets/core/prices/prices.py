@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Numbers by the classes of tokens of one answer: the tokens, or what they cost in a batch in picodollars.
+    """Numbers by the classes of tokens of one answer: the tokens, or what they cost in picodollars.
 
     Attributes:
         input: Tokens of the prompt that are not cached.
@@ -60,7 +60,7 @@ class Parts(NamedTuple):
 
 
 class CostParts(NamedTuple):
-    """What one answer costs in a batch, by classes of tokens.
+    """What one answer costs, by classes of tokens.
 
     Attributes:
         tokens: The tokens.
@@ -148,8 +148,10 @@ class Prices:
         entry = self._listed(model)
         return entry.max_output if entry is not None else None
 
-    def at_most(self, model: str, prompt: int, output: int, *, writes_cache: bool, geo: object) -> int:
-        """Return the most that one call of a model can cost in a batch, in picodollars, fees excluded.
+    def at_most(
+        self, model: str, prompt: int, output: int, *, writes_cache: bool, geo: object, is_live: bool = False
+    ) -> int:
+        """Return the most that one call of a model can cost, in picodollars, fees excluded.
 
         Args:
             model: The model, which must have a price.
@@ -157,6 +159,7 @@ class Prices:
             output: The most tokens of its answer.
             writes_cache: Whether the prompt may be written to the cache, for five minutes or an hour.
             geo: The region of inference that the request names; `None` if the workspace decides.
+            is_live: Whether it is a live call, and not in a batch.
         """
         entry = self._entry(model)
         assert entry is not None
@@ -164,7 +167,7 @@ class Prices:
         if entry.long_prompt is not None and prompt > entry.long_over:
             tiers.append(entry.long_prompt)
         all_rates = [
-            tier.batch
+            tier.live if is_live else tier.batch
             for regions in tiers
             for tier in (regions.values() if geo is None else [_in_region(regions, str(geo))])
         ]
@@ -218,12 +221,13 @@ class Prices:
             live += _total(tier.live, *tokens)
         return Cost(batch, live) if live < _MOST else None
 
-    def cost_parts(self, model: str, usage: Mapping[str, Any]) -> CostParts | None:
+    def cost_parts(self, model: str, usage: Mapping[str, Any], *, is_live: bool = False) -> CostParts | None:
         """Compute the cost of one succeeded message by classes of tokens.
 
         Args:
             model: See `cost`.
             usage: See `cost`.
+            is_live: Whether it is the answer of a live call, and not of a batch.
 
         Returns:
             The parts, whose sum is `cost`; `None` if that is `None`.
@@ -238,7 +242,10 @@ class Prices:
             entry = self._entry(name)
             assert entry is not None
             tier, (fresh, output, write_5m, write_1h, read) = _priced(entry, part, usage.get("inference_geo"))
-            rates, its_tokens = tier.batch, Parts(fresh, write_5m, write_1h, read, output)
+            rates, its_tokens = (
+                tier.live if is_live else tier.batch,
+                Parts(fresh, write_5m, write_1h, read, output),
+            )
             prices = (rates.input, rates.write_5m, rates.write_1h, rates.read, rates.output)
             tokens = Parts(*map(sum, zip(tokens, its_tokens, strict=True)))
             its_costs = (number * price for number, price in zip(its_tokens, prices, strict=True))

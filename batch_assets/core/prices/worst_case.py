@@ -35,13 +35,14 @@ _UNLIMITED_FIELDS = {
 }
 
 
-def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False) -> int:
-    """Return the most that a request can cost in a batch, in picodollars.
+def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False, is_live: bool = False) -> int:
+    """Return the most that a request can cost, in picodollars.
 
     Args:
         prices: The prices in force.
         params: The params as JSON.
         writes_cache: It may write the prompt cache for an hour, even without `cache_control` in the params.
+        is_live: It is asked by a live call, and not in a batch.
 
     Raises:
         UnboundedCostError: When nothing bounds the cost: the model has no price, or a tool no `max_uses`.
@@ -63,7 +64,7 @@ def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False) -> 
         )
     most = min(limit for limit in (prompt, window) if limit is not None)
     writes_cache, geo = writes_cache or b'"cache_control"' in params, request.get("inference_geo")
-    one_call = prices.at_most(model, most, max_tokens, writes_cache=writes_cache, geo=geo)
+    one_call = prices.at_most(model, most, max_tokens, writes_cache=writes_cache, geo=geo, is_live=is_live)
     return calls * one_call + searches * prices.search_fee
 
 

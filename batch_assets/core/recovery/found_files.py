@@ -30,7 +30,13 @@ from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes
-from batch_assets.core.store.responses import digest_array, ended_at_of, open_responses, reading_responses
+from batch_assets.core.store.responses import (
+    digest_array,
+    ended_at_of,
+    open_responses,
+    paid_at_of,
+    reading_responses,
+)
 from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -162,6 +168,7 @@ class FoundResponses:
         attempt: The attempt of the requests, from 1.
         counts: The request_counts as the API would report them.
         ended_at: When the batch ended, in seconds since 1970; 0.0 if the file does not have it.
+        paid_at: See `paid_at_of`.
     """
 
     name: ResponseName
@@ -169,6 +176,7 @@ class FoundResponses:
     attempt: int
     counts: dict[str, int]
     ended_at: float
+    paid_at: float = 0.0
 
     @property
     def batch_id(self) -> str:
@@ -341,11 +349,11 @@ def read_responses(storage: Storage, pipeline: str, name: ResponseName) -> Found
     """
     with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
         table = file.read(columns=_ANSWERED, use_threads=False)
-        ended_at = ended_at_of(file)
+        ended_at, paid_at = ended_at_of(file), paid_at_of(file)
     types = Counter(table["result_type"].to_pylist())
     counts = {name: types[name] for name in COUNTS}
     attempt = int(table["attempts"][0].as_py()) if len(table) else 1
-    return FoundResponses(name, digest_array(table["digest"]), attempt, counts, ended_at)
+    return FoundResponses(name, digest_array(table["digest"]), attempt, counts, ended_at, paid_at)
 
 
 def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:

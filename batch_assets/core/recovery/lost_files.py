@@ -23,6 +23,7 @@ from batch_assets.core.recovery.found_files import (
 )
 from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import DigestOwners, Digests
+from batch_assets.core.store.live_journal import LiveGroupHeader, headers_of
 from batch_assets.core.store.outcomes import Outcomes, Refreshes, in_force, read_responses
 from batch_assets.core.store.packed_responses import FAILED
 from batch_assets.core.store.request_files import MISSING
@@ -100,6 +101,8 @@ class LostPipeline:
         files: The request files in the order in which they were written.
         spare: Responses to requests that no file has (with `None`), or that another batch has answered too (with
             the file of the requests).
+        live: Responses of live calls, with the file of their requests.
+        live_groups: The headers of live calls whose answers are not stored, by the id of their group.
         waits: The ids of the files that each submission in force, and each refresh, waits for, by its id. Its own
             files are included.
         complete: The ids of submissions in force whose table has the final result of every row.
@@ -109,6 +112,8 @@ class LostPipeline:
     submissions: list[FoundSubmission]
     files: list[LostFile] = field(default_factory=list)
     spare: list[tuple[FoundResponses, LostFile | None]] = field(default_factory=list)
+    live: list[tuple[FoundResponses, LostFile]] = field(default_factory=list)
+    live_groups: dict[str, LiveGroupHeader] = field(default_factory=dict)
     waits: dict[str, set[str]] = field(default_factory=dict)
     complete: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
@@ -142,6 +147,8 @@ def with_states(
         return lost
     responses, problems = responses_of(storage, pipeline)
     lost.problems += problems
+    headers, problems = headers_of(storage, pipeline)
+    lost.live_groups, lost.problems = dict(headers), lost.problems + problems
     claimed = {
         ResponseName.of_batch(part.receipt.batch.id)
         for submission in lost.submissions
@@ -161,8 +168,8 @@ def with_states(
         if submission.fresh_after is not None:
             lost.waits[submission.id] = _own(lost, submission) | _in_flight(lost, submission)
     if any(file.state is FileState.UNRESOLVED for file in lost.files):
-        # Imported answers show nothing about what was sent.
-        _set_aside(storage, lost, {name: each for name, each in responses.items() if not name.is_import})
+        # Imported answers and those of live calls show nothing about what was sent.
+        _set_aside(storage, lost, {name: each for name, each in responses.items() if not name.is_never_followed})
     for submission in {s.partition: s for s in lost.submissions}.values():
         waits = lost.waits.setdefault(submission.id, _own(lost, submission))
         waits |= _unread(lost, submission)
@@ -273,6 +280,9 @@ def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
         if responses.name.is_import:  # no file became the batch that the answers come from
             lost.spare.append((responses, None))
             continue
+        if (asked := responses.name.asked_live) is not None:
+            lost.live += [(responses, file) for file in lost.files if file.file_id == asked[0]]
+            continue
         files = by_content[responses.digests.tobytes()]
         free = [f for f in files if f.state is FileState.UNRESOLVED and f.attempt in (0, responses.attempt)]
         if not free:
@@ -298,9 +308,9 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
         if file.responses is not None:
             of_responses[file.responses.name] = refreshes[file.id]
     files, all_responses = read_responses(storage, pipeline)
-    is_import = np.array([name.is_import for name in files.names], bool)
-    if is_import.any():
-        all_responses = all_responses.at(~is_import[files.number_of(all_responses.row)])
+    is_other = np.array([name.is_never_followed for name in files.names], bool)
+    if is_other.any():
+        all_responses = all_responses.at(~is_other[files.number_of(all_responses.row)])
     of_refreshes: dict[float, Outcomes] = {}
 
     def outcomes_for(refresh: float) -> Outcomes:

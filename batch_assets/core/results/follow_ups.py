@@ -57,7 +57,7 @@ class FollowUps:
         """
         columns = {name: responses[name] for name in ("stop_reason", "output_tokens", "response_model")}
         columns["error_type"] = table["error_type"]
-        counts, imported = counts_in(responses["custom_id"]), self._files.is_import(slice_.response_row)
+        counts, imported = counts_in(responses["custom_id"]), self._files.is_never_followed(slice_.response_row)
         kinds = self._rules.kinds(columns, counts, self._max_output, imported)
         due = (kinds >= 0) & (slice_.fates == RowFate.ANSWERED.value)
         if not due.any():

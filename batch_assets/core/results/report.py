@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.prices.money import picodollars_by, picodollars_in, usd
 from batch_assets.core.prices.prices import NAMELESS
 from batch_assets.core.results.fate import RowFate
@@ -179,6 +180,20 @@ class ResultsReport:
     def live_cost_usd(self) -> float | None:
         """What the same answers would have cost as live calls, in USD; `None` if any of it is unknown."""
         return None if self.tally.unpriced_models else usd(self.tally.live_cost)
+
+    @property
+    def rescued(self) -> int:
+        """The number of distinct requests whose answer is that of a live call."""
+        return sum(self.tally.requests[id_] for id_ in self._live_groups)
+
+    @property
+    def rescue_cost_usd(self) -> float | None:
+        """What these answers cost in USD; `None` if any of it is unknown."""
+        return self.tally.cost_of(self._live_groups)
+
+    @property
+    def _live_groups(self) -> set[str]:
+        return {id_ for id_ in self.tally.requests if ResponseName(id_).is_live}
 
     @property
     def saved_cache_usd(self) -> float | None:

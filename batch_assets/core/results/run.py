@@ -19,6 +19,7 @@ from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
+from batch_assets.core.results.live_answers import store_live_answers
 from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
@@ -83,6 +84,7 @@ def collect_results(
     problems = reopen_lost(root, pipeline)
     with root.ledger.read() as tx:
         ended = downloads.to_collect(tx, pipeline, partitions, due_only=due_only)
+    problems += store_live_answers(root, pipeline)
     outcomes, left, repeated = _collect_all(root, pipeline, ended, seconds, on_batch)
     if problems:  # without its files, a complete table would become one of pending rows
         root.check_files(pipeline)

@@ -61,6 +61,7 @@ _UNKNOWN = [
     ErrorType.MISSING_RESULT,
     ErrorType.RESULTS_ARCHIVED,
     ErrorType.UNREADABLE_RESULT,
+    ErrorType.LIVE_CALL_LOST,
     "unknown_result_type",
 ]
 
@@ -74,23 +75,27 @@ class FileAmounts:
         unknown_requests: Their number, those without a digest included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_live: bool = False) -> None:
+        self._is_live = is_live
         self.by_model: dict[str, Amounts] = {}
         self.unknown: list[Digests] = []
         self.unknown_requests = 0
 
     @classmethod
-    def of(cls, file: pq.ParquetFile, prices: Prices, fates: NDArray[np.int8] | None = None) -> FileAmounts:
+    def of(
+        cls, file: pq.ParquetFile, prices: Prices, fates: NDArray[np.int8] | None = None, *, is_live: bool = False
+    ) -> FileAmounts:
         """Add up a response file.
 
         Args:
             file: The open file.
             prices: The prices in force, by which costs are split.
             fates: IN_FORCE, SUPERSEDED or PAID_TWICE for each row; int8, shape (rows,). `None`: all are in force.
+            is_live: Whether they are answers of live calls.
         """
-        columns, total = _COLUMNS, cls()
+        columns, total = _COLUMNS, cls(is_live=is_live)
         if not total._add(file, columns, prices, fates):
-            total = cls()  # the usage of some answers is needed: it is by far the largest column
+            total = cls(is_live=is_live)  # the usage of some answers is needed: it is by far the largest column
             total._add(file, [*_COLUMNS, "response_json"], prices, fates)
         return total
 
@@ -118,7 +123,7 @@ class FileAmounts:
         self.unknown.append(digest_array(rows["digest"].filter(unknown).drop_null()))
         known = pc.invert(unknown)
         rows, fate = rows.filter(known), fate[known.to_numpy()]
-        split = _Split.of(rows, prices)
+        split = _Split.of(rows, prices, is_live=self._is_live)
         if split is None:
             return False
         model_of = rows["response_model"].fill_null("").combine_chunks().dictionary_encode()
@@ -174,19 +179,20 @@ class _Split:
             shape (rows,).
     """
 
-    def __init__(self, rows: pa.Table) -> None:
+    def __init__(self, rows: pa.Table, *, is_live: bool) -> None:
+        self._is_live = is_live
         cost, others = picodollars_of(rows["cost_usd"]), (*TOKENS[:-1], *CLASSES, "saved_cache_usd")
         self.columns = {name: np.zeros(len(rows), np.int64) for name in others}
         self.columns |= {"cost_usd": cost, "unsplit_usd": cost.copy()}
 
     @classmethod
-    def of(cls, rows: pa.Table, prices: Prices) -> _Split | None:
-        """Split the costs of rows.
+    def of(cls, rows: pa.Table, prices: Prices, *, is_live: bool) -> _Split | None:
+        """Split the costs of rows, all of live calls or none.
 
         Returns:
             `None` if a usage is needed and the rows do not have the column.
         """
-        split = cls(rows)
+        split = cls(rows, is_live=is_live)
         split._take_tokens(rows)
         left = split._split_plain(rows, prices)
         if len(left) and "response_json" not in rows.column_names:
@@ -220,10 +226,11 @@ class _Split:
             whole = prices.costs(model, None, [fresh[chosen], output[chosen], nothing, nothing], nothing)
             if prompt is None or whole is None:
                 continue
-            is_right = whole[0] == cost[chosen]
+            tier = 1 if self._is_live else 0
+            is_right = whole[tier] == cost[chosen]
             right = chosen[is_right]
-            columns["input_usd"][right] = prompt[0][is_right]
-            columns["output_usd"][right] = (whole[0] - prompt[0])[is_right]
+            columns["input_usd"][right] = prompt[tier][is_right]
+            columns["output_usd"][right] = (whole[tier] - prompt[tier])[is_right]
             columns["unsplit_usd"][right] = 0
         return np.flatnonzero(columns["unsplit_usd"] > 0)
 
@@ -234,7 +241,7 @@ class _Split:
         models = rows["response_model"].take(pa.array(left)).to_pylist() if len(left) else []
         for at, model, text in zip(left.tolist(), models, texts, strict=True):
             usage = usage_of(text)
-            parts = prices.cost_parts(model or "", usage) if usage is not None else None
+            parts = prices.cost_parts(model or "", usage, is_live=self._is_live) if usage is not None else None
             if parts is None:
                 continue
             for name, tokens in zip(TOKENS, parts.tokens, strict=False):

@@ -36,13 +36,22 @@ from batch_assets.core.spend.by_batch import (
     write_kept,
 )
 from batch_assets.core.spend.duplicates import fates_of
-from batch_assets.core.spend.spend_table import ESTIMATED, NO_LABELS, Labels, SpendRow, read_labels, write_spend
+from batch_assets.core.spend.spend_table import (
+    BATCH_TIER,
+    ESTIMATED,
+    LIVE_TIER,
+    NO_LABELS,
+    Labels,
+    SpendRow,
+    read_labels,
+    write_spend,
+)
 from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
 from batch_assets.core.store.digests import tails_of
 from batch_assets.core.store.most_cost import most_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.response_listing import response_versions
-from batch_assets.core.store.responses import ended_at_of, open_responses, reading_responses
+from batch_assets.core.store.responses import open_responses, paid_at_of, reading_responses
 
 _WAIT_SECONDS = 60.0
 
@@ -117,7 +126,7 @@ class _Run:
         self.batches, self.read, self.problems = batches, 0, list[str]()
         self._by_id = {batch.id: batch for batch in batches}
         self._kept = read_kept(root.storage)
-        twice = {batch.pipeline for batch in batches if batch.is_paid_twice}
+        twice = {batch.pipeline for batch in batches if batch.is_paid_twice or batch.is_live}
         self._with_duplicates = refreshing | twice
 
     def batch_rows(self) -> list[BatchRow]:
@@ -163,7 +172,8 @@ class _Run:
                 open_responses(storage, pipeline, name) as file,
                 reading_responses(storage, pipeline, name),
             ):
-                day, amounts = day_of(ended_at_of(file)), FileAmounts.of(file, prices, fates)
+                day = day_of(paid_at_of(file))
+                amounts = FileAmounts.of(file, prices, fates, is_live=name.is_live)
         except (DamagedFileError, FileNotFoundError) as error:
             self.problems.append(str(error))
             return []
@@ -192,7 +202,7 @@ class _Run:
         if row.high is None:
             row.version = f"{self._prices_mark} {self._request_file(batch).version()}"
             if not is_kept or kept[0].version != row.version:
-                row.high = self._most(batch.id, None, batch.requests)
+                row.high = self._most_of_missing(batch)
         return row
 
     @cached_property
@@ -204,6 +214,9 @@ class _Run:
         parts = submission_parts(batch.pipeline, batch.partition, batch.submission_id)
         return StoredRequestFile(self._root.storage, (*parts, batch.file_name))
 
+    def _most_of_missing(self, batch: SentBatch) -> int | None:
+        return batch.most if batch.is_live else self._most(batch.id, None, batch.requests)
+
     def _most(self, batch_id: str, tails: set[bytes] | None, requests: int) -> int | None:
         """Return the most that requests of a batch can cost, in picodollars; `None` if that is not known."""
         batch = self._by_id.get(batch_id)
@@ -211,7 +224,7 @@ class _Run:
             return None
         file, prices = self._request_file(batch), self._root.settings.prices
         try:
-            return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache)
+            return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache, is_live=batch.is_live)
         except (FileNotFoundError, DamagedFileError, UnboundedCostError):
             return None
 
@@ -239,7 +252,7 @@ def _estimate_in(recorded: str | None) -> dict[str, int]:
     return dict(zip(ESTIMATED, ends, strict=False))
 
 
-_Key = tuple[date | None, str, str | None, str, str | None, str]
+_Key = tuple[date | None, str, str | None, str, str, str | None, str]
 
 
 def _grouped(
@@ -253,11 +266,19 @@ def _grouped(
     for row in rows:
         batch = by_id.get(row.batch_id)
         partition, key = (batch.partition, batch.key) if batch is not None else (None, None)
-        group = (row.day, row.pipeline, partition, row.model, key, row.kind)
+        tier = LIVE_TIER if ResponseName(row.batch_id).is_live else BATCH_TIER
+        group = (row.day, row.pipeline, partition, row.model, tier, key, row.kind)
         into = groups.get(group)
         if into is None:
             into = groups[group] = SpendRow(
-                row.day, row.pipeline, partition, row.model, key, row.kind, labels.get(row.pipeline, NO_LABELS)
+                row.day,
+                row.pipeline,
+                partition,
+                row.model,
+                key,
+                row.kind,
+                labels.get(row.pipeline, NO_LABELS),
+                tier,
             )
         into.amounts.update(row.amounts)
         into.high = sum_of_bounds(into.high, row.high)

@@ -27,7 +27,7 @@ from batch_assets.core.spend.by_batch import (
 )
 from batch_assets.core.text import count, dollars, exact_dollars
 
-BATCH_TIER = "batch"
+BATCH_TIER, LIVE_TIER = "batch", "live"
 """The service tier of everything that was sent as a batch."""
 PAID_IN_VAIN = (*USELESS, "invalid_usd")
 """The columns with what was paid for answers that no row can use. Each answer counts in one of them at most."""
@@ -49,7 +49,7 @@ MEANINGS = {
     "pipeline": "The pipeline.",
     "partition": "The partition of the request file.",
     "model": "The model that answered; null for requests without an answer.",
-    "service_tier": "`batch`.",
+    "service_tier": "`batch`, or `live` for live calls.",
     "workspace": "The start of a hash of the API key that sent the batch.",
     "cost_center": "The field `cost_center` of the pipeline file.",
     "tags": "The tags of the pipeline's results, as JSON.",
@@ -116,6 +116,7 @@ class SpendRow:
         workspace: The start of the salted hash of the API key that sent its batches; `None` if it is unknown.
         kind: KNOWN or UNKNOWN.
         labels: The labels of the pipeline, as they are now.
+        tier: BATCH_TIER or LIVE_TIER.
         rows: The rows of results tables that have its answers.
         amounts: The columns of `amounts`, `invalid_usd`, `saved_reuse_usd` and ESTIMATED; amounts in picodollars.
         high: The most that it can have cost, in picodollars; `None` if there is no bound.
@@ -128,6 +129,7 @@ class SpendRow:
     workspace: str | None
     kind: str
     labels: Labels
+    tier: str = BATCH_TIER
     rows: int = 0
     amounts: Amounts = field(default_factory=Counter)
     high: int | None = 0
@@ -203,7 +205,7 @@ def _columns(rows: list[SpendRow]) -> dict[str, Any]:
     columns["cost_center"] = [row.labels.cost_center for row in rows]
     columns["tags"] = [dump(dict(row.labels.tags)) if row.labels.tags else None for row in rows]
     columns |= {name: [getattr(row, name) or None for row in rows] for name in ("partition", "model")}
-    columns["service_tier"] = [BATCH_TIER] * len(rows)
+    columns["service_tier"] = [row.tier for row in rows]
     columns |= {name: [row.amounts[name] for row in rows] for name in COUNTED}
     money: dict[str, list[int | None]] = {
         name: [row.amounts[name] for row in rows] for name in (*_COSTS, *SAVED, *PAID_IN_VAIN)

@@ -18,8 +18,9 @@ def most_of(
     tails: Collection[bytes] | None = None,
     *,
     writes_cache: bool = False,
+    is_live: bool = False,
 ) -> int:
-    """Return the most that requests of a request file can cost in a batch, in picodollars.
+    """Return the most that requests of a request file can cost, in picodollars.
 
     Args:
         file: The request file.
@@ -27,6 +28,7 @@ def most_of(
         requests: The number of these requests.
         tails: The last 22 characters of their custom_ids; `None` for all requests of the file.
         writes_cache: See `worst_case`.
+        is_live: See `worst_case`.
 
     Raises:
         UnboundedCostError: When nothing bounds the cost of one of them.
@@ -39,7 +41,7 @@ def most_of(
             continue
         count += 1
         try:
-            total += worst_case(prices, params_of(line), writes_cache=writes_cache)
+            total += worst_case(prices, params_of(line), writes_cache=writes_cache, is_live=is_live)
         except UnboundedCostError as error:
             raise UnboundedCostError(f"line {number:,} of the file: {error}") from None
         except ValueError:

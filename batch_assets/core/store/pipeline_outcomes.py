@@ -136,7 +136,7 @@ def forget_kept(root: Root, pipeline: str, names: Collection[str]) -> None:
         return
     has_all = kept.index.names.issubset(names)
     new = (ResponseName.parse(name) for name in set(names) - kept.index.names) if has_all else ()
-    if not has_all or any(name is not None and name.is_import for name in new):
+    if not has_all or any(name is not None and name.is_never_followed for name in new):
         root.kept.pop(_kept_name(pipeline))
 
 

@@ -20,7 +20,8 @@ _PAID = [ErrorType.UNREADABLE_RESULT.value, ErrorType.PRUNED.value]
 # A 64-bit integer holds this many picodollars.
 _MOST = 2**62
 # What the API answered to these requests was never seen, and may have been paid.
-_UNSEEN = [ErrorType.MISSING_RESULT.value, ErrorType.RESULTS_ARCHIVED.value, "unknown_result_type"]
+_UNSEEN = [ErrorType.MISSING_RESULT.value, ErrorType.RESULTS_ARCHIVED.value]
+_UNSEEN += [ErrorType.LIVE_CALL_LOST.value, "unknown_result_type"]
 
 
 class ResponseCost:

@@ -50,6 +50,8 @@ RESPONSE_SCHEMA = pa.schema([*_FIRST, *_ADDED])
 """The columns of a response file as this version writes it."""
 # The metadata of a response file that has answers to follow-up requests: their custom_ids tell more than others.
 _FOLLOWS = b"follow_ups"
+# That of one with the answers of live calls: when the last of them ended.
+_CALLED = b"called_at"
 GROUP_ROWS, GROUP_BYTES = SLICE_ROWS, 4 << 20
 """A row group has at most these rows, and ends with the line with which its lines exceed these bytes."""
 # A row group repeats the text of each line: in response_text and in response_json.
@@ -154,14 +156,23 @@ def ended_at_of(file: pq.ParquetFile) -> float:
         return 0.0
 
 
-def file_metadata(ended_at: float, *, follows: bool = False) -> dict[bytes, bytes]:
+def paid_at_of(file: pq.ParquetFile) -> float:
+    """Return when the answers of a response file were paid for: for live calls, when the last of them ended."""
+    called_at = (file.schema_arrow.metadata or {}).get(_CALLED)
+    return float(called_at) if called_at is not None else ended_at_of(file)
+
+
+def file_metadata(ended_at: float, *, follows: bool = False, called_at: float | None = None) -> dict[bytes, bytes]:
     """Return the metadata of a response file.
 
     Args:
-        ended_at: When its batch ended, in seconds since 1970.
+        ended_at: When its batch ended, in seconds since 1970. Response files are in the order of this time.
         follows: Whether it has answers to follow-up requests.
+        called_at: When the last of its live calls ended; `None` if it has the answers of a batch.
     """
-    return {b"ended_at": f"{ended_at:020.6f}".encode()} | ({_FOLLOWS: b"1"} if follows else {})
+    metadata = {b"ended_at": f"{ended_at:020.6f}".encode()}
+    metadata |= {_FOLLOWS: b"1"} if follows else {}
+    return metadata | ({_CALLED: f"{called_at:020.6f}".encode()} if called_at is not None else {})
 
 
 def has_follow_ups(file: pq.ParquetFile) -> bool:
@@ -252,13 +263,13 @@ class ResponseFiles:
         """
         return np.searchsorted(self._starts, row, side="right") - 1
 
-    def is_import(self, row: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-        """Return whether each row is an answer that was imported: bool, in the shape of `row`.
+    def is_never_followed(self, row: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Return whether each row is an answer that no follow-up follows: bool, in the shape of `row`.
 
         Args:
             row: Row numbers, any integer type and shape, -1 for none.
         """
-        of_files = np.array([*(name.is_import for name in self.names), False])  # -1 finds the last one
+        of_files = np.array([*(name.is_never_followed for name in self.names), False])  # -1 finds the last one
         return of_files[self.number_of(row)]
 
     def by_file(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:

@@ -78,6 +78,8 @@ def _submitted(
         for pilot in report.pilots:
             log = context.log.info if pilot.verdict is PilotVerdict.GO else context.log.warning
             log("\n".join([*pilot.lines, *(f"  {id_}: {text}" for id_, text in pilot.sample)]))
+        if report.live_calls:
+            context.log.info(f"the deadline has passed; {report.live_calls}")
         for file_id, reason in report.waiting.items():
             context.log.warning(f"{file_id} was not sent yet: {reason}")
         for remedy in report.remedies:
@@ -114,6 +116,8 @@ def _metadata(root: Root, report: SubmitReport, submitted: list[Batch], now: flo
     }
     if report.pilots:
         metadata[keys.PILOT] = "\n".join(line for pilot in report.pilots for line in pilot.lines)
+    if report.live_calls:
+        metadata[keys.LIVE_CALLS] = str(report.live_calls)
     if report.waiting:
         metadata[keys.WAITING] = dg.MetadataValue.json(report.waiting)
     if report.refused:

@@ -58,6 +58,10 @@ def results_metadata(
         metadata[keys.LEFT_OUT] = report.left_out
     if report.kept:
         metadata[keys.KEPT] = report.kept
+    if report.rescued:
+        metadata[keys.RESCUED] = report.rescued
+        if report.rescue_cost_usd is not None:
+            metadata[keys.RESCUE_COST_USD] = report.rescue_cost_usd
     if report.refused_answers:
         metadata[keys.REFUSED_ANSWERS] = report.refused_answers
     if report.truncated:

@@ -1,0 +1,353 @@
+"""The rescue: when a deadline has passed, rows without an answer are asked by live calls.
+
+Only requests are asked whose batch the API has accepted and not ended, in the order of their request file. Their
+batch goes on, and its answers are kept. Calls are made in groups. A group is recorded and what it may cost is
+reserved in one transaction before its first call, see `store/live_journal.py` for what is recorded of each call.
+`results` stores the answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+
+from batch_assets.core.api.rescue_rule import RescueRule
+from batch_assets.core.batches.live_calls import LiveCalls
+from batch_assets.core.batches.poll import try_poll
+from batch_assets.core.batches.reserve import find_out_others, in_force
+from batch_assets.core.batches.send import SubmissionWork
+from batch_assets.core.errors import FAILURES, DamagedFileError, LeaseLostError, UnboundedCostError
+from batch_assets.core.io.names import RequestFileId, ResponseName
+from batch_assets.core.ledger import (
+    Lease,
+    Transaction,
+    batches,
+    budgets,
+    files,
+    leases,
+    rescues,
+    reservations,
+    submissions,
+)
+from batch_assets.core.ledger.budgets import GOES, Budgets, Fit, Prospect
+from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.rescues import Rescue
+from batch_assets.core.ledger.reservations import NO_BOUND
+from batch_assets.core.ledger.states import FileState
+from batch_assets.core.prices.budget import Hold
+from batch_assets.core.prices.prices import Prices
+from batch_assets.core.prices.worst_case import worst_case
+from batch_assets.core.root import Root
+from batch_assets.core.store.digest_set import DigestSet
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, decode_tails, digester, digests_of_tails
+from batch_assets.core.store.live_journal import LiveGroupHeader, LiveJournal, journals_of
+from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
+from batch_assets.core.store.refreshes import refreshes_of, untried_of
+from batch_assets.core.store.request_files import StoredRequestFile, is_intact
+from batch_assets.core.store.request_index import DIGEST, RequestIndex
+from batch_assets.core.store.request_lines import custom_id_of, own_tail, params_of
+from batch_assets.core.store.responses import digest_array, open_responses, reading_responses
+from batch_assets.core.text import count
+
+# The most calls of a group: as many answers become one response file, and their worst case is reserved together.
+GROUP_CALLS = 500
+# A run makes live calls for at most this long. Its results are written then, and the next run goes on.
+RUN_SECONDS = 600.0
+# Betas that only batches take.
+_BATCH_ONLY = ("output-300k-",)
+# More than any budget: what nothing bounds waits until no budget counts it.
+_NO_BOUND_NEEDS = 2**62
+_BY_ANOTHER = "another process makes the live calls of the pipeline"
+
+
+def rescue(root: Root, works: Sequence[SubmissionWork], seconds: float | None) -> None:
+    """Make the live calls that are due for some submissions of a pipeline, and fill their reports.
+
+    Args:
+        root: The root.
+        works: The submissions.
+        seconds: The time that the run has left; `None` for no limit.
+    """
+    pipeline = works[0].submission.pipeline
+    with root.ledger.read() as tx:
+        rule = rescues.rules(tx).get(pipeline)
+        current = {work.submission.id: submissions.by_id(tx, work.submission.id) for work in works} if rule else {}
+        now = tx.now
+    due = [work for work in works if work.failure is None and is_due(current.get(work.submission.id), rule, now)]
+    if rule is None or not due:
+        return
+    lease = leases.try_take(
+        root.ledger, rescues.lease_name(pipeline), work=f"the live calls of {pipeline}", pipeline=pipeline
+    )
+    if lease is None:
+        for work in due:
+            work.report.waiting["rescue"] = _BY_ANOTHER
+        return
+    until = time.monotonic() + min(RUN_SECONDS, seconds if seconds is not None else RUN_SECONDS)
+    with lease:
+        for problem in try_poll(root, budget=30.0, now=True).problems:  # what has ended is collected, not asked
+            due[0].report.waiting["rescue"] = problem
+        for work in due:
+            try:
+                _Rescue(root, current[work.submission.id], work, rule, lease, until).run()
+            except LeaseLostError as error:
+                work.report.waiting["rescue"] = str(error)
+                return
+            except FAILURES as error:
+                work.fails(error)
+
+
+def is_due(submission: Submission | None, rule: RescueRule | None, now: float) -> bool:
+    """Whether rows of a submission that have no answer are asked by live calls now."""
+    due_at = rescues.due_at(submission, rule) if submission is not None else None
+    return due_at is not None and due_at <= now
+
+
+class _Rescue:
+    """The live calls for one submission."""
+
+    def __init__(
+        self,
+        root: Root,
+        submission: Submission,
+        work: SubmissionWork,
+        rule: RescueRule,
+        lease: Lease,
+        until: float,
+    ) -> None:
+        self._root, self._submission, self._report = root, submission, work.report
+        self._rule, self._lease, self._until = rule, lease, until
+        self._wanted: DigestSet | None = None
+
+    def run(self) -> None:
+        with self._root.ledger.read() as tx:
+            waiting = self._waiting(tx)
+            known = rescues.of_files(tx, [file.id for file in waiting])
+            now = tx.now
+        for file in waiting:
+            state = known.get(file.id, Rescue(file.id))
+            if state.is_done or state.not_before > now:
+                continue
+            try:
+                reached = self._rescue_file(file)
+            except (FileNotFoundError, DamagedFileError) as error:
+                reached = Rescue(file.id, is_done=True, why=f"its requests stay with the batch: {error}")
+            if reached is not None:
+                self._note(file, reached)
+            if time.monotonic() >= self._until:
+                return
+
+    def _waiting(self, tx: Transaction) -> list[RequestFile]:
+        """Return the request files that the rows wait on, and whose batch has not ended."""
+        waited_on = submissions.waited_on(tx, self._submission.id)
+        return [file for file in waited_on if _is_at_api(tx, file)]
+
+    def _note(self, file: RequestFile, state: Rescue) -> None:
+        with self._root.ledger.write(file.pipeline) as tx:
+            self._lease.confirm(tx)
+            rescues.note(tx, file, state)
+        if state.why is not None:
+            self._report.waiting[f"rescue of {file.id}"] = state.why
+
+    def _rescue_file(self, file: RequestFile) -> Rescue | None:
+        """Ask the requests of a file.
+
+        Returns:
+            How far that is; `None` if the time is over, or the batch of the file has ended.
+        """
+        with self._root.ledger.read() as tx:
+            headers = files.headers_of(tx, file)
+        if any(beta in headers.get("anthropic-beta", "") for beta in _BATCH_ONLY):
+            return Rescue(
+                file.id, is_done=True, why="only batches take its betas: its requests stay with the batch"
+            )
+        primed, damaged, pending = digester(headers), 0, list[bytes]()
+        lines = self._to_call(file)
+        while True:
+            for line in itertools.islice(lines, GROUP_CALLS - len(pending)):
+                if is_intact(line, primed):
+                    pending.append(line)
+                else:
+                    damaged += 1  # nothing is asked that no row asked for
+            if not pending:
+                break
+            begun = self._begin(file, pending)
+            if not isinstance(begun, _Begun):
+                return begun
+            called, pending = pending[: begun.calls], pending[begun.calls :]
+            calls = LiveCalls(self._root, begun.journal, called, headers, self._lease, self._until)
+            try:
+                calls.run(self._rule.max_in_flight)
+            finally:
+                self._report.live_calls.add(calls.answered, calls.refused, calls.lost)
+            if calls.pause is not None:
+                with self._root.ledger.read() as tx:
+                    return Rescue(file.id, not_before=tx.now + calls.pause.seconds, why=calls.pause.why)
+            if time.monotonic() >= self._until:
+                return None
+        why = f"{count(damaged, 'line is', 'lines are')} damaged in the request file" if damaged else None
+        return Rescue(file.id, is_done=True, why=why)
+
+    def _to_call(self, file: RequestFile) -> Iterator[bytes]:
+        """Yield the lines of a file whose requests the rows ask, have no answer, and were never called."""
+        stored = StoredRequestFile.of(self._root.storage, file)
+        called, answered = _called(self._root, file), self._answered(stored)
+        for some in _chunks(stored.lines()):
+            digests, are_ours = decode_tails(np.array([own_tail(line) for line in some]))
+            due = are_ours & self._rows().contains(digests) & ~called.contains(digests)
+            if answered is not None:
+                due &= ~answered.for_digests(digests).is_answered
+            yield from (some[at] for at in np.flatnonzero(due).tolist())
+
+    def _rows(self) -> DigestSet:
+        """Return the digests that the submission's rows ask for."""
+        if self._wanted is None:
+            submission, self._wanted = self._submission, DigestSet()
+            index = RequestIndex(self._root.storage, submission.pipeline, submission.partition, submission.id)
+            for rows in index.slices([DIGEST]):
+                self._wanted.add_new(np.unique(digest_array(rows.column(0).drop_null())))
+        return self._wanted
+
+    def _answered(self, stored: StoredRequestFile) -> PipelineOutcomes | None:
+        """Return what tells which requests have an answer; `None` if all of them follow one."""
+        if stored.has_follow_ups():
+            return None
+        submission = self._submission
+        with self._root.ledger.read() as tx:
+            refreshes, untried = refreshes_of(tx, submission.pipeline), untried_of(tx, submission)
+        answers = open_answers(self._root, submission.pipeline, submission.rows)
+        return PipelineOutcomes(answers, refreshes, submission.fresh_after, untried)
+
+    def _begin(self, file: RequestFile, lines: Sequence[bytes]) -> _Begun | Rescue | None:
+        """Record a group of calls for as many of some lines as the budgets allow.
+
+        Returns:
+            The group, or what the rescue of the file waits for. `None` if its batch has ended, or nothing of it
+            is to be asked any more.
+        """
+        prices = self._root.settings.prices
+        worst = [_worst_case(prices, line) for line in lines]
+        with self._root.ledger.read() as tx:
+            limits = in_force(self._root, tx, file.pipeline)
+        if limits:
+            find_out_others(self._root, file, limits)
+        group_id = ResponseName.of_live_calls(file.id, self._next_number(file)).stem
+        with self._root.ledger.write(file.pipeline, endpoint=True) as tx:
+            self._lease.confirm(tx)
+            submission = submissions.by_id(tx, self._submission.id)
+            if not is_due(submission, self._rule, tx.now) or not _is_at_api(tx, files.by_id(tx, file.id)):
+                return None
+            calls, prospect = _fitting(tx, limits, file, worst)
+            if not calls:
+                needs = worst[0] if worst[0] >= 0 else _NO_BOUND_NEEDS
+                return Rescue(file.id, needs=needs, why=f"held: {prospect.why}")
+            header = self._header(tx.now, file, lines[:calls], worst[:calls])
+            expected = _expected(tx, file, calls, header.worst_case, prices.table.batch_multiplier)
+            rescues.begin(tx, file, group_id, calls, header.worst_case, expected)
+        journal = LiveJournal(self._root.storage, file.pipeline, group_id)
+        journal.begin(header)
+        return _Begun(journal, calls)
+
+    def _header(
+        self, now: float, file: RequestFile, lines: Sequence[bytes], worst: Sequence[int]
+    ) -> LiveGroupHeader:
+        custom_ids = [custom_id_of(line) or "" for line in lines]
+        return LiveGroupHeader(file_id=file.id, started_at=now, custom_ids=custom_ids, worst_cases=list(worst))
+
+    def _next_number(self, file: RequestFile) -> int:
+        """Return the ordinal of the next group for a file. It is the first without a trace under the root."""
+        stored = map(ResponseName.parse, self._root.storage.file_names(file.pipeline, "responses"))
+        journals = (ResponseName(journal.group_id) for journal in journals_of(self._root.storage, file.pipeline))
+        with self._root.ledger.read() as tx:
+            recorded = [ResponseName(id_) for id_ in rescues.ids_of(tx, file.id)]
+        used = (name.asked_live for name in [*filter(None, stored), *journals, *recorded])
+        own = RequestFileId.parse(file.id)
+        return 1 + max((asked[1] for asked in used if asked is not None and asked[0] == own), default=0)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A group of calls that may be made.
+
+    Attributes:
+        journal: Its journal.
+        calls: The number of its calls.
+    """
+
+    journal: LiveJournal
+    calls: int
+
+
+def _is_at_api(tx: Transaction, file: RequestFile) -> bool:
+    """Whether the API works on the batch of a file, as far as the ledger knows."""
+    batch = batches.by_id(tx, file.batch_id) if file.batch_id is not None else None
+    return file.state is FileState.SUBMITTED and batch is not None and batch.state.unended
+
+
+def _called(root: Root, file: RequestFile) -> DigestSet:
+    """Return the digests of the requests of a file for which a live call was made, by what is under the root."""
+    called, own = DigestSet(), RequestFileId.parse(file.id)
+
+    def is_own(name: ResponseName) -> bool:
+        return name.asked_live is not None and name.asked_live[0] == own
+
+    for journal in journals_of(root.storage, file.pipeline):
+        header = journal.header() if is_own(ResponseName(journal.group_id)) else None
+        if header is not None:
+            numbers, _ = journal.notes()
+            tails = [header.custom_ids[number].encode()[-DIGEST_CHARACTERS:] for number in sorted(numbers)]
+            called.add(digests_of_tails(tails))
+    # After the journals: one that is stored meanwhile is found here.
+    names = map(ResponseName.parse, sorted(root.storage.file_names(file.pipeline, "responses")))
+    for name in filter(None, names):
+        if is_own(name):
+            with (
+                open_responses(root.storage, file.pipeline, name) as opened,
+                reading_responses(root.storage, file.pipeline, name),
+            ):
+                column = opened.read(columns=["digest"], use_threads=False)["digest"]
+            called.add(digest_array(column.drop_null()))
+    return called
+
+
+def _chunks(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while some := list(itertools.islice(lines, GROUP_CALLS)):
+        yield some
+
+
+def _worst_case(prices: Prices, line: bytes) -> int:
+    """Return the most that a live call can cost in picodollars; `NO_BOUND` if nothing bounds it."""
+    try:
+        return worst_case(prices, params_of(line), is_live=True)
+    except UnboundedCostError:
+        return NO_BOUND
+
+
+def _fitting(tx: Transaction, limits: Budgets, file: RequestFile, worst: Sequence[int]) -> tuple[int, Prospect]:
+    """Return how many of some calls fit into the budgets, and why no more do."""
+    calls = len(worst)
+    while calls and limits:
+        total = sum(worst[:calls]) if min(worst[:calls]) >= 0 else None
+        asked = replace(file, requests=calls, worst_case=total, error=None)
+        prospect = budgets.prospects(tx, limits, [asked], is_final=True)[file.id]
+        if prospect.fit is Fit.WHOLE:
+            return calls, prospect
+        if calls == 1 or (prospect.fit is not Fit.IN_PART and total is not None):
+            return 0, prospect
+        calls //= 2
+    return calls, GOES
+
+
+def _expected(tx: Transaction, file: RequestFile, calls: int, worst: int | None, discount: Decimal) -> int:
+    """Return what calls would cost at the mean of the pipeline's answers, which batches gave, in picodollars."""
+    asked = replace(file, requests=calls, worst_case=None)
+    mean = budgets.amount(asked, Hold.EXPECTED, reservations.mean_cost(tx, file.pipeline))
+    amounts = [ceil(mean / Fraction(discount))] if mean is not None else []
+    return min([*amounts, *([worst] if worst is not None else [])], default=NO_BOUND)

@@ -1,0 +1,125 @@
+"""What the ledger records about the rescue of a submission: live calls that are due, or that are not stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from batch_assets.core.ledger import Transaction, budgets, rescues
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.ledger.rescues import Rescue
+from batch_assets.core.ledger.states import FileState
+
+
+@dataclass(frozen=True)
+class RescueOutlook:
+    """The rescue of a submission at one moment.
+
+    Attributes:
+        now: The ledger's clock, seconds since 1970.
+        due_at: When rows without an answer are asked by live calls; None if they never are.
+        files: The request files whose rows wait for them and whose batch has not ended.
+        begun: By id, how far the requests of these files are asked, if that has begun.
+        affordable: Ids of the files that a budget held back, and whose next call fits into it now.
+        unstored: Ids of the groups of live calls whose answers are not stored yet.
+        is_calling: Whether a process makes live calls of the pipeline, or stores their answers.
+    """
+
+    now: float = 0.0
+    due_at: float | None = None
+    files: tuple[RequestFile, ...] = ()
+    begun: Mapping[str, Rescue] = field(default_factory=dict)
+    affordable: frozenset[str] = frozenset()
+    unstored: tuple[str, ...] = ()
+    is_calling: bool = False
+
+    @cached_property
+    def due(self) -> list[RequestFile]:
+        """Files whose requests are to be asked by live calls now."""
+        if self.due_at is None or self.due_at > self.now or self.is_calling:
+            return []
+        return [file for file in self._unfinished if self._may_go(file)]
+
+    def _may_go(self, file: RequestFile) -> bool:
+        state = self.begun.get(file.id)
+        if state is None:
+            return True
+        return state.not_before <= self.now and (state.needs is None or file.id in self.affordable)
+
+    @property
+    def to_store(self) -> tuple[str, ...]:
+        """Ids of the groups whose answers are to be stored now."""
+        return () if self.is_calling else self.unstored
+
+    @property
+    def times(self) -> list[float]:
+        """When live calls may be due that are not due now."""
+        if self.due_at is None or not self._unfinished:
+            return []
+        if self.due_at > self.now:
+            return [self.due_at]
+        begun = [self.begun[file.id].not_before for file in self._unfinished if file.id in self.begun]
+        return [time for time in begun if time > self.now]
+
+    @property
+    def held(self) -> dict[str, str]:
+        """By file id, why requests are not asked by live calls although the deadline has passed."""
+        states = [self.begun[file.id] for file in self._unfinished if file.id in self.begun]
+        return {each.file_id: each.why for each in states if each.why is not None}
+
+    @property
+    def _unfinished(self) -> list[RequestFile]:
+        return [file for file in self.files if file.id not in self.begun or not self.begun[file.id].is_done]
+
+
+NO_RESCUE = RescueOutlook()
+
+
+def read_outlooks(
+    tx: Transaction,
+    selected: Sequence[Submission],
+    files_of: Mapping[str, Sequence[RequestFile]],
+    batches_of: Mapping[str, Sequence[Batch]],
+    held_leases: Collection[str],
+) -> dict[str, RescueOutlook]:
+    """Read the rescues of some submissions. The keys are their ids. Without a deadline it takes one statement.
+
+    Args:
+        tx: A transaction.
+        selected: The submissions.
+        files_of: By submission, the request files that its rows wait on.
+        batches_of: By submission, the batches of these files.
+        held_leases: The names of the leases that processes hold, among those of `rescues.lease_name`.
+    """
+    rules = rescues.rules(tx)
+    concerned = [submission for submission in selected if submission.pipeline in rules]
+    if not concerned:
+        return {}
+    at_api = {each.id: _at_api(files_of[each.id], batches_of[each.id]) for each in concerned}
+    begun = rescues.of_files(tx, {file.id for each in at_api.values() for file in each})
+    held = [
+        replace(file, requests=1, worst_case=begun[file.id].needs, error=None)
+        for file in {file.id: file for each in at_api.values() for file in each}.values()
+        if file.id in begun and begun[file.id].needs is not None
+    ]
+    prospects = budgets.prospects(tx, budgets.recorded(tx), held) if held else {}
+    groups = rescues.groups(tx)
+    outlooks = {}
+    for submission in concerned:
+        own = {file.id for file in files_of[submission.id]}
+        outlooks[submission.id] = RescueOutlook(
+            tx.now,
+            rescues.due_at(submission, rules[submission.pipeline]),
+            tuple(at_api[submission.id]),
+            {id_: begun[id_] for id_ in own if id_ in begun},
+            frozenset(id_ for id_ in own if id_ in prospects and prospects[id_].may_go),
+            tuple(group.id for group in groups if group.file_id in own),
+            rescues.lease_name(submission.pipeline) in held_leases,
+        )
+    return outlooks
+
+
+def _at_api(files: Sequence[RequestFile], batches: Sequence[Batch]) -> list[RequestFile]:
+    unended = {batch.id for batch in batches if batch.state.unended}
+    return [file for file in files if file.state is FileState.SUBMITTED and file.batch_id in unended]

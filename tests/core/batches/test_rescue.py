@@ -1,0 +1,348 @@
+"""When a deadline has passed, rows without an answer are asked by live calls, once each, within the budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import next_step
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import Join, Send, SendReason
+from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.results.run import CollectedResults, collect_results
+from batch_assets.core.spend.build import build_spend
+from batch_assets.core.spend.spend_table import SpendRow
+
+from ..lost_ledger import lose_ledger
+from ..support import CREATE, World, params, round_for, texts
+
+MESSAGES = {"method": "POST", "path": "/v1/messages"}
+RESCUED = {"deadline": "6h", "rescue": "live"}
+LATE = 7 * 3600
+# A live call with these texts can cost at most about $0.000075: 100 tokens of output are most of it.
+ONE = 0.000075
+
+
+def rescued(world: World, rows: int = 4, **more: Any) -> Pipeline:
+    """A pipeline whose batch still runs when its deadline has passed."""
+    world.emulator.settings(latency=24 * 3600)
+    pipeline = world.pipeline(texts(rows), **(RESCUED | more))
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    return pipeline
+
+
+def rescue(world: World, pipeline: Pipeline) -> CollectedResults:
+    """Do what the sensor's run does."""
+    world.submit(pipeline, unattended=True)
+    return collect_results(world.root, pipeline.name)
+
+
+def next_round(world: World, pipeline: Pipeline) -> Any:
+    with world.root.ledger.read() as tx:
+        return round_for(tx, submissions.newest(tx, pipeline.name, ""))
+
+
+def asked_live(world: World) -> list[str]:
+    """The texts of the live calls, sorted."""
+    return sorted(orjson.loads(call["params"])["messages"][0]["content"] for call in world.live_calls())
+
+
+def billed_live(world: World) -> int:
+    return sum(call["picodollars"] for call in world.live_calls())
+
+
+def spend_of(world: World) -> dict[tuple[str, str], SpendRow]:
+    """The rows of the table of what was spent by (service tier, kind)."""
+    return {(row.tier, row.kind): row for row in build_spend(world.root).rows}
+
+
+def fault(**action: Any) -> dict[str, Any]:
+    match = {name: action.pop(name) for name in ("times", "after", "nth") if name in action}
+    return {"match": MESSAGES | match, "action": action}
+
+
+def test_rows_without_an_answer_are_asked_live_when_the_deadline_has_passed(world: World) -> None:
+    world.emulator.settings(latency=24 * 3600)
+    pipeline = world.pipeline(texts(4), **RESCUED)
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    collect_results(world.root, pipeline.name)
+    assert next_round(world, pipeline) is None
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None and newest.began_at is not None
+        snapshot = Snapshot.of(tx, newest)
+    assert snapshot.rescue.times == [newest.began_at + 6 * 3600], "the sensor and a run know when to look again"
+    world.submit(pipeline, unattended=True)
+    assert world.live_calls() == []
+
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
+    report = world.submit(pipeline, unattended=True)
+    assert str(report.live_calls) == "4 live calls: 4 answered"
+    assert next_round(world, pipeline) is not None
+    done = collect_results(world.root, pipeline.name).results
+    assert done is not None and done.final
+    assert (done.rescued, done.rescue_cost_usd) == (4, done.cost_usd)
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * 4
+    assert all(row.text in row.response_text for row in table.itertuples())
+    assert table["batch_id"].str.startswith("live.").all()
+    assert round(sum(table["cost_usd"]) * PICODOLLARS) == billed_live(world)
+    assert asked_live(world) == sorted(texts(4).values())
+    assert not list(world.path(pipeline.name, "calls").iterdir()), "the journal is gone"
+    world.submit(pipeline, unattended=True)
+    assert len(world.live_calls()) == 4, "no row is asked twice"
+
+
+def test_late_answers_of_the_batch_are_kept_and_reported_as_paid_twice(world: World) -> None:
+    pipeline = rescued(world)
+    rescue(world, pipeline)
+    before = world.table(pipeline)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    done = collect_results(world.root, pipeline.name)
+    assert len(done.collected) == 1
+    assert world.table(pipeline).equals(before), "a complete table does not change"
+    rows = spend_of(world)
+    assert rows["live", "known"].cost == billed_live(world)
+    assert rows["live", "known"].amounts["paid_twice_usd"] == 0
+    batch = rows["batch", "known"]
+    assert batch.amounts["paid_twice_usd"] == batch.cost > 0
+    assert sum(row.cost for row in rows.values()) == sum(
+        entry["picodollars"] for entry in world.emulator.bill()["batches"][-1:]
+    ) + billed_live(world)
+    assert rows["live", "known"].rows == 4
+    assert pq.read_table(world.path("spend.parquet"))["service_tier"].to_pylist() == ["batch", "live"]
+
+
+def test_a_row_that_the_batch_answered_before_is_not_asked(world: World) -> None:
+    world.emulator.settings(latency=0.0)
+    pipeline = world.pipeline(texts(2), batching={"max_requests": 1}, **RESCUED)
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    rescue(world, pipeline)
+    assert world.live_calls() == [], "both batches have ended, which the run finds out first"
+
+
+def test_a_call_whose_reply_is_lost_is_not_repeated_and_counts_as_perhaps_paid(world: World) -> None:
+    pipeline = rescued(world, rescue={"live": {"max_in_flight": 1}})
+    world.emulator.faults([fault(nth=2, drop="after_commit")])
+    report = world.submit(pipeline, unattended=True)
+    assert str(report.live_calls) == "4 live calls: 3 answered, 1 lost, and perhaps paid for"
+    done = collect_results(world.root, pipeline.name).results
+    assert done is not None and not done.final
+    assert sorted(world.table(pipeline)["result_type"]) == ["pending", *["succeeded"] * 3]
+    served = sum(call["picodollars"] for call in world.live_calls() if call["served"])
+    rows = spend_of(world)
+    assert rows["live", "known"].cost == served
+    unknown = rows["live", "unknown"]
+    assert unknown.amounts["requests"] == 1
+    assert unknown.high is not None and billed_live(world) - served <= unknown.high <= ONE * PICODOLLARS
+    for _ in range(2):
+        rescue(world, pipeline)
+    assert len(world.live_calls()) == 4, "it is not repeated"
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * 4
+    assert table["batch_id"].str.startswith("msgbatch_").sum() == 1, "the answer of the batch is the result"
+
+
+def test_a_call_that_the_api_refuses_stays_with_the_batch(world: World) -> None:
+    pipeline = rescued(world)
+    world.emulator.faults([fault(times=1, status=400)])
+    report = world.submit(pipeline, unattended=True)
+    assert str(report.live_calls) == "4 live calls: 3 answered, 1 refused"
+    rescue(world, pipeline)
+    assert len(world.live_calls()) == 3
+    assert spend_of(world)["live", "known"].cost == billed_live(world)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
+
+
+@pytest.mark.parametrize("status", [429, 529])
+def test_what_the_api_did_not_process_is_asked_again(world: World, status: int) -> None:
+    pipeline = rescued(world)
+    world.emulator.faults([fault(times=3, status=status, headers={"retry-after": "0"})])
+    report = world.submit(pipeline, unattended=True)
+    assert str(report.live_calls) == "4 live calls: 4 answered"
+    done = collect_results(world.root, pipeline.name).results
+    assert done is not None and done.final
+
+
+def test_a_long_wait_that_the_api_asks_for_is_left_to_a_later_run(world: World) -> None:
+    pipeline = rescued(world)
+    world.emulator.faults([fault(after=2, status=429, headers={"retry-after": "600"})])
+    report = world.submit(pipeline, unattended=True)
+    ((name, why),) = report.waiting.items()
+    assert name.startswith("rescue of ") and "429" in why
+    collect_results(world.root, pipeline.name)
+    assert len(world.live_calls()) == 2
+    assert next_round(world, pipeline) is None
+    world.emulator.reset_faults()
+    world.query("update rescue set not_before = 0")
+    assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
+    done = rescue(world, pipeline).results
+    assert done is not None and done.final
+    assert asked_live(world) == sorted(texts(4).values())
+
+
+def test_lost_replies_in_a_row_end_the_calls_for_a_while(world: World) -> None:
+    pipeline = rescued(world, rows=9, rescue={"live": {"max_in_flight": 1}})
+    world.emulator.faults([fault(drop="before_commit")])
+    report = world.submit(pipeline, unattended=True)
+    assert report.live_calls.lost == 3
+    collect_results(world.root, pipeline.name)
+    world.query("update rescue set not_before = 0")
+    world.emulator.reset_faults()
+    rescue(world, pipeline)
+    assert len(world.live_calls()) == 6
+
+
+def test_above_the_cap_nothing_is_called_until_money_comes_free(world: World) -> None:
+    # The batch reserves half of what live calls would.
+    pipeline = rescued(world, rows=4, budget={"max_usd": 4 * ONE / 2 + 2.5 * ONE, "per": "month"})
+    report = world.submit(pipeline, unattended=True)
+    assert report.live_calls.answered >= 2, "as many as fit"
+    held = [why for name, why in report.waiting.items() if name.startswith("rescue of ")]
+    assert len(held) == 1 and "left, and this file may cost up to" in held[0]
+    done = collect_results(world.root, pipeline.name).results
+    for _ in range(6):  # what calls cost less than reserved lets others go
+        if done is not None and done.final:
+            break
+        ((reserved,),) = world.query("select sum(worst) from reservation")
+        assert reserved <= (4 * ONE / 2 + 2.5 * ONE) * PICODOLLARS
+        done = rescue(world, pipeline).results
+    ((reserved,),) = world.query("select sum(worst) from reservation where batch_id like 'live.%'")
+    assert reserved == billed_live(world)
+
+
+def test_no_call_is_made_under_a_cap_that_is_used_up(world: World) -> None:
+    pipeline = rescued(world, rows=4, budget={"max_usd": 4 * ONE / 2, "per": "month"})
+    rescue(world, pipeline)
+    assert world.live_calls() == []
+    assert next_round(world, pipeline) is None, "no run begins in vain"
+    raised = world.pipeline(**RESCUED, budget={"max_usd": 1.0, "per": "month"})
+    record_caps(world.root, [raised])
+    assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
+    done = rescue(world, pipeline).results
+    assert done is not None and done.final
+
+
+def test_a_lost_ledger_repeats_no_call(world: World) -> None:
+    pipeline = rescued(world, rescue={"live": {"max_in_flight": 1}})
+    world.emulator.faults(
+        [fault(nth=1, drop="after_commit"), fault(after=2, status=429, headers={"retry-after": "600"})]
+    )
+    world.submit(pipeline, unattended=True)
+    assert len(world.live_calls()) == 2
+    lose_ledger(world)  # the answers are not stored yet
+    record_caps(world.root, [pipeline])
+    world.emulator.reset_faults()
+    build_spend(world.root)
+    world.submit(pipeline)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    rescue(world, pipeline)
+    assert asked_live(world) == sorted(texts(4).values())
+    served = sum(call["picodollars"] for call in world.live_calls() if call["served"])
+    rows = spend_of(world)
+    assert rows["live", "known"].cost == served
+    assert rows["live", "unknown"].amounts["requests"] == 1
+
+    lose_ledger(world)  # all answers are stored
+    record_caps(world.root, [pipeline])
+    world.submit(pipeline)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    rescue(world, pipeline)
+    assert len(world.live_calls()) == 4
+    rows = spend_of(world)
+    assert rows["live", "known"].cost == served
+    assert rows["live", "unknown"].amounts["requests"] == 1
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
+
+
+def test_only_rows_that_still_ask_are_asked_live(world: World) -> None:
+    pipeline = rescued(world, rows=4)
+    fewer = world.pipeline({key: text for key, text in texts(4).items() if key != "row-1"}, **RESCUED)
+    world.send(fewer)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    done = rescue(world, pipeline).results
+    assert done is not None and done.final
+    assert len(world.live_calls()) == 3
+
+
+def test_answers_of_a_refresh_that_is_rescued_belong_to_it(world: World) -> None:
+    pipeline = world.pipeline(texts(2), **RESCUED)
+    record_caps(world.root, [pipeline])
+    world.run(pipeline)
+    world.emulator.settings(latency=24 * 3600)
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    done = rescue(world, pipeline).results
+    assert done is not None and done.final
+    assert world.table(pipeline)["batch_id"].str.startswith("live.").all()
+
+
+def test_betas_are_sent_and_requests_for_batches_only_stay_there(world: World) -> None:
+    pipeline = rescued(world, rows=1, betas=["output-300k-2026-03-24"], params=params())
+    report = world.submit(pipeline, unattended=True)
+    assert world.live_calls() == []
+    assert any("only batches take its betas" in why for why in report.waiting.values())
+    assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
+
+
+def test_a_canceled_submission_is_not_rescued(world: World) -> None:
+    pipeline = rescued(world)
+    world.query("update submission set canceled_at = began_at")
+    world.submit(pipeline, unattended=True)
+    assert world.live_calls() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "problem"),
+    [
+        ({"deadline": "6h"}, "deadline", "add `rescue: live`"),
+        ({"rescue": "live"}, "rescue", "add `deadline`, such as 6h"),
+        ({"deadline": "soon", "rescue": "live"}, "deadline", "such as 90m, 6h or 1d, not soon"),
+        ({"deadline": "0h", "rescue": "live"}, "deadline", "such as 90m, 6h or 1d, not 0h"),
+        ({"deadline": "6h", "rescue": "dead"}, "rescue", "give live, not dead"),
+        ({"deadline": "6h", "rescue": {"live": {"max_in_flight": 0}}}, "rescue.live.max_in_flight", "greater"),
+    ],
+)
+def test_mistakes_in_the_fields_say_what_to_add(
+    world: World, fields: dict[str, Any], field: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        world.pipeline(texts(1), **fields)
+    assert error.value.field == field
+    assert problem in str(error.value)
+
+
+def test_no_process_calls_while_another_one_does(world: World) -> None:
+    pipeline = rescued(world)
+    world.query("insert into lease (name, owner, until) values ('live:asked', 'another', 9e9)")
+    assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
+    report = world.submit(pipeline, unattended=True)
+    assert report.waiting == {"rescue": "another process makes the live calls of the pipeline"}
+    assert world.live_calls() == []
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        assert not isinstance(next_step(Snapshot.of(tx, newest), put_off=(Join,)), Send)
+    assert CREATE["path"] == "/v1/messages/batches"
