@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import BatchAssetsError, BusyError, DamagedFileError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger import Transaction, batches, files, leases, rescues, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.rescue_tables import live_group, rescue, rescue_rule
@@ -222,6 +222,7 @@ def _check_idle(tx: Transaction, name: str) -> None:
     working = {files.lease_name(id_) for id_ in tx.execute(file_ids).scalars()}
     working |= {batches.lease_name(id_) for id_ in tx.execute(batch_ids).scalars()}
     held = set(tx.execute(sa.select(lease.c.name).where(lease.c.until >= tx.now)).scalars())
+    working.add(rescues.lease_name(name))
     writing = {each for each in held if each.startswith((f"results:{name}:", f"collecting:{name}"))}
     if busy := (working & held) | writing:
         raise BusyError(f"another run is busy with {min(busy)}; repeat this one when that is done")

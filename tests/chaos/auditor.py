@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -111,6 +111,34 @@ def audit(root: Path, emulator: Emulator, batch_ids: Iterable[str]) -> Audit:
     total = sum(_whole(cost) for cost in pq.read_table(root / "spend.parquet")["cost_usd"].to_pylist())
     if total != known.total():
         seen.differences.append(f"{total} in the table, {known.total()} in its batches")
+    return seen
+
+
+def audit_live(root: Path, calls: Sequence[Mapping[str, Any]]) -> Audit:
+    """Compare the table under a root with the bill of its live calls. None of them may have been made twice.
+
+    Args:
+        root: The root.
+        calls: The live calls that the API answered, all of which are the root's.
+    """
+    seen, known, high = Audit(), 0, Decimal(0)
+    for row in pq.read_table(root / "spend_batches.parquet").to_pylist():
+        if row["batch_id"].startswith("live."):
+            known += _whole(row["cost_usd"])
+            high += row["high_usd"] if row["kind"] == "unknown" else 0
+            seen.unknown_requests += row["requests"] if row["kind"] == "unknown" else 0
+    stored: set[str] = set()
+    for path in root.glob("*/responses/live.*.parquet"):
+        stored |= set(pq.read_table(path, columns=["message_id"])["message_id"].to_pylist())
+    seen.billed, seen.spent = sum(call["picodollars"] for call in calls), known
+    of_stored = sum(call["picodollars"] for call in calls if call["id"] in stored)
+    seen.unknown = seen.billed - of_stored
+    if known != of_stored:
+        seen.differences.append(f"{known} spent on live calls, {of_stored} billed for their stored answers")
+    if seen.unknown > _whole(high):
+        seen.differences.append(f"{seen.unknown} billed for lost live calls, at most {high} expected")
+    if twice := len(calls) - len({call["params"] for call in calls}):
+        seen.differences.append(f"{twice} live calls were made twice")
     return seen
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos import work
-from tests.chaos.auditor import audit
+from tests.chaos.auditor import audit, audit_live
 from tests.chaos.judge import Accepted, Verdict, accepted_by, judge, same_table
 from tests.chaos.zygote import Child, End, Order
 
@@ -99,6 +99,10 @@ class Trial:
         accepted = {batch: ids for batch, ids in self.accepted().items() if batch not in self.foreign}
         return {**self._prepared.accepted, **accepted}
 
+    def live_calls(self) -> list[dict[str, Any]]:
+        """The live calls that the API answered in this trial."""
+        return [call for call in self._bench.emulator.live_calls() if call["workspace"] == self.key]
+
     def ledger(self, statement: str) -> list[Any]:
         """Query the ledger, or change it as the passing of time would."""
         with closing(sqlite3.connect(self.root / "ledger.db", timeout=30)) as database, database:
@@ -152,6 +156,8 @@ class Trial:
         )
         if not spend.failed:
             verdict.audit = audit(self.root, self._bench.emulator, self.batches())
+            if calls := self.live_calls():
+                verdict.audit.add(audit_live(self.root, calls))
         self.problems += [problem for problem in verdict.problems if problem not in self.problems]
         verdict.problems = self.problems
         return verdict

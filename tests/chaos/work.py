@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.batches.consent import begin_all
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
@@ -15,7 +16,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
-from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger import batches, rescues, submissions
 from batch_assets.core.ledger.states import BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -91,6 +92,15 @@ def cancel_all(root: Root, pipeline: Pipeline) -> None:
 def clear_files(root: Root, pipeline: Pipeline) -> None:
     """Let retention remove the request files."""
     collect_results(root, pipeline.name, retention=RetentionConfig(request_files_days=0))
+
+
+def rescue(root: Root, pipeline: Pipeline) -> None:
+    """Make live calls for the rows without an answer, as a run does when the deadline has passed."""
+    with root.ledger.write() as tx:
+        rescues.record_rule(tx, pipeline.name, RescueRule(seconds=0.0, max_in_flight=2))
+    submit_batches(root, pipeline.name, unattended=True)
+    for problem in collect_results(root, pipeline.name).problems:
+        print(problem)
 
 
 def write_and_wait(root: Root, pipeline: Pipeline) -> None:
@@ -191,6 +201,7 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "retry": submit,
     "look": look,
     "tick": tick,
+    "rescue": rescue,
     "cancel": cancel_all,
     "spend": spend,
     "chain": chain,

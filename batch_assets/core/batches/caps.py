@@ -30,7 +30,7 @@ def record_caps(root: Root, pipelines: Iterable[Pipeline]) -> None:
     with root.ledger.read() as tx:
         new_budgets = _changed(budget_of, budgets.recorded(tx))
         new_limits = _changed(limit_of, queue.recorded(tx))
-        new_rules = _changed(rule_of, rescues.rules(tx))
+        new_rules = _changed(rule_of, rescues.rules(tx, rule_of))
     if not (new_budgets or new_limits or new_rules):
         return
     with root.ledger.write() as tx:

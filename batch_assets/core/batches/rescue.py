@@ -20,6 +20,7 @@ import numpy as np
 
 from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.batches.live_calls import LiveCalls
+from batch_assets.core.batches.live_traces import record_traces
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import find_out_others, in_force
 from batch_assets.core.batches.send import SubmissionWork
@@ -77,7 +78,7 @@ def rescue(root: Root, works: Sequence[SubmissionWork], seconds: float | None) -
     """
     pipeline = works[0].submission.pipeline
     with root.ledger.read() as tx:
-        rule = rescues.rules(tx).get(pipeline)
+        rule = rescues.rules(tx, [pipeline]).get(pipeline)
         current = {work.submission.id: submissions.by_id(tx, work.submission.id) for work in works} if rule else {}
         now = tx.now
     due = [work for work in works if work.failure is None and is_due(current.get(work.submission.id), rule, now)]
@@ -92,6 +93,7 @@ def rescue(root: Root, works: Sequence[SubmissionWork], seconds: float | None) -
         return
     until = time.monotonic() + min(RUN_SECONDS, seconds if seconds is not None else RUN_SECONDS)
     with lease:
+        record_traces(root, pipeline, lease)
         for problem in try_poll(root, budget=30.0, now=True).problems:  # what has ended is collected, not asked
             due[0].report.waiting["rescue"] = problem
         for work in due:

@@ -73,10 +73,13 @@ def lease_name(pipeline: str) -> str:
     return f"live:{pipeline}"
 
 
-def rules(tx: Transaction) -> dict[str, RescueRule]:
-    """Return the rules of all pipelines that have one."""
-    rows = tx.execute(sa.select(rescue_rule)).all()
-    return {row.pipeline: RescueRule(row.seconds, row.max_in_flight) for row in rows}
+def rules(tx: Transaction, pipelines: Iterable[str]) -> dict[str, RescueRule]:
+    """Return the rules of those of some pipelines that have one."""
+    found: dict[str, RescueRule] = {}
+    for chunk in id_chunks(sorted(set(pipelines))):
+        for row in tx.execute(sa.select(rescue_rule).where(rescue_rule.c.pipeline.in_(chunk))):
+            found[row.pipeline] = RescueRule(row.seconds, row.max_in_flight)
+    return found
 
 
 def record_rule(tx: Transaction, pipeline: str, rule: RescueRule | None) -> None:
@@ -109,12 +112,14 @@ def note(tx: Transaction, file: RequestFile, state: Rescue) -> None:
     tx.execute(sa.insert(rescue).values(file_id=file.id, pipeline=file.pipeline, **values))
 
 
-def groups(tx: Transaction, pipeline: str | None = None) -> list[LiveGroup]:
-    """Return the groups of a pipeline whose answers are not stored yet, oldest first; `None` for all pipelines."""
+def groups(tx: Transaction, pipelines: Iterable[str]) -> list[LiveGroup]:
+    """Return the groups of some pipelines whose answers are not stored yet, oldest first."""
     statement = sa.select(live_group).order_by(live_group.c.started_at, live_group.c.id)
-    if pipeline is not None:
-        statement = statement.where(live_group.c.pipeline == pipeline)
-    return [LiveGroup(**row._mapping) for row in tx.execute(statement)]
+    return [
+        LiveGroup(**row._mapping)
+        for chunk in id_chunks(sorted(set(pipelines)))
+        for row in tx.execute(statement.where(live_group.c.pipeline.in_(chunk)))
+    ]
 
 
 def begin(tx: Transaction, file: RequestFile, group_id: str, calls: int, worst: int | None, expected: int) -> None:

@@ -92,7 +92,7 @@ def read_outlooks(
         batches_of: By submission, the batches of these files.
         held_leases: The names of the leases that processes hold, among those of `rescues.lease_name`.
     """
-    rules = rescues.rules(tx)
+    rules = rescues.rules(tx, (submission.pipeline for submission in selected))
     concerned = [submission for submission in selected if submission.pipeline in rules]
     if not concerned:
         return {}
@@ -104,7 +104,7 @@ def read_outlooks(
         if file.id in begun and begun[file.id].needs is not None
     ]
     prospects = budgets.prospects(tx, budgets.recorded(tx), held) if held else {}
-    groups = rescues.groups(tx)
+    groups = rescues.groups(tx, rules)
     outlooks = {}
     for submission in concerned:
         own = {file.id for file in files_of[submission.id]}

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.errors import DamagedFileError, ErrorType
+from batch_assets.core.batches.live_traces import has_journals, record_traces
+from batch_assets.core.errors import BusyError, DamagedFileError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
@@ -64,8 +65,10 @@ def store_live_answers(root: Root, pipeline: str, *, wait: float = 0.0) -> list[
         BusyError: When that process was not done by then, and `wait` is given.
     """
     with root.ledger.read() as tx:
-        if not rescues.groups(tx, pipeline):
-            return []
+        is_idle = not rescues.groups(tx, [pipeline])
+        may_be_lost = bool(rescues.rules(tx, [pipeline]))
+    if is_idle and not (may_be_lost and has_journals(root, pipeline)):
+        return []
     name, work = rescues.lease_name(pipeline), f"the live calls of {pipeline}"
     if wait:
         with leases.hold(root.ledger, name, wait=wait, work=work, pipeline=pipeline) as lease:
@@ -79,12 +82,13 @@ def store_live_answers(root: Root, pipeline: str, *, wait: float = 0.0) -> list[
 
 def _store_all(root: Root, pipeline: str, lease: Lease) -> list[str]:
     problems: list[str] = []
+    record_traces(root, pipeline, lease)
     with root.ledger.read() as tx:
-        groups = rescues.groups(tx, pipeline)
+        groups = rescues.groups(tx, [pipeline])
     for group in groups:
         try:
             _Group(root, group, lease).store()
-        except DamagedFileError as error:
+        except (BusyError, DamagedFileError) as error:
             problems.append(f"answers of live calls: {error}")
     if groups:
         drop_kept(root, pipeline)

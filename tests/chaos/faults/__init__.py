@@ -18,6 +18,7 @@ from tests.chaos.faults import (
     reconciling,
     refusals,
     removed,
+    rescue,
     results,
     rewriting,
     together,
@@ -45,6 +46,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "postgres": postgres.cases,
     "removed": removed.cases,
     "rewriting": rewriting.cases,
+    "rescue": rescue.cases,
 }
 """Groups of faults by name."""
 
