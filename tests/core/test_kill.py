@@ -16,6 +16,7 @@ import pytest
 from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.spend.build import build_spend
 from tests.child import Child
 from tests.forked import ForkServer
 
@@ -285,3 +286,73 @@ def test_killed_in_mid_download(scene: Scene, tmp_path: Path) -> None:
     assert not [
         path for path in scene.world.path("asked", "results").glob("*.parquet") if path.name != "results.parquet"
     ]
+
+
+_RESCUE = """
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.open_root import open_root
+from batch_assets.core.results.run import collect_results
+with open_root() as root:
+    print(submit_batches(root, "asked", unattended=True).live_calls)
+    collect_results(root, "asked")
+"""
+
+
+def _past_the_deadline(scene: Scene) -> None:
+    """Send a batch that runs when its deadline has passed. Live calls are made one at a time."""
+    world = scene.world
+    world.emulator.settings(latency=24 * 3600)
+    pipeline = world.pipeline(texts(3), deadline="6h", rescue={"live": {"max_in_flight": 1}})
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    world.query("update submission set began_at = 0")
+
+
+def _rescued(scene: Scene) -> str:
+    """Make the live calls that are left in another process, after the lease of a killed one."""
+    wait_for(
+        lambda: not scene.world.query("select 1 from lease where until > :t", t=time.time()), "the lease's end"
+    )
+    output, errors = (child := scene.start(_RESCUE)).communicate(timeout=120)
+    assert child.returncode == 0, errors
+    return output.strip()
+
+
+def _check_live_calls(scene: Scene, unknown: int) -> None:
+    """Check that no call was repeated, and that the bill is within what the table of what was spent says."""
+    world = scene.world
+    calls = world.live_calls()
+    assert len({call["params"] for call in calls}) == len(calls)
+    rows = [row for row in build_spend(world.root).rows if row.tier == "live"]
+    known, high = sum(row.cost for row in rows), sum(row.high or 0 for row in rows if row.kind == "unknown")
+    assert sum(row.amounts["requests"] for row in rows if row.kind == "unknown") == unknown
+    assert known <= sum(call["picodollars"] for call in calls) <= known + high
+    world.emulator.end_batches()
+    scene.finish_in_another_process()
+    assert list(world.table(world.pipeline())["result_type"]) == ["succeeded"] * 3
+
+
+@pytest.mark.parametrize("part", ["request", "reply"])
+def test_killed_in_a_live_call_it_is_not_repeated(scene: Scene, part: str) -> None:
+    _past_the_deadline(scene)
+    scene.proxy.hold(part)
+    child = scene.start(_RESCUE)
+    assert scene.proxy.held.wait(120)
+    _kill(child)
+    scene.proxy.cut()
+    assert len(scene.world.live_calls()) == (part == "reply")
+    assert _rescued(scene) == "2 live calls: 2 answered"
+    _check_live_calls(scene, unknown=1)
+
+
+def test_frozen_in_a_live_call_past_its_lease_another_one_goes_on(scene: Scene) -> None:
+    _past_the_deadline(scene)
+    scene.proxy.hold("reply")
+    child = scene.start(_RESCUE)
+    assert scene.proxy.held.wait(120)
+    scene.freeze(child)
+    assert _rescued(scene) == "2 live calls: 2 answered"
+    scene.proxy.let_go()
+    child.send_signal(signal.SIGCONT)
+    child.communicate(timeout=120)
+    _check_live_calls(scene, unknown=1)

@@ -134,8 +134,7 @@ request_file = Table(
     Column("collected_seq", Integer),
     Column("headers", Text),  # JSON: the headers of its requests; NULL: the headers of its submission
     Column("checksum", String(64)),  # SHA-256 of the file in hexadecimal; NULL for files of earlier versions
-    # What has to allow it to be sent; NULL if nothing has to. A file in doubt is held before it is sent again.
-    Column("hold", EnumColumn(HoldReason, 16)),
+    Column("hold", EnumColumn(HoldReason, 16)),  # what has to allow it to be sent; NULL if nothing has to
     Column("worst_case", BigInteger),  # the most that it can cost in picodollars; NULL: not computed, or no bound
     # The request file that is sent first, for the prompt cache: itself, if it is. NULL: it has no breakpoint.
     Column("stub", String(160)),
@@ -204,10 +203,8 @@ batch = Table(
     Column("results_refused", Boolean, nullable=False, default=False, server_default=false()),
     Column("canceled_at", Float),  # when a user canceled it, or the API was first seen to cancel it
     Column("live_of", String(160)),  # live calls for requests of this request file; NULL: it is a batch
-    # Once it has ended, until its answers are stored: no unattended run downloads them before.
-    Column("next_download_at", Float, nullable=False, server_default="0"),
-    # Once its answers are stored: retention does not try to delete it at the API before.
-    Column("next_delete_at", Float, nullable=False, server_default="0"),
+    Column("next_download_at", Float, nullable=False, server_default="0"),  # no unattended run downloads before
+    Column("next_delete_at", Float, nullable=False, server_default="0"),  # retention does not delete it before
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
     Index("batch_by_paid_twice", "paid_twice"),

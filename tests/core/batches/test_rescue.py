@@ -126,6 +126,34 @@ def test_late_answers_of_the_batch_are_kept_and_reported_as_paid_twice(world: Wo
     assert pq.read_table(world.path("spend.parquet"))["service_tier"].to_pylist() == ["batch", "live"]
 
 
+def test_the_first_stored_answer_stays_the_result_if_the_batch_ends_during_the_calls(world: World) -> None:
+    pipeline = rescued(world)
+    world.submit(pipeline, unattended=True)
+    world.emulator.end_batches()
+    collect_results(world.root, pipeline.name)  # the batch has ended, and no one has looked
+    before = world.table(pipeline)
+    assert before["batch_id"].str.startswith("live.").all()
+    world.finish(pipeline)
+    assert world.table(pipeline).equals(before)
+
+
+def test_answers_of_the_batch_that_were_stored_first_stay_the_result(world: World) -> None:
+    pipeline = rescued(world)
+    world.submit(pipeline, unattended=True)
+    world.query("insert into lease (name, owner, until) values ('live:asked', 'frozen', 9e9)")
+    world.emulator.end_batches()
+    done = world.collect(pipeline).results
+    assert done is not None and done.final
+    before = world.table(pipeline)
+    assert before["batch_id"].str.startswith("msgbatch_").all()
+    world.query("delete from lease where name = 'live:asked'")
+    collect_results(world.root, pipeline.name)
+    assert world.table(pipeline).equals(before)
+    rows = spend_of(world)
+    assert rows["live", "known"].amounts["paid_twice_usd"] == billed_live(world) > 0
+    assert rows["batch", "known"].amounts["paid_twice_usd"] == 0
+
+
 def test_a_row_that_the_batch_answered_before_is_not_asked(world: World) -> None:
     world.emulator.settings(latency=0.0)
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1}, **RESCUED)
