@@ -215,13 +215,13 @@ def test_a_resource_that_a_whole_location_does_not_have(project: Project) -> Non
     project.write("defs/resources.py", resource)
     project.write("defs/third/defs.yaml", PIPELINE.replace("greetings", "third") + "  resource_key: eu\n")
     whole = partial(load_from_defs_folder, is_whole=True)
-    definitions, broken = load(project, PIPELINE + "  resource_key: ue\n", whole)
+    definitions, broken = load(project, PIPELINE + "  resource_key: us\n", whole)
     assert str(broken["greetings"]).endswith(
-        "defs.yaml:10: resource_key: the definitions have no resource 'ue'; those with a root: eu"
+        "defs.yaml:10: resource_key: the definitions have no resource 'us'; those with a root: eu"
     )
     assert set(pipelines_in(definitions.resolve_all_asset_specs())) == {"good", "third"}
     definitions.get_repository_def()
-    assert list(load(project, PIPELINE + "  resource_key: ue\n  retry: 3\n", whole)[1]) == ["greetings"]
+    assert list(load(project, PIPELINE + "  resource_key: us\n  retry: 3\n", whole)[1]) == ["greetings"]
 
 
 def test_every_mistake_of_a_file_is_reported(project: Project) -> None:
