@@ -200,6 +200,9 @@ class _Run:
         """Return whether the `retry-after` is over or, without one, enough time has passed since the last try."""
         if snapshot.to_release:  # a stub was answered since
             return True
+        due_at = snapshot.rescue.due_at
+        if due_at is not None and self._sent_at < due_at <= snapshot.now:  # the deadline has passed since
+            return True
         if any(self._sent_at < file.not_before <= snapshot.now for file in snapshot.in_state(FileState.READY)):
             return True
         return snapshot.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)

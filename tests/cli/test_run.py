@@ -164,3 +164,18 @@ def test_a_run_that_a_budget_holds_ends_with_a_code_of_its_own(project: Project)
     assert [batch["requests"] for batch in project.accepted()] == [2]
     status = project.run("status", env={"BATCH_ASSETS_BUDGET": "0.00001 per month"})
     assert "budget: 1" in status.stdout and " % of the root's budget of $0.00001 per month" in status.stdout
+
+
+def test_a_run_asks_the_rows_live_when_its_deadline_passes(project: Project) -> None:
+    """The batch would run for a day. The run waits for the deadline, makes the live calls, and is done."""
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two", "three"], deadline="0.02m", rescue="live")
+    project.emulator.settings(latency=24 * 3600)
+    done = project.run("run", "asked")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "batches: 3 live calls: 3 answered\n" in done.stdout
+    assert "  rescued                    3  by live calls, for less than $0.0001" in done.stdout
+    table = read_results(project, "asked")
+    assert table.batch_id.str.startswith("live.").all()
+    status = project.run("status", "asked").stdout
+    assert "1 open" in status, "its batch goes on"

@@ -10,17 +10,22 @@ import pytest
 
 from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
+from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Join, Send, SendReason
 from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prune import prune
+from batch_assets.core.results.collect import downloaded
 from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.spend.build import build_spend
 from batch_assets.core.spend.spend_table import SpendRow
 
+from ..erase.support import every_text
 from ..lost_ledger import lose_ledger
 from ..support import CREATE, World, params, round_for, texts
 
@@ -374,3 +379,30 @@ def test_no_process_calls_while_another_one_does(world: World) -> None:
         assert newest is not None
         assert not isinstance(next_step(Snapshot.of(tx, newest), put_off=(Join,)), Send)
     assert CREATE["path"] == "/v1/messages/batches"
+
+
+def test_an_erased_row_leaves_the_answers_of_live_calls_and_their_cost(world: World) -> None:
+    pipeline = rescued(world)
+    world.submit(pipeline, unattended=True)  # the answers are in the journal
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    with world.root.ledger.read() as tx:
+        (ended,) = batches.in_state(tx, BatchState.ENDED)
+    with downloaded(world.root, ended) as answers:
+        assert answers is not None
+        answers.store()
+    before = {tier: row.cost for (tier, _), row in spend_of(world).items()}
+    report = erase(world.root, pipeline.name, ["row-2"], pipeline)
+    assert not (report.waiting or report.left or report.problems)
+    assert texts(4)["row-2"] not in every_text(world.path(pipeline.name))
+    rows = spend_of(world)
+    assert rows["live", "known"].cost == billed_live(world)
+    assert rows["batch", "known"].cost == before["batch"]
+
+
+def test_pruned_answers_of_live_calls_keep_their_cost(world: World) -> None:
+    pipeline = rescued(world)
+    rescue(world, pipeline)
+    report = prune(world.root, pipeline.name, -60.0, in_force=True, is_dry=False)
+    assert report.answers == 4
+    assert spend_of(world)["live", "known"].cost == billed_live(world)

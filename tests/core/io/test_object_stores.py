@@ -11,11 +11,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.errors import DatasetError, PairingError, SettingsError, StorageError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.open_root import open_root
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.settings import Settings
+from batch_assets.core.store.live_journal import journals_of
 
 from ..support import World, environment, params, read, texts
 from .object_stores import SECRET, Bucket, S3Server
@@ -290,3 +292,25 @@ def test_a_dataset_that_cannot_be_reached_is_no_missing_file(
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(DatasetError, match=r"rows.csv cannot be opened: EndpointConnectionError"):
         read(tmp_path, f"{url}/rows.csv")
+
+
+def test_live_calls_are_recorded_in_the_store_before_and_after_they_are_made(
+    s3: S3Server, new_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT=f"{s3.new_bucket()}/root")
+    world.emulator.settings(latency=24 * 3600)
+    pipeline = world.pipeline(texts(3), deadline="6h", rescue="live")
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    world.query("update submission set began_at = 0")
+    lost = {"match": {"method": "POST", "path": "/v1/messages", "nth": 1}, "action": {"drop": "after_commit"}}
+    world.emulator.faults([lost])
+    world.submit(pipeline, unattended=True)
+    (journal,) = journals_of(world.root.storage, pipeline.name)
+    called, answered = journal.notes()
+    assert called == answered == {0, 1, 2}
+    done = world.collect(pipeline).results
+    assert done is not None and done.counts["succeeded"] == 2
+    assert journals_of(world.root.storage, pipeline.name) == []
+    world.submit(pipeline, unattended=True)
+    assert len(world.live_calls()) == 3
