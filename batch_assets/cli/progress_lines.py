@@ -12,32 +12,26 @@ import click
 from batch_assets.core.text import count, dollars, duration, moment
 
 if TYPE_CHECKING:
-    from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+    from batch_assets.core.ledger.records import Batch, Submission
+    from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.root import Root
 
 _WIDTH = 24
 _DONE, _LEFT = "━", "╌"
 
 
-def progress_lines(
-    submission: Submission, files: Sequence[RequestFile], batches: Sequence[Batch]
-) -> Iterator[tuple[str, str]]:
-    """Yield (label, value) for rows with a result and, until every row has one, for requests with an outcome.
-
-    Args:
-        submission: The submission.
-        files: The request files that its rows wait for.
-        batches: The batches of these files.
-    """
+def progress_lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Yield (label, value) for rows with a result and, until every row has one, for requests with an answer."""
     from batch_assets.core.answers.result_types import final_rows
-    from batch_assets.core.planning.progress import requests_done
+    from batch_assets.core.planning.progress import requests_answered
 
+    submission = snapshot.submission
     counts = submission.count_map
     rows = final_rows(counts) if counts else submission.rejected
     yield "done", progress_of(rows, submission.rows, "row")
-    done, total = requests_done(files, batches)
+    answered, total = requests_answered([snapshot])
     if submission.final_at is None and total:
-        yield "answered", progress_of(done, total, "request")
+        yield "answered", progress_of(answered, total, "request")
 
 
 def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:

@@ -162,7 +162,7 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
     rows = count(submission.rows, "row") + rejected
     yield _line("rows", f"{rows}; {count(submission.requests, 'distinct request')}")
-    for label, value in progress_lines(submission, files, batches):
+    for label, value in progress_lines(snapshot):
         yield _line(label, value)
     yield _line("files", counts(Counter(file.state for file in files), nothing="none: no request had to be sent"))
     states = counts(Counter(batch.state for batch in batches))

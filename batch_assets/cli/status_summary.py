@@ -12,7 +12,7 @@ from batch_assets.core.answers.result_types import final_rows
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step
-from batch_assets.core.planning.progress import requests_done
+from batch_assets.core.planning.progress import requests_answered
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import NeedsUser, Wait
 from batch_assets.core.quoting import printable, shell_quoted
@@ -42,7 +42,7 @@ def summary_lines(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
     yield "done", progress_of(done, rows, "row")
     files = {file.id: file for snapshot in snapshots for file in snapshot.files}
     batches = {batch.id: batch for snapshot in snapshots for batch in snapshot.batches}
-    answered, total = requests_done(files.values(), batches.values())
+    answered, total = requests_answered(snapshots)
     if total and any(submission.final_at is None for submission in submissions):
         yield "answered", progress_of(answered, total, "request")
     yield "files", counts(Counter(file.state for file in files.values()))

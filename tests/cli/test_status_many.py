@@ -40,7 +40,7 @@ def test_a_pipeline_with_many_partitions_is_summed_up() -> None:
     assert values["partitions"] == "40 complete, 12 waiting for the API to end its batches, 8 need you"
     assert values["rows"] == "600 rows; 600 distinct requests"
     assert values["done"] == "400 of 600 rows, 66 %"
-    assert values["answered"] == "472 of 600 requests, 78 %"
+    assert values["answered"] == "432 of 600 requests, 72 %"
     assert values["files"] == "40 collected, 12 submitted, 8 ready"
     assert values["batches"].startswith("40 collected, 12 open; oldest ")
     assert values["results"] == "360 succeeded, 40 errored"

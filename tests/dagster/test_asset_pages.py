@@ -220,15 +220,40 @@ def test_ten_rows_are_shown_and_how_to_retry_the_failed_ones(
 def test_batches_are_listed_with_state_and_deadlines(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
-    table = run(make_assets(batching={"max_requests": 2}), instance)["batches"][keys.BATCH_TABLE].replace("\\", "")
-    rows = {row.split()[1]: row for row in table.splitlines() if "msgbatch" in row}
-    assert set(rows) == {batch["id"] for batch in emulator.log()}
-    for batch_id, row in rows.items():
-        cells = [cell.strip() for cell in row.split("|")[1:-1]]
-        assert cells[:4] == [batch_id, "in_progress", "2", "2 processing"]
-        created, ends, until = (pd.Timestamp(cell) for cell in cells[4:])
-        assert ends - created == pd.Timedelta(hours=24)
-        assert until - created == pd.Timedelta(days=29)
+    assets = make_assets(batching={"max_requests": 2})
+    sent = run(assets, instance)["batches"][keys.BATCH_TABLE].replace("\\", "")
+    observed = observed_table(assets, instance)
+    for table, known in ((sent, ["2"]), (observed, ["in_progress", "2", "2 processing"])):
+        rows = {row.split()[1]: row for row in table.splitlines() if "msgbatch" in row}
+        assert set(rows) == {batch["id"] for batch in emulator.log()}
+        for batch_id, row in rows.items():
+            cells = [cell.strip() for cell in row.split("|")[1:-1]]
+            assert cells[: len(known) + 1] == [batch_id, *known]
+            created, ends, until = (pd.Timestamp(cell) for cell in cells[len(known) + 1 :])
+            assert ends - created == pd.Timedelta(hours=24)
+            assert until - created == pd.Timedelta(days=29)
+
+
+def observed_table(assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> str:
+    """The table of batches in the last observation."""
+    (record,) = instance.fetch_observations(assets[1].key, limit=1).records
+    assert record.asset_observation is not None
+    return str(record.asset_observation.metadata[keys.BATCH_TABLE].value).replace("\\", "")
+
+
+def test_no_batch_is_shown_in_progress_after_its_end_also_without_the_sensor(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    assets = make_assets(batching={"max_requests": 2})
+    sent = run(assets, instance)["batches"][keys.BATCH_TABLE]
+    assert "in_progress" in observed_table(assets, instance)
+    emulator.end_batches()
+    assert dg.materialize(assets, selection=[assets[-1].key], instance=instance).success
+    assert observed_table(assets, instance).count("| collected |") == 2
+    assert "progress" not in observed_table(assets, instance) + sent
+    assert dg.materialize(assets, selection=[assets[-1].key], instance=instance).success
+    observations = instance.fetch_observations(assets[1].key, limit=9).records
+    assert len(observations) == 2, "nothing was collected in the last run"
 
 
 def test_the_console_is_linked_for_the_real_api_only() -> None:

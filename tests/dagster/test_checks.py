@@ -103,6 +103,17 @@ def test_too_many_failed_rows_keep_downstream_assets_from_running(
     assert str(failed.description).endswith("max_failed is 50.00%): 4 errored, 1 rejected")
     assert not ran
     assert not result.success
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    assert failure.step_failure_data.user_failure_data is not None
+    lines = str(failure.step_failure_data.user_failure_data.description).splitlines()
+    assert lines[0] == f"The blocking asset check failed_rows_are_few failed: {failed.description}"
+    assert [line.partition(", such as: ")[0] for line in lines[1:3]] == [
+        "4 rows: permission_error",
+        "1 row: empty_prompt",
+    ]
+    assert all(line.partition(", such as: ")[2] for line in lines[1:3])
+    for remedy in ("greetings_retry_failed", "materialize greetings/requests", "raise max_failed"):
+        assert remedy in "\n".join(lines[3:])
     assert instance.get_latest_materialization_event(assets[-1].key) is not None
 
 

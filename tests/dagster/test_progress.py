@@ -145,7 +145,8 @@ def test_a_rebuilt_ledger_reports_the_right_numbers(
     assert watched.counts() == [[3, 1, 2, 4]]
     # How many seconds old a batch is depends on the machine.
     assert re.match(
-        r"1 of 3 batches in progress, oldest \d+ s, 66 % of requests done, next look in \d+ s", watched.message()
+        r"1 of 3 batches in progress, oldest \d+ s, 66 % of requests answered, next look in \d+ s",
+        watched.message(),
     )
 
 
@@ -156,7 +157,7 @@ def test_the_message_shows_the_progress_and_the_next_poll(watched: Watched) -> N
     with open_root() as root:
         poll(root, now=True)
     assert watched.message().startswith(
-        "2 of 3 batches in progress, oldest 3 h 12 min, 33 % of requests done, next look in"
+        "2 of 3 batches in progress, oldest 3 h 12 min, 33 % of requests answered, next look in"
     )
 
 

@@ -1,24 +1,30 @@
-"""Count how many of a submission's requests have an outcome."""
+"""Count how many of a submission's requests are answered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.planning.snapshot import Snapshot
 
 
-def requests_done(files: Iterable[RequestFile], batches: Iterable[Batch]) -> tuple[int, int]:
-    """Return (number of requests whose outcome the API has reported, number of all requests).
+def requests_answered(snapshots: Iterable[Snapshot]) -> tuple[int, int]:
+    """Return (number of distinct requests that are answered, number of those that rows have waited for).
 
-    The API may report on a batch only once it has ended.
+    A request counts once, however often it is sent, and one that failed, expired or was canceled is not answered.
+    Requests that were answered before the submission was built do not count. The API may report on a batch only
+    once it has ended.
 
     Args:
-        files: Request files. Those that were set aside, refused or canceled do not count.
-        batches: The batches of these files. Only open ones matter.
+        snapshots: The submissions.
     """
-    running = [batch for batch in batches if batch.state.unended]
-    processing = {batch.file_id: batch.count_map.get("processing", 0) for batch in running}
-    wanted = [file for file in files if not file.state.let_go]
-    sent = [file for file in wanted if file.state.sent]
-    done = sum(file.requests - processing.get(file.id, 0) for file in sent)
-    return done, sum(file.requests for file in wanted)
+    answered = total = 0
+    for snapshot in snapshots:
+        submission = snapshot.submission
+        others = (file for file in snapshot.files if file.submission_id != submission.id and not file.state.let_go)
+        # Files of others may also have requests of other partitions.
+        wanted = min(submission.written + sum(file.requests for file in others), submission.requests)
+        succeeded = sum(batch.count_map.get(ResultType.SUCCEEDED, 0) for batch in snapshot.batches)
+        answered += min(succeeded, wanted)
+        total += wanted
+    return answered, total

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, after_output
-from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.answers.result_types import FAILED, ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
@@ -41,6 +41,8 @@ class Examination:
         counts: Rows by result_type.
         invalid: Succeeded rows whose answer does not match the output schema, by reason.
         unexpected: Those of them with a value that its enum does not have, by reason.
+        failures: Rows without an answer, by error type.
+        failure_example: The error message of one of these rows, by error type.
         stopped: Succeeded rows by a stop_reason of `refusal`, `max_tokens`, `model_context_window_exceeded` or
             `pause_turn`.
         expected_rows: The number of rows in the dataset, from the submission's index.
@@ -57,6 +59,8 @@ class Examination:
     counts: Counter[str] = field(default_factory=Counter)
     invalid: Counter[str] = field(default_factory=Counter)
     unexpected: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    failure_example: dict[str, str] = field(default_factory=dict)
     stopped: Counter[str] = field(default_factory=Counter)
     expected_rows: int = 0
     misplaced: list[str] = field(default_factory=list)
@@ -129,6 +133,8 @@ def _count(examination: Examination, table: pq.ParquetFile) -> None:
         for entry in batch.column("result_type").value_counts().to_pylist():
             examination.counts[entry["values"]] += entry["counts"]
         answered = batch.filter(pa.compute.equal(batch.column("result_type"), ResultType.SUCCEEDED))
+        if len(answered) < len(batch):
+            _count_failures(examination, batch)
         for entry in answered.column("stop_reason").value_counts().to_pylist():
             if entry["values"] == REFUSED or entry["values"] in TRUNCATED:
                 examination.stopped[entry["values"]] += entry["counts"]
@@ -137,6 +143,16 @@ def _count(examination: Examination, table: pq.ParquetFile) -> None:
             examination.invalid[reason] += 1
             if reason and reason.startswith(UNEXPECTED):
                 examination.unexpected[reason] += 1
+
+
+def _count_failures(examination: Examination, rows: pa.RecordBatch) -> None:
+    failed = rows.filter(pa.compute.is_in(rows.column("result_type"), pa.array(FAILED, pa.string())))
+    for kind in failed.column("error_type").value_counts().to_pylist():
+        name = kind["values"] or ""
+        examination.failures[name] += kind["counts"]
+        if name not in examination.failure_example:
+            at = failed.column("error_type").to_pylist().index(kind["values"])
+            examination.failure_example[name] = failed.column("error_message")[at].as_py() or ""
 
 
 def _compare_keys(examination: Examination, table: pq.ParquetFile, index: RequestIndex, key: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.prices.money import picodollars_by, picodollars_in, usd
 from batch_assets.core.prices.prices import NAMELESS
@@ -136,7 +137,6 @@ class ResultsReport:
         ask_again: The number of distinct requests that are retried automatically.
         kept: The number of rows of a refresh that keep their older answer: the new request failed permanently.
         left_out: The number of distinct requests that a limit left out.
-        is_canceled: A user canceled the submission.
         held_back: The table that users read was kept: it is complete, and this one is not.
         final: Every row has its final type.
         problems: Why rows are pending that may not have to be.
@@ -156,19 +156,18 @@ class ResultsReport:
     ask_again: int = 0
     kept: int = 0
     left_out: int = 0
-    is_canceled: bool = False
     held_back: bool = False
     final: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
     def left_by_cancel(self) -> int:
-        """The number of rows that a cancel of the submission left without an answer."""
-        return self.counts[ResultType.CANCELED] if self.is_canceled else 0
+        """The number of rows that a cancel left without an answer: of the pipeline, or of one of its batches."""
+        return self.counts[ResultType.CANCELED] - self.tally.errors[ResultType.CANCELED, ErrorType.PRUNED]
 
     @property
     def is_complete(self) -> bool:
-        """Whether each row has its final result, and no cancel of the submission left one without an answer."""
+        """Whether each row has its final result, and no cancel left one without an answer."""
         return not self.counts[ResultType.PENDING] and not self.left_by_cancel
 
     @property

@@ -170,9 +170,7 @@ def _write(
         lease: The lease on the table.
         prices: The prices in force.
     """
-    report = ResultsReport(
-        submission.id, uri, join.schema, left_out=submission.left_out, is_canceled=submission.is_canceled
-    )
+    report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
     with TableWriter(scratch, join.schema) as writer:
         unreleased = _RELEASE_BYTES
         for joined in join.slices():

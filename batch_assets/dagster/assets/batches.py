@@ -109,7 +109,7 @@ def _metadata(root: Root, report: SubmitReport, submitted: list[Batch], now: flo
         keys.SUBMISSION_ID: report.submission_id,
         keys.SUBMITTED: len(report.submitted),
         keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in submitted]),
-        keys.BATCH_TABLE: batch_table(submitted, now),
+        keys.BATCH_TABLE: batch_table(submitted, now, lasting=True),
         keys.ASKED_AGAIN: report.planned_again,
         **paid_twice_of(submitted),
         **console_link(root.settings, submitted),

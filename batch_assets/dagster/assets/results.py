@@ -12,7 +12,7 @@ import dagster as dg
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.erase.later import collect_and_erase
-from batch_assets.core.ledger import joins, leases, submissions
+from batch_assets.core.ledger import batches, joins, leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
@@ -27,6 +27,7 @@ from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.columns import columns_of
+from batch_assets.dagster.metadata.progress import observation
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
@@ -129,6 +130,8 @@ def _table(
         )
         _log(context, collected, root.settings.prices)
         news |= {batch.batch_id for batch in collected.collected}
+        if collected.collected and not unattended:  # the sensor may be stopped, too
+            _observe_batches(context, root, pipeline.name, partition)
         report = collected.results
         if report is None:
             context.log.info(
@@ -203,6 +206,17 @@ def _observe(
             spent.logged(tx)
 
 
+def _observe_batches(context: dg.AssetExecutionContext, root: Root, pipeline: str, partition: str) -> None:
+    """Log an observation of `<name>/batches`, so that none is shown in progress after its end."""
+    with root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline, partition)
+        if submission is None:
+            return
+        waited_on, now = batches.waited_on(tx, submission.id), tx.now
+    key = dg.AssetKey([*context.asset_key.path[:-1], Stage.BATCHES.value])
+    context.log_event(observation(key, submission, waited_on, now))
+
+
 def _is_announced(root: Root, report: ResultsReport) -> bool:
     with root.ledger.read() as tx:
         return submissions.by_id(tx, report.submission_id).announced_at is not None
@@ -226,9 +240,7 @@ def _log(context: dg.AssetExecutionContext, report: CollectedResults, prices: Pr
 def _log_incomplete(context: dg.AssetExecutionContext, root: Root, pipeline: str, report: ResultsReport) -> None:
     rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
     if report.final:
-        left = (
-            f"A user canceled this submission, which left {count(report.left_by_cancel, 'row')} without an answer"
-        )
+        left = f"A cancel left {count(report.left_by_cancel, 'row')} without an answer"
         remedy = materialize(Stage.REQUESTS, pipeline)
         context.log.info(f"{left}: {rows_by_type}. To send the rest again, {remedy} and the assets after it.")
     else:

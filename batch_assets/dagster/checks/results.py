@@ -16,6 +16,7 @@ from batch_assets.core.remedies import Stage
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
+from batch_assets.dagster.checks.blocked import why_blocked
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.checks.other_partitions import UNNAMED, note, others
@@ -181,12 +182,17 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
         with explained():
             run_partitions = partitions_of(context)
             settings = settings_for(assets.pipeline.config.resource_key, context.resources)
-            judged = list(
-                _results(
-                    assets.pipeline, results, run_partitions, _examine(settings, assets.pipeline, run_partitions)
-                )
-            )
-        yield from (result for check, result in judged if check.name in wanted)
+            examined = _examine(settings, assets.pipeline, run_partitions)
+            judged = [
+                (check, result)
+                for check, result in _results(assets.pipeline, results, run_partitions, examined)
+                if check.name in wanted
+            ]
+        yield from (result for _, result in judged)
+        for check, result in judged:
+            if check.blocking and not result.passed and result.severity is dg.AssetCheckSeverity.ERROR:
+                tables = [table for table in examined.values() if isinstance(table, Examination)]
+                raise dg.Failure(why_blocked(assets.pipeline.name, result, tables), allow_retries=False)
 
     return LastingCheck.like(examine_results)
 

@@ -13,20 +13,26 @@ from batch_assets.dagster.metadata import markdown
 # Batches that are not collected come first, and the others are of little interest.
 _SHOWN = 50
 _COLUMNS = ["batch", "state", "requests", "counts", "created", "ends by", "results until"]
+# Of these, what does not change any more, for events that stay on the page after the batches have ended.
+_LASTING = ["batch", "requests", "created", "ends by", "results until"]
 
 
-def batch_table(batches: list[Batch], now: float) -> dg.MarkdownMetadataValue:
+def batch_table(batches: list[Batch], now: float, *, lasting: bool = False) -> dg.MarkdownMetadataValue:
     """Return id, state, counts and deadlines of batches as a table: uncollected batches first, then the newest.
 
     Times are UTC. `ends by` is when the API expires the unanswered requests of an open batch. `results until` is
     when it deletes the answers of an uncollected batch.
+
+    Args:
+        batches: The batches.
+        now: The ledger's clock.
+        lasting: Leave out what changes later, such as the state.
     """
     newest = sorted(batches, key=lambda batch: (not batch.state.uncollected, -(batch.created_at or now)))
     rows = [_row(batch) for batch in newest[:_SHOWN]]
     hidden = len(batches) - len(rows)
-    return markdown.table(
-        _COLUMNS, rows, note=f"… and {count(hidden, 'more batch', 'more batches')}." if hidden else ""
-    )
+    note = f"… and {count(hidden, 'more batch', 'more batches')}." if hidden else ""
+    return markdown.table(_LASTING if lasting else _COLUMNS, rows, note=note)
 
 
 def _row(batch: Batch) -> dict[str, str]:

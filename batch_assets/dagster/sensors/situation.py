@@ -8,7 +8,7 @@ from typing import assert_never
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.next_step import next_step, remedies
-from batch_assets.core.planning.progress import requests_done
+from batch_assets.core.planning.progress import requests_answered
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     ApproveFiles,
@@ -105,12 +105,10 @@ def _running(snapshots: Collection[Snapshot]) -> list[str]:
     running = list({batch.file_id: batch for batch in shown}.values())
     if not running:
         return []
-    lost = [batch for batch in batches if batch.state is BatchState.UNREACHABLE or batch.id in not_shown]
     open_files = {batch.file_id for batch in running}
-    moving = (snapshot for snapshot in snapshots if any(file.id in open_files for file in snapshot.files))
-    files = {file.id: file for snapshot in moving for file in snapshot.files}
+    moving = [snapshot for snapshot in snapshots if any(file.id in open_files for file in snapshot.files)]
     now = max(snapshot.now for snapshot in snapshots)
-    return [_in_progress(running, lost, list(files.values()), now)]
+    return [_in_progress(running, moving, now)]
 
 
 class _Files:
@@ -243,25 +241,25 @@ def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
             assert_never(why)
 
 
-def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:
+def _in_progress(running: list[Batch], moving: list[Snapshot], now: float) -> str:
     """Report the progress of submissions that have an open batch.
 
     Args:
         running: The open batches, also those of submissions that newer ones have replaced.
-        lost: The unreachable batches.
-        files: The request files that the submissions wait on.
+        moving: The submissions in force whose rows wait for these batches.
         now: The ledger's clock, seconds since 1970.
     """
-    known = {file.id for file in files}
-    total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
+    files = {file.id: file for snapshot in moving for file in snapshot.files}
+    total = sum(file.batch_id is not None for file in files.values())
+    total += sum(batch.file_id not in files for batch in running)
     oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
     sentences = [
         f"{len(running):,} of {count(total, 'batch', 'batches')} in progress",
         f"oldest {duration(oldest)}",
     ]
-    done, asked = requests_done(files, [*running, *lost])
-    if done:
-        sentences.append(f"{100 * done // asked} % of requests done")
+    answered, wanted = requests_answered(moving)
+    if answered:
+        sentences.append(f"{100 * answered // wanted} % of requests answered")
     next_look = min(batch.next_poll_at for batch in running) - now
     return ", ".join([*sentences, f"next look in {duration(max(1.0, next_look))}"])
 

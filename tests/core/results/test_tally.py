@@ -10,9 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_assets.core.ledger import batches
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.cancel import cancel
+from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
-from batch_assets.core.planning.progress import requests_done
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.progress import requests_answered
+from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prices.prices import default_prices
 from batch_assets.core.results.report import ResultsReport
@@ -66,9 +70,37 @@ def test_own_batches_and_those_of_an_earlier_submission(new_world: Callable[...,
     assert not theirs.ids & set(joined.tally.requests)
     assert theirs.queue is not None
     assert (theirs.processing, theirs.collection) == (None, None)
-    assert requests_done(world.files(pipeline), []) == (1, 1)
+    assert answered(world, pipeline) == (0, 1), "the four that are reused do not count"
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    assert answered(world, pipeline) == (1, 1)
+
+
+def answered(world: World, pipeline: Pipeline) -> tuple[int, int]:
     with world.root.ledger.read() as tx:
-        assert requests_done(world.files(pipeline), batches.waited_on(tx, sent.submission_id)) == (0, 1)
+        submission = submissions.newest(tx, pipeline.name, "")
+        assert submission is not None
+        return requests_answered([Snapshot.of(tx, submission)])
+
+
+def test_a_request_that_is_sent_again_is_answered_once_and_a_canceled_one_not_at_all(world: World) -> None:
+    world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.5, "first": 1}}}])
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(8), batching={"max_requests": 4})
+    first, _ = world.send(pipeline).submitted
+    assert answered(world, pipeline) == (0, 8)
+    world.emulator.end_batches(first)
+    report = world.collect(pipeline).results
+    assert report is not None and 0 < report.ask_again < 4
+    known = 4 - report.ask_again
+    assert answered(world, pipeline) == (known, 8), "attempts that ended without an answer do not count"
+    world.submit(pipeline, unattended=True)
+    assert len(world.files(pipeline)) == 3
+    assert answered(world, pipeline) == (known, 8), "the second attempt is no further request"
+    cancel(world.root, pipeline.name)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    assert answered(world, pipeline) == (known, 8), "a canceled request is not answered"
 
 
 def test_models_of_answers_without_a_price_are_reported_even_without_a_name() -> None:

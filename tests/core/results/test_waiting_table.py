@@ -194,6 +194,24 @@ def test_a_cancel_leaves_the_complete_table_and_shows_what_arrived_beside_it(wor
     assert len(world.accepted_custom_ids()) == 4 + 4 + 2
 
 
+def test_a_canceled_batch_leaves_the_complete_table(world: World) -> None:
+    complete(world)
+    edited = world.pipeline(params=EDITED, batching={"max_requests": 2})
+    _, second = world.send(edited).submitted
+    cancel(world.root, second)
+    done = finished(world, edited)
+    assert (done.final, done.is_complete, done.held_back, done.left_by_cancel) == (True, False, True, 2)
+    assert set(world.table(edited)["result_type"]) == {"succeeded"}
+
+
+def test_pruned_answers_leave_the_table_as_before(world: World) -> None:
+    pipeline = complete(world)
+    prune(world.root, "asked", -3600.0, in_force=True, is_dry=False)
+    report = joined(world, pipeline)
+    assert (report.counts["canceled"], report.is_complete, report.held_back) == (4, True, False)
+    assert set(world.table(pipeline)["error_type"]) == {"pruned"}
+
+
 def test_a_refresh_that_is_canceled_keeps_older_answers_and_is_complete(world: World) -> None:
     pipeline = complete(world)
     world.build(pipeline, refresh=True)
