@@ -1,8 +1,9 @@
-"""The jobs of a pipeline: plan it, cancel it, send failed requests again, send all requests again."""
+"""The jobs of a pipeline: run it, plan it, cancel it, send failed requests again, send all requests again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,11 +12,15 @@ from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.approve_job import build_approve_job
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
-from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+_RUN = (
+    "Runs {name}: sends the requests of rows that have no answer. The sensor brings the answers back. A "
+    "backfill of this job has a run for each partition, and one of the assets has a run for many."
+)
 _RETRY_FAILED = (
     "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
     "requests of rows that are new or have changed. The sensor brings the answers back. The log has their "
@@ -36,11 +41,11 @@ _REFRESH = (
 def build_message_batch_jobs(
     assets: Iterable[dg.AssetsDefinition],
 ) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
-    """Build the jobs `<name>_plan`, `<name>_cancel`, `<name>_retry_failed` and `<name>_refresh` of each pipeline.
+    """Build the jobs of each pipeline.
 
-    A pipeline whose requests may be held for approval has a job `<name>_approve` too. `<name>_plan`,
-    `<name>_retry_failed` and `<name>_refresh` run the pipeline's assets with another config of `requests`. If the
-    pipeline has partitions, the user chooses one when launching the job.
+    `<name>` runs the whole pipeline. `<name>_plan`, `<name>_retry_failed` and `<name>_refresh` run its assets with
+    another config of `requests`, and `<name>_cancel` cancels its batches. A pipeline whose requests may be held
+    for approval has a job `<name>_approve` too. If the pipeline has partitions, the user chooses one at launch.
 
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
@@ -59,10 +64,29 @@ def build_message_batch_jobs(
         stages = [*pipeline.stages.values()]
         planned = [pipeline.stages[Stage.REQUESTS]]
         refresh = {"refresh": True, "confirm": False}
+        jobs.append(pipeline_run_job(pipeline))
         jobs.append(_job(f"{name}_plan", name, planned, op, _PLAN, {"plan": True}))
         jobs.append(_job(f"{name}_retry_failed", name, stages, op, _RETRY_FAILED, {"retry_failed": True}))
         jobs.append(_job(f"{name}_refresh", name, stages, op, _REFRESH, refresh))
     return jobs
+
+
+def pipeline_run_job(assets: PipelineAssets) -> UnresolvedAssetJobDefinition:
+    """Build the job `<name>`, which runs the three assets of a pipeline.
+
+    The pipeline's schedule and its watch sensor run it too, so its row in Dagster's list of jobs shows their runs.
+
+    Args:
+        assets: The pipeline and its assets.
+    """
+    return _run_job(assets.pipeline.name, tuple(assets.stages.values()))
+
+
+@cache
+def _run_job(name: str, stages: tuple[dg.AssetKey, ...]) -> UnresolvedAssetJobDefinition:
+    """Build the job once: Dagster refuses two jobs of one name, though they are equal."""
+    selection = dg.AssetSelection.assets(*stages)
+    return dg.define_asset_job(name, selection=selection, description=_RUN.format(name=name))
 
 
 def _may_need_approval(config: PipelineConfig) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from batch_assets.core.pipeline.automation import ScheduleConfig
+from batch_assets.dagster.jobs import pipeline_run_job
 from batch_assets.dagster.partitions import has_dynamic_keys
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
@@ -51,7 +52,7 @@ def _schedule(assets: PipelineAssets, schedule: ScheduleConfig) -> dg.ScheduleDe
     try:
         return dg.ScheduleDefinition(
             name=f"{pipeline.name}_schedule",
-            target=dg.AssetSelection.assets(*assets.stages.values()),
+            job=pipeline_run_job(assets),
             cron_schedule=schedule.cron,
             execution_timezone=schedule.timezone or _timezone(partitions),
             execution_fn=due,

@@ -49,6 +49,7 @@ def test_a_schedule_runs_all_three_stages_and_is_on(make_assets: MakeAssets, ins
     assert (schedule.name, schedule.cron_schedule) == ("greetings_schedule", "0 2 * * *")
     assert schedule.execution_timezone == "Europe/Berlin"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert job.name == "greetings", "its runs are shown in the row of the pipeline's job"
     assert {key.path[-1] for key in job.asset_layer.executable_asset_keys} == set(STAGES)
     (request,), _ = due(assets, instance, "2026-01-01T02:00")
     assert (request.partition_key, request.run_config) == (None, {})

@@ -305,7 +305,7 @@ def test_loading_and_launching_raises_no_warning_of_dagster(make_assets: MakeAss
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         repository = definitions(make_assets()).get_repository_def()
-    names = {"greetings_plan", "greetings_cancel", "greetings_retry_failed", "greetings_refresh"}
+    names = {"greetings", "greetings_plan", "greetings_cancel", "greetings_retry_failed", "greetings_refresh"}
     assert all(repository.has_job(name) for name in names)
     for name in names:
         assert repository.get_job(name).description

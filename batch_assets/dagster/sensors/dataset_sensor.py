@@ -12,6 +12,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.partitions import key_problem
 from batch_assets.core.text import listed
+from batch_assets.dagster.jobs import pipeline_run_job
 from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.remedies import error_as_text
@@ -50,7 +51,7 @@ def _sensor(assets: PipelineAssets) -> dg.SensorDefinition:
     return dg.SensorDefinition(
         name=f"{name}_watch_sensor",
         evaluation_fn=look,
-        asset_selection=dg.AssetSelection.assets(*assets.stages.values()),
+        job=pipeline_run_job(assets),
         minimum_interval_seconds=_INTERVAL_EMULATED if os.environ.get("BATCH_ASSETS_EMULATOR") else _INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys=required_keys(assets.pipeline),
