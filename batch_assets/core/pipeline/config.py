@@ -21,10 +21,10 @@ from batch_assets.core.pipeline.blocks import (
     SinkConfig,
 )
 from batch_assets.core.pipeline.dataset import DatasetConfig
-from batch_assets.core.pipeline.deadline import seconds_of
 from batch_assets.core.pipeline.notify import NotifyConfig, one_entry_a_target
 from batch_assets.core.pipeline.op import OpConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig
+from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.template.batch_rules import OLD_VERSION
 
 

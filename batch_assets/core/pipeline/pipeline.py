@@ -25,9 +25,9 @@ from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.io.json_text import dump
 from batch_assets.core.pipeline.config import PipelineConfig
-from batch_assets.core.pipeline.deadline import seconds_of
 from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
+from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.prices.budget import Budget
 from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
