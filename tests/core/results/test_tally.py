@@ -84,9 +84,11 @@ def answered(world: World, pipeline: Pipeline) -> tuple[int, int]:
 
 
 def test_a_request_that_is_sent_again_is_answered_once_and_a_canceled_one_not_at_all(world: World) -> None:
+    before = texts(5, "before")
+    world.run(world.pipeline(before))
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.5, "first": 1}}}])
     world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(8), batching={"max_requests": 4})
+    pipeline = world.pipeline(before | texts(8), batching={"max_requests": 4})
     first, _ = world.send(pipeline).submitted
     assert answered(world, pipeline) == (0, 8)
     world.emulator.end_batches(first)
