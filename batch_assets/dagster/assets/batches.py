@@ -81,7 +81,7 @@ def _submitted(
         if report.live_calls:
             context.log.info(f"the deadline has passed; {report.live_calls}")
         for file_id, reason in report.waiting.items():
-            context.log.warning(f"{file_id} was not sent yet: {reason}")
+            context.log.warning(f"{file_id} has to wait: {reason}")
         for remedy in report.remedies:
             context.log.warning(as_text(remedy))
         for file_id, reason in report.given_up.items():

@@ -18,6 +18,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Join, Send, SendReason
+from batch_assets.core.planning.texts import waits_for_batches
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prune import prune
 from batch_assets.core.results.collect import downloaded
@@ -88,6 +89,7 @@ def test_rows_without_an_answer_are_asked_live_when_the_deadline_has_passed(worl
         assert newest is not None and newest.began_at is not None
         snapshot = Snapshot.of(tx, newest)
     assert snapshot.rescue.times == [newest.began_at + 6 * 3600], "the sensor and a run know when to look again"
+    assert "or its deadline in " in waits_for_batches(snapshot)
     world.submit(pipeline, unattended=True)
     assert world.live_calls() == []
 
