@@ -17,6 +17,7 @@ from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+_SUFFIXES = ("_plan", "_cancel", "_approve", "_retry_failed", "_refresh")
 _RUN = (
     "Runs {name}: sends the requests of rows that have no answer. The sensor brings the answers back. A "
     "backfill of this job has a run for each partition, and one of the assets has a run for many."
@@ -74,6 +75,9 @@ def build_message_batch_jobs(
 def pipeline_run_job(assets: PipelineAssets) -> UnresolvedAssetJobDefinition:
     """Build the job `<name>`, which runs the three assets of a pipeline.
 
+    If the name ends as the names of the other jobs do, it is `<name>_run`: a pipeline `trip_plan` has another job
+    than the plan of a pipeline `trip`.
+
     The pipeline's schedule and its watch sensor run it too, so its row in Dagster's list of jobs shows their runs.
 
     Args:
@@ -86,7 +90,8 @@ def pipeline_run_job(assets: PipelineAssets) -> UnresolvedAssetJobDefinition:
 def _run_job(name: str, stages: tuple[dg.AssetKey, ...]) -> UnresolvedAssetJobDefinition:
     """Build the job once: Dagster refuses two jobs of one name, though they are equal."""
     selection = dg.AssetSelection.assets(*stages)
-    return dg.define_asset_job(name, selection=selection, description=_RUN.format(name=name))
+    job = f"{name}_run" if name.endswith(_SUFFIXES) else name
+    return dg.define_asset_job(job, selection=selection, description=_RUN.format(name=name))
 
 
 def _may_need_approval(config: PipelineConfig) -> bool:

@@ -323,3 +323,13 @@ def test_a_job_with_half_its_config_does_nothing_and_names_the_other_half(
         run_job(location, instance, f"greetings_{field}", confirm=True)
     assert emulator.log() == []
     assert run_job(location, instance, f"greetings_{field}", **{field: True}).success
+
+
+def test_a_pipeline_that_is_named_like_a_job_of_another_one_loads_with_it(make_assets: MakeAssets) -> None:
+    pipelines = [make_assets(name) for name in ("trip", "trip_plan", "trip_cancel")]
+    jobs = [job for assets in pipelines for job in build_message_batch_jobs(assets)]
+    everything = [asset for assets in pipelines for asset in assets]
+    repository = dg.Definitions(assets=everything, jobs=jobs).get_repository_def()
+    assert {"trip", "trip_plan", "trip_plan_run", "trip_cancel", "trip_cancel_run"} <= set(repository.job_names)
+    stages = repository.get_job("trip_plan_run").asset_layer.executable_asset_keys
+    assert {key.path[0] for key in stages} == {"trip_plan"}
