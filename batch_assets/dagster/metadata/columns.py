@@ -26,8 +26,9 @@ DESCRIPTIONS = {
     "cache_read_input_tokens": "Tokens read from the prompt cache.",
     "thinking_tokens": "Of the output tokens, those of thinking; null if the API does not say.",
     "cost_usd": (
-        "Cost at the batch prices in `prices.yaml`, with the fees of web searches; null for a model that is not "
-        "listed there, and if the API does not say how many tokens there were."
+        "Cost at the batch prices in `prices.yaml`, or at live prices for an answer of a live call, with the fees "
+        "of web searches; null for a model that is not listed there, and if the API does not say how many tokens "
+        "there were."
     ),
     "shared_with": (
         "If several rows have the same request: the key of the first of them, and null on that row itself."
@@ -38,13 +39,16 @@ DESCRIPTIONS = {
         "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has "
         "no result, or a value that no column can hold, such as a negative number of tokens: `response_json` then "
         "has the line; "
-        "`answer_lost` if the answer was stored and is lost: the row is `pending`; `pruned` if it was removed "
+        "`answer_lost` if the answer was stored and is lost: the row is `pending`; `live_call_lost` if the reply "
+        "to a live call was lost and the batch brought no result either; `pruned` if it was removed "
         "(`batch-assets prune`): the row is `canceled`."
     ),
     "error_message": "What was wrong, as text.",
-    "batch_id": "The batch that the response came from.",
+    "batch_id": (
+        "The batch that the response came from; `live.…`, with the request file, if it came from live calls."
+    ),
     "attempts": "How often the request was submitted, with follow-ups of its chain. A refresh starts from 1.",
-    "ended_at": "When the batch of the response ended.",
+    "ended_at": "When the batch of the response ended, or when the answers of its live calls were stored.",
     "response_json": "The raw message, with thinking, citations, server tools and everything else.",
 }
 _ALWAYS = dg.TableColumnConstraints(nullable=False)
