@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 _SUFFIXES = ("_plan", "_cancel", "_approve", "_retry_failed", "_refresh")
-_RUN = (
-    "Runs {name}: sends the requests of rows that have no answer. The sensor brings the answers back. A "
-    "backfill of this job has a run for each partition, and one of the assets has a run for many."
-)
+_RUN = "Runs {name}: sends the requests of rows that have no answer. The sensor brings the answers back."
 _RETRY_FAILED = (
     "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
     "requests of rows that are new or have changed. The sensor brings the answers back. The log has their "
