@@ -341,9 +341,9 @@ def _fitting(tx: Transaction, limits: Budgets, file: RequestFile, worst: Sequenc
         prospect = budgets.prospects(tx, limits, [asked], is_final=True)[file.id]
         if prospect.fit is Fit.WHOLE:
             return calls, prospect
-        if calls == 1 or (prospect.fit is not Fit.IN_PART and total is not None):
+        if calls == 1:
             return 0, prospect
-        calls //= 2
+        calls //= 2  # what would be too small a part for a batch is a call like any other
     return calls, GOES
 
 

@@ -265,6 +265,28 @@ def test_above_the_cap_nothing_is_called_until_money_comes_free(world: World) ->
     assert reserved == billed_live(world)
 
 
+def test_a_run_that_is_asked_for_under_a_budget_makes_a_call(world: World) -> None:
+    """Little is left of a large cap: too little to cut a batch for, and enough for a live call."""
+    pipeline = rescued(world, rows=60, budget={"max_usd": 60 * ONE / 2 + 1.2 * ONE, "per": "month"})
+    for number in range(1, 4):
+        assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
+        rescue(world, pipeline)
+        assert len(world.live_calls()) >= number
+
+
+def test_a_budget_of_what_is_expected_lets_more_calls_go(world: World) -> None:
+    world.emulator.settings(latency=0.0)
+    world.run(world.pipeline(texts(4, "before")))
+    budget = {"max_usd": 12 * ONE, "per": "month", "hold": "expected"}
+    pipeline = rescued(world, rows=20, budget=budget)
+    rescue(world, pipeline)
+    assert len(world.live_calls()) == 20
+    ((expected, worst),) = world.query(
+        "select sum(expected), sum(worst) from reservation where batch_id like 'live.%'"
+    )
+    assert expected == worst == billed_live(world), "both are settled"
+
+
 def test_no_call_is_made_under_a_cap_that_is_used_up(world: World) -> None:
     pipeline = rescued(world, rows=4, budget={"max_usd": 4 * ONE / 2, "per": "month"})
     rescue(world, pipeline)
