@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | check | plan | approve | status | spend | cancel | list | import | …`.
+"""The command line: `batch-assets run | check | preview | plan | approve | status | spend | cancel | list | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -24,6 +24,7 @@ from batch_assets.cli.import_answers import import_
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
 from batch_assets.cli.plan import plan
+from batch_assets.cli.preview import preview
 from batch_assets.cli.prune import prune
 from batch_assets.cli.reconcile_bill import reconcile_bill
 from batch_assets.cli.remedies import error_as_text
@@ -39,7 +40,8 @@ _HELP = """Turns a dataset into Anthropic Message Batches and brings the answers
 \b
 Try it without an account:
   batch-assets emulator -- batch-assets run review_triage
-See what a run would send and cost:
+See the requests of some rows, and what a run would send and cost:
+  batch-assets preview review_triage
   batch-assets plan review_triage
 Use the real API:
   export ANTHROPIC_API_KEY=…
@@ -130,6 +132,7 @@ def main() -> None:
 for _command in (
     run,
     check,
+    preview,
     plan,
     approve,
     status,

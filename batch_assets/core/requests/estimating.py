@@ -25,7 +25,7 @@ from batch_assets.core.requests.prompt_parts import (
     shared_prefix,
 )
 from batch_assets.core.requests.request_sample import RequestSample
-from batch_assets.core.requests.token_rates import characters_per_token
+from batch_assets.core.requests.token_rates import tokens_by_characters
 
 CountTokens = Callable[[Sequence[bytes]], Mapping[str, float]]
 """Has the API count the tokens of params, and returns the tokens per byte by model; nothing if that failed."""
@@ -185,8 +185,7 @@ class _Bounds:
         if (rate := self._rate(request.model)) is not None:
             return request.size * rate
         self._worst(InputBasis.CHARACTERS)
-        text = prompt_characters(request.params) / characters_per_token(request.model)
-        return text + media_tokens(request.params)
+        return tokens_by_characters(request.params)
 
     def _rate(self, model: str) -> float | None:
         """Return the tokens per byte of a model's prompts; `None` if too few answers tell them."""

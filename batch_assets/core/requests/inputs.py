@@ -141,11 +141,16 @@ def reading_inputs(
     kinds = recorded_kinds(root, pipeline, partition, before.newest)
     with Dataset(pipeline, table, partition, kinds) as dataset:
         templates = row_templates(pipeline, dataset)
-        _check_against_dataset(pipeline, dataset, templates)
+        check_against_dataset(pipeline, dataset, templates)
         yield BuildInputs(before, digest, dataset, templates, dict(templates.files))
 
 
-def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
+def check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
+    """Check that a dataset has the columns that a pipeline reads, and that results have no two of one name.
+
+    Raises:
+        ConfigError: When that is not so.
+    """
     pipeline.check_columns(dataset.carried)
     columns = {*dataset.schema.names, dataset.key}
     unknown = sorted(templates.reads - columns)

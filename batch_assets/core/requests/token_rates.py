@@ -1,10 +1,13 @@
-"""What is known of tokens without asking the API: characters per token, and the shortest prefix that is cached."""
+"""What is known of tokens without asking the API: how many a prompt has, and the least that are cached."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from batch_assets.core.prices.prices import undated
+from batch_assets.core.requests.prompt_parts import media_tokens, prompt_characters
 
 # 200,000 tokens are about 680,000 characters for models before Opus 4.7, and 1,000,000 tokens about 2,500,000 for
 # those from then on: https://platform.claude.com/docs/en/about-claude/models/overview
@@ -32,6 +35,12 @@ def characters_per_token(model: str) -> float:
     if match is not None and (int(match[1]), int(match[2] or 0)) < (4, 7):
         return _BEFORE
     return _FROM_4_7
+
+
+def tokens_by_characters(params: Mapping[str, Any]) -> float:
+    """Return about how many tokens the prompt of a request has, by its characters, images and documents."""
+    text = prompt_characters(params) / characters_per_token(str(params.get("model")))
+    return text + media_tokens(params)
 
 
 def least_cached_tokens(model: str) -> int:

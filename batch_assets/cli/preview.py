@@ -1,0 +1,97 @@
+"""`batch-assets preview` shows the requests of a few rows as the API would get them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batch_assets.cli import text
+from batch_assets.cli.find_pipeline import find_pipeline
+from batch_assets.cli.resource_option import settings_of
+from batch_assets.core.quoting import printable
+from batch_assets.core.text import count
+
+if TYPE_CHECKING:
+    from batch_assets.core.requests.preview import PreviewedRow, Price
+
+_ROWS = 3
+_DATA = 40  # characters of Base64 that are shown
+
+
+@click.command()
+@click.argument("name")
+@click.option("--row", metavar="KEY", help="Show the row with this row key, in place of the first three.")
+@click.option("--partition", metavar="KEY", default="", help="The partition, for a pipeline with partitions.")
+def preview(name: str, row: str | None, partition: str) -> None:
+    """Show requests of the pipeline NAME as the API would get them, with their tokens and their cost.
+
+    The command reads the dataset and renders the first three rows. It sends no request and registers nothing. It
+    needs no key; with one, or with an emulator, it has the API count the tokens of these prompts, which costs
+    nothing. The Base64 of images and documents is shown in part.
+
+    \b
+    Examples:
+      batch-assets preview review_triage
+      batch-assets preview review_triage --row 17
+      batch-assets preview review_triage --partition 2026-11-20
+    """
+    from batch_assets.cli.project import load_dataset_table
+    from batch_assets.core.requests.preview import previewed_rows, price_of
+    from batch_assets.core.requests.token_counts import PromptCounter
+    from batch_assets.dagster.partitions import check_partition
+
+    assets = find_pipeline(name)
+    check_partition(name, assets.partitions, partition)
+    pipeline = assets.pipeline
+    settings = settings_of(pipeline.config.resource_key)
+    table = load_dataset_table(pipeline, partition)
+    shown = 0
+    with PromptCounter(settings) as counter:
+        for each in previewed_rows(settings, pipeline, partition, most=_ROWS, row=row, table=table):
+            shown += 1
+            price = price_of(each, settings, counter) if each.params is not None else None
+            for line in _lines(each, price):
+                click.echo(printable(line, lines=True))
+    if not shown:
+        click.echo(f"{text.partition_name(name, partition)}: the dataset has no rows")
+    if pipeline.config.cache is not None:
+        click.echo("`cache` adds `cache_control` to what all requests share when they are sent")
+
+
+def _lines(row: PreviewedRow, price: Price | None) -> Iterator[str]:
+    if row.rejection is not None:
+        yield f"row {row.key}: rejected, so it is not sent: {': '.join(row.rejection)}"
+    if row.params is None or price is None:
+        return
+    from batch_assets.core.prices.worst_case import parsed_params
+
+    yield f"row {row.key}"
+    yield json.dumps(_short(parsed_params(row.params)), indent=2, ensure_ascii=False)
+    for name, value in row.headers.items():
+        yield f"  {name}: {value}"
+    tokens = count(price.tokens, "token")
+    if price.is_counted:
+        yield f"  prompt: {tokens}, as the API counts them"
+    else:
+        reason = f"; the API could not count them: {price.problem}" if price.problem is not None else ""
+        yield f"  prompt: about {tokens}, by its characters{reason}"
+    estimate = price.estimate
+    if estimate.batch is None:
+        yield f"  cost: unknown, {'; '.join(estimate.exclusions)}"
+        return
+    yield f"  cost: {estimate.batch.as_text}, with an answer of 0 to max_tokens tokens"
+    yield from (f"    {note}" for note in estimate.exclusions)
+
+
+def _short(value: Any) -> Any:
+    """Return params with the Base64 of media cut."""
+    if isinstance(value, dict):
+        data = value.get("data")
+        if value.get("type") == "base64" and isinstance(data, str) and len(data) > _DATA:
+            rest = count(len(data) - _DATA, "more character")
+            value = value | {"data": f"{data[:_DATA]}… and {rest}"}
+        return {name: _short(inner) for name, inner in value.items()}
+    return [_short(inner) for inner in value] if isinstance(value, list) else value
