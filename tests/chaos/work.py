@@ -16,7 +16,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
-from batch_assets.core.ledger import batches, rescues, submissions
+from batch_assets.core.ledger import batches, leases, rescues, submissions
 from batch_assets.core.ledger.states import BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -95,12 +95,22 @@ def clear_files(root: Root, pipeline: Pipeline) -> None:
 
 
 def rescue(root: Root, pipeline: Pipeline) -> None:
-    """Make live calls for the rows without an answer, as a run does when the deadline has passed."""
+    """Make live calls for the rows without an answer, as runs do when the deadline has passed.
+
+    A killed process may have left its lease. The runs go on until the answers of all calls are stored.
+    """
     with root.ledger.write() as tx:
         rescues.record_rule(tx, pipeline.name, RescueRule(seconds=0.0, max_in_flight=2))
-    submit_batches(root, pipeline.name, unattended=True)
-    for problem in collect_results(root, pipeline.name).problems:
-        print(problem)
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        submit_batches(root, pipeline.name, unattended=True)
+        for problem in collect_results(root, pipeline.name).problems:
+            print(problem)
+        with root.ledger.read() as tx:
+            is_busy = leases.is_held(tx, rescues.lease_name(pipeline.name))
+            if not (is_busy or rescues.groups(tx, [pipeline.name])) or time.monotonic() > end:
+                return
+        time.sleep(0.02)
 
 
 def write_and_wait(root: Root, pipeline: Pipeline) -> None:
