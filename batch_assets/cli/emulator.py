@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from batch_assets.cli.error_shares import faults_of, shares_by_kind
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import find_project
@@ -53,6 +54,12 @@ class EmulatorError(BatchAssetsError):
     help="Update the request counts while a batch is in progress; the API does not.",
 )
 @click.option(
+    "--errors",
+    callback=shares_by_kind,
+    metavar="KIND=SHARE,…",
+    help="Shares of requests that do not succeed, by kind, such as overloaded=0.02,expired=0.01.",
+)
+@click.option(
     "--allow-host",
     "allow_hosts",
     multiple=True,
@@ -60,7 +67,14 @@ class EmulatorError(BatchAssetsError):
     help="Name by which the emulator may be called, apart from localhost and --host. May be repeated.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...], **options: Any) -> None:
+def emulator(
+    host: str,
+    port: int,
+    state: Path | None,
+    command: tuple[str, ...],
+    errors: dict[str, float],
+    **options: Any,
+) -> None:
     """Emulate the Message Batches API on this machine.
 
     It needs no account and no key, and costs nothing. Its answers are made up, but they follow each request's
@@ -71,9 +85,11 @@ def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...],
     Examples:
       batch-assets emulator
       batch-assets emulator --latency 60
+      batch-assets emulator --errors overloaded=0.02,expired=0.01
       batch-assets emulator -- batch-assets run review_triage
     """
     options |= {"host": host, "port": port, "state": state or find_project() / "data" / "emulator"}
+    options["faults"] = faults_of(errors)
     if command:
         with running(options) as url:
             sys.exit(_run(command, url))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import urllib.request
 
+import pytest
+
 from batch_assets.emulator import Emulator
 
-from .support import Project
+from .support import COMMAND, Project
 
 SHOW = "import os, sys; print(os.environ['BATCH_ASSETS_EMULATOR']); sys.exit(7)"
 
@@ -52,3 +55,32 @@ def test_unknown_command(bare_project: Project) -> None:
     done = bare_project.run("emulator", "--port", "0", "--", "no-such-command-here")
     assert done.returncode == 1
     assert "no-such-command-here" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_shares_of_errors(project: Project) -> None:
+    project.add_pipeline("asked", [f"text {number}" for number in range(60)], retry={"max_attempts": 1})
+    del project.env["BATCH_ASSETS_EMULATOR"]
+    options = ("--port", "0", "--latency", "0", "--errors", "overloaded=0.3, permission_error=0.2,expired=0.2")
+    run = (sys.executable, *COMMAND, "run", "asked")
+    done = project.run("emulator", *options, "--", *run)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert all(reason in done.stdout for reason in ("overloaded_error", "permission_error", "expired"))
+    assert int(re.findall(r"succeeded +([0-9]+)", done.stdout)[-1]) in range(5, 35)
+
+
+@pytest.mark.parametrize(
+    ("shares", "problem"),
+    [
+        ("sleepy=0.1", "'sleepy' is not a kind of error; kinds: expired, canceled, refusal, "),
+        ("expired", "give expired a share of the requests, as in expired=0.02"),
+        ("expired=2", "the share of expired is 2: give a number from 0 to 1"),
+        ("expired=nan", "the share of expired is nan: give a number from 0 to 1"),
+        ("overloaded=0.1,overloaded_error=0.1", "overloaded_error has two shares: leave out one of them"),
+        ("expired=0.6,canceled=0.6", "the shares of --errors sum to 1.2, which is more than 1"),
+    ],
+)
+def test_wrong_shares_are_refused(bare_project: Project, shares: str, problem: str) -> None:
+    done = bare_project.run("emulator", "--port", "0", "--errors", shares)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert not (bare_project.folder / "data").exists()
