@@ -75,6 +75,6 @@ def test_what_is_none_has_its_default_and_what_is_unknown_is_refused(
     config = pipelines_in(asset.specs)["greetings"].pipeline.config
     assert (config.retry.max_attempts, config.betas, config.notify, config.max_failed) == (3, [], [], 0.01)
     with pytest.raises(
-        ConfigError, match=r"name='greetings'\): max_fail: there is no such field; fields here: name,"
+        ConfigError, match=r"name='greetings'\): max_fail: there is no such field: did you mean `max_failed`"
     ):
         make_assets(max_fail=0.5)
