@@ -66,6 +66,25 @@ class EmulatorError(BatchAssetsError):
     metavar="NAME",
     help="Name by which the emulator may be called, apart from localhost and --host. May be repeated.",
 )
+@click.option(
+    "--answers-from",
+    metavar="URL",
+    help="Server of a model, such as Ollama, that answers the requests. It is called by OpenAI's chat API, or by "
+    "the Messages API if the URL ends in /v1/messages.",
+)
+@click.option(
+    "--answers-model",
+    metavar="NAME",
+    help="Name of that server's model.  [default: the model of each request]",
+)
+@click.option(
+    "--answers-concurrency",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="How many requests that server gets at a time.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def emulator(
     host: str,
@@ -78,7 +97,8 @@ def emulator(
     """Emulate the Message Batches API on this machine.
 
     It needs no account and no key, and costs nothing. Its answers are made up, but they follow each request's
-    output schema, and the same request always gets the same answer. With a COMMAND after `--`, the emulator runs
+    output schema, and the same request always gets the same answer. With --answers-from, a model of your own
+    answers. With a COMMAND after `--`, the emulator runs
     that command with BATCH_ASSETS_EMULATOR set, stops when the command ends, and exits with its exit code.
 
     \b
@@ -87,7 +107,9 @@ def emulator(
       batch-assets emulator --latency 60
       batch-assets emulator --errors overloaded=0.02,expired=0.01
       batch-assets emulator -- batch-assets run review_triage
+      batch-assets emulator --answers-from http://127.0.0.1:11434 --answers-model qwen3:8b
     """
+    _check_source(options["answers_from"], options["answers_model"])
     options |= {"host": host, "port": port, "state": state or find_project() / "data" / "emulator"}
     options["faults"] = faults_of(errors)
     if command:
@@ -103,6 +125,19 @@ def emulator(
         raise _cannot_listen(host, port, error.strerror or str(error)) from None
 
 
+def _check_source(url: str | None, model: str | None) -> None:
+    if url is None:
+        if model is not None:
+            raise click.UsageError("--answers-model needs --answers-from")
+        return
+    from batch_assets.emulator.answer_source import endpoint_of
+
+    try:
+        click.echo(f"Requests are answered by {endpoint_of(url)}")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--answers-from") from None
+
+
 @contextmanager
 def running(options: dict[str, Any]) -> Iterator[str]:
     """Start an emulator in its own process, or use the one that runs at this address, and yield its URL."""
@@ -110,6 +145,11 @@ def running(options: dict[str, Any]) -> Iterator[str]:
 
     host, port = options["host"], options["port"]
     if port and _answers(_url(host, port)):
+        if options.get("answers_from") is not None:
+            raise EmulatorError(
+                f"an emulator is already running at {_url(host, port)}, and may have other answers. Stop it, or "
+                "choose another --port and another BATCH_ASSETS_ROOT"
+            )
         click.echo(f"An emulator is already running at {_url(host, port)}: using it.")
         yield _url(host, port)
         return

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from batch_assets.emulator.caching import cache_usage
+from batch_assets.emulator.caching import TTL_SECONDS, cache_usage
 from batch_assets.emulator.draws import Draws
 from batch_assets.emulator.params import output_schema
 from batch_assets.emulator.schema_instance import schema_instance
@@ -28,6 +28,12 @@ _OPENINGS = (
     "Emulated text, as no model was asked, in reply",
 )
 _CLOSINGS = ("", "\nNothing more is claimed here.", "\nIt may be repeated at will.", "\nEnd of the emulation.")
+
+_NO_CACHE = {
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "cache_creation": {f"ephemeral_{ttl}_input_tokens": 0 for ttl in TTL_SECONDS},
+}
 
 
 def text_digest(text: str) -> str:
@@ -94,8 +100,21 @@ def emulated_message(
     Raises:
         ValueError: When no value satisfies a schema.
     """
-    answer = emulated_answer(params, cache_read)
-    answer["usage"]["service_tier"] = service_tier
+    return whole_message(params, message_id, emulated_answer(params, cache_read), service_tier)
+
+
+def whole_message(
+    params: Mapping[str, Any], message_id: str, answer: Mapping[str, Any], service_tier: str
+) -> dict[str, Any]:
+    """Make a message from the answer to a request.
+
+    Args:
+        params: The params of the request.
+        message_id: The id of the message.
+        answer: Its `content`, `stop_reason`, `stop_sequence` and `usage`. Fields that its `usage` does not have
+            are those of a request that uses no cache.
+        service_tier: The service tier in its `usage`.
+    """
     return {
         "model": params["model"],
         "id": message_id,
@@ -105,7 +124,12 @@ def emulated_message(
         "stop_reason": answer["stop_reason"],
         "stop_sequence": answer["stop_sequence"],
         "stop_details": None,
-        "usage": answer["usage"],
+        "usage": {
+            **_NO_CACHE,
+            "inference_geo": params.get("inference_geo") or "not_available",
+            **answer["usage"],
+            "service_tier": service_tier,
+        },
     }
 
 

@@ -39,7 +39,7 @@ async def create(call: Call) -> Response:
             record = await run_in_threadpool(_accept, call, path)
     finally:
         path.unlink(missing_ok=True)
-    service.preparation.begin(record)
+    service.begin(record)
     return json_response(_not_ended(_shown(call, record), "in_progress"))
 
 
@@ -110,6 +110,7 @@ def _accept(call: Call, path: Path) -> BatchRecord:
             body=path,
             index=index,
             caching=caching,
+            is_asked=service.asking is not None,
         )
     )
     judge.commit()

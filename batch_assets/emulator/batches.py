@@ -4,15 +4,18 @@ The requests of a batch finish in the order in which they were submitted, evenly
 Canceling, expiring and ending affect the requests that have not finished. States, counts and limits follow the
 batch guide (https://platform.claude.com/docs/en/build-with-claude/batch-processing). In the guide and in
 recordings of small batches, all requests count as `processing` until the batch has ended.
+
+If a server is asked for the answers, a request has finished once its answer is stored, and the batch ends with the
+last answer, but not before its latency. Its counts move: a model on this machine may take hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.emulator.outcomes import RESULT_TYPES, count_results
+from batch_assets.emulator.outcomes import RESULT_TYPES
 from batch_assets.emulator.state import BatchRecord
 from batch_assets.emulator.wire import timestamp
 
@@ -21,6 +24,7 @@ EXPIRY_SECONDS = 24 * 60 * 60
 """Seconds after creation at which unfinished requests expire."""
 RETENTION_SECONDS = 29 * 24 * 60 * 60
 """Seconds after creation at which results become unavailable."""
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def progress_of(record: BatchRecord, now: int) -> Progress:
         now: The instant, in microseconds.
     """
     canceled = record.cancel_at
-    complete = _earlier(record.created_at + record.latency, record.end_at, canceled)
+    complete = _complete_at(record)
     expires = _earlier(record.created_at + record.expiry, record.expire_at, canceled)
     if canceled is not None and canceled < min(complete, expires):
         ended, stopped, unfinished = canceled + record.cancel_delay, canceled, "canceled"
@@ -71,6 +75,14 @@ def progress_of(record: BatchRecord, now: int) -> Progress:
     return Progress("ended", ended, finished, unfinished, archived if archived <= now else None)
 
 
+def _complete_at(record: BatchRecord) -> int:
+    """The instant at which all requests are processed; `_NEVER` while a server has not answered them all."""
+    planned = _earlier(record.created_at + record.latency, record.end_at, record.cancel_at)
+    if record.answered is None or record.answered_at is None:
+        return planned
+    return max(planned, record.answered_at) if record.answered == record.requests else _NEVER
+
+
 def _earlier(planned: int, ordered: int | None, canceled: int | None) -> int:
     """The instant of an event: the planned one, or an earlier one ordered by a control call.
 
@@ -82,6 +94,8 @@ def _earlier(planned: int, ordered: int | None, canceled: int | None) -> int:
 
 
 def _finished_by(record: BatchRecord, instant: int) -> int:
+    if record.answered is not None:  # nothing is answered after a cancel or the end
+        return record.answered
     if record.latency <= 0:
         return record.requests
     share = max(0, instant - record.created_at) / record.latency
@@ -100,19 +114,16 @@ def processed_at(record: BatchRecord, progress: Progress, position: int) -> int:
     return planned if progress.ended_at is None else min(planned, progress.ended_at)
 
 
-def request_counts(record: BatchRecord, progress: Progress, codes: bytes, *, moving: bool) -> dict[str, int]:
+def request_counts(record: BatchRecord, progress: Progress, shown: Mapping[str, int]) -> dict[str, int]:
     """Compute the `request_counts` of a batch. They always add up to its number of requests.
 
     Args:
         record: The batch.
         progress: Its progress.
-        codes: The outcome codes of its requests, one byte each.
-        moving: Whether to show finished requests before the batch has ended.
+        shown: Its finished requests by result type; empty to show none of them.
     """
-    if progress.ended_at is None and not moving:
-        return {"processing": record.requests} | dict.fromkeys(RESULT_TYPES, 0)
-    counts = {"processing": 0} | count_results(codes[: progress.finished])
-    unfinished = record.requests - progress.finished
+    counts = {"processing": 0} | dict.fromkeys(RESULT_TYPES, 0) | dict(shown)
+    unfinished = record.requests - sum(shown.values())
     counts["processing" if progress.ended_at is None else progress.unfinished] += unfinished
     return counts
 

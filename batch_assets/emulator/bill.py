@@ -15,9 +15,8 @@ from typing import IO, Any
 import orjson
 
 from batch_assets.emulator.batches import Progress
-from batch_assets.emulator.outcomes import result_type
 from batch_assets.emulator.prices import batch_price
-from batch_assets.emulator.results import parse_betas, result_of
+from batch_assets.emulator.results import results
 from batch_assets.emulator.state import BatchRecord, Store
 
 
@@ -51,15 +50,11 @@ class Bill:
 
     def requests(self, record: BatchRecord, progress: Progress) -> Iterator[BilledRequest]:
         """Yield the bill of each request of a batch, in their order."""
-        codes, betas = self._store.outcomes(record.id), parse_betas(record.betas)
-        reads = self._store.cache_reads(record.id)
-        for at, raw in self._store.read_requests(record.id):
-            request = orjson.loads(raw)
-            if at >= progress.finished or result_type(codes[at]) != "succeeded":
+        for request, result in results(self._store, record, progress):
+            if result is None or result["type"] != "succeeded":
                 yield BilledRequest(request["custom_id"], None, None, 0)
                 continue
-            cache_read = reads[at] if reads else 0
-            message = result_of(request, codes[at], record, betas, cache_read)["message"]
+            message = result["message"]
             yield BilledRequest(request["custom_id"], message["model"], message["usage"], _price(message))
 
     def of_batch(self, record: BatchRecord, progress: Progress) -> dict[str, Any]:

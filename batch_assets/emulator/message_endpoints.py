@@ -32,8 +32,12 @@ async def create_message(call: Call) -> Response:
     params = await call.json()
     _check(call, params)
     streamed = params.pop("stream", False)  # removed because the answer does not depend on how it is sent
-    message = emulated_message(params, new_id("msg"), "standard")
-    if params["max_tokens"] == 0:  # only warms the prompt cache, and has an empty answer
+    asking, is_warming = call.service.asking, params["max_tokens"] == 0
+    if asking is not None and not is_warming:
+        message = await asking.live_message(params)
+    else:
+        message = emulated_message(params, new_id("msg"), "standard")
+    if is_warming:  # only fills the prompt cache, and has an empty answer
         message |= {"content": [], "stop_reason": "max_tokens"}
         message["usage"]["output_tokens"] = 0
     is_lost = call.action.get("drop") == "after_commit" or bool(call.action.get("late"))

@@ -46,19 +46,36 @@ ALTERATIONS = ("missing", "duplicate", "unknown_type", "garbage", "broken", "for
 
 def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Iterator[bytes]:
     """Yield every line of the results, newline included. The order is shuffled with the batch id as seed."""
-    codes, reads = store.outcomes(record.id), store.cache_reads(record.id)
     order = list(range(record.requests))
     random.Random(record.id).shuffle(order)
+    unfinished = {"type": progress.unfinished}
+    for request, result in results(store, record, progress, order):
+        line = {"custom_id": request["custom_id"], "result": result or unfinished}
+        yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def results(
+    store: Store, record: BatchRecord, progress: Progress, order: list[int] | None = None
+) -> Iterator[tuple[dict[str, Any], Mapping[str, Any] | None]]:
+    """Yield each request of a batch with its `result`, or `None` if it is not processed.
+
+    Args:
+        store: The store.
+        record: The batch.
+        progress: Its progress.
+        order: The positions in the order to read them; `None` for the submitted order.
+    """
+    codes, reads = store.outcomes(record.id), store.cache_reads(record.id)
     betas = parse_betas(record.betas)
-    unfinished = orjson.dumps({"type": progress.unfinished})
     for at, raw in store.read_requests(record.id, order):
         request = orjson.loads(raw)
-        custom_id = request["custom_id"]
-        if at >= progress.finished:  # never processed, so its outcome code does not matter
-            yield b'{"custom_id":"%s","result":%s}\n' % (custom_id.encode(), unfinished)
-            continue
-        result = result_of(request, codes[at], record, betas, reads[at] if reads else 0)
-        yield orjson.dumps({"custom_id": custom_id, "result": result}, option=orjson.OPT_APPEND_NEWLINE)
+        if record.answered is not None:
+            answer = store.answer(record.id, at)
+            yield request, None if answer is None else orjson.loads(answer)
+        elif at >= progress.finished:  # never processed, so its outcome code does not matter
+            yield request, None
+        else:
+            yield request, result_of(request, codes[at], record, betas, reads[at] if reads else 0)
 
 
 def parse_betas(header: str) -> list[str]:
@@ -82,11 +99,11 @@ def result_of(
     if code == INVALID:
         refusal = check_params(params, version=record.version, betas=betas)
         assert refusal is not None  # the check at creation had the same result
-        return _errored(refusal, None)
+        return errored(refusal, None)
     if code in (EXPIRED, CANCELED):
         return {"type": "expired" if code == EXPIRED else "canceled"}
     if code >= FIRST_ERROR:
-        return _errored(MIX_ERRORS[code - FIRST_ERROR], derived_id("workerreq", record.id, custom_id))
+        return errored(MIX_ERRORS[code - FIRST_ERROR], derived_id("workerreq", record.id, custom_id))
     message = emulated_message(params, derived_id("msg", record.id, custom_id), "batch", cache_read)
     if code == REFUSAL:
         message |= {"content": [], "stop_reason": "refusal", "stop_sequence": None}
@@ -116,7 +133,13 @@ def _pause(message: dict[str, Any]) -> None:
     message |= {"content": [*thinking, call], "stop_reason": "pause_turn", "stop_sequence": None}
 
 
-def _errored(refusal: Refusal, request_id: str | None) -> dict[str, Any]:
+def errored(refusal: Refusal, request_id: str | None) -> dict[str, Any]:
+    """Make the `result` of a request that has an error.
+
+    Args:
+        refusal: The error.
+        request_id: The id of the work on it; `None` for a request that is invalid.
+    """
     error = {
         "details": {"error_visibility": "user_facing"},
         "type": refusal.type,

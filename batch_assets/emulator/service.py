@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from batch_assets.emulator.asking import Asking
 from batch_assets.emulator.batches import (
     EXPIRY_SECONDS,
     SECOND,
@@ -21,9 +22,13 @@ from batch_assets.emulator.body import MAX_BODY_BYTES, MAX_REQUESTS
 from batch_assets.emulator.clock import Clock
 from batch_assets.emulator.faults import Faults
 from batch_assets.emulator.holding import MAX_BATCHES, MAX_BODIES_IN_MEMORY, MAX_BODIES_ON_DISK, Held
+from batch_assets.emulator.outcomes import count_results
 from batch_assets.emulator.results import Preparation
 from batch_assets.emulator.state import BatchRecord, Store
 from batch_assets.emulator.wire import HttpError
+
+if TYPE_CHECKING:
+    from batch_assets.emulator.answer_source import AnswerSource
 
 DEFAULT_WORKSPACE = "default"
 
@@ -101,17 +106,21 @@ class Service:
         submissions: How often params were submitted under an error mix, by their digest.
         calls: The number of API calls, by method and path template.
         preparation: Makes results in advance.
+        asking: Asks a server for the answers; `None` if they are emulated.
         bill: What the accepted requests cost.
         in_memory: The bytes of bodies in memory, by client.
         on_disk: The bytes of create bodies that are not accepted or refused yet, by client.
     """
 
-    def __init__(self, store: Store, settings: Settings, faults: Faults) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, faults: Faults, source: AnswerSource | None = None
+    ) -> None:
         self.store, self.settings, self.faults = store, settings, faults
         self.clock = Clock(*store.load_clock())
         self.submissions: Counter[bytes] = Counter()
         self.calls: Counter[str] = Counter()
         self.preparation = Preparation(store)
+        self.asking = Asking(store, source, lambda: self.clock.now()) if source is not None else None
         self.bill = Bill(store)
         self.in_memory = Held(MAX_BODIES_IN_MEMORY, "bytes of bodies")
         self.on_disk = Held(MAX_BODIES_ON_DISK, "bytes of bodies")
@@ -160,15 +169,28 @@ class Service:
         """
         progress = self.progress(record)
         template = action.get("results_url", base_url + "/v1/messages/batches/{id}/results")
-        moving = self.settings.moving_counters
-        codes = self.store.outcomes(record.id) if moving or progress.ended_at is not None else b""
         return wire_batch(
             record,
             progress,
-            request_counts(record, progress, codes, moving=moving),
+            request_counts(record, progress, self._shown_types(record, progress)),
             skew=self.clock.skew,
             results_url=lambda batch_id: str(template).replace("{id}", batch_id),
         )
+
+    def _shown_types(self, record: BatchRecord, progress: Progress) -> dict[str, int]:
+        """Count the finished requests that a batch shows, by result type."""
+        if record.answered is not None:
+            return self.store.answer_types(record.id)
+        if progress.ended_at is None and not self.settings.moving_counters:
+            return {}
+        return count_results(self.store.outcomes(record.id)[: progress.finished])
+
+    def begin(self, record: BatchRecord) -> None:
+        """Begin to make the results of a batch that was accepted."""
+        if self.asking is not None:
+            self.asking.begin(record)
+        else:
+            self.preparation.begin(record)
 
     def queued(self) -> int:
         """Count the requests of all batches that are in process."""

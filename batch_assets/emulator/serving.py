@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import tempfile
@@ -43,6 +45,10 @@ def run_server(
     faults: Iterable[Mapping[str, Any]] = (),
     control: bool = True,
     allow_hosts: Iterable[str] = (),
+    answers_from: str | None = None,
+    answers_model: str | None = None,
+    answers_concurrency: int = 4,
+    answers_patience: float = 60.0,
     stop_with_stdin: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Prints one line with the URL when ready.
@@ -65,12 +71,16 @@ def run_server(
         faults: Fault rules to start with; see `batch_assets.emulator.faults`.
         control: Whether there are control endpoints.
         allow_hosts: Names by which it may be called, apart from those of the loopback interface and `host`.
+        answers_from: The URL of a server that answers the requests; `None` to emulate the answers.
+        answers_model: The name of its model; `None` to send the name that each request has.
+        answers_concurrency: How many requests it is asked at a time.
+        answers_patience: Seconds for which a request is sent to it again while it has a problem.
         stop_with_stdin: Whether to stop when standard input is closed too, so that a server that a test started
             ends with the test.
 
     Raises:
         OSError: When the port is in use.
-        ValueError: When a fault rule is not valid.
+        ValueError: When a fault rule or `answers_from` is not valid.
     """
     settings = Settings(
         latency=latency,
@@ -91,14 +101,19 @@ def run_server(
     ):
         if value is not None:
             setattr(settings, name, value)
+    source = None
+    if answers_from is not None:
+        from batch_assets.emulator.answer_source import AnswerSource  # httpx2 takes time to import
+
+        source = AnswerSource(answers_from, answers_model, answers_concurrency, answers_patience)
     with ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-emulator-")))
         store = Store(state)
         stack.callback(store.close)
         listener = stack.enter_context(_listen(host, port))
-        app = EmulatorApp(Service(store, settings, Faults(faults)))
-        _Server(app, listener, stop_with_stdin).run(sockets=[listener])
+        service = Service(store, settings, Faults(faults), source)
+        _Server(service, listener, stop_with_stdin).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -114,12 +129,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which also prints a line when it is ready."""
+    """uvicorn's server, which also prints a line when it is ready, and asks for answers while it runs."""
 
-    def __init__(self, app: EmulatorApp, listener: socket.socket, stop_with_stdin: bool) -> None:
+    def __init__(self, service: Service, listener: socket.socket, stop_with_stdin: bool) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                EmulatorApp(service),
                 http=EmulatorProtocol,
                 ws="none",
                 lifespan="off",
@@ -130,7 +145,8 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
-        self._listener, self._stop_with_stdin = listener, stop_with_stdin
+        self._service, self._listener, self._stop_with_stdin = service, listener, stop_with_stdin
+        self._asking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -138,6 +154,19 @@ class _Server(uvicorn.Server):
         print(f"{READY}http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         if self._stop_with_stdin:
             threading.Thread(target=self._wait_for_stdin, daemon=True).start()
+        if self._service.asking is not None:
+            self._asking = asyncio.create_task(self._service.asking.run())
+            self._asking.add_done_callback(self._stop_after)
+
+    def _stop_after(self, _: asyncio.Task[None]) -> None:
+        self.should_exit = True  # it ends only with an error, such as a full disk, which shutdown raises
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self._asking is not None:
+            self._asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._asking
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn would raise the signal again at the end, and the temporary state would not be removed.

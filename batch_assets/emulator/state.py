@@ -43,6 +43,11 @@ CREATE INDEX IF NOT EXISTS cache_uses_by_prefix ON cache_uses (workspace, prefix
 CREATE TABLE IF NOT EXISTS live_calls (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, workspace TEXT NOT NULL, at INTEGER NOT NULL,
   model TEXT NOT NULL, picodollars INTEGER NOT NULL, served INTEGER NOT NULL, params TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS asked (
+  id TEXT PRIMARY KEY, answered INTEGER NOT NULL, answered_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+  id TEXT NOT NULL, position INTEGER NOT NULL, type TEXT NOT NULL, result BLOB NOT NULL,
+  PRIMARY KEY (id, position));
 CREATE TABLE IF NOT EXISTS served (id TEXT PRIMARY KEY, lines BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS clock (
   id INTEGER PRIMARY KEY CHECK (id = 0), shift INTEGER, frozen_at INTEGER, skew INTEGER);
@@ -69,6 +74,8 @@ class BatchRecord:
         expire_at: When a control call expired it.
         archived_at: When a control call archived it.
         deleted_at: When it was deleted.
+        answered: How many of its requests are answered; `None` for a batch whose answers are emulated.
+        answered_at: When the last of them was answered, or the batch was created.
     """
 
     seq: int
@@ -86,6 +93,8 @@ class BatchRecord:
     expire_at: int | None = None
     archived_at: int | None = None
     deleted_at: int | None = None
+    answered: int | None = None
+    answered_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ class NewBatch:
         body: The file with the body. `Store.accept` moves it.
         index: The index of the body.
         caching: What its requests do with the prompt cache.
+        is_asked: Whether a server is asked for its answers.
     """
 
     workspace: str
@@ -135,9 +145,10 @@ class NewBatch:
     body: Path
     index: BodyIndex
     caching: BatchCaching
+    is_asked: bool
 
 
-_COLUMNS = ", ".join(field.name for field in fields(BatchRecord))
+_RECORDS = f"{', '.join(field.name for field in fields(BatchRecord))} FROM batches LEFT JOIN asked USING (id)"
 
 
 class Store:
@@ -206,8 +217,12 @@ class Store:
             seq = self._insert("batches", row)
             self._insert("accepted", log | {"bytes": size, "sha256": batch.sha256})
             self._insert_caching(batch_id, batch.workspace, batch.caching)
+            asked = {"answered": 0, "answered_at": batch.created_at} if batch.is_asked else {}
+            if asked:
+                self._insert("asked", {"id": batch_id} | asked)
             self._db.execute("COMMIT")
         del row["outcomes"]
+        row |= asked
         return BatchRecord(seq=seq, **row)
 
     def _insert_caching(self, batch_id: str, workspace: str, caching: BatchCaching) -> None:
@@ -246,7 +261,7 @@ class Store:
         Returns:
             The batch, or `None` if it is unknown, deleted, or in another workspace.
         """
-        rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND deleted_at IS NULL", batch_id)
+        rows = self._query(f"SELECT {_RECORDS} WHERE id = ? AND deleted_at IS NULL", batch_id)
         if not rows or workspace not in (None, rows[0]["workspace"]):
             return None
         return BatchRecord(**rows[0])
@@ -279,7 +294,7 @@ class Store:
             condition, order = "(? IS NULL OR seq < ?)", "DESC"
         cursors = (cursor,) if before is not None else (cursor, cursor)
         rows = self._query(
-            f"SELECT {_COLUMNS} FROM batches WHERE workspace = ? AND deleted_at IS NULL AND created_at <= ?"
+            f"SELECT {_RECORDS} WHERE workspace = ? AND deleted_at IS NULL AND created_at <= ?"
             f" AND {condition} ORDER BY seq {order} LIMIT ?",
             *(workspace, created_until, *cursors, limit),
         )
@@ -288,7 +303,7 @@ class Store:
 
     def alive(self) -> list[BatchRecord]:
         """List every batch that was not deleted, oldest first."""
-        rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE deleted_at IS NULL ORDER BY seq")
+        rows = self._query(f"SELECT {_RECORDS} WHERE deleted_at IS NULL ORDER BY seq")
         return [BatchRecord(**row) for row in rows]
 
     def all(self, workspace: str | None = None) -> list[BatchRecord]:
@@ -297,13 +312,51 @@ class Store:
         Args:
             workspace: The workspace; `None` for all of them.
         """
-        sql = f"SELECT {_COLUMNS} FROM batches WHERE ? IS NULL OR workspace = ? ORDER BY seq"
+        sql = f"SELECT {_RECORDS} WHERE ? IS NULL OR workspace = ? ORDER BY seq"
         return [BatchRecord(**row) for row in self._query(sql, workspace, workspace)]
 
     def accepted(self, batch_id: str) -> BatchRecord | None:
         """Return a batch that was ever accepted, deleted or not; `None` if there is none."""
-        rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE id = ?", batch_id)
+        rows = self._query(f"SELECT {_RECORDS} WHERE id = ?", batch_id)
         return BatchRecord(**rows[0]) if rows else None
+
+    def unanswered(self) -> list[BatchRecord]:
+        """List the batches that lack answers of a server, oldest first; also those that have ended without."""
+        sql = f"SELECT {_RECORDS} WHERE answered < requests ORDER BY seq"
+        return [BatchRecord(**row) for row in self._query(sql)]
+
+    def answered(self, batch_id: str) -> set[int]:
+        """Return the positions of the requests of a batch that a server has answered."""
+        return {row[0] for row in self._query("SELECT position FROM answers WHERE id = ?", batch_id)}
+
+    def answer(self, batch_id: str, position: int) -> bytes | None:
+        """Return the `result` of a request that a server was asked for, as JSON; `None` without one."""
+        rows = self._query("SELECT result FROM answers WHERE id = ? AND position = ?", batch_id, position)
+        return bytes(rows[0]["result"]) if rows else None
+
+    def answer_types(self, batch_id: str) -> dict[str, int]:
+        """Count the answers of a server to the requests of a batch, by their result types."""
+        return dict(
+            self._query("SELECT type, count(*) FROM answers WHERE id = ? GROUP BY type", batch_id)  # type: ignore[arg-type]
+        )
+
+    def note_answer(self, batch_id: str, position: int, result_type: str, result: bytes, at: int) -> None:
+        """Store the answer of a server to a request.
+
+        Args:
+            batch_id: The batch.
+            position: The position of the request.
+            result_type: The `type` of its `result`.
+            result: The `result` as JSON.
+            at: The instant, in microseconds.
+        """
+        row = {"id": batch_id, "position": position, "type": result_type, "result": result}
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._insert("answers", row)
+            sql = "UPDATE asked SET answered = answered + 1, answered_at = ? WHERE id = ?"
+            self._db.execute(sql, (at, batch_id))
+            self._db.execute("COMMIT")
 
     def served(self, batch_id: str) -> bytes:
         """Return which result lines of a batch were served, one byte for each request; empty if none was."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
 import urllib.request
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from batch_assets.emulator import Emulator
+from tests.emulator.model_server import chat, serving
 
 from .support import COMMAND, Project
 
@@ -84,3 +88,48 @@ def test_wrong_shares_are_refused(bare_project: Project, shares: str, problem: s
     assert done.returncode == 2
     assert problem in done.stderr
     assert not (bare_project.folder / "data").exists()
+
+
+def test_a_model_answers_a_pipeline(bare_project: Project) -> None:
+    """The whole product on the answers of another server: from rows to a table with columns of the schema."""
+    schema = {
+        "type": "object",
+        "properties": {"letters": {"type": "integer"}},
+        "required": ["letters"],
+        "additionalProperties": False,
+    }
+    bare_project.add_pipeline("counted", ["a", "bbb", "cc"], output_schema="schema.json")
+    (bare_project.folder / "batch_assets" / "defs" / "counted" / "schema.json").write_text(json.dumps(schema))
+    around = ("--", sys.executable, *COMMAND, "run", "counted")
+    with serving(lambda body: chat(json.dumps({"letters": len(text_of(body))}))) as model:
+        source = ("--answers-from", model.url, "--answers-model", "local")
+        done = bare_project.run_in_new_interpreter("emulator", "--port", "0", *source, *around)
+    assert done.returncode == 0, done.stderr
+    assert f"{model.url}/v1/chat/completions" in done.stdout
+    (path,) = bare_project.folder.rglob("results.parquet")
+    table = pd.read_parquet(path)
+    assert table["letters"].tolist() == [1, 3, 2]
+    assert set(table["input_tokens"]) == {11}
+    assert {body["model"] for _, _, body in model.calls} == {"local"}
+    assert {body["response_format"]["json_schema"]["schema"]["required"][0] for _, _, body in model.calls} == {
+        "letters"
+    }
+
+
+def text_of(body: Any) -> str:
+    content = body["messages"][-1]["content"]
+    assert isinstance(content, str)
+    return content
+
+
+def test_answers_of_a_model_that_cannot_be(bare_project: Project, emulator: Emulator) -> None:
+    """Options that contradict each other, and a running emulator, which may have other answers."""
+    port = emulator.url.rpartition(":")[2]
+    for options, reason in (
+        (("--answers-from", "127.0.0.1:1"), "--answers-from"),
+        (("--answers-model", "local"), "--answers-model needs --answers-from"),
+        (("--answers-from", "http://127.0.0.1:1", "--port", port, "--", "true"), "already running"),
+    ):
+        done = bare_project.run("emulator", *options)
+        assert done.returncode != 0
+        assert reason in done.stderr and "Traceback" not in done.stderr
