@@ -1,39 +1,51 @@
-"""`batch-assets check` checks the project's pipeline files."""
+"""`batch-assets check` checks the project's pipeline files, and that pipelines fit their datasets."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.resource_option import settings_of
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
 if TYPE_CHECKING:
     from batch_assets.cli.project import LoadedProject
     from batch_assets.dagster.broken_file import BrokenFile
+    from batch_assets.dagster.pipelines import PipelineAssets
 
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-def check(names: tuple[str, ...]) -> None:
-    """Check the pipeline files of the project, or those of the pipelines NAME.
+@click.option(
+    "--partition", metavar="KEY", default="", help="The partition to read, of pipelines with partitions."
+)
+def check(names: tuple[str, ...], partition: str) -> None:
+    """Check the pipeline files of the project, or the pipelines NAME with their datasets.
 
     The command prints a line for each mistake: file, line, field, what is wrong and what to do. Dagster loads a
-    broken file as a failing asset, and all other pipelines go on. This command is strict. It needs no key, reads
-    no dataset, and sends nothing.
+    broken file as a failing asset, and all other pipelines go on. This command is strict. It needs no key and
+    sends nothing.
+
+    With a NAME it also opens the dataset, looks for the columns that the pipeline needs, and renders rows until
+    one has a request. Of a pipeline with partitions it does so with --partition only. Without a NAME it reads no
+    dataset.
 
     \b
     Examples:
       batch-assets check
       batch-assets check review_triage
+      batch-assets check review_triage --partition 2026-11-20
 
     \b
     Exit code:
-      0    all files are right
-      1    a file is broken
+      0    all is right; there may be warnings
+      1    a file is broken, or does not fit its dataset
     """
     from batch_assets.cli.project import load_project
 
@@ -43,11 +55,43 @@ def check(names: tuple[str, ...]) -> None:
     for file in broken:
         for fault in file.faults:
             click.echo(printable(str(fault), lines=True))
+    total = len(names) or len(project.pipelines) + len(project.broken)
     if broken:
-        total = len(names) or len(project.pipelines) + len(project.broken)
         click.echo(f"{len(broken)} of {count(total, 'pipeline file')} broken", err=True)
+    misfits = [
+        name for name in names if name in project.pipelines and not _fits(project.pipelines[name], partition)
+    ]
+    if misfits:
+        problem = "does not fit its dataset" if len(misfits) == 1 else "do not fit their datasets"
+        click.echo(f"{len(misfits)} of {count(total, 'pipeline')} {problem}", err=True)
+    if broken or misfits:
         sys.exit(1)
     click.echo(f"{count(len(names) or len(project.pipelines), 'pipeline file is', 'pipeline files are')} right")
+
+
+def _fits(assets: PipelineAssets, partition: str) -> bool:
+    """Try a pipeline with its dataset, and print what is wrong. Return whether nothing is."""
+    from batch_assets.cli.project import load_dataset_table
+    from batch_assets.core.requests.trial import try_pipeline
+    from batch_assets.dagster.partitions import check_partition
+
+    pipeline = assets.pipeline
+    if assets.partitions is not None and not partition:
+        click.echo(f"{pipeline.source}: its dataset was not read: name a partition with --partition", err=True)
+        return True
+    try:
+        check_partition(pipeline.name, assets.partitions, partition)
+        settings = settings_of(pipeline.config.resource_key)
+        table = load_dataset_table(pipeline, partition)
+        trial = try_pipeline(settings, pipeline, partition, table, datetime.now(UTC).date())
+    except BatchAssetsError as error:
+        click.echo(printable(str(error), lines=True))
+        return False
+    for fault in trial.faults:
+        click.echo(printable(fault))
+    for warning in trial.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
+    return not trial.faults
 
 
 def _chosen(project: LoadedProject, names: tuple[str, ...]) -> list[BrokenFile]:

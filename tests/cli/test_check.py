@@ -95,3 +95,64 @@ def test_a_project_with_dagsters_own_loader(broken: Project) -> None:
     (package / "defs" / "unquoted" / "defs.yaml").unlink()
     assert broken.run("check").stdout.startswith("src/shop/defs/typo/defs.yaml:1: retry.max_atempts: ")
     assert broken.run("run", "good").returncode == 0
+
+
+def _faults(project: Project, *arguments: str) -> list[str]:
+    """What a check of pipelines that do not fit their datasets prints, without the name of the file."""
+    done = project.run("check", *arguments)
+    assert (done.returncode, done.stderr) == (1, "1 of 1 pipeline does not fit its dataset\n"), done.stdout
+    return [line.partition("defs.yaml: ")[2] for line in done.stdout.splitlines()]
+
+
+def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
+    project, columns = bare_project, "its columns: id, text"
+    message = {"role": "user", "content": "{{ txet }} {{ note }}"}
+    params = {"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [message]}
+    project.add_pipeline("read", ["one"], params=params)
+    assert _faults(project, "read") == [
+        f"params.messages[0].content: the template reads 'note', which is not a column of read.jsonl; {columns}",
+        "params.messages[0].content: the template reads 'txet', which is not a column of read.jsonl "
+        f"(did you mean 'text'?); {columns}",
+    ]
+    assert project.run("check").returncode == 0
+    project.add_pipeline("keyed", ["one"], dataset={"path": "keyed.jsonl", "key": "idd"})
+    assert _faults(project, "keyed") == [
+        f"dataset.key: keyed.jsonl has no column 'idd' (did you mean 'id'?); {columns}"
+    ]
+    project.add_pipeline("gone", ["one"], dataset={"path": "goen.jsonl", "key": "id"})
+    assert _faults(project, "gone")[0].startswith("dataset.path: ")
+    project.add_pipeline("empty_texts", ["", ""])
+    assert _faults(project, "empty_texts")[0].startswith(
+        "the first 2 rows have no request, because they are rejected; row 0: "
+    )
+    project.add_pipeline("fits", ["", "one"])
+    assert project.run("check", "fits").returncode == 0
+    assert not (project.folder / "data").exists()
+
+
+def test_an_unknown_model_and_partitions_are_named(bare_project: Project) -> None:
+    params = {
+        "model": "claude-hiaku-5-5",
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": "{{ text }}"}],
+    }
+    bare_project.add_pipeline("misspelled", ["one"], params=params)
+    done = bare_project.run("check", "misspelled")
+    assert done.returncode == 0
+    assert (
+        "warning: batch_assets/defs/misspelled/defs.yaml: params.model: 'claude-hiaku-5-5' has no price"
+        in done.stderr
+    )
+    assert "did you mean 'claude-haiku-5-5'?" in done.stderr
+    (bare_project.folder / "of_a.jsonl").write_text('{"id": 1, "txt": "one"}\n')
+    partitions = {"static": ["a", "b"]}
+    dataset = {"path": "of_{partition}.jsonl", "key": "id"}
+    bare_project.add_pipeline("parted", [], dataset=dataset, partitions=partitions)
+    left_out = bare_project.run("check", "parted")
+    assert (left_out.returncode, left_out.stdout) == (0, "1 pipeline file is right\n")
+    assert "its dataset was not read: name a partition with --partition" in left_out.stderr
+    assert (
+        "reads 'text', which is not a column of of_a.jsonl"
+        in _faults(bare_project, "parted", "--partition", "a")[0]
+    )
+    assert "has no partition 'c'" in bare_project.run("check", "parted", "--partition", "c").stdout

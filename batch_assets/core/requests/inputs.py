@@ -13,7 +13,7 @@ from typing import Any
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.ledger import Lease, leases
 from batch_assets.core.ledger.request_leases import hold_partition
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -27,6 +27,7 @@ from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.priority import PRIORITY_FIELD
 from batch_assets.core.template.row_templates import RowTemplates
+from batch_assets.core.text import nearest
 
 _log = logging.getLogger("batch_assets")
 
@@ -151,18 +152,27 @@ def check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTe
     Raises:
         ConfigError: When that is not so.
     """
-    pipeline.check_columns(dataset.carried)
+    for error in misfits(pipeline, dataset, templates):
+        raise error
+
+
+def misfits(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> Iterator[ConfigError]:
+    """Yield why a pipeline does not fit the columns of a dataset."""
+    try:
+        pipeline.check_columns(dataset.carried)
+    except ConfigError as error:
+        yield error
     columns = {*dataset.schema.names, dataset.key}
-    unknown = sorted(templates.reads - columns)
-    if unknown:
-        problem = (
-            f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; "
-            f"its columns: {', '.join(sorted(columns))}"
+    for name in sorted(templates.reads - columns):
+        yield pipeline.error(
+            templates.where(name), f"the template reads {name!r}, which {_missing(name, dataset, columns)}"
         )
-        raise pipeline.error(templates.where(unknown[0]), problem)
     priority = pipeline.priority.fitted(dataset.schema.names, dataset.shapes) if pipeline.priority else None
-    if priority is not None and (unknown := sorted(priority.columns - columns)):
-        problem = (
-            f"{unknown[0]!r} is not a column of {dataset.location}; its columns: {', '.join(sorted(columns))}"
-        )
-        raise pipeline.error(PRIORITY_FIELD, problem)
+    for name in sorted(priority.columns - columns) if priority is not None else ():
+        yield pipeline.error(PRIORITY_FIELD, f"{name!r} {_missing(name, dataset, columns)}")
+
+
+def _missing(name: str, dataset: Dataset, columns: set[str]) -> str:
+    meant = nearest(name, columns)
+    hint = f" (did you mean {meant!r}?)" if meant is not None else ""
+    return f"is not a column of {dataset.location}{hint}; its columns: {', '.join(sorted(columns))}"

@@ -28,6 +28,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.core.store.digests import pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.key_texts import key_texts
+from batch_assets.core.template.row_templates import RowTemplates
 
 _KEYS_SHOWN = 3
 
@@ -87,24 +88,36 @@ def previewed_rows(
         DatasetError: When the dataset cannot be used, or has no such row.
         ConfigError: When the pipeline does not fit the dataset's columns.
     """
-    record = ErasedRecord.read(Storage.of(settings), pipeline.name)
     with Dataset(pipeline, table, partition) as dataset:
         templates = row_templates(pipeline, dataset)
         check_against_dataset(pipeline, dataset, templates)
-        renderer = RowRenderer(pipeline, dataset, templates)
-        erased = ErasedRows(record, dataset.key, dataset.schema.names)
-        left, first_keys = 1 if row is not None else most, list[str]()
-        for rows in dataset.rows(list(dict.fromkeys([*erased.reads, *renderer.reads]))):
-            keys = _key_texts(rows, dataset.key)
-            first_keys += [forms[0] for forms in keys[:_KEYS_SHOWN]]
-            positions = [at for at, forms in enumerate(keys) if row is None or row in forms][:left]
-            erased.hide(rows)
-            yield from _rendered(
-                renderer, rows.filter(_mask(positions, len(keys))), [keys[at][0] for at in positions]
-            )
-            left -= len(positions)
-            if not left:
-                return
+        yield from rows_of(settings, pipeline, dataset, templates, most=most, row=row)
+
+
+def rows_of(
+    settings: Settings,
+    pipeline: Pipeline,
+    dataset: Dataset,
+    templates: RowTemplates,
+    *,
+    most: int,
+    row: str | None = None,
+) -> Iterator[PreviewedRow]:
+    """Yield rows of a dataset that is open, and that the templates fit; see `previewed_rows`."""
+    renderer = RowRenderer(pipeline, dataset, templates)
+    record = ErasedRecord.read(Storage.of(settings), pipeline.name)
+    erased = ErasedRows(record, dataset.key, dataset.schema.names)
+    left, first_keys = 1 if row is not None else most, list[str]()
+    for rows in dataset.rows(list(dict.fromkeys([*erased.reads, *renderer.reads]))):
+        keys = _key_texts(rows, dataset.key)
+        first_keys += [forms[0] for forms in keys[:_KEYS_SHOWN]]
+        positions = [at for at, forms in enumerate(keys) if row is None or row in forms][:left]
+        erased.hide(rows)
+        shown = rows.filter(_mask(positions, len(keys)))
+        yield from _rendered(renderer, shown, [keys[at][0] for at in positions])
+        left -= len(positions)
+        if not left:
+            return
     if row is not None:
         some = f"; its first keys: {', '.join(first_keys[:_KEYS_SHOWN])}" if first_keys else ""
         raise DatasetError(f"{dataset.source}: dataset.key: no row has the key {row!r}{some}")
