@@ -52,7 +52,15 @@ def one(emulator: Emulator, **more: Any) -> Any:
 def test_chat_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every request is asked once, the answers go to their own requests, and usage and bill are the server's."""
     monkeypatch.setenv("BATCH_ASSETS_ANSWERS_KEY", "secret-key")
-    with serving(lambda body: chat("Re: " + body["messages"][-1]["content"])) as model:
+    together = threading.Barrier(3)
+
+    def answer(body: Any) -> Answer:
+        text = body["messages"][-1]["content"]
+        if text in ("Text 0", "Text 1", "Text 2"):
+            together.wait(60)
+        return chat(f"Re: {text}")
+
+    with serving(answer) as model:
         options = {"answers_from": model.url, "answers_model": "local", "answers_concurrency": 3}
         with Emulator(state=tmp_path, **options) as emulator:
             results = results_of(emulator, requests(20, system="Be brief.", stop_sequences=["END"]))
@@ -68,7 +76,7 @@ def test_chat_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bill["picodollars"] == 20 * (11 * 10**6 + 7 * 5 * 10**6) // 2
     assert (bill["billed"], bill["served"]) == (20, 20)
     assert sorted(model.texts()) == sorted(f"Text {at}" for at in range(20))
-    assert model.most <= 3
+    assert model.most == 3
     path, headers, body = model.calls[0]
     assert (path, headers["authorization"]) == ("/v1/chat/completions", "Bearer secret-key")
     assert body == {
@@ -229,6 +237,15 @@ def test_refusals(emulator_of: Callable[..., Emulator]) -> None:
             "tools.0: OpenAI's chat API, which answers here, has no form for the tool 'web_search_20250305'",
         ),
     }
+
+
+def test_a_request_that_a_fault_affects_is_not_asked(emulator_of: Callable[..., Emulator]) -> None:
+    action = {"error_mix": {"overloaded_error": 0.5, "expired": 0.5}}
+    with serving(lambda _: chat()) as model:
+        emulator = emulator_of(model.url, faults=[{"match": {"method": "POST"}, "action": action}])
+        results = results_of(emulator, requests(20))
+    assert {result.type for result in results.values()} == {"errored", "expired"}
+    assert model.calls == []
 
 
 def test_a_problem_of_the_server_passes(emulator_of: Callable[..., Emulator]) -> None:
