@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 
 from batch_assets.cli import text
-from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.answers.result_types import ResultType, failed_rows
 from batch_assets.core.io.layout import results_parts, waiting_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
+from batch_assets.core.quoting import printable
 from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.shown_rows import first_answers, first_failed
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, counts, dollars
+
+_SHOWN, _WIDTH = 3, 160
 
 
 def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
@@ -46,6 +51,9 @@ def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsRepo
     yield _line("cost", *_cost(root, results))
     if excluded := not_in_costs(pipeline):
         yield _line("", "", f"without {excluded}")
+    yield from _failed(root, pipeline, partition, results)
+    if results.left_out:
+        yield from _answers(root, pipeline, partition, results)
     if results.held_back:
         yield f"  waiting in {text.short_path(results.uri)}"
         results_uri = root.storage.uri(*results_parts(pipeline.name, partition))
@@ -56,6 +64,32 @@ def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsRepo
 
 def _line(label: str, value: str, note: str = "") -> str:
     return f"  {label:<14}{value:>14}  {note}".rstrip()
+
+
+def _failed(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
+    """Yield the first rows that failed, one for each reason."""
+    if not failed_rows(results.counts):
+        return
+    columns, rows = first_failed(root, pipeline, partition, _SHOWN, is_waiting=results.held_back, distinct=True)
+    for number, row in enumerate(rows):
+        reason = ": ".join(filter(None, [row["error_type"], row["error_message"]])) or row["result_type"]
+        yield _shown("failed rows" if number == 0 else "", row[columns[0]], reason)
+
+
+def _answers(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
+    """Yield the first answers."""
+    columns, rows = first_answers(root, pipeline, partition, _SHOWN, is_waiting=results.held_back)
+    for number, row in enumerate(rows):
+        values = {name: row[name] for name in columns[2:]}
+        answer = next(iter(values.values())) if len(values) == 1 else values
+        as_text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, default=str)
+        yield _shown("answers" if number == 0 else "", row[columns[0]], as_text)
+
+
+def _shown(label: str, key: object, value: str) -> str:
+    """Return a line for a row: its key and a value, on one line and cut."""
+    line = " ".join(f"{key}: {value}".split())
+    return printable(f"  {label:<14}{line if len(line) <= _WIDTH else f'{line[: _WIDTH - 1]}…'}")
 
 
 def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:

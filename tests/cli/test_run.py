@@ -121,6 +121,35 @@ def test_the_reasons_match_the_counts_next_to_them(project: Project) -> None:
     assert line.split() == ["errored", "1", "billing_error"]
 
 
+def test_a_run_shows_why_rows_failed_each_reason_once(project: Project) -> None:
+    message = {"role": "user", "content": "{{ text }}"}
+    params = {"model": "claude-hiaku-5-5", "max_tokens": 50, "messages": [message]}
+    project.add_pipeline("asked", ["one", "", *map(str, range(8))], params=params)
+    lines = project.run("run", "asked", "--limit", "4").stdout.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("  failed rows"))
+    unknown, rejected = lines[at : at + 2]
+    assert unknown.startswith("  failed rows   0: not_found_error: ") and "claude-hiaku-5-5" in unknown
+    assert rejected.startswith(" " * 16 + "1: ")
+    assert not any(line.startswith(("  answers", " " * 16)) for line in lines[at + 2 :])
+
+
+def test_a_run_with_a_limit_shows_answers(project: Project) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"mood": {"enum": ["good", "bad"]}},
+        "required": ["mood"],
+        "additionalProperties": False,
+    }
+    project.add_pipeline("asked", ["one", "two\n\u202e", *map(str, range(8))], output_schema=schema)
+    lines = project.run("run", "asked", "--limit", "5").stdout.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("  answers"))
+    moods = read_results(project, "asked")["mood"][:3]
+    shown = [line.removeprefix("  answers").strip() for line in lines[at : at + 3]]
+    assert shown == [f"{number}: {mood}" for number, mood in enumerate(moods)]
+    whole = project.run("run", "asked").stdout
+    assert "  answers" not in whole and "  failed rows" not in whole
+
+
 def test_an_interrupted_run_can_be_continued(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two", "three"])

@@ -218,6 +218,8 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
     assert stages(limited) == ["requests", "batches"], "nothing is logged as complete"
     known = metadata(limited, "results")
     assert (known["batch_assets/pending"], known["batch_assets/left_out"]) == (3, 3)
+    assert known["batch_assets/sample"].count("| succeeded |") == 1
+    assert "| rejected |" in known["batch_assets/failed_rows"]
     assert list(table(tmp_path)["result_type"]) == ["succeeded", *["pending"] * 3, "rejected"]
     for _ in range(2):
         rests = tick(location, instance)
@@ -229,6 +231,21 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
     assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
     assert [batch["requests"] for batch in emulator.log()] == [1, 3]
     assert "limit left out" not in tick(location, instance).skip_message
+
+
+def test_after_a_limit_failed_rows_are_shown_with_their_reasons(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.settings(latency=0.0)
+    assets = make_assets()
+    materialize(assets, instance)
+    emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    message = {"role": "user", "content": "Again: {{ text }}"}
+    edited = make_assets(params={"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [message]})
+    known = metadata(materialize(edited, instance, limit=2), "results")
+    assert known["batch_assets/waiting_table"], "the table of before stays"
+    assert known["batch_assets/failed_rows"].count("| errored | permission\\_error | Your API key") == 2
+    assert "| succeeded |" not in known["batch_assets/sample"]
 
 
 def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.answers.result_types import failed_rows as number_failed
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.ledger import batches, joins, leases, submissions
@@ -140,6 +140,8 @@ def _table(
             return None
         metadata = results_metadata(root, pipeline, collected, report, partition)
         if not report.final or not report.is_complete:
+            if report.left_out:  # a trial: its answers are what the user waits for
+                metadata |= _shown_rows(root, pipeline, partition, report)
             _log_incomplete(context, root, pipeline.name, report)
             if report.held_back:
                 unchanged.add(partition)
@@ -263,7 +265,13 @@ def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsRepo
     metadata: dict[str, Any] = {}
     if report.schema is not None:
         metadata[keys.COLUMN_SCHEMA] = columns_of(pipeline, report.schema)
-    metadata[keys.SAMPLE] = sample_rows(root, pipeline, partition)
-    if set(report.counts) - {ResultType.SUCCEEDED}:
-        metadata[keys.FAILED_ROWS] = failed_rows(root, pipeline, partition)
-    return metadata
+    return metadata | _shown_rows(root, pipeline, partition, report)
+
+
+def _shown_rows(root: Root, pipeline: Pipeline, partition: str, report: ResultsReport) -> dict[str, Any]:
+    """Return some answers, and some of the rows that failed with their reasons."""
+    is_waiting = report.held_back
+    shown: dict[str, Any] = {keys.SAMPLE: sample_rows(root, pipeline, partition, is_waiting=is_waiting)}
+    if number_failed(report.counts):
+        shown[keys.FAILED_ROWS] = failed_rows(root, pipeline, partition, is_waiting=is_waiting)
+    return shown
