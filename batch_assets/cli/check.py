@@ -49,6 +49,8 @@ def check(names: tuple[str, ...], partition: str) -> None:
     """
     from batch_assets.cli.project import load_project
 
+    if partition and not names:
+        raise click.UsageError("--partition needs a NAME: without one, no dataset is read")
     with loading():
         project = load_project()
     broken = _chosen(project, names)

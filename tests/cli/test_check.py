@@ -156,3 +156,4 @@ def test_an_unknown_model_and_partitions_are_named(bare_project: Project) -> Non
         in _faults(bare_project, "parted", "--partition", "a")[0]
     )
     assert "has no partition 'c'" in bare_project.run("check", "parted", "--partition", "c").stdout
+    assert "--partition needs a NAME" in bare_project.run("check", "--partition", "a").stderr

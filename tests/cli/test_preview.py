@@ -90,3 +90,20 @@ def test_images_are_shown_in_part(project: Project) -> None:
     assert f'"data": "{encoded[:40]}… and {len(encoded) - 40} more characters"' in shown.stdout
     assert encoded not in shown.stdout
     assert "row b.png: rejected, so it is not sent: invalid_media" in shown.stdout
+
+
+def test_erased_rows_stay_hidden(project: Project) -> None:
+    project.add_pipeline("asked", ["a secret", "two"])
+    assert project.run("run", "asked").returncode == 0
+    assert project.run("erase", "asked", "--key", "0").returncode == 0
+    shown = project.run("preview", "asked")
+    assert shown.stdout.startswith("row 0: rejected, so it is not sent: erased: the row was erased"), shown.stderr
+    assert "secret" not in shown.stdout
+    assert '"text": "two"' in shown.stdout
+    assert len(project.accepted()) == 1
+
+
+def test_rows_without_a_key_are_named_by_their_numbers(bare_project: Project) -> None:
+    bare_project.add_pipeline("asked", ["one", "two"], dataset={"path": "asked.jsonl"})
+    shown = bare_project.run("preview", "asked", "--row", "1")
+    assert shown.stdout.startswith("row 1\n") and '"text": "two"' in shown.stdout, shown.stderr
