@@ -145,7 +145,7 @@ def running(options: dict[str, Any]) -> Iterator[str]:
 
     host, port = options["host"], options["port"]
     if port and _answers(_url(host, port)):
-        if options.get("answers_from") is not None:
+        if options.get("answers_from") is not None or options.get("faults"):
             raise EmulatorError(
                 f"an emulator is already running at {_url(host, port)}, and may have other answers. Stop it, or "
                 "choose another --port and another BATCH_ASSETS_ROOT"

@@ -35,6 +35,14 @@ def test_a_running_one_is_used(project: Project, emulator: Emulator) -> None:
     assert done.stdout.splitlines()[-1] == emulator.url
 
 
+def test_a_running_one_has_its_own_errors(project: Project, emulator: Emulator) -> None:
+    port = emulator.url.rpartition(":")[2]
+    options = ("--port", port, "--errors", "expired=0.5")
+    done = project.run("emulator", *options, "--", sys.executable, "-c", SHOW)
+    assert done.returncode == 1
+    assert f"an emulator is already running at {emulator.url}, and may have other answers. Stop it" in done.stderr
+
+
 def test_port_taken(bare_project: Project, emulator: Emulator) -> None:
     port = emulator.url.rpartition(":")[2]
     done = bare_project.run("emulator", "--port", port)
