@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -40,9 +41,8 @@ from batch_assets.core.ledger import (
 from batch_assets.core.ledger.budgets import GOES, Budgets, Fit, Prospect
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.rescues import Rescue
-from batch_assets.core.ledger.reservations import NO_BOUND
+from batch_assets.core.ledger.reservations import NO_BOUND, Amounts, MeanCost
 from batch_assets.core.ledger.states import FileState
-from batch_assets.core.prices.budget import Hold
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.prices.worst_case import worst_case
 from batch_assets.core.root import Root
@@ -63,8 +63,6 @@ GROUP_CALLS = 500
 RUN_SECONDS = 600.0
 # Betas that only batches take.
 _BATCH_ONLY = ("output-300k-",)
-# More than any budget: what nothing bounds waits until no budget counts it.
-_NO_BOUND_NEEDS = 2**62
 _BY_ANOTHER = "another process makes the live calls of the pipeline"
 
 
@@ -246,13 +244,13 @@ class _Rescue:
             submission = submissions.by_id(tx, self._submission.id)
             if not is_due(submission, self._rule, tx.now) or not _is_at_api(tx, files.by_id(tx, file.id)):
                 return None
-            calls, prospect = _fitting(tx, limits, file, worst)
+            mean = reservations.mean_cost(tx, file.pipeline)
+            counted = partial(_amounts, mean=mean, discount=prices.table.batch_multiplier)
+            calls, prospect = _fitting(tx, limits, file, worst, counted)
             if not calls:
-                needs = worst[0] if worst[0] >= 0 else _NO_BOUND_NEEDS
-                return Rescue(file.id, needs=needs, why=f"held: {prospect.why}")
+                return Rescue(file.id, needs=counted(worst[:1]), why=f"held: {prospect.why}")
             header = self._header(tx.now, file, lines[:calls], worst[:calls])
-            expected = _expected(tx, file, calls, header.worst_case, prices.table.batch_multiplier)
-            rescues.begin(tx, file, group_id, calls, header.worst_case, expected)
+            rescues.begin(tx, file, group_id, calls, counted(worst[:calls]))
         journal = LiveJournal(self._root.storage, file.pipeline, group_id)
         journal.begin(header)
         return _Begun(journal, calls)
@@ -332,13 +330,26 @@ def _worst_case(prices: Prices, line: bytes) -> int:
         return NO_BOUND
 
 
-def _fitting(tx: Transaction, limits: Budgets, file: RequestFile, worst: Sequence[int]) -> tuple[int, Prospect]:
-    """Return how many of some calls fit into the budgets, and why no more do."""
+def _fitting(
+    tx: Transaction,
+    limits: Budgets,
+    file: RequestFile,
+    worst: Sequence[int],
+    counted: Callable[[Sequence[int]], Amounts],
+) -> tuple[int, Prospect]:
+    """Return how many of some calls fit into the budgets, and why no more do.
+
+    Args:
+        tx: A transaction.
+        limits: The budgets in force.
+        file: The request file.
+        worst: The most that each call can cost, see `_worst_case`.
+        counted: Returns what calls count in budgets.
+    """
     calls = len(worst)
     while calls and limits:
-        total = sum(worst[:calls]) if min(worst[:calls]) >= 0 else None
-        asked = replace(file, requests=calls, worst_case=total, error=None)
-        prospect = budgets.prospects(tx, limits, [asked], is_final=True)[file.id]
+        asked, live = replace(file, requests=calls, error=None), {file.id: counted(worst[:calls])}
+        prospect = budgets.prospects(tx, limits, [asked], is_final=True, live=live)[file.id]
         if prospect.fit is Fit.WHOLE:
             return calls, prospect
         if calls == 1:
@@ -347,9 +358,16 @@ def _fitting(tx: Transaction, limits: Budgets, file: RequestFile, worst: Sequenc
     return calls, GOES
 
 
-def _expected(tx: Transaction, file: RequestFile, calls: int, worst: int | None, discount: Decimal) -> int:
-    """Return what calls would cost at the mean of the pipeline's answers, which batches gave, in picodollars."""
-    asked = replace(file, requests=calls, worst_case=None)
-    mean = budgets.amount(asked, Hold.EXPECTED, reservations.mean_cost(tx, file.pipeline))
-    amounts = [ceil(mean / Fraction(discount))] if mean is not None else []
-    return min([*amounts, *([worst] if worst is not None else [])], default=NO_BOUND)
+def _amounts(worst: Sequence[int], mean: MeanCost, discount: Decimal) -> Amounts:
+    """Return what live calls count in budgets.
+
+    Args:
+        worst: The most that each can cost, see `_worst_case`.
+        mean: What the pipeline's answers did cost, which batches gave.
+        discount: The price of a batch as a fraction of that of live calls.
+    """
+    most = sum(worst) if min(worst) >= 0 else NO_BOUND
+    if not mean.requests:
+        return Amounts(most, most)
+    expected = ceil(Fraction(mean.picodollars * len(worst), mean.requests) / Fraction(discount))
+    return Amounts(most, expected if most == NO_BOUND else min(expected, most))

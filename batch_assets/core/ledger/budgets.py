@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger import reservations
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.ledger.reservations import MeanCost, Total
+from batch_assets.core.ledger.reservations import NO_BOUND, Amounts, MeanCost, Total
 from batch_assets.core.ledger.tables import budget as budget_table
 from batch_assets.core.prices.budget import Budget, Hold, Period
 from batch_assets.core.prices.money import usd
@@ -117,7 +117,12 @@ def names_for(budgets: Budgets, pipeline: str) -> list[str]:
 
 
 def prospects(
-    tx: Transaction, budgets: Budgets, files: Sequence[RequestFile], *, is_final: bool = False
+    tx: Transaction,
+    budgets: Budgets,
+    files: Sequence[RequestFile],
+    *,
+    is_final: bool = False,
+    live: Mapping[str, Amounts] | None = None,
 ) -> dict[str, Prospect]:
     """Return by id when request files may be sent. Each that fits takes its money from those after it.
 
@@ -128,9 +133,10 @@ def prospects(
         budgets: The budgets in force.
         files: The files. What is not known about their cost counts as having no bound.
         is_final: Whether they are sent next. Otherwise a run first finds out what is not known about others.
+        live: By id, what live calls for the requests of a file count, if these are asked about and not the file.
     """
     limits = _Limits(tx, budgets, files, is_final=is_final)
-    return {file.id: limits.judge(file) for file in files}
+    return {file.id: limits.judge(file, (live or {}).get(file.id)) for file in files}
 
 
 def amount(file: RequestFile, hold: Hold, mean: MeanCost) -> int | None:
@@ -169,26 +175,37 @@ class _Limits:
             total = totals.get(key, reservations.NOTHING)
             self._limits[name, key] = _Limit(budget, what, total, self._is_final)
 
-    def judge(self, file: RequestFile) -> Prospect:
-        """Return when a file may be sent, and take what it takes."""
+    def judge(self, file: RequestFile, live: Amounts | None) -> Prospect:
+        """Return when a file may be sent, or live calls for it may be made, and take what they take."""
         mean = self._means.get(file.pipeline, reservations.NO_MEAN)
         of_file = [
             self._limits[name, file.submission_id if self._budgets[name].per is Period.RUN else ""]
             for name in names_for(self._budgets, file.pipeline)
         ]
-        judged = [
-            (limit, _judge(limit, amount(file, limit.budget.hold, mean), file, self._tx.now)) for limit in of_file
+        needed = [
+            amount(file, limit.budget.hold, mean) if live is None else _counted(live, limit.budget.hold)
+            for limit in of_file
         ]
-        prospect = _all([each for _, each in judged])
-        for limit, _ in judged:
+        what = "this file" if live is None else "the next live call"
+        judged = [
+            _judge(limit, each, file, what, self._tx.now) for limit, each in zip(of_file, needed, strict=True)
+        ]
+        prospect = _all(judged)
+        for limit, each in zip(of_file, needed, strict=True):
             if prospect.fit is Fit.WHOLE:
-                limit.taken += amount(file, limit.budget.hold, mean) or 0
+                limit.taken += each or 0
             elif prospect.fit is Fit.IN_PART:
                 limit.taken += max(0, limit.room)
         return prospect
 
 
-def _judge(limit: _Limit, needed: int | None, file: RequestFile, now: float) -> Prospect:
+def _counted(live: Amounts, hold: Hold) -> int | None:
+    """Return what live calls count in a budget, in picodollars; `None` if nothing bounds it."""
+    counted = live.worst if hold is Hold.WORST else live.expected
+    return None if counted == NO_BOUND else counted
+
+
+def _judge(limit: _Limit, needed: int | None, file: RequestFile, what: str, now: float) -> Prospect:
     if limit.total.is_stale and not limit.is_final:
         return GOES
     if needed is None:
@@ -203,7 +220,7 @@ def _judge(limit: _Limit, needed: int | None, file: RequestFile, now: float) -> 
         why = f"what {', '.join(limit.total.unknown)} may cost, which count in {limit.name}, is unknown"
         return Prospect(Fit.NOT_NOW if until is not None else Fit.NEVER, why, until)
     left = exact_dollars(usd(max(0, limit.room)))
-    why = f"{limit.name} has {left} left, and this file may cost up to {exact_dollars(usd(needed))}"
+    why = f"{limit.name} has {left} left, and {what} may cost up to {exact_dollars(usd(needed))}"
     is_awaited = limit.total.reserved + limit.taken > 0
     enough = max(smallest, limit.budget.picodollars // _SHARE) if is_awaited else smallest
     if file.requests > 1 and limit.room >= enough:

@@ -23,9 +23,8 @@ rescue = Table(
     Column("pipeline", String(100), nullable=False),
     Column("is_done", Boolean, nullable=False),  # each of its requests was called, or cannot be
     Column("not_before", Float, nullable=False),  # no live call is made for it before
-    Column(
-        "needs", BigInteger
-    ),  # a budget had less left than this: what the next call may cost; NULL: it is not held
+    Column("needs", BigInteger),  # a budget holds it: the most that the next call can cost; -1: no bound
+    Column("expects", BigInteger),  # what the next call is expected to cost; both are NULL if it is not held
     Column("why", Text),  # what it waits for, or why requests were left to the batch
     Index("rescue_by_pipeline", "pipeline"),
 )

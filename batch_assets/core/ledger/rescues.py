@@ -36,14 +36,14 @@ class Rescue:
         file_id: The request file.
         is_done: Each of its requests was called, or cannot be.
         not_before: No live call is made for it before, in seconds since 1970.
-        needs: What the next call may cost, in picodollars, if a budget had less left; `None` if none holds it.
+        needs: What the next call counts, if a budget had less left; `None` if none holds it.
         why: What it waits for, or why requests were left to the batch; `None` if there is nothing to say.
     """
 
     file_id: str
     is_done: bool = False
     not_before: float = 0.0
-    needs: int | None = None
+    needs: Amounts | None = None
     why: str | None = None
 
 
@@ -93,10 +93,10 @@ def record_rule(tx: Transaction, pipeline: str, rule: RescueRule | None) -> None
 def of_files(tx: Transaction, file_ids: Iterable[str]) -> dict[str, Rescue]:
     """Return the rescues that have begun of some request files, by their ids."""
     found: dict[str, Rescue] = {}
-    columns = [rescue.c[name] for name in ("file_id", "is_done", "not_before", "needs", "why")]
     for chunk in id_chunks(sorted(file_ids)):
-        for row in tx.execute(sa.select(*columns).where(rescue.c.file_id.in_(chunk))):
-            found[row.file_id] = Rescue(*row)
+        for row in tx.execute(sa.select(rescue).where(rescue.c.file_id.in_(chunk))):
+            needs = Amounts(row.needs, row.expects) if row.needs is not None else None
+            found[row.file_id] = Rescue(row.file_id, row.is_done, row.not_before, needs, row.why)
     return found
 
 
@@ -105,7 +105,8 @@ def note(tx: Transaction, file: RequestFile, state: Rescue) -> None:
     values: dict[str, Any] = {
         "is_done": state.is_done,
         "not_before": state.not_before,
-        "needs": state.needs,
+        "needs": state.needs.worst if state.needs is not None else None,
+        "expects": state.needs.expected if state.needs is not None else None,
         "why": state.why,
     }
     tx.execute(sa.delete(rescue).where(rescue.c.file_id == file.id))
@@ -122,7 +123,7 @@ def groups(tx: Transaction, pipelines: Iterable[str]) -> list[LiveGroup]:
     ]
 
 
-def begin(tx: Transaction, file: RequestFile, group_id: str, calls: int, worst: int | None, expected: int) -> None:
+def begin(tx: Transaction, file: RequestFile, group_id: str, calls: int, amounts: Amounts) -> None:
     """Record live calls that are about to be made, and reserve what they may cost.
 
     Args:
@@ -130,10 +131,9 @@ def begin(tx: Transaction, file: RequestFile, group_id: str, calls: int, worst: 
         file: The request file that has the requests.
         group_id: The id of the group.
         calls: The number of the calls.
-        worst: The most that they can cost in picodollars; `None` without a bound.
-        expected: What they would cost at the mean of the pipeline's answers; `NO_BOUND` if that is not known.
+        amounts: What they count in budgets.
     """
-    amounts = Amounts(NO_BOUND if worst is None else worst, expected)
+    worst = None if amounts.worst == NO_BOUND else amounts.worst
     reservations.reserve(tx, file, None, amounts, batch_id=group_id)
     _add(tx, LiveGroup(group_id, file.id, file.pipeline, calls, worst, tx.now))
 

@@ -98,12 +98,13 @@ def read_outlooks(
         return {}
     at_api = {each.id: _at_api(files_of[each.id], batches_of[each.id]) for each in concerned}
     begun = rescues.of_files(tx, {file.id for each in at_api.values() for file in each})
+    needs = {id_: each.needs for id_, each in begun.items() if each.needs is not None}
     held = [
-        replace(file, requests=1, worst_case=begun[file.id].needs, error=None)
+        replace(file, requests=1, error=None)
         for file in {file.id: file for each in at_api.values() for file in each}.values()
-        if file.id in begun and begun[file.id].needs is not None
+        if file.id in needs
     ]
-    prospects = budgets.prospects(tx, budgets.recorded(tx), held) if held else {}
+    prospects = budgets.prospects(tx, budgets.recorded(tx), held, live=needs) if held else {}
     groups = rescues.groups(tx, rules)
     outlooks = {}
     for submission in concerned:

@@ -253,7 +253,7 @@ def test_above_the_cap_nothing_is_called_until_money_comes_free(world: World) ->
     report = world.submit(pipeline, unattended=True)
     assert report.live_calls.answered >= 2, "as many as fit"
     held = [why for name, why in report.waiting.items() if name.startswith("rescue of ")]
-    assert len(held) == 1 and "left, and this file may cost up to" in held[0]
+    assert len(held) == 1 and "left, and the next live call may cost up to" in held[0]
     done = collect_results(world.root, pipeline.name).results
     for _ in range(6):  # what calls cost less than reserved lets others go
         if done is not None and done.final:
@@ -285,6 +285,39 @@ def test_a_budget_of_what_is_expected_lets_more_calls_go(world: World) -> None:
         "select sum(expected), sum(worst) from reservation where batch_id like 'live.%'"
     )
     assert expected == worst == billed_live(world), "both are settled"
+
+
+def test_a_budget_of_what_is_expected_counts_live_prices(world: World) -> None:
+    world.emulator.settings(latency=0.0)
+    world.run(world.pipeline(texts(20, "before")))
+    wide: dict[str, Any] = {"max_usd": 100.0, "per": "month", "hold": "expected"}
+    pipeline = rescued(world, rows=20, budget=wide)
+    ((counted, mean),) = world.query("select sum(expected), min(expected) / 20 from reservation")
+    cap = counted + 9 * mean  # a live call is expected to cost twice the mean
+    pipeline = world.pipeline(**RESCUED, budget=wide | {"max_usd": cap / PICODOLLARS})
+    record_caps(world.root, [pipeline])
+    report = world.submit(pipeline, unattended=True)
+    assert report.live_calls.answered == 4
+    ((reserved,),) = world.query("select sum(expected) from reservation")
+    assert reserved <= cap
+    assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
+
+
+def test_a_dear_call_after_a_cheap_one_is_held_without_a_run_in_vain(world: World) -> None:
+    rows = {"row-0": "a cheap one", "row-1": "a dear one " * 5000}
+    world.emulator.settings(latency=24 * 3600)
+    wide: dict[str, Any] = {"max_usd": 100.0, "per": "month"}
+    pipeline = world.pipeline(rows, **RESCUED, budget=wide)
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    ((reserved,),) = world.query("select sum(worst) from reservation")
+    raised = wide | {"max_usd": round(reserved / PICODOLLARS + 1.5 * ONE, 7)}
+    record_caps(world.root, [world.pipeline(**RESCUED, budget=raised)])
+    assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
+    rescue(world, pipeline)
+    assert asked_live(world) == ["a cheap one"]
+    assert next_round(world, pipeline) is None, "no run begins in vain"
 
 
 def test_no_call_is_made_under_a_cap_that_is_used_up(world: World) -> None:

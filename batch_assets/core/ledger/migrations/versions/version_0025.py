@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("is_done", sa.Boolean, nullable=False),
         sa.Column("not_before", sa.Float, nullable=False),
         sa.Column("needs", sa.BigInteger),
+        sa.Column("expects", sa.BigInteger),
         sa.Column("why", sa.Text),
     )
     op.create_index("rescue_by_pipeline", "rescue", ["pipeline"])
