@@ -262,6 +262,23 @@ def test_a_broken_file_leaves_its_name_to_a_good_one(project: Project) -> None:
     assert list(broken) == ["another"]
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("reviews/defs.yaml", "type: batch_assets.MessageBatchComponent\nattributes: {nam: x}\n"),
+        ("pipeline/defs.yaml", PIPELINE),
+        ("assets.py", "import nowhere_to_be_found\n"),
+    ],
+)
+def test_broken_files_in_folders_of_one_name(project: Project, file: str, text: str) -> None:
+    for folder in ("one", "two", "three"):
+        project.write(f"defs/{folder}/{file}", text)
+    definitions, broken = load(project, PIPELINE + "  retry: 3\n")
+    assert len(broken) == 4
+    assert {file.source.split("/")[2] for file in broken.values()} == {"one", "two", "three", "greetings"}
+    definitions.get_repository_def()
+
+
 def test_python_files_that_cannot_be_imported(project: Project) -> None:
     project.write("owned.py", "import nowhere_to_be_found\n")
     project.write(

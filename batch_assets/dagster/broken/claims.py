@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -44,6 +45,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._claims: dict[Claimant, Claim] = {}
+        self._shown: dict[Claimant, str] = {}
 
     def note(self, claimant: Claimant, claim: Claim) -> None:
         """Record the name of a pipeline file. A later record of the same file replaces it."""
@@ -57,15 +59,24 @@ class Claims:
         return [self._claims[rival].source for rival in rivals if rival != claimant]
 
     def shown_name(self, claimant: Claimant, name: str) -> str:
-        """Return the name that the assets of a broken file are shown under: its own, unless another has it."""
+        """Return the name that the assets of a broken file are shown under: its own, unless another has it.
+
+        No two files get the same one, and a file gets the same one each time.
+        """
+        if claimant not in self._shown:
+            self._shown[claimant] = self._free_name(claimant, name)
+        return self._shown[claimant]
+
+    def _free_name(self, claimant: Claimant, name: str) -> str:
+        shown = set(self._shown.values())
         rivals = self._with(name, valid_only=True)
-        if (self._owner(name, rivals) or min(self._with(name), default=claimant)) == claimant:
+        owner = self._owner(name, rivals) or min(self._with(name), default=claimant)
+        if owner == claimant and name not in shown:
             return name
-        shown = name_of_path(claimant.path)
-        names = {claim.name for claim in self._claims.values()}
-        while shown in names:
-            shown += f"_{claimant.document}" if claimant.document else "_broken"
-        return shown
+        taken = shown | {claim.name for claim in self._claims.values()}
+        of_path = name_of_path(claimant.path)
+        numbered = (f"{of_path}_{number}" for number in count(2))
+        return next(free for free in chain([of_path], numbered) if free not in taken)
 
     def _with(self, name: str, *, valid_only: bool = False) -> list[Claimant]:
         return [
