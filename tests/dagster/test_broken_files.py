@@ -292,12 +292,27 @@ def test_python_files_that_cannot_be_imported(project: Project) -> None:
     definitions, broken = load(project, PIPELINE)
     assert keys_of(definitions) == {
         *(f"{name}/{stage}" for name in ("owned", "greetings") for stage in STAGES),
-        "in_python",
-        "typo",
+        "in_python/broken_file",
+        "typo/broken_file",
     }
     assert "No module named 'nowhere_to_be_found'" in str(broken["owned"])
     assert "build_message_batch_assets(name='in_python'): params.max_token: " in str(broken["in_python"])
     assert str(broken["typo"]).startswith(f"{project.package}/defs/nested/typo.py:1: SyntaxError: ")
+
+
+def test_a_python_file_that_has_the_name_of_an_asset_of_another(project: Project) -> None:
+    project.write("defs/fine.py", "import dagster as dg\n\n@dg.asset\ndef oops(): ...\n")
+    project.write("defs/oops.py", "import nowhere_to_be_found\n")
+    definitions, broken = load(project, GOOD.replace("good", "greetings"))
+    assert list(broken) == ["oops"]
+    assert {"oops", "oops/broken_file"} <= keys_of(definitions)
+    definitions.get_repository_def()
+
+
+def test_a_python_file_that_ends_the_process(project: Project) -> None:
+    project.write("defs/script.py", "import sys\n\nsys.exit(3)\n")
+    _, broken = load(project, GOOD.replace("good", "greetings"))
+    assert str(broken["script"]) == f"{project.package}/defs/script.py:3: SystemExit: 3"
 
 
 def test_a_hook_that_raises_while_the_file_loads(project: Project) -> None:

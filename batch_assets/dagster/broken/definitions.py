@@ -22,9 +22,12 @@ _WHILE_BROKEN = (
 
 
 def asset_keys(name: str, *, is_pipeline: bool) -> dict[Stage, dg.AssetKey]:
-    """Return the keys of the assets of a broken file, by stage. One that is not of a pipeline has a single one."""
+    """Return the keys of the assets of a broken file, by stage. One that is not of a pipeline has a single one.
+
+    Its last part keeps it apart from an asset of a right file that has the name of this one.
+    """
     if not is_pipeline:
-        return {Stage.REQUESTS: dg.AssetKey([name])}
+        return {Stage.REQUESTS: dg.AssetKey([name, "broken_file"])}
     return {stage: dg.AssetKey([name, stage.value]) for stage in Stage}
 
 

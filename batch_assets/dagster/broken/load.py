@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from batch_assets.dagster.broken.known_resources import lacks_resources, only_resources_of
+from batch_assets.dagster.broken.reason import RAISED
 from batch_assets.dagster.broken.report import collecting, report
 from batch_assets.dagster.broken_file import BrokenFile
 
@@ -46,24 +47,24 @@ def _load_what_can_be_loaded(path_within_project: Path, broken: list[BrokenFile]
     return definitions
 
 
-def _load(path_within_project: Path) -> tuple[dg.Definitions | None, Exception | None]:
+def _load(path_within_project: Path) -> tuple[dg.Definitions | None, BaseException | None]:
     # The errors of single files must not be raised while this one is handled: it would become their context.
     try:
         return dg.load_from_defs_folder(path_within_project=path_within_project), None
-    except Exception as error:
+    except RAISED as error:
         return None, error
 
 
-def _load_one_by_one(path_within_project: Path, error: Exception | None) -> dg.Definitions:
+def _load_one_by_one(path_within_project: Path, error: BaseException | None) -> dg.Definitions:
     """Load the definitions, each file on its own.
 
     Raises:
-        Exception: The error, when no single file is the reason.
+        BaseException: The error, when no single file is the reason.
     """
     try:
         from batch_assets.dagster.broken.tolerant_tree import load_one_by_one
 
         return load_one_by_one(path_within_project)
-    except Exception as second:  # the whole project is wrong, or this version of Dagster loads it in another way
+    except RAISED as second:  # the whole project is wrong, or this version of Dagster loads it in another way
         _log.debug("the files of the project cannot be loaded one by one", exc_info=second)
         raise (error or second) from None

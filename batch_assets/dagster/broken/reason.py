@@ -14,6 +14,9 @@ from batch_assets.core.pipeline.faults import Fault, faults_of, field_line, read
 from batch_assets.core.quoting import printable
 from batch_assets.dagster.broken.known import yaml_text
 
+# What a file that is loaded may raise. A script may end with `sys.exit()`.
+RAISED = (Exception, SystemExit)
+
 
 def innermost(error: BaseException) -> BaseException:
     """Return the error that the user has to know: the first one of this project, or else the one that began it."""

@@ -20,6 +20,7 @@ from dagster.components.core.defs_module import ComponentPath, find_defs_or_comp
 
 from batch_assets.dagster.broken.claims import Claimant, claims_of
 from batch_assets.dagster.broken.load_as_broken import load_as_broken, note_broken
+from batch_assets.dagster.broken.reason import RAISED
 
 
 def load_one_by_one(path_within_project: Path) -> dg.Definitions:
@@ -46,7 +47,7 @@ class BrokenComponent(dg.Component):
         error: What its loading raised.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -62,7 +63,7 @@ class _TolerantTree(dg.ComponentTree):
     def load_structural_component_at_loc(self, loc: Path | str | object) -> dg.Component:
         try:
             return super().load_structural_component_at_loc(loc)  # type: ignore[arg-type]
-        except Exception as error:
+        except RAISED as error:
             if not _is_file(loc):
                 raise
             note_broken(_claimant(loc), self.project_root, claims_of(self))
@@ -71,7 +72,7 @@ class _TolerantTree(dg.ComponentTree):
     def build_defs_at_path(self, loc: Path | str | object) -> dg.Definitions:
         try:
             return super().build_defs_at_path(loc)  # type: ignore[arg-type]
-        except Exception as error:
+        except RAISED as error:
             if not _is_file(loc):
                 raise
             return load_as_broken(error, _claimant(loc), self.project_root, claims_of(self))
@@ -108,15 +109,15 @@ def _declaration(context: ComponentDeclLoadContext) -> ComponentDecl[Any] | None
 
 def _try_declaration(
     context: ComponentDeclLoadContext,
-) -> tuple[ComponentDecl[Any] | None, Exception | None]:
+) -> tuple[ComponentDecl[Any] | None, BaseException | None]:
     # Those of files in the folder are tried outside of it, since this error would become the context of theirs.
     try:
         return build_filesystem_component_decl_from_context(context), None
-    except Exception as error:
+    except RAISED as error:
         return None, error
 
 
-def _broken_declaration(context: ComponentDeclLoadContext, error: Exception) -> ComponentLoaderDecl:
+def _broken_declaration(context: ComponentDeclLoadContext, error: BaseException) -> ComponentLoaderDecl:
     """Return the declaration of a file that Dagster cannot read or import."""
 
     def load(context: ComponentDeclLoadContext) -> BrokenComponent:
