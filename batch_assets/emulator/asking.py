@@ -16,8 +16,9 @@ from batch_assets.emulator.answers import whole_message
 from batch_assets.emulator.batches import progress_of
 from batch_assets.emulator.outcomes import SUCCEEDED
 from batch_assets.emulator.params import Refusal
+from batch_assets.emulator.records import BatchRecord
 from batch_assets.emulator.results import errored, parse_betas, result_of
-from batch_assets.emulator.state import BatchRecord, Store
+from batch_assets.emulator.state import Store
 from batch_assets.emulator.wire import HttpError, derived_id, new_id
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from batch_assets.emulator.calls import Call, too_large
 from batch_assets.emulator.cut import CutResponse
 from batch_assets.emulator.outcomes import Judge, Mix, result_type
 from batch_assets.emulator.private import create_private
+from batch_assets.emulator.records import BatchRecord, NewBatch
 from batch_assets.emulator.results import altered, joined, parse_betas, prepared, result_lines
-from batch_assets.emulator.state import BatchRecord, NewBatch
 from batch_assets.emulator.wire import HttpError, json_response
 
 LIST_LIMIT = 1000

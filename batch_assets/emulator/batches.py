@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batch_assets.emulator.outcomes import RESULT_TYPES
-from batch_assets.emulator.state import BatchRecord
+from batch_assets.emulator.records import BatchRecord
 from batch_assets.emulator.wire import timestamp
 
 SECOND = 1_000_000

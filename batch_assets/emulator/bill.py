@@ -16,8 +16,9 @@ import orjson
 
 from batch_assets.emulator.batches import Progress
 from batch_assets.emulator.prices import batch_price
+from batch_assets.emulator.records import BatchRecord
 from batch_assets.emulator.results import results
-from batch_assets.emulator.state import BatchRecord, Store
+from batch_assets.emulator.state import Store
 
 
 @dataclass(frozen=True)

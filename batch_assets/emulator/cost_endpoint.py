@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from batch_assets.emulator.batches import SECOND, Progress, processed_at
 from batch_assets.emulator.calls import Call
+from batch_assets.emulator.records import BatchRecord
 from batch_assets.emulator.service import Service
-from batch_assets.emulator.state import BatchRecord
 from batch_assets.emulator.wire import HttpError, json_response, timestamp
 
 COST = "/v1/organizations/analytics/cost"

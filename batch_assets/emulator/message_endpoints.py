@@ -13,8 +13,8 @@ from batch_assets.emulator.calls import Call
 from batch_assets.emulator.models import CATALOG, MODELS
 from batch_assets.emulator.params import check_params
 from batch_assets.emulator.prices import live_price
+from batch_assets.emulator.records import LiveCall
 from batch_assets.emulator.results import parse_betas
-from batch_assets.emulator.state import LiveCall
 from batch_assets.emulator.tokens import prompt_tokens
 from batch_assets.emulator.wire import HttpError, json_response, new_id
 

@@ -35,7 +35,8 @@ from batch_assets.emulator.outcomes import (
 )
 from batch_assets.emulator.params import Refusal, check_params
 from batch_assets.emulator.private import create_private
-from batch_assets.emulator.state import BatchRecord, Store
+from batch_assets.emulator.records import BatchRecord
+from batch_assets.emulator.state import Store
 from batch_assets.emulator.wire import derived_id
 
 _CHUNK = 256 * 1024

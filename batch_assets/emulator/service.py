@@ -23,8 +23,9 @@ from batch_assets.emulator.clock import Clock
 from batch_assets.emulator.faults import Faults
 from batch_assets.emulator.holding import MAX_BATCHES, MAX_BODIES_IN_MEMORY, MAX_BODIES_ON_DISK, Held
 from batch_assets.emulator.outcomes import count_results
+from batch_assets.emulator.records import BatchRecord
 from batch_assets.emulator.results import Preparation
-from batch_assets.emulator.state import BatchRecord, Store
+from batch_assets.emulator.state import Store
 from batch_assets.emulator.wire import HttpError
 
 if TYPE_CHECKING:

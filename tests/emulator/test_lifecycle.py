@@ -9,7 +9,7 @@ import pytest
 
 from batch_assets.emulator import Emulator
 from batch_assets.emulator.batches import SECOND, progress_of
-from batch_assets.emulator.state import BatchRecord
+from batch_assets.emulator.records import BatchRecord
 
 from .conftest import requests
 
