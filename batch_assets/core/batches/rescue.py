@@ -129,7 +129,7 @@ class _Rescue:
     def run(self) -> None:
         with self._root.ledger.read() as tx:
             waiting = self._waiting(tx)
-            known = rescues.of_files(tx, [file.id for file in waiting])
+            known = rescues.of_submissions(tx, [self._submission.id])[self._submission.id]
             now = tx.now
         for file in waiting:
             state = known.get(file.id, Rescue(file.id))
@@ -152,7 +152,7 @@ class _Rescue:
     def _note(self, file: RequestFile, state: Rescue) -> None:
         with self._root.ledger.write(file.pipeline) as tx:
             self._lease.confirm(tx)
-            rescues.note(tx, file, state)
+            rescues.note(tx, self._submission, state)
         if state.why is not None:
             self._report.waiting[f"rescue of {file.id}"] = state.why
 

@@ -15,13 +15,14 @@ rescue_rule = Table(
     Column("max_in_flight", Integer, nullable=False),  # the most live calls at a time
 )
 
-# How far the requests of a file are asked by live calls, see `rescues.py`.
+# How far the requests of a file that the rows of a submission ask are asked by live calls, see `rescues.py`.
 rescue = Table(
     "rescue",
     metadata,
+    Column("submission_id", ForeignKey("submission.id"), primary_key=True),
     Column("file_id", ForeignKey("request_file.id"), primary_key=True),
     Column("pipeline", String(100), nullable=False),
-    Column("is_done", Boolean, nullable=False),  # each of its requests was called, or cannot be
+    Column("is_done", Boolean, nullable=False),  # each of these requests was called, or cannot be
     Column("not_before", Float, nullable=False),  # no live call is made for it before
     Column("needs", BigInteger),  # a budget holds it: the most that the next call can cost; -1: no bound
     Column("expects", BigInteger),  # what the next call is expected to cost; both are NULL if it is not held

@@ -1,5 +1,8 @@
 """Rescues: how far the requests of a file are asked by live calls after a deadline has passed.
 
+Several submissions may wait on one file: gathered partitions, and an edit that is taken back. Each asks what its
+own rows ask, so how far that is belongs to a submission and a file.
+
 A live call is recorded by the journal of its group, under the root. The ledger has what the next step depends on,
 and the groups whose answers are not stored yet. Their reservations are those of `reservations.py`, under the id of
 the group in place of a batch's.
@@ -30,11 +33,11 @@ from batch_assets.core.ledger.tables import batch, request_file
 
 @dataclass(frozen=True)
 class Rescue:
-    """How far the requests of a file are asked by live calls.
+    """How far the requests of a file that the rows of a submission ask are asked by live calls.
 
     Attributes:
         file_id: The request file.
-        is_done: Each of its requests was called, or cannot be.
+        is_done: Each of these requests was called, or cannot be.
         not_before: No live call is made for it before, in seconds since 1970.
         needs: What the next call counts, if a budget had less left; `None` if none holds it.
         why: What it waits for, or why requests were left to the batch; `None` if there is nothing to say.
@@ -90,18 +93,20 @@ def record_rule(tx: Transaction, pipeline: str, rule: RescueRule | None) -> None
         tx.execute(sa.insert(rescue_rule).values(pipeline=pipeline, **values))
 
 
-def of_files(tx: Transaction, file_ids: Iterable[str]) -> dict[str, Rescue]:
-    """Return the rescues that have begun of some request files, by their ids."""
-    found: dict[str, Rescue] = {}
-    for chunk in id_chunks(sorted(file_ids)):
-        for row in tx.execute(sa.select(rescue).where(rescue.c.file_id.in_(chunk))):
+def of_submissions(tx: Transaction, submission_ids: Iterable[str]) -> dict[str, dict[str, Rescue]]:
+    """Return the rescues that have begun by submission and request file. Each of the submissions has an entry."""
+    ids = sorted(submission_ids)
+    found: dict[str, dict[str, Rescue]] = {id_: {} for id_ in ids}
+    for chunk in id_chunks(ids):
+        for row in tx.execute(sa.select(rescue).where(rescue.c.submission_id.in_(chunk))):
             needs = Amounts(row.needs, row.expects) if row.needs is not None else None
-            found[row.file_id] = Rescue(row.file_id, row.is_done, row.not_before, needs, row.why)
+            state = Rescue(row.file_id, row.is_done, row.not_before, needs, row.why)
+            found[row.submission_id][row.file_id] = state
     return found
 
 
-def note(tx: Transaction, file: RequestFile, state: Rescue) -> None:
-    """Record how far a rescue is."""
+def note(tx: Transaction, submission: Submission, state: Rescue) -> None:
+    """Record how far the rescue of a submission is for one request file."""
     values: dict[str, Any] = {
         "is_done": state.is_done,
         "not_before": state.not_before,
@@ -109,8 +114,10 @@ def note(tx: Transaction, file: RequestFile, state: Rescue) -> None:
         "expects": state.needs.expected if state.needs is not None else None,
         "why": state.why,
     }
-    tx.execute(sa.delete(rescue).where(rescue.c.file_id == file.id))
-    tx.execute(sa.insert(rescue).values(file_id=file.id, pipeline=file.pipeline, **values))
+    is_own = sa.and_(rescue.c.submission_id == submission.id, rescue.c.file_id == state.file_id)
+    tx.execute(sa.delete(rescue).where(is_own))
+    key = {"submission_id": submission.id, "file_id": state.file_id, "pipeline": submission.pipeline}
+    tx.execute(sa.insert(rescue).values(**key, **values))
 
 
 def groups(tx: Transaction, pipelines: Iterable[str]) -> list[LiveGroup]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from batch_assets.core.ledger import Transaction, budgets, rescues
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.rescues import Rescue
+from batch_assets.core.ledger.reservations import Amounts
 from batch_assets.core.ledger.states import FileState
 
 
@@ -97,14 +98,8 @@ def read_outlooks(
     if not concerned:
         return {}
     at_api = {each.id: _at_api(files_of[each.id], batches_of[each.id]) for each in concerned}
-    begun = rescues.of_files(tx, {file.id for each in at_api.values() for file in each})
-    needs = {id_: each.needs for id_, each in begun.items() if each.needs is not None}
-    held = [
-        replace(file, requests=1, error=None)
-        for file in {file.id: file for each in at_api.values() for file in each}.values()
-        if file.id in needs
-    ]
-    prospects = budgets.prospects(tx, budgets.recorded(tx), held, live=needs) if held else {}
+    begun = rescues.of_submissions(tx, [id_ for id_, waited_on in at_api.items() if waited_on])
+    affordable = _affordable(tx, at_api, begun)
     groups = rescues.groups(tx, rules)
     outlooks = {}
     for submission in concerned:
@@ -113,12 +108,28 @@ def read_outlooks(
             tx.now,
             rescues.due_at(submission, rules[submission.pipeline]),
             tuple(at_api[submission.id]),
-            {id_: begun[id_] for id_ in own if id_ in begun},
-            frozenset(id_ for id_ in own if id_ in prospects and prospects[id_].may_go),
+            begun.get(submission.id, {}),
+            frozenset(id_ for id_ in own if (submission.id, id_) in affordable),
             tuple(group.id for group in groups if group.file_id in own),
             rescues.lease_name(submission.pipeline) in held_leases,
         )
     return outlooks
+
+
+def _affordable(
+    tx: Transaction, at_api: Mapping[str, Sequence[RequestFile]], begun: Mapping[str, Mapping[str, Rescue]]
+) -> set[tuple[str, str]]:
+    """Return (submission, request file) of what a budget held back, and whose next call fits into it now."""
+    asked, needs, keys = list[RequestFile](), dict[str, Amounts](), dict[str, tuple[str, str]]()
+    for submission_id, waited_on in at_api.items():
+        for file in waited_on:
+            state = begun[submission_id].get(file.id)
+            if state is not None and state.needs is not None:
+                id_ = f"{submission_id} {file.id}"  # others may hold another request of the same file
+                asked.append(replace(file, id=id_, requests=1, error=None))
+                needs[id_], keys[id_] = state.needs, (submission_id, file.id)
+    prospects = budgets.prospects(tx, budgets.recorded(tx), asked, live=needs) if asked else {}
+    return {keys[id_] for id_, prospect in prospects.items() if prospect.may_go}
 
 
 def _at_api(files: Sequence[RequestFile], batches: Sequence[Batch]) -> list[RequestFile]:

@@ -28,6 +28,7 @@ from batch_assets.core.spend.spend_table import SpendRow
 
 from ..erase.support import every_text
 from ..lost_ledger import lose_ledger
+from ..requests.gathering import NAME, Gathering
 from ..support import CREATE, World, params, round_for, texts
 
 MESSAGES = {"method": "POST", "path": "/v1/messages"}
@@ -374,6 +375,33 @@ def test_only_rows_that_still_ask_are_asked_live(world: World) -> None:
     done = rescue(world, pipeline).results
     assert done is not None and done.final
     assert len(world.live_calls()) == 3
+
+
+def test_rows_of_every_partition_that_was_gathered_are_asked_live(world: World) -> None:
+    world.emulator.settings(latency=24 * 3600)
+    gathering = Gathering.of(world, {"a": 3, "b": 2}, **RESCUED)
+    record_caps(world.root, [gathering.pipeline()])
+    gathering.build()
+    gathering.submit()
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    gathering.submit(unattended=True)
+    assert len(world.live_calls()) == 5
+    for key in "ab":
+        done = collect_results(world.root, NAME, key).results
+        assert done is not None and done.final
+
+
+def test_rows_that_come_back_after_a_rescue_are_asked_live(world: World) -> None:
+    pipeline = rescued(world, rows=4)
+    fewer = world.pipeline(texts(2), **RESCUED)
+    world.send(fewer)
+    for rows in (2, 4):
+        world.send(world.pipeline(texts(rows), **RESCUED))
+        world.query("update submission set began_at = began_at - :late", late=LATE)
+        assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
+        done = rescue(world, pipeline).results
+        assert done is not None and done.final
+        assert asked_live(world) == sorted(texts(rows).values()), "each once"
 
 
 def test_answers_of_a_refresh_that_is_rescued_belong_to_it(world: World) -> None:

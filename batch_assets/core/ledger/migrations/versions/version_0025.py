@@ -20,6 +20,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "rescue",
+        sa.Column("submission_id", sa.String(64), sa.ForeignKey("submission.id"), primary_key=True),
         sa.Column("file_id", sa.String(160), sa.ForeignKey("request_file.id"), primary_key=True),
         sa.Column("pipeline", sa.String(100), nullable=False),
         sa.Column("is_done", sa.Boolean, nullable=False),
