@@ -352,7 +352,7 @@ def read_responses(storage: Storage, pipeline: str, name: ResponseName) -> Found
         ended_at, paid_at = ended_at_of(file), paid_at_of(file)
     types = Counter(table["result_type"].to_pylist())
     counts = {name: types[name] for name in COUNTS}
-    attempt = int(table["attempts"][0].as_py()) if len(table) else 1
+    attempt = int(table["attempts"].to_numpy().max()) if len(table) else 1  # failed live calls count as none
     return FoundResponses(name, digest_array(table["digest"]), attempt, counts, ended_at, paid_at)
 
 

@@ -1,7 +1,8 @@
 """Store the answers of live calls as response files, also of calls whose process was killed.
 
 A group becomes one file, with a row for each call that was made. A call without an answer is errored with
-`live_call_lost`: it may have been paid for. Its row goes on waiting for the batch.
+`live_call_lost`: it may have been paid for. Its row goes on waiting for the batch: a live call that failed is
+`NO_OUTCOME`, so it never takes the place of what the batch brings, whatever is stored first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.batches.live_traces import has_journals, record_traces
@@ -35,6 +37,7 @@ from batch_assets.core.store.answer_index import WrittenAnswers
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.follow_up_ids import is_follow_up
 from batch_assets.core.store.live_journal import LiveGroupHeader, LiveJournal
+from batch_assets.core.store.packed_responses import NO_OUTCOME
 from batch_assets.core.store.pipeline_outcomes import drop_kept
 from batch_assets.core.store.response_cost import ResponseCost
 from batch_assets.core.store.responses import (
@@ -198,13 +201,17 @@ class _Group:
         return ResultLines(start, end, tails, count=len(numbers), ours=len(numbers))
 
     def _rows(self, raw: Path, lines: ResultLines, attempt: int, now: float) -> Iterator[pa.RecordBatch]:
-        """Yield the responses. Their cost is that of live calls."""
+        """Yield the responses. Their cost is that of live calls, and those that failed are no outcome."""
         parser = LineParser(self._group.id, MISSING, self._root.settings.prices)
         shared = {"batch_id": self._group.id, "attempts": attempt, "ended_at": datetime.fromtimestamp(now, UTC)}
         for group in ParallelLines(1).parse(parser, raw, lines):
             rows = response_batch(group.rows, lines.tails[group.first : group.first + len(group.rows)], shared)
             at = rows.schema.get_field_index("cost_usd")
-            yield rows.set_column(at, rows.schema.field(at), rows.column("live_cost_usd"))
+            rows = rows.set_column(at, rows.schema.field(at), rows.column("live_cost_usd"))
+            at = rows.schema.get_field_index("attempts")
+            has_answer = pc.equal(rows.column("result_type"), ResultType.SUCCEEDED)
+            attempts = pc.if_else(has_answer, rows.column("attempts"), pa.scalar(NO_OUTCOME, pa.int32()))
+            yield rows.set_column(at, rows.schema.field(at), attempts)
 
     def _read(self, header: LiveGroupHeader | None) -> tuple[dict[str, int], float]:
         """Add up the response file. Returns its rows by result type, and when the last call ended."""

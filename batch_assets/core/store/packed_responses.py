@@ -26,6 +26,9 @@ from batch_assets.core.store.responses import digest_array, has_follow_ups
 SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
 """The outcomes of a request: an answer, a failure that a retry would repeat, one that may pass, or canceled."""
 
+NO_OUTCOME = 0
+"""The attempts of a response that is no outcome of its request: a failed live call, whose batch goes on."""
+
 _SHIFT, _KIND, _ATTEMPT = 16, 0xF, 0xFFFF
 _STEP_SHIFT = 20
 _COLUMNS = ["digest", "result_type", "error_type", "attempts"]
@@ -99,13 +102,15 @@ def packed_responses(table: pa.Table) -> Responses:
 def responses_of(table: pa.Table) -> Responses:
     """Return the responses of one file in its order, with the rows counted within it. No digest occurs twice.
 
+    Left out are those of requests that a damaged request file no longer names, and those that are `NO_OUTCOME`.
+
     Args:
         table: What `read_outcomes` returned.
     """
     rows = np.arange(len(table), dtype=np.int32)
-    if table["digest"].null_count:  # requests that a damaged request file no longer names
-        known = table["digest"].is_valid()
-        table, rows = table.filter(known), rows[known.to_numpy()]
+    counts = table["digest"].is_valid().to_numpy() & (table["attempts"].to_numpy() != NO_OUTCOME)
+    if not counts.all():
+        table, rows = table.filter(pa.array(counts)), rows[counts]
     packed = (_kinds(table) << _SHIFT) | table["attempts"].to_numpy().astype(np.int32)
     if "custom_id" in table.column_names:
         packed |= counts_in(table["custom_id"]).sum(axis=1, dtype=np.int32) << _STEP_SHIFT

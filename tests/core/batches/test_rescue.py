@@ -196,6 +196,28 @@ def test_a_call_whose_reply_is_lost_is_not_repeated_and_counts_as_perhaps_paid(w
     assert table["batch_id"].str.startswith("msgbatch_").sum() == 1, "the answer of the batch is the result"
 
 
+@pytest.mark.parametrize("is_stored_first", [True, False])
+def test_a_lost_live_call_does_not_end_the_retries_of_its_row(world: World, is_stored_first: bool) -> None:
+    world.emulator.faults(
+        [
+            {"match": CREATE | {"times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}},
+            fault(drop="after_commit"),
+        ]
+    )
+    pipeline = rescued(world, rows=3, retry={"max_attempts": 3})
+    assert world.submit(pipeline, unattended=True).live_calls.lost == 3
+    if is_stored_first:
+        collect_results(world.root, pipeline.name)
+    else:
+        world.query("insert into lease (name, owner, until) values ('live:asked', 'frozen', 9e9)")
+    world.emulator.end_batches()
+    done = world.collect(pipeline).results
+    assert done is not None and done.ask_again == 3
+    world.query("delete from lease where name = 'live:asked'")
+    done = collect_results(world.root, pipeline.name).results
+    assert done is not None and done.ask_again == 3 and not done.final
+
+
 def test_a_call_that_the_api_refuses_stays_with_the_batch(world: World) -> None:
     pipeline = rescued(world)
     world.emulator.faults([fault(times=1, status=400)])
