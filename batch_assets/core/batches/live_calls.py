@@ -43,6 +43,17 @@ class Pause:
     why: str
 
 
+@dataclass
+class Losses:
+    """The lost replies of a run.
+
+    Attributes:
+        in_a_row: The number since the last call with another outcome, over all groups.
+    """
+
+    in_a_row: int = 0
+
+
 class LiveCalls:
     """The calls of one group.
 
@@ -53,6 +64,7 @@ class LiveCalls:
         headers: The headers of the requests.
         lease: The lease on the pipeline's live calls.
         until: No call begins after this time of the monotonic clock.
+        losses: The lost replies of the run.
 
     Attributes:
         pause: Why calls were left out; `None` if none were, or the time was over.
@@ -69,12 +81,13 @@ class LiveCalls:
         headers: Mapping[str, str],
         lease: Lease,
         until: float,
+        losses: Losses,
     ) -> None:
         self._root, self._journal, self._lines, self._headers = root, journal, lines, headers
-        self._lease, self._until = lease, until
+        self._lease, self._until, self._losses = lease, until, losses
         self._changing, self._over = threading.Lock(), threading.Event()
         self._next, self._resume_at = 0, 0.0
-        self._waits_in_a_row = self._lost_in_a_row = 0
+        self._waits_in_a_row = 0
         self._failure: BaseException | None = None
         self.pause: Pause | None = None
         self.answered = self.refused = self.lost = 0
@@ -148,7 +161,7 @@ class LiveCalls:
         self._journal.note_answer(number, _result_line(line, ResultType.SUCCEEDED, b'"message":' + message))
         with self._changing:
             self.answered += 1
-            self._waits_in_a_row = self._lost_in_a_row = 0
+            self._waits_in_a_row = self._losses.in_a_row = 0
         return True
 
     def _failed(self, number: int, error: ApiError) -> bool:
@@ -157,9 +170,9 @@ class LiveCalls:
             self._note_error(number, ErrorType.LIVE_CALL_LOST, f"the reply to the live call was lost: {error}")
             with self._changing:
                 self.lost += 1
-                self._lost_in_a_row += 1
-                if self._lost_in_a_row >= _LOST_IN_A_ROW:
-                    self._stop(Pause(_PAUSE_SECONDS, f"{self._lost_in_a_row} live calls got no answer: {error}"))
+                self._losses.in_a_row += 1
+                if self._losses.in_a_row >= _LOST_IN_A_ROW:
+                    self._stop(Pause(_PAUSE_SECONDS, f"{self._losses.in_a_row} live calls got no answer: {error}"))
             return True
         if isinstance(error, NotFoundError) or (
             isinstance(error, RefusedError) and not error.stop and not error.waits
@@ -168,7 +181,7 @@ class LiveCalls:
             self._note_error(number, kind or "invalid_request_error", str(error))
             with self._changing:
                 self.refused += 1
-                self._waits_in_a_row = self._lost_in_a_row = 0
+                self._waits_in_a_row = self._losses.in_a_row = 0
             return True
         self._journal.take_back(number)
         with self._changing:

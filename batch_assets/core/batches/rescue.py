@@ -20,7 +20,7 @@ from math import ceil
 import numpy as np
 
 from batch_assets.core.api.rescue_rule import RescueRule
-from batch_assets.core.batches.live_calls import LiveCalls
+from batch_assets.core.batches.live_calls import LiveCalls, Losses
 from batch_assets.core.batches.live_traces import record_traces
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import find_out_others, in_force
@@ -94,9 +94,15 @@ def rescue(root: Root, works: Sequence[SubmissionWork], seconds: float | None) -
         record_traces(root, pipeline, lease)
         for problem in try_poll(root, budget=30.0, now=True).problems:  # what has ended is collected, not asked
             due[0].report.waiting["rescue"] = problem
-        for work in due:
+        losses = Losses()
+        parts = [_Rescue(root, current[work.submission.id], work, rule, lease, until, losses) for work in due]
+        pause: Rescue | None = None
+        for work, part in zip(due, parts, strict=True):
             try:
-                _Rescue(root, current[work.submission.id], work, rule, lease, until).run()
+                if pause is None:
+                    pause = part.run()
+                if pause is not None:  # it is that of the API or the network, and holds for every file
+                    part.put_off(pause)
             except LeaseLostError as error:
                 work.report.waiting["rescue"] = str(error)
                 return
@@ -121,40 +127,49 @@ class _Rescue:
         rule: RescueRule,
         lease: Lease,
         until: float,
+        losses: Losses,
     ) -> None:
         self._root, self._submission, self._report = root, submission, work.report
-        self._rule, self._lease, self._until = rule, lease, until
+        self._rule, self._lease, self._until, self._losses = rule, lease, until, losses
         self._wanted: DigestSet | None = None
 
-    def run(self) -> None:
-        with self._root.ledger.read() as tx:
-            waiting = self._waiting(tx)
-            known = rescues.of_submissions(tx, [self._submission.id])[self._submission.id]
-            now = tx.now
-        for file in waiting:
-            state = known.get(file.id, Rescue(file.id))
-            if state.is_done or state.not_before > now:
-                continue
+    def run(self) -> Rescue | None:
+        """Make the live calls for one file after the other. Return the pause of the file that ended it, if any."""
+        for file in self._waiting():
             try:
                 reached = self._rescue_file(file)
             except (FileNotFoundError, DamagedFileError) as error:
                 reached = Rescue(file.id, is_done=True, why=f"its requests stay with the batch: {error}")
             if reached is not None:
-                self._note(file, reached)
+                self._note([reached])
+                if reached.not_before:
+                    return reached
             if time.monotonic() >= self._until:
-                return
+                break
+        return None
 
-    def _waiting(self, tx: Transaction) -> list[RequestFile]:
-        """Return the request files that the rows wait on, and whose batch has not ended."""
-        waited_on = submissions.waited_on(tx, self._submission.id)
-        return [file for file in waited_on if _is_at_api(tx, file)]
+    def put_off(self, pause: Rescue) -> None:
+        """Record for the files that wait for live calls that none is made before the end of a pause."""
+        self._note([replace(pause, file_id=file.id) for file in self._waiting()])
 
-    def _note(self, file: RequestFile, state: Rescue) -> None:
-        with self._root.ledger.write(file.pipeline) as tx:
+    def _waiting(self) -> list[RequestFile]:
+        """Return the files that the rows wait on, whose batch has not ended, and for which calls may be made."""
+        with self._root.ledger.read() as tx:
+            waited_on = submissions.waited_on(tx, self._submission.id)
+            at_api = [file for file in waited_on if _is_at_api(tx, file)]
+            known = rescues.of_submissions(tx, [self._submission.id])[self._submission.id]
+            states = [known.get(file.id, Rescue(file.id)) for file in at_api]
+            may_go = [not state.is_done and state.not_before <= tx.now for state in states]
+        return [*itertools.compress(at_api, may_go)]
+
+    def _note(self, states: Sequence[Rescue]) -> None:
+        with self._root.ledger.write(self._submission.pipeline) as tx:
             self._lease.confirm(tx)
-            rescues.note(tx, self._submission, state)
-        if state.why is not None:
-            self._report.waiting[f"rescue of {file.id}"] = state.why
+            for state in states:
+                rescues.note(tx, self._submission, state)
+        for state in states:
+            if state.why is not None:
+                self._report.waiting[f"rescue of {state.file_id}"] = state.why
 
     def _rescue_file(self, file: RequestFile) -> Rescue | None:
         """Ask the requests of a file.
@@ -182,7 +197,7 @@ class _Rescue:
             if not isinstance(begun, _Begun):
                 return begun
             called, pending = pending[: begun.calls], pending[begun.calls :]
-            calls = LiveCalls(self._root, begun.journal, called, headers, self._lease, self._until)
+            calls = LiveCalls(self._root, begun.journal, called, headers, self._lease, self._until, self._losses)
             try:
                 calls.run(self._rule.max_in_flight)
             finally:

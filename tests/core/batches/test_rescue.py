@@ -270,6 +270,38 @@ def test_lost_replies_in_a_row_end_the_calls_for_a_while(world: World) -> None:
     assert len(world.live_calls()) == 6
 
 
+@pytest.mark.parametrize(
+    ("action", "calls"),
+    [
+        ({"status": 429, "headers": {"retry-after": "600"}}, 1),
+        (
+            {
+                "status": 400,
+                "body": {
+                    "type": "error",
+                    "error": {"type": "billing_error", "message": "Your balance is too low."},
+                },
+            },
+            1,
+        ),
+        ({"drop": "before_commit"}, 3),
+    ],
+)
+def test_what_ends_the_calls_holds_for_every_file(world: World, action: dict[str, Any], calls: int) -> None:
+    live = {"live": {"max_in_flight": 1}}
+    pipeline = rescued(world, rows=10, batching={"max_requests": 2}, rescue=live)
+    world.emulator.faults([fault(**action)])
+    world.forget_calls()
+    report = world.submit(pipeline, unattended=True)
+    assert world.calls()["POST /v1/messages"] == calls
+    assert len(report.waiting) == (5 if calls == 1 else 4), "the first file of the lost replies is done"
+    assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
+    world.emulator.reset_faults()
+    world.query("update rescue set not_before = 0")
+    rescue(world, pipeline)
+    assert len(world.live_calls()) == 10 - (3 if calls == 3 else 0)
+
+
 def test_above_the_cap_nothing_is_called_until_money_comes_free(world: World) -> None:
     # The batch reserves half of what live calls would.
     pipeline = rescued(world, rows=4, budget={"max_usd": 4 * ONE / 2 + 2.5 * ONE, "per": "month"})
