@@ -23,6 +23,7 @@ from batch_assets.core.ledger.records import (
     to_record,
     to_records,
 )
+from batch_assets.core.ledger.rescue_tables import live_group
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_IN_DOUBT, FILES_UNSETTLED
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
@@ -35,8 +36,8 @@ _FEW = 500
 def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
     """Return the submissions in force that may have something left to do or to report, in order of creation.
 
-    Left out are those that are complete and announced, with all files and batches that they wait on settled. The
-    caller finds out what is left for each of the others; it may be nothing.
+    Left out are those that are complete and announced, with all files and batches that they wait on settled, and
+    all answers of live calls stored. The caller finds out what is left for each of the others; it may be nothing.
 
     Args:
         tx: The transaction.
@@ -55,6 +56,7 @@ def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
                 columns.ask_again != 0,
                 columns.id.in_(_waiting_on_files()),
                 _has_unjoined(),
+                _has_live_answers(),
                 columns.id.in_(_with_batches()),
                 columns.id.in_(_with_files_in_motion(tx.now)),
             )
@@ -82,6 +84,15 @@ def _has_unjoined() -> sa.Exists:
         wait.c.submission_id == submission.c.id,
         request_file.c.id == wait.c.file_id,
         request_file.c.collected_seq > submission.c.joined_seq,
+    )
+
+
+def _has_live_answers() -> sa.Exists:
+    """Whether a submission waits on files with live calls whose answers are not stored; few such calls exist."""
+    return sa.exists().where(
+        live_group.c.pipeline == submission.c.pipeline,
+        wait.c.submission_id == submission.c.id,
+        wait.c.file_id == live_group.c.file_id,
     )
 
 

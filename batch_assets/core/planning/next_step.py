@@ -119,10 +119,10 @@ def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
         return Join(Joining.CANCELED if submission.is_canceled else Joining.FIRST, others_run)
     if snapshot.has_unjoined:
         return Join(Joining.NEW_ANSWERS, others_run)
-    if snapshot.rescue.to_store:
-        return Join(Joining.LIVE_ANSWERS, others_run)
     if submission.final_at is not None and submission.announced_at is None:
         return Announce()
+    if snapshot.rescue.to_store:
+        return Join(Joining.LIVE_ANSWERS, others_run)
     return None
 
 

@@ -247,7 +247,8 @@ class Join:
     @property
     def pause(self) -> float:
         """See `Send.pause`."""
-        return PARTIAL_SECONDS if self.others_run else 0.0
+        # The run that made live calls stores their answers. What it left may be damaged, and stay so.
+        return PARTIAL_SECONDS if self.others_run or self.why is Joining.LIVE_ANSWERS else 0.0
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger import batches, joins, overview, submissions
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.steps import Join, Send, SendReason
+from batch_assets.core.planning.steps import PARTIAL_SECONDS, Announce, Join, Send, SendReason
 from batch_assets.core.planning.texts import waits_for_batches
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prune import prune
@@ -385,6 +385,32 @@ def test_no_call_is_made_under_a_cap_that_is_used_up(world: World) -> None:
     assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
     done = rescue(world, pipeline).results
     assert done is not None and done.final
+
+
+def test_live_answers_that_are_left_do_not_hold_back_a_complete_table(world: World) -> None:
+    pipeline = rescued(world)
+    world.submit(pipeline, unattended=True)
+    (header,) = world.path(pipeline.name, "calls").rglob("group.json")
+    content = header.read_bytes()
+    header.write_text("{")
+    world.emulator.end_batches()
+    done = world.collect(pipeline)
+    assert done.results is not None and done.results.final
+    assert any("group.json" in problem for problem in done.problems)
+    assert next_round(world, pipeline) == Announce()
+    with world.root.ledger.write(pipeline.name) as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        joins.announced(tx, newest.id)
+    later = next_round(world, pipeline)
+    assert isinstance(later, Join) and later.pause == PARTIAL_SECONDS, "not with every look"
+    with world.root.ledger.read() as tx:
+        assert [each.id for each in overview.in_motion(tx, tx.now + 60)] == [newest.id], "it is not forgotten"
+    header.write_bytes(content)
+    collect_results(world.root, pipeline.name)
+    assert next_round(world, pipeline) is None
+    with world.root.ledger.read() as tx:
+        assert overview.in_motion(tx, tx.now + 60) == []
 
 
 def test_a_lost_ledger_repeats_no_call(world: World) -> None:
