@@ -10,41 +10,39 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from fractions import Fraction
 from functools import partial
-from math import ceil
 
 import numpy as np
 
 from batch_assets.core.api.rescue_rule import RescueRule
+from batch_assets.core.batches.live_budget import amounts_of, fitting, worst_of_call
 from batch_assets.core.batches.live_calls import LiveCalls, Losses
 from batch_assets.core.batches.live_traces import record_traces
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import find_out_others, in_force
 from batch_assets.core.batches.send import SubmissionWork
-from batch_assets.core.errors import FAILURES, DamagedFileError, LeaseLostError, UnboundedCostError
+from batch_assets.core.errors import (
+    FAILURES,
+    DamagedFileError,
+    LeaseLostError,
+    MissingFileError,
+)
 from batch_assets.core.io.names import RequestFileId, ResponseName
 from batch_assets.core.ledger import (
     Lease,
     Transaction,
     batches,
-    budgets,
     files,
     leases,
     rescues,
     reservations,
     submissions,
 )
-from batch_assets.core.ledger.budgets import GOES, Budgets, Fit, Prospect
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.rescues import Rescue
-from batch_assets.core.ledger.reservations import NO_BOUND, Amounts, MeanCost
 from batch_assets.core.ledger.states import FileState
-from batch_assets.core.prices.prices import Prices
-from batch_assets.core.prices.worst_case import worst_case
 from batch_assets.core.root import Root
 from batch_assets.core.store.digest_set import DigestSet
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, decode_tails, digester, digests_of_tails
@@ -53,7 +51,7 @@ from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_ans
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
-from batch_assets.core.store.request_lines import custom_id_of, own_tail, params_of
+from batch_assets.core.store.request_lines import custom_id_of, own_tail
 from batch_assets.core.store.responses import digest_array, open_responses, reading_responses
 from batch_assets.core.text import count
 
@@ -63,6 +61,8 @@ GROUP_CALLS = 500
 RUN_SECONDS = 600.0
 # Betas that only batches take.
 _BATCH_ONLY = ("output-300k-",)
+# After this time it is tried again to read a file that is damaged or gone.
+_UNREADABLE_SECONDS = 3600.0
 _BY_ANOTHER = "another process makes the live calls of the pipeline"
 
 
@@ -138,8 +138,12 @@ class _Rescue:
         for file in self._waiting():
             try:
                 reached = self._rescue_file(file)
-            except (FileNotFoundError, DamagedFileError) as error:
-                reached = Rescue(file.id, is_done=True, why=f"its requests stay with the batch: {error}")
+            except FileNotFoundError:
+                self._note_unreadable(file, f"the request file {file.id} is gone. Restore it from a backup")
+                continue
+            except (MissingFileError, DamagedFileError) as error:
+                self._note_unreadable(file, str(error))
+                continue
             if reached is not None:
                 self._note([reached])
                 if reached.not_before:
@@ -161,6 +165,12 @@ class _Rescue:
             states = [known.get(file.id, Rescue(file.id)) for file in at_api]
             may_go = [not state.is_done and state.not_before <= tx.now for state in states]
         return [*itertools.compress(at_api, may_go)]
+
+    def _note_unreadable(self, file: RequestFile, why: str) -> None:
+        """Record that a file which the calls need cannot be read: it may be restored."""
+        with self._root.ledger.read() as tx:
+            later = tx.now + _UNREADABLE_SECONDS
+        self._note([Rescue(file.id, not_before=later, why=f"its requests stay with the batch until then: {why}")])
 
     def _note(self, states: Sequence[Rescue]) -> None:
         with self._root.ledger.write(self._submission.pipeline) as tx:
@@ -248,7 +258,7 @@ class _Rescue:
             is to be asked any more.
         """
         prices = self._root.settings.prices
-        worst = [_worst_case(prices, line) for line in lines]
+        worst = [worst_of_call(prices, line) for line in lines]
         with self._root.ledger.read() as tx:
             limits = in_force(self._root, tx, file.pipeline)
         if limits:
@@ -260,8 +270,8 @@ class _Rescue:
             if not is_due(submission, self._rule, tx.now) or not _is_at_api(tx, files.by_id(tx, file.id)):
                 return None
             mean = reservations.mean_cost(tx, file.pipeline)
-            counted = partial(_amounts, mean=mean, discount=prices.table.batch_multiplier)
-            calls, prospect = _fitting(tx, limits, file, worst, counted)
+            counted = partial(amounts_of, mean=mean, discount=prices.table.batch_multiplier)
+            calls, prospect = fitting(tx, limits, file, worst, counted)
             if not calls:
                 return Rescue(file.id, needs=counted(worst[:1]), why=f"held: {prospect.why}")
             header = self._header(tx.now, file, lines[:calls], worst[:calls])
@@ -335,54 +345,3 @@ def _called(root: Root, file: RequestFile) -> DigestSet:
 def _chunks(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
     while some := list(itertools.islice(lines, GROUP_CALLS)):
         yield some
-
-
-def _worst_case(prices: Prices, line: bytes) -> int:
-    """Return the most that a live call can cost in picodollars; `NO_BOUND` if nothing bounds it."""
-    try:
-        return worst_case(prices, params_of(line), is_live=True)
-    except UnboundedCostError:
-        return NO_BOUND
-
-
-def _fitting(
-    tx: Transaction,
-    limits: Budgets,
-    file: RequestFile,
-    worst: Sequence[int],
-    counted: Callable[[Sequence[int]], Amounts],
-) -> tuple[int, Prospect]:
-    """Return how many of some calls fit into the budgets, and why no more do.
-
-    Args:
-        tx: A transaction.
-        limits: The budgets in force.
-        file: The request file.
-        worst: The most that each call can cost, see `_worst_case`.
-        counted: Returns what calls count in budgets.
-    """
-    calls = len(worst)
-    while calls and limits:
-        asked, live = replace(file, requests=calls, error=None), {file.id: counted(worst[:calls])}
-        prospect = budgets.prospects(tx, limits, [asked], is_final=True, live=live)[file.id]
-        if prospect.fit is Fit.WHOLE:
-            return calls, prospect
-        if calls == 1:
-            return 0, prospect
-        calls //= 2  # what would be too small a part for a batch is a call like any other
-    return calls, GOES
-
-
-def _amounts(worst: Sequence[int], mean: MeanCost, discount: Decimal) -> Amounts:
-    """Return what live calls count in budgets.
-
-    Args:
-        worst: The most that each can cost, see `_worst_case`.
-        mean: What the pipeline's answers did cost, which batches gave.
-        discount: The price of a batch as a fraction of that of live calls.
-    """
-    most = sum(worst) if min(worst) >= 0 else NO_BOUND
-    if not mean.requests:
-        return Amounts(most, most)
-    expected = ceil(Fraction(mean.picodollars * len(worst), mean.requests) / Fraction(discount))
-    return Amounts(most, expected if most == NO_BOUND else min(expected, most))

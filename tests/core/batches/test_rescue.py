@@ -17,7 +17,7 @@ from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.steps import PARTIAL_SECONDS, Announce, Join, Send, SendReason
+from batch_assets.core.planning.steps import PARTIAL_SECONDS, Announce, Join, Joining, Send, SendReason
 from batch_assets.core.planning.texts import waits_for_batches
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prune import prune
@@ -411,6 +411,22 @@ def test_live_answers_that_are_left_do_not_hold_back_a_complete_table(world: Wor
     assert next_round(world, pipeline) is None
     with world.root.ledger.read() as tx:
         assert overview.in_motion(tx, tx.now + 60) == []
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "part-00000.jsonl"])
+def test_a_file_that_is_gone_is_looked_for_again_later(world: World, name: str) -> None:
+    pipeline = rescued(world)
+    (path,) = world.path(pipeline.name, "requests").rglob(name)
+    content = path.read_bytes()
+    path.unlink()
+    report = world.submit(pipeline, unattended=True)
+    ((_, why),) = report.waiting.items()
+    assert name in why and "is gone. Restore it from a backup" in why and "Errno" not in why
+    assert next_round(world, pipeline) == Join(Joining.FIRST, True), "no run begins in vain"
+    path.write_bytes(content)
+    world.query("update rescue set not_before = 0")
+    rescue(world, pipeline)
+    assert len(world.live_calls()) == 4
 
 
 def test_a_lost_ledger_repeats_no_call(world: World) -> None:
