@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.errors import ErrorType
@@ -28,6 +30,11 @@ _LONGEST_WAIT = 60.0
 _LOST_IN_A_ROW = 3
 _PAUSE_SECONDS = 300.0
 _STOPPED_SECONDS = 3600.0
+
+
+# The SDKs do not send a request for more tokens in one piece: at their 128,000 tokens an hour, the answer may take
+# longer than the 600 s that a connection without a byte lasts, and would be paid for in vain.
+LONGEST_ANSWER = 600 * 128_000 // 3600
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,12 @@ class LiveCalls:
         error = {"type": "error", "error": {"type": str(kind), "message": text}, "request_id": None}
         line = _result_line(self._lines[number], ResultType.ERRORED, b'"error":' + json.dumps(error).encode())
         self._journal.note_answer(number, line)
+
+
+def may_last_too_long(line: bytes) -> bool:
+    """Whether a request of a request file may have an answer that a live call cannot wait for."""
+    tokens = orjson.loads(params_of(line)).get("max_tokens")
+    return isinstance(tokens, int) and tokens > LONGEST_ANSWER
 
 
 def _result_line(line: bytes, kind: ResultType, content: bytes) -> bytes:

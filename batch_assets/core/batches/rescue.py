@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 
 from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.batches.live_budget import amounts_of, fitting, worst_of_call
-from batch_assets.core.batches.live_calls import LiveCalls, Losses
+from batch_assets.core.batches.live_calls import LONGEST_ANSWER, LiveCalls, Losses, may_last_too_long
 from batch_assets.core.batches.live_traces import record_traces
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.batches.reserve import find_out_others, in_force
@@ -193,14 +194,18 @@ class _Rescue:
             return Rescue(
                 file.id, is_done=True, why="only batches take its betas: its requests stay with the batch"
             )
-        primed, damaged, pending = digester(headers), 0, list[bytes]()
+        primed, left, pending = digester(headers), Counter[str](), list[bytes]()
         lines = self._to_call(file)
         while True:
             for line in itertools.islice(lines, GROUP_CALLS - len(pending)):
-                if is_intact(line, primed):
-                    pending.append(line)
+                if not is_intact(line, primed):  # nothing is asked that no row asked for
+                    left["is damaged in the request file"] += 1
+                elif may_last_too_long(line):
+                    left[
+                        f"may have an answer of more than {LONGEST_ANSWER:,} tokens, too long for a live call"
+                    ] += 1
                 else:
-                    damaged += 1  # nothing is asked that no row asked for
+                    pending.append(line)
             if not pending:
                 break
             begun = self._begin(file, pending)
@@ -217,8 +222,8 @@ class _Rescue:
                     return Rescue(file.id, not_before=tx.now + calls.pause.seconds, why=calls.pause.why)
             if time.monotonic() >= self._until:
                 return None
-        why = f"{count(damaged, 'line is', 'lines are')} damaged in the request file" if damaged else None
-        return Rescue(file.id, is_done=True, why=why)
+        whys = [f"of {count(number, 'request')}, each {what}" for what, number in left.items()]
+        return Rescue(file.id, is_done=True, why="; ".join(whys) or None)
 
     def _to_call(self, file: RequestFile) -> Iterator[bytes]:
         """Yield the lines of a file whose requests the rows ask, have no answer, and were never called."""

@@ -521,6 +521,18 @@ def test_betas_are_sent_and_requests_for_batches_only_stay_there(world: World) -
     assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
 
 
+@pytest.mark.parametrize(("max_tokens", "calls"), [(21_333, 1), (21_334, 0)])
+def test_requests_whose_answers_may_take_too_long_stay_with_their_batch(
+    world: World, max_tokens: int, calls: int
+) -> None:
+    pipeline = rescued(world, rows=1, params=params() | {"max_tokens": max_tokens})
+    report = world.submit(pipeline, unattended=True)
+    assert len(world.live_calls()) == calls
+    whys = ["of 1 request, each may have an answer of more than 21,333 tokens, too long for a live call"]
+    assert list(report.waiting.values()) == (whys if not calls else [])
+    assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
+
+
 def test_a_canceled_submission_is_not_rescued(world: World) -> None:
     pipeline = rescued(world)
     world.query("update submission set canceled_at = began_at")
