@@ -255,6 +255,16 @@ def test_two_files_of_which_none_has_the_name_of_its_folder_both_fail(project: P
         assert f"in {project.package}/defs/{other}/defs.yaml" in str(broken[file])
 
 
+def test_a_pipeline_to_which_a_circle_of_links_leads_again_goes_on(project: Project) -> None:
+    defs = project.folder / project.package / "defs"
+    defs.mkdir()
+    (defs / "again").symlink_to(defs, target_is_directory=True)
+    definitions, broken = load(project, PIPELINE)
+    assert {"good", "greetings"} == set(pipelines_in(definitions.resolve_all_asset_specs()))
+    assert f"of the pipeline in {project.package}/defs/good/defs.yaml: give" in str(broken["good_2"])
+    definitions.get_repository_def()
+
+
 def test_a_broken_file_leaves_its_name_to_a_good_one(project: Project) -> None:
     project.write("defs/another/defs.yaml", PIPELINE + "  retry: 3\n")
     definitions, broken = load(project, PIPELINE)

@@ -54,8 +54,8 @@ class Claims:
     def others(self, claimant: Claimant, name: str) -> list[str]:
         """Return the files that keep a pipeline from having its name, which they have too."""
         rivals = self._with(name, valid_only=True)
-        if self._owner(name, rivals) == claimant:
-            return []
+        if (owner := self._owner(name, rivals)) is not None:
+            return [] if owner == claimant else [self._claims[owner].source]
         return [self._claims[rival].source for rival in rivals if rival != claimant]
 
     def shown_name(self, claimant: Claimant, name: str) -> str:
@@ -91,6 +91,9 @@ class Claims:
 
         Two files of one name are most often a pipeline and the copy of its folder, and the pipeline goes on.
         """
+        files = {(rival.path.resolve(), rival.document) for rival in rivals}
+        if len(rivals) > 1 and len(files) == 1:  # one file, to which symbolic links lead again
+            return min(rivals, key=lambda rival: len(rival.path.parts))
         if len(rivals) > 1:
             rivals = [rival for rival in rivals if name_of_path(rival.path) == name]
         return rivals[0] if len(rivals) == 1 else None
