@@ -12,6 +12,9 @@ from batch_assets.dagster import keys
 
 PIPELINE_FILE_CHECK = "pipeline_file_is_valid"
 
+# The last part of the key of the asset of a file that is no pipeline.
+OF_NO_PIPELINE = "broken_file"
+
 
 @dataclass(frozen=True)
 class BrokenFile:
@@ -30,6 +33,11 @@ class BrokenFile:
     faults: tuple[Fault, ...]
     resource_key: str | None
     checked: dg.AssetKey
+
+    @property
+    def defines_unknown_assets(self) -> bool:
+        """Whether it is no pipeline file, so that the assets that it would define are not known."""
+        return self.checked.path[-1] == OF_NO_PIPELINE
 
     def __fspath__(self) -> str:
         return self.source

@@ -21,7 +21,7 @@ from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.assets.spend import build_message_batch_spend
 from batch_assets.dagster.broken.claims import Claim, Claimant, claims_of
 from batch_assets.dagster.broken.known import file_of, yaml_text
-from batch_assets.dagster.broken.known_resources import resource_problem
+from batch_assets.dagster.broken.lacks import lack_of
 from batch_assets.dagster.broken.load_as_broken import load_as_broken, note_broken, source_of
 from batch_assets.dagster.checks.build import build_message_batch_checks
 from batch_assets.dagster.component_blocks import (
@@ -237,8 +237,8 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
                 raise self._mistake
             if others := claims.others(claimant, self.name):
                 raise ConfigError(_pipeline_file(context), "name", _taken(self.name, others))
-            if problem := resource_problem(self.resource_key):
-                raise ConfigError(_pipeline_file(context), "resource_key", problem)
+            if lack := lack_of(self):
+                raise ConfigError(_pipeline_file(context), *lack)
             return self._build_defs(context)
         except Exception as error:
             return load_as_broken(error, claimant, context.project_root, claims)

@@ -157,3 +157,15 @@ def test_an_unknown_model_and_partitions_are_named(bare_project: Project) -> Non
     )
     assert "has no partition 'c'" in bare_project.run("check", "parted", "--partition", "c").stdout
     assert "--partition needs a NAME" in bare_project.run("check", "--partition", "a").stderr
+
+
+def test_a_dataset_that_is_no_asset_breaks_its_pipeline_alone(bare_project: Project) -> None:
+    bare_project.add_pipeline("good", ["one"])
+    bare_project.add_pipeline("lost", ["one"], dataset={"asset": "nowhere/at_all"})
+    done = bare_project.run("check")
+    assert (done.returncode, done.stdout) == (
+        1,
+        "batch_assets/defs/lost/defs.yaml:1: dataset.asset: there is no asset nowhere/at_all: "
+        "give the key of an asset that the code location has, such as schema/table\n",
+    )
+    assert done.stderr == "1 of 2 pipeline files broken\n"

@@ -224,6 +224,86 @@ def test_a_resource_that_a_whole_location_does_not_have(project: Project) -> Non
     assert list(load(project, PIPELINE + "  resource_key: us\n  retry: 3\n", whole)[1]) == ["greetings"]
 
 
+def of_asset(name: str, asset: str) -> str:
+    return PIPELINE.replace("name: greetings", f"name: {name}").replace(
+        "{path: data/greetings.csv, key: id}", f"{{asset: {asset}}}"
+    )
+
+
+def test_a_dataset_that_a_whole_location_does_not_have(project: Project) -> None:
+    assets = "import dagster as dg\n\n@dg.asset(key=['staging', 'raw_texts'])\ndef raw(): ...\n"
+    project.write("defs/assets.py", assets + "source = dg.AssetSpec('outside')\n")
+    for name, asset in {
+        "typo": "staging/raw_text",
+        "prefix": "raw_texts",
+        "right": "staging/raw_texts",
+        "source": "outside",
+        "of_pipeline": "right/results",
+        "of_broken": "greetings/results",
+    }.items():
+        project.write(f"defs/{name}/defs.yaml", of_asset(name, asset))
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, of_asset("greetings", "nowhere/at_all"), whole)
+    file = f"{project.package}/defs/greetings/defs.yaml:5: dataset.asset"
+    assert str(broken["greetings"]).startswith(
+        f"{file}: there is no asset nowhere/at_all: give the key of an asset"
+    )
+    for name in ("typo", "prefix"):
+        assert str(broken[name]).endswith("did you mean staging/raw_texts?")
+    assert set(broken) == {"greetings", "typo", "prefix"}, broken
+    assert set(pipelines_in(definitions.resolve_all_asset_specs())) == {
+        "good",
+        "right",
+        "source",
+        "of_pipeline",
+        "of_broken",
+    }
+    definitions.get_repository_def()
+
+
+def test_an_asset_that_a_broken_python_file_would_define_is_missing(project: Project) -> None:
+    project.write(
+        "defs/oops.py", "import nowhere_to_be_found\nimport dagster as dg\nraw = dg.asset(name='raw')(dict)\n"
+    )
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, of_asset("greetings", "raw"), whole)
+    assert set(broken) == {"oops", "greetings"}
+    assert str(broken["greetings"]).endswith(
+        "dataset.asset: there is no asset raw: correct the file that defines it; "
+        f"these are broken: {project.package}/defs/oops.py"
+    )
+    definitions.get_repository_def()
+
+
+def test_a_pipeline_that_loses_its_dataset_with_another_is_broken_too(project: Project) -> None:
+    project.write(
+        "owned.py",
+        """
+        from batch_assets import MessageBatchComponent
+
+        class Owned(MessageBatchComponent):
+            def get_asset_spec(self, pipeline, stage):
+                return super().get_asset_spec(pipeline, stage).replace_attributes(key=f"own_{stage}")
+        """,
+    )
+    owned = of_asset("owned", "nowhere/at_all").replace(
+        "batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned"
+    )
+    project.write("defs/owned/defs.yaml", owned)
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, of_asset("greetings", "own_results"), whole)
+    assert set(broken) == {"owned", "greetings"}
+    definitions.get_repository_def()
+
+
+def test_a_dataset_may_come_from_outside_of_a_folder_that_is_not_whole(project: Project) -> None:
+    project.write("defs/greetings/defs.yaml", of_asset("greetings", "elsewhere"))
+    definitions = load_from_defs_folder(path_within_project=project.folder / project.package)
+    elsewhere = dg.Definitions(assets=[dg.AssetSpec("elsewhere")])
+    whole = dg.Definitions.merge(definitions, elsewhere)
+    assert "greetings" in pipelines_in(whole.resolve_all_asset_specs())
+
+
 def test_every_mistake_of_a_file_is_reported(project: Project) -> None:
     _, broken = load(project, PIPELINE + "  retry: 3\n  color: red\n  max_failed: 2\n")
     lines = str(broken["greetings"]).splitlines()

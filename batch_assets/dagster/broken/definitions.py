@@ -10,7 +10,7 @@ from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.spend import build_message_batch_spend
 from batch_assets.dagster.broken.known import Known
-from batch_assets.dagster.broken_file import PIPELINE_FILE_CHECK, BrokenFile, check_result
+from batch_assets.dagster.broken_file import OF_NO_PIPELINE, PIPELINE_FILE_CHECK, BrokenFile, check_result
 from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
@@ -27,7 +27,7 @@ def asset_keys(name: str, *, is_pipeline: bool) -> dict[Stage, dg.AssetKey]:
     Its last part keeps it apart from an asset of a right file that has the name of this one.
     """
     if not is_pipeline:
-        return {Stage.REQUESTS: dg.AssetKey([name, "broken_file"])}
+        return {Stage.REQUESTS: dg.AssetKey([name, OF_NO_PIPELINE])}
     return {stage: dg.AssetKey([name, stage.value]) for stage in Stage}
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from batch_assets.core.pipeline.faults import readable_part
 from batch_assets.core.pipeline.partitions import PartitionsConfig
-from batch_assets.dagster.broken.known_resources import resource_problem
+from batch_assets.dagster.broken.lacks import resource_problem
 from batch_assets.dagster.partitions import definition_of
 
 # Names of a pipeline file, in the order in which Dagster takes the first.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from batch_assets.dagster.broken.known_resources import lacks_resources, only_resources_of
+from batch_assets.dagster.broken.lacks import Lacks, lacks_in, refusing
 from batch_assets.dagster.broken.reason import RAISED
 from batch_assets.dagster.broken.report import collecting, report
 from batch_assets.dagster.broken_file import BrokenFile
@@ -23,16 +23,20 @@ def load_from_defs_folder(*, path_within_project: Path, is_whole: bool = False) 
 
     Args:
         path_within_project: A path within the project.
-        is_whole: Whether the folder has all resources of the code location. Then a `resource_key` without a
-            resource is a mistake of its file; otherwise Dagster fails for all of them.
+        is_whole: Whether the folder has all assets and resources of the code location. Then a `dataset.asset`
+            without an asset and a `resource_key` without a resource are mistakes of their file; otherwise Dagster
+            fails for all of them.
 
     Raises:
         BrokenFilesError: When `dg check defs` checks the definitions and files are broken. Names all of them.
     """
     with collecting() as broken:
         definitions = _load_what_can_be_loaded(path_within_project, broken)
-        if is_whole and lacks_resources(definitions):
-            with only_resources_of(definitions):
+        refused = Lacks()
+        # A pipeline that is broken by this may take an asset away that another needs.
+        while is_whole and (lacks := refused | lacks_in(definitions)) != refused:
+            refused = lacks
+            with refusing(refused):
                 definitions = _load_what_can_be_loaded(path_within_project, broken)
     report(*broken)
     return definitions
