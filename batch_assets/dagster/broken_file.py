@@ -9,6 +9,7 @@ import dagster as dg
 
 from batch_assets.core.pipeline.faults import Fault
 from batch_assets.dagster import keys
+from batch_assets.dagster.metadata import markdown
 
 PIPELINE_FILE_CHECK = "pipeline_file_is_valid"
 
@@ -45,6 +46,11 @@ class BrokenFile:
     def __str__(self) -> str:
         return "\n".join(map(str, self.faults))
 
+    @property
+    def listed(self) -> str:
+        """What is wrong, as a Markdown list: lines of a text would run together in the UI."""
+        return "\n".join(f"- {markdown.plain(str(fault))}" for fault in self.faults)
+
 
 def broken_in(specs: Iterable[dg.AssetSpec]) -> dict[str, BrokenFile]:
     """Return the broken files among asset specs, by the name of the pipeline."""
@@ -59,5 +65,5 @@ def check_result(broken: BrokenFile) -> dg.AssetCheckResult:
         check_name=PIPELINE_FILE_CHECK,
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=str(broken),
+        description=broken.listed,
     )

@@ -170,7 +170,7 @@ def test_dagsters_own_loader_loads_a_broken_component(project: Project, kind: st
 def test_materializing_it_and_its_check_fail_with_what_is_wrong(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
-    definitions, broken = load(project, PIPELINE + "  retry: 3\n")
+    definitions, broken = load(project, PIPELINE + "  retry: 3\n  color: red\n")
     text = str(broken["greetings"])
     job = definitions.resolve_implicit_global_asset_job_def()
     for selection in (["greetings/requests"], ["greetings/batches", "greetings/results"]):
@@ -181,13 +181,15 @@ def test_materializing_it_and_its_check_fail_with_what_is_wrong(
         assert failure.step_failure_data.user_failure_data.description == text
         assert failure.event_specific_data is not None
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
-    assert text in (specs["greetings/results"].description or "").replace("\\", "")
+    listed = "".join(f"- {line}\n" for line in text.splitlines())
+    assert listed in (specs["greetings/results"].description or "").replace("\\", "")
     check = dg.AssetCheckKey(dg.AssetKey(["greetings", "results"]), PIPELINE_FILE_CHECK)
     subset = definitions.resolve_implicit_global_asset_job_def().get_subset(
         asset_check_selection={check}, asset_selection=set()
     )
     (evaluated,) = subset.execute_in_process(instance=instance).get_asset_check_evaluations()
-    assert (evaluated.passed, evaluated.description) == (False, text)
+    assert not evaluated.passed
+    assert f"{(evaluated.description or '').replace(chr(92), '')}\n" == listed
 
 
 def test_its_partitions_and_its_resource_are_kept(project: Project) -> None:

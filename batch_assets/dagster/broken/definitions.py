@@ -12,7 +12,6 @@ from batch_assets.dagster.assets.spend import build_message_batch_spend
 from batch_assets.dagster.broken.known import Known
 from batch_assets.dagster.broken_file import OF_NO_PIPELINE, PIPELINE_FILE_CHECK, BrokenFile, check_result
 from batch_assets.dagster.checks.lasting import LastingCheck
-from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
 
 _WHILE_BROKEN = (
@@ -62,8 +61,7 @@ def broken_definitions(
 
 def _assets(broken: BrokenFile, known: Known, of_stages: Mapping[Stage, dg.AssetKey]) -> dg.AssetsDefinition:
     specs, deps = [], list[dg.AssetKey]()
-    faults = "\n".join(f"- {markdown.plain(str(fault))}" for fault in broken.faults)
-    description = f"**The file is broken:**\n\n{faults}\n\n{_WHILE_BROKEN}"
+    description = f"**The file is broken:**\n\n{broken.listed}\n\n{_WHILE_BROKEN}"
     for stage, key in of_stages.items():
         specs.append(
             dg.AssetSpec(
