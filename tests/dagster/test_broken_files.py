@@ -277,6 +277,40 @@ def test_an_asset_that_a_broken_python_file_would_define_is_missing(project: Pro
     definitions.get_repository_def()
 
 
+def test_assets_in_python_that_read_a_missing_one_load_and_it_fails(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    project.write("defs/oops.py", "import nowhere_to_be_found\n")
+    project.write(
+        "defs/reader.py",
+        """
+        import dagster as dg
+
+        @dg.asset(deps=["not_read"])
+        def reader(raw): ...
+        """,
+    )
+    dataset = IN_PYTHON.replace('"path": "data/greetings.csv"', '"asset": "raw"').replace(
+        "max_token", "max_tokens"
+    )
+    project.write("defs/in_python.py", dataset)
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, GOOD.replace("good", "greetings"), whole)
+    assert set(broken) == {"oops", "raw"}
+    remedy = f"correct the file that defines it; these are broken: {project.package}/defs/oops.py"
+    problem = f"there is no asset raw: {remedy}"
+    assert sorted(str(broken["raw"]).splitlines()) == [
+        f"asset reader: {problem}",
+        f"build_message_batch_assets(name='in_python'): {problem}",
+    ]
+    assert {"in_python", "good", "greetings"} == set(pipelines_in(definitions.resolve_all_asset_specs()))
+    job = definitions.get_repository_def().get_implicit_global_asset_job_def()
+    done = job.execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey("raw"), dg.AssetKey("reader")], raise_on_error=False
+    )
+    assert not done.success
+
+
 def test_a_pipeline_that_loses_its_dataset_with_another_is_broken_too(project: Project) -> None:
     project.write(
         "owned.py",

@@ -55,8 +55,18 @@ def broken_definitions(
             assets=[build_message_batch_spend(resource_key=known.resource_key)],
             sensors=[build_message_batch_sensor(resource_key=known.resource_key)],
         )
-    own = dg.Definitions(assets=[_assets(broken, known, of_stages)], asset_checks=[_check(broken)])
-    return broken, dg.Definitions.merge(own, shared)
+    return broken, dg.Definitions.merge(definitions_of(broken, known, of_stages), shared)
+
+
+def definitions_of(broken: BrokenFile, known: Known, of_stages: Mapping[Stage, dg.AssetKey]) -> dg.Definitions:
+    """Build the assets that fail, and their check.
+
+    Args:
+        broken: The file, or what is wrong in place of one.
+        known: What is known of it.
+        of_stages: The keys of the assets.
+    """
+    return dg.Definitions(assets=[_assets(broken, known, of_stages)], asset_checks=[_check(broken)])
 
 
 def _assets(broken: BrokenFile, known: Known, of_stages: Mapping[Stage, dg.AssetKey]) -> dg.AssetsDefinition:

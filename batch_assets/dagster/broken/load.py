@@ -10,6 +10,7 @@ import dagster as dg
 from batch_assets.dagster.broken.lacks import Lacks, lacks_in, refusing
 from batch_assets.dagster.broken.reason import RAISED
 from batch_assets.dagster.broken.report import collecting, report
+from batch_assets.dagster.broken.stand_ins import with_stand_ins
 from batch_assets.dagster.broken_file import BrokenFile
 
 _log = logging.getLogger("batch_assets")
@@ -38,6 +39,8 @@ def load_from_defs_folder(*, path_within_project: Path, is_whole: bool = False) 
             refused = lacks
             with refusing(refused):
                 definitions = _load_what_can_be_loaded(path_within_project, broken)
+        if is_whole:
+            definitions = with_stand_ins(definitions)
     report(*broken)
     return definitions
 
