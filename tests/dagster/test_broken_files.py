@@ -332,6 +332,21 @@ def test_a_pipeline_that_loses_its_dataset_with_another_is_broken_too(project: P
     definitions.get_repository_def()
 
 
+def test_pipelines_that_are_made_from_their_own_answers(project: Project) -> None:
+    project.write("defs/one/defs.yaml", of_asset("one", "two/results"))
+    project.write("defs/two/defs.yaml", of_asset("two", "one/results"))
+    project.write("defs/reader/defs.yaml", of_asset("reader", "one/results"))
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, of_asset("greetings", "greetings/results"), whole)
+    assert set(broken) == {"one", "two", "greetings"}
+    assert str(broken["greetings"]).endswith(
+        "defs.yaml:5: dataset.asset: the assets form a circle, greetings/results from greetings/batches "
+        "from greetings/requests: name an asset that is not made from this pipeline's answers"
+    )
+    assert "circle, two/results from two/batches from two/requests from one/results" in str(broken["one"])
+    assert definitions.get_repository_def().asset_graph.toposorted_asset_keys
+
+
 def test_a_dataset_may_come_from_outside_of_a_folder_that_is_not_whole(project: Project) -> None:
     project.write("defs/greetings/defs.yaml", of_asset("greetings", "elsewhere"))
     definitions = load_from_defs_folder(path_within_project=project.folder / project.package)

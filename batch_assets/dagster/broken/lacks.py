@@ -1,4 +1,4 @@
-"""What pipelines name, and their code location as a whole does not have: resources, and assets as datasets."""
+"""What pipelines name, and their code location as a whole cannot give them: resources, and assets as datasets."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ import dagster as dg
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.dagster.broken.missing_inputs import missing_inputs, specs_in
 from batch_assets.dagster.broken_file import broken_in
-from batch_assets.dagster.pipelines import pipeline_of
+from batch_assets.dagster.pipelines import pipeline_of, upstream_key
 from batch_assets.dagster.resource import MessageBatchResource
 
 
 @dataclass(frozen=True)
 class Lacks:
-    """What is missing, and why nothing may name it.
+    """What is missing or goes in a circle, and why nothing may name it.
 
     Attributes:
         resources: Map of the key of a resource to what is wrong.
         assets: Map of the key of an asset to what is wrong.
+        circles: Map of the name of a pipeline, whose dataset is made from its own answers, to what is wrong.
     """
 
     resources: Mapping[str, str] = field(default_factory=dict)
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+    circles: Mapping[str, str] = field(default_factory=dict)
 
     def __or__(self, more: Lacks) -> Lacks:
-        return Lacks({**more.resources, **self.resources}, {**more.assets, **self.assets})
+        return Lacks(
+            {**more.resources, **self.resources},
+            {**more.assets, **self.assets},
+            {**more.circles, **self.circles},
+        )
 
 
 _NOTHING = Lacks()
@@ -50,10 +56,11 @@ def lack_of(pipeline: PipelineConfig) -> tuple[str, str] | None:
     """Return the field of a pipeline that names what is missing, and the problem; `None` if there is none."""
     if problem := resource_problem(pipeline.resource_key):
         return "resource_key", problem
-    asset = pipeline.dataset.asset
-    if asset is not None and (problem := _refused.get().assets.get(dg.AssetKey.from_user_string(asset))):
-        return "dataset.asset", problem
-    return None
+    if (asset := pipeline.dataset.asset) is None:
+        return None
+    refused = _refused.get()
+    problem = refused.assets.get(dg.AssetKey.from_user_string(asset)) or refused.circles.get(pipeline.name)
+    return ("dataset.asset", problem) if problem else None
 
 
 def resource_problem(key: str | None) -> str | None:
@@ -68,7 +75,7 @@ def lacks_in(definitions: dg.Definitions) -> Lacks:
         for key, missing in missing_inputs(definitions).items()
         if any(pipeline_of(spec) is not None for spec in missing.needed_by)
     }
-    return Lacks(_resources(definitions), datasets)
+    return Lacks(_resources(definitions), datasets, _circles(definitions))
 
 
 def _resources(definitions: dg.Definitions) -> dict[str, str]:
@@ -83,3 +90,39 @@ def _resources(definitions: dg.Definitions) -> dict[str, str]:
         for key in keys
         if key is not None and key not in known
     }
+
+
+def _circles(definitions: dg.Definitions) -> dict[str, str]:
+    specs = specs_in(definitions)
+    sources = {spec.key: [dep.asset_key for dep in spec.deps] for spec in specs}
+    circles = {}
+    for spec in specs:
+        pipeline = pipeline_of(spec)
+        dataset = upstream_key(pipeline) if pipeline is not None else None
+        if pipeline is None or dataset is None or dataset not in sources[spec.key]:
+            continue
+        if steps := _steps(sources, dataset, spec.key):
+            made_from = " from ".join(key.to_user_string() for key in steps)
+            remedy = "name an asset that is not made from this pipeline's answers"
+            circles[pipeline.name] = f"the assets form a circle, {made_from}: {remedy}"
+    return circles
+
+
+def _steps(
+    sources: Mapping[dg.AssetKey, list[dg.AssetKey]], start: dg.AssetKey, end: dg.AssetKey
+) -> list[dg.AssetKey]:
+    """Return the assets from one to another that it is made from; empty if it is not."""
+    made = {start: start}
+    left = [start]
+    while left:
+        key = left.pop()
+        if key == end:
+            steps = [key]
+            while key != start:
+                key = made[key]
+                steps.append(key)
+            return steps[::-1]
+        new = [source for source in sources.get(key, []) if source not in made]
+        made |= dict.fromkeys(new, key)
+        left += new
+    return []
