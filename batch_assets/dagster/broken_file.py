@@ -52,10 +52,15 @@ class BrokenFile:
         return "\n".join(f"- {markdown.plain(str(fault))}" for fault in self.faults)
 
 
+def broken_of(spec: dg.AssetSpec) -> BrokenFile | None:
+    """Return the broken file that an asset belongs to; `None` for other assets."""
+    file = spec.metadata.get(keys.PIPELINE)
+    return file if isinstance(file, BrokenFile) else None
+
+
 def broken_in(specs: Iterable[dg.AssetSpec]) -> dict[str, BrokenFile]:
     """Return the broken files among asset specs, by the name of the pipeline."""
-    files = (spec.metadata.get(keys.PIPELINE) for spec in specs)
-    return {file.name: file for file in files if isinstance(file, BrokenFile)}
+    return {file.name: file for file in map(broken_of, specs) if file is not None}
 
 
 def check_result(broken: BrokenFile) -> dg.AssetCheckResult:

@@ -347,6 +347,20 @@ def test_pipelines_that_are_made_from_their_own_answers(project: Project) -> Non
     assert definitions.get_repository_def().asset_graph.toposorted_asset_keys
 
 
+@pytest.mark.parametrize("text", [PIPELINE, PIPELINE + "  retry: 3\n"])
+def test_an_asset_in_python_with_a_key_of_a_pipeline_goes_on(project: Project, text: str) -> None:
+    asset = "import dagster as dg\n\n@dg.asset(key=['greetings', 'results'])\ndef mine(): ...\n"
+    project.write("defs/mine.py", asset)
+    whole = partial(load_from_defs_folder, is_whole=True)
+    definitions, broken = load(project, text, whole)
+    assert set(broken) == {"greetings_2"}
+    assert keys_of(definitions) == {"greetings/results", *(f"greetings_2/{stage}" for stage in STAGES)}
+    if text == PIPELINE:
+        problem = "another asset has the key greetings/results too: give one of them another name"
+        assert str(broken["greetings_2"]).endswith(f"greetings/defs.yaml:4: name: {problem}")
+    definitions.get_repository_def()
+
+
 def test_a_dataset_may_come_from_outside_of_a_folder_that_is_not_whole(project: Project) -> None:
     project.write("defs/greetings/defs.yaml", of_asset("greetings", "elsewhere"))
     definitions = load_from_defs_folder(path_within_project=project.folder / project.package)

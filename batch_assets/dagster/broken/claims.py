@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import dagster as dg
 
 from batch_assets.dagster.broken.known import name_of_path
+from batch_assets.dagster.broken.lacks import refused_names
 
 
 class Claimant(NamedTuple):
@@ -68,7 +69,7 @@ class Claims:
         return self._shown[claimant]
 
     def _free_name(self, claimant: Claimant, name: str) -> str:
-        shown = set(self._shown.values())
+        shown = set(self._shown.values()) | refused_names()
         rivals = self._with(name, valid_only=True)
         owner = self._owner(name, rivals) or min(self._with(name), default=claimant)
         if owner == claimant and name not in shown:

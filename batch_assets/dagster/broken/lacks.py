@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ import dagster as dg
 
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.dagster.broken.missing_inputs import missing_inputs, specs_in
-from batch_assets.dagster.broken_file import broken_in
+from batch_assets.dagster.broken_file import broken_in, broken_of
 from batch_assets.dagster.pipelines import pipeline_of, upstream_key
 from batch_assets.dagster.resource import MessageBatchResource
 
@@ -24,17 +25,20 @@ class Lacks:
         resources: Map of the key of a resource to what is wrong.
         assets: Map of the key of an asset to what is wrong.
         circles: Map of the name of a pipeline, whose dataset is made from its own answers, to what is wrong.
+        names: Map of the name of a pipeline, whose asset keys others have too, to what is wrong.
     """
 
     resources: Mapping[str, str] = field(default_factory=dict)
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
     circles: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def __or__(self, more: Lacks) -> Lacks:
         return Lacks(
             {**more.resources, **self.resources},
             {**more.assets, **self.assets},
             {**more.circles, **self.circles},
+            {**more.names, **self.names},
         )
 
 
@@ -56,9 +60,11 @@ def lack_of(pipeline: PipelineConfig) -> tuple[str, str] | None:
     """Return the field of a pipeline that names what is missing, and the problem; `None` if there is none."""
     if problem := resource_problem(pipeline.resource_key):
         return "resource_key", problem
+    refused = _refused.get()
+    if problem := refused.names.get(pipeline.name):
+        return "name", problem
     if (asset := pipeline.dataset.asset) is None:
         return None
-    refused = _refused.get()
     problem = refused.assets.get(dg.AssetKey.from_user_string(asset)) or refused.circles.get(pipeline.name)
     return ("dataset.asset", problem) if problem else None
 
@@ -68,6 +74,11 @@ def resource_problem(key: str | None) -> str | None:
     return _refused.get().resources.get(key) if key is not None else None
 
 
+def refused_names() -> set[str]:
+    """Return the names that no pipeline or broken file may have, since assets of other files have their keys."""
+    return set(_refused.get().names)
+
+
 def lacks_in(definitions: dg.Definitions) -> Lacks:
     """Return what pipelines of the definitions, or broken files, name and the definitions do not have."""
     datasets = {
@@ -75,7 +86,7 @@ def lacks_in(definitions: dg.Definitions) -> Lacks:
         for key, missing in missing_inputs(definitions).items()
         if any(pipeline_of(spec) is not None for spec in missing.needed_by)
     }
-    return Lacks(_resources(definitions), datasets, _circles(definitions))
+    return Lacks(_resources(definitions), datasets, _circles(definitions), _names(definitions))
 
 
 def _resources(definitions: dg.Definitions) -> dict[str, str]:
@@ -89,6 +100,19 @@ def _resources(definitions: dg.Definitions) -> dict[str, str]:
         key: f"the definitions have no resource {key!r}; those with a root: {roots or 'none'}"
         for key in keys
         if key is not None and key not in known
+    }
+
+
+def _names(definitions: dg.Definitions) -> dict[str, str]:
+    # One object may be there many times, such as the asset of what was spent.
+    assets = {id(asset): asset for asset in definitions.assets or ()}.values()
+    of_code = [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
+    others = [asset.key for asset in assets if isinstance(asset, dg.AssetSpec | dg.SourceAsset)]
+    uses = Counter([*others, *(key for asset in of_code for key in asset.keys)])
+    return {
+        file.name: f"another asset has the key {spec.key.to_user_string()} too: give one of them another name"
+        for spec in specs_in(definitions)
+        if uses[spec.key] > 1 and (file := pipeline_of(spec) or broken_of(spec)) is not None
     }
 
 
