@@ -248,9 +248,10 @@ def test_lost_answers_are_named_and_asked_again_only_on_the_user_s_word(
     assert GiveUpAnswers(batch_id, "asked") in done.remedies
     world.submit(pipeline)
     world.collect(pipeline)
-    table = world.table(pipeline)
+    table = world.waiting_table(pipeline)
     lost = table[table["error_type"] == ErrorType.ANSWER_LOST]
     assert [*lost["id"]] == ["row-0", "row-1"] and set(lost["result_type"]) == {"pending"}
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}  # users still have the lost answers
     with world.root.ledger.read() as tx:
         submission = submissions.newest(tx, "asked", "")
         assert submission is not None

@@ -63,11 +63,11 @@ def test_without_settings_batches_has_its_default_pool(make_assets: MakeAssets) 
 @pytest.mark.parametrize(
     ("settings", "field", "problem"),
     [
-        ({"request": {}}, "op.request", "there is no such field; fields here: requests, batches, results"),
+        ({"request": {}}, "op.request", "there is no such field: did you mean `requests`?"),
         (
             {"requests": {"tag": {}}},
             "op.requests.tag",
-            "there is no such field; fields here: tags, pool, retry_policy",
+            "there is no such field: did you mean `tags`?",
         ),
         ({"requests": {"tags": "large"}}, "op.requests.tags", "give a map, not large"),
         ({"requests": {"pool": "two words"}}, "op.requests.pool", "the name of a pool has no spaces"),

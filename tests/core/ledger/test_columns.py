@@ -33,6 +33,6 @@ def test_an_entry_has_every_column_that_must_have_a_value() -> None:
 
 
 def _required(table: tables.Table) -> set[str]:
-    """Return the columns that are not nullable, apart from those that a move or the database writes itself."""
+    """Return the columns that are not nullable and have no default, apart from those that a move writes itself."""
     optional = {*_WRITTEN_BY_MOVES[table.name], "seq", "created_at"}
-    return {column.name for column in table.c if not column.nullable} - optional
+    return {column.name for column in table.c if not column.nullable and column.default is None} - optional
