@@ -199,11 +199,9 @@ class _Rescue:
         while True:
             for line in itertools.islice(lines, GROUP_CALLS - len(pending)):
                 if not is_intact(line, primed):  # nothing is asked that no row asked for
-                    left["is damaged in the request file"] += 1
+                    left["with a damaged line"] += 1
                 elif may_last_too_long(line):
-                    left[
-                        f"may have an answer of more than {LONGEST_ANSWER:,} tokens, too long for a live call"
-                    ] += 1
+                    left[f"with max_tokens above {LONGEST_ANSWER:,}"] += 1
                 else:
                     pending.append(line)
             if not pending:
@@ -222,8 +220,8 @@ class _Rescue:
                     return Rescue(file.id, not_before=tx.now + calls.pause.seconds, why=calls.pause.why)
             if time.monotonic() >= self._until:
                 return None
-        whys = [f"of {count(number, 'request')}, each {what}" for what, number in left.items()]
-        return Rescue(file.id, is_done=True, why="; ".join(whys) or None)
+        whys = ", ".join(f"{count(number, 'request')} {what}" for what, number in left.items())
+        return Rescue(file.id, is_done=True, why=f"left to the batch: {whys}" if whys else None)
 
     def _to_call(self, file: RequestFile) -> Iterator[bytes]:
         """Yield the lines of a file whose requests the rows ask, have no answer, and were never called."""

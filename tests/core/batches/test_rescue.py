@@ -528,7 +528,7 @@ def test_requests_whose_answers_may_take_too_long_stay_with_their_batch(
     pipeline = rescued(world, rows=1, params=params() | {"max_tokens": max_tokens})
     report = world.submit(pipeline, unattended=True)
     assert len(world.live_calls()) == calls
-    whys = ["of 1 request, each may have an answer of more than 21,333 tokens, too long for a live call"]
+    whys = ["left to the batch: 1 request with max_tokens above 21,333"]
     assert list(report.waiting.values()) == (whys if not calls else [])
     assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
 
