@@ -200,8 +200,8 @@ class _Run:
         """Return whether the `retry-after` is over or, without one, enough time has passed since the last try."""
         if snapshot.to_release:  # a stub was answered since
             return True
-        due_at = snapshot.rescue.due_at
-        if due_at is not None and self._sent_at < due_at <= snapshot.now:  # the deadline has passed since
+        deadlines = snapshot.rescue.due_times.values()
+        if any(self._sent_at < due_at <= snapshot.now for due_at in deadlines):  # one has passed since
             return True
         if any(self._sent_at < file.not_before <= snapshot.now for file in snapshot.in_state(FileState.READY)):
             return True

@@ -306,6 +306,7 @@ def _past_the_deadline(scene: Scene) -> None:
     record_caps(world.root, [pipeline])
     world.send(pipeline)
     world.query("update submission set began_at = 0")
+    world.query("update batch set submitted_at = 0")
 
 
 def _rescued(scene: Scene) -> str:

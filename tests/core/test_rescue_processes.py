@@ -86,6 +86,7 @@ def begun(new_world: Callable[..., World], ledger: str | None) -> World:
 
 def pass_deadline(world: World) -> None:
     world.query("update submission set began_at = began_at - :late", late=LATE)
+    world.query("update batch set submitted_at = submitted_at - :late", late=LATE)
 
 
 def check_bill(world: World) -> None:

@@ -31,6 +31,7 @@ def test_the_sensor_starts_the_run_that_asks_rows_live(
     assert not tick(assets, instance).run_requests
     with open_root() as root, root.ledger.write() as tx:
         tx.execute(text("update submission set began_at = 0"))
+        tx.execute(text("update batch set submitted_at = 0"))
     (request,) = tick(assets, instance).run_requests
     assert [key.path[-1] for key in request.asset_selection] == ["batches", "results"]
     done = dg.materialize(assets, selection=request.asset_selection, instance=instance, tags=request.tags)

@@ -41,7 +41,7 @@ from batch_assets.core.ledger import (
     reservations,
     submissions,
 )
-from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.rescues import Rescue
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.root import Root
@@ -111,9 +111,9 @@ def rescue(root: Root, works: Sequence[SubmissionWork], seconds: float | None) -
                 work.fails(error)
 
 
-def is_due(submission: Submission | None, rule: RescueRule | None, now: float) -> bool:
-    """Whether rows of a submission that have no answer are asked by live calls now."""
-    due_at = rescues.due_at(submission, rule) if submission is not None else None
+def is_due(submission: Submission | None, rule: RescueRule | None, now: float, sent: Batch | None = None) -> bool:
+    """Whether rows of a submission that have no answer, all or those of a batch, are asked by live calls now."""
+    due_at = rescues.due_at(submission, rule, sent) if submission is not None else None
     return due_at is not None and due_at <= now
 
 
@@ -161,11 +161,18 @@ class _Rescue:
         """Return the files that the rows wait on, whose batch has not ended, and for which calls may be made."""
         with self._root.ledger.read() as tx:
             waited_on = submissions.waited_on(tx, self._submission.id)
-            at_api = [file for file in waited_on if _is_at_api(tx, file)]
+            at_api = [file for file in waited_on if self._is_due(tx, self._submission, file)]
             known = rescues.of_submissions(tx, [self._submission.id])[self._submission.id]
             states = [known.get(file.id, Rescue(file.id)) for file in at_api]
             may_go = [not state.is_done and state.not_before <= tx.now for state in states]
         return [*itertools.compress(at_api, may_go)]
+
+    def _is_due(self, tx: Transaction, submission: Submission, file: RequestFile) -> bool:
+        """Whether rows that wait on a file are asked by live calls now: the API works on its batch."""
+        batch = batches.by_id(tx, file.batch_id) if file.batch_id is not None else None
+        if file.state is not FileState.SUBMITTED or batch is None or not batch.state.unended:
+            return False
+        return is_due(submission, self._rule, tx.now, batch)
 
     def _note_unreadable(self, file: RequestFile, why: str) -> None:
         """Record that a file which the calls need cannot be read: it may be restored."""
@@ -270,7 +277,7 @@ class _Rescue:
         with self._root.ledger.write(file.pipeline, endpoint=True) as tx:
             self._lease.confirm(tx)
             submission = submissions.by_id(tx, self._submission.id)
-            if not is_due(submission, self._rule, tx.now) or not _is_at_api(tx, files.by_id(tx, file.id)):
+            if not self._is_due(tx, submission, files.by_id(tx, file.id)):
                 return None
             mean = reservations.mean_cost(tx, file.pipeline)
             counted = partial(amounts_of, mean=mean, discount=prices.table.batch_multiplier)
@@ -311,12 +318,6 @@ class _Begun:
 
     journal: LiveJournal
     calls: int
-
-
-def _is_at_api(tx: Transaction, file: RequestFile) -> bool:
-    """Whether the API works on the batch of a file, as far as the ledger knows."""
-    batch = batches.by_id(tx, file.batch_id) if file.batch_id is not None else None
-    return file.state is FileState.SUBMITTED and batch is not None and batch.state.unended
 
 
 def _called(root: Root, file: RequestFile) -> DigestSet:

@@ -24,7 +24,7 @@ from batch_assets.core.ledger.columns import BatchColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.rescue_tables import live_group, rescue, rescue_rule
 from batch_assets.core.ledger.reservations import NO_BOUND, Amounts
 from batch_assets.core.ledger.states import BatchMove
@@ -205,9 +205,17 @@ def ids_of(tx: Transaction, file_id: str) -> list[str]:
     return [*tx.execute(stored_ids).scalars(), *tx.execute(open_ids).scalars()]
 
 
-def due_at(submission: Submission, rule: RescueRule | None) -> float | None:
-    """Return when rows of a submission that have no answer are asked by live calls; `None` if they never are."""
+def due_at(submission: Submission, rule: RescueRule | None, sent: Batch | None = None) -> float | None:
+    """Return when rows of a submission that have no answer are asked by live calls; `None` if they never are.
+
+    Args:
+        submission: The submission.
+        rule: The rule of its pipeline.
+        sent: The batch that the rows wait for. One that was sent after the deadline has its own.
+    """
     is_over = submission.final_at is not None or submission.is_canceled
     if rule is None or is_over or submission.began_at is None:
         return None
-    return submission.began_at + rule.seconds
+    deadline = submission.began_at + rule.seconds
+    sent_at = sent.submitted_at if sent is not None else None
+    return sent_at + rule.seconds if sent_at is not None and sent_at > deadline else deadline

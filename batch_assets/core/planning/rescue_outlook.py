@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.ledger import Transaction, budgets, rescues
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.rescues import Rescue
@@ -19,8 +20,8 @@ class RescueOutlook:
 
     Attributes:
         now: The ledger's clock, seconds since 1970.
-        due_at: When rows without an answer are asked by live calls; None if they never are.
         files: The request files whose rows wait for them and whose batch has not ended.
+        due_times: By id, when requests of these files are asked by live calls; none of one that they never are.
         begun: By id, how far the requests of these files are asked, if that has begun.
         affordable: Ids of the files that a budget held back, and whose next call fits into it now.
         unstored: Ids of the groups of live calls whose answers are not stored yet.
@@ -28,8 +29,8 @@ class RescueOutlook:
     """
 
     now: float = 0.0
-    due_at: float | None = None
     files: tuple[RequestFile, ...] = ()
+    due_times: Mapping[str, float] = field(default_factory=dict)
     begun: Mapping[str, Rescue] = field(default_factory=dict)
     affordable: frozenset[str] = frozenset()
     unstored: tuple[str, ...] = ()
@@ -38,9 +39,9 @@ class RescueOutlook:
     @cached_property
     def due(self) -> list[RequestFile]:
         """Files whose requests are to be asked by live calls now."""
-        if self.due_at is None or self.due_at > self.now or self.is_calling:
+        if self.is_calling:
             return []
-        return [file for file in self._unfinished if self._may_go(file)]
+        return [file for file in self._unfinished if self.due_times[file.id] <= self.now and self._may_go(file)]
 
     def _may_go(self, file: RequestFile) -> bool:
         state = self.begun.get(file.id)
@@ -56,12 +57,17 @@ class RescueOutlook:
     @property
     def times(self) -> list[float]:
         """When live calls may be due that are not due now."""
-        if self.due_at is None or not self._unfinished:
-            return []
-        if self.due_at > self.now:
-            return [self.due_at]
         begun = [self.begun[file.id].not_before for file in self._unfinished if file.id in self.begun]
-        return [time for time in begun if time > self.now]
+        return [time for time in (*self._due_times, *begun) if time > self.now]
+
+    @property
+    def next_due(self) -> float | None:
+        """The next deadline that has not passed; `None` if there is none."""
+        return min((time for time in self._due_times if time > self.now), default=None)
+
+    @property
+    def _due_times(self) -> list[float]:
+        return [self.due_times[file.id] for file in self._unfinished]
 
     @property
     def held(self) -> dict[str, str]:
@@ -71,7 +77,8 @@ class RescueOutlook:
 
     @property
     def _unfinished(self) -> list[RequestFile]:
-        return [file for file in self.files if file.id not in self.begun or not self.begun[file.id].is_done]
+        begun = {id_ for id_, state in self.begun.items() if state.is_done}
+        return [file for file in self.files if file.id in self.due_times and file.id not in begun]
 
 
 NO_RESCUE = RescueOutlook()
@@ -106,14 +113,22 @@ def read_outlooks(
         own = {file.id for file in files_of[submission.id]}
         outlooks[submission.id] = RescueOutlook(
             tx.now,
-            rescues.due_at(submission, rules[submission.pipeline]),
             tuple(at_api[submission.id]),
+            _due_times(submission, rules[submission.pipeline], at_api[submission.id], batches_of[submission.id]),
             begun.get(submission.id, {}),
             frozenset(id_ for id_ in own if (submission.id, id_) in affordable),
             tuple(group.id for group in groups if group.file_id in own),
             rescues.lease_name(submission.pipeline) in held_leases,
         )
     return outlooks
+
+
+def _due_times(
+    submission: Submission, rule: RescueRule, at_api: Sequence[RequestFile], batches: Sequence[Batch]
+) -> dict[str, float]:
+    batch_of = {batch.id: batch for batch in batches}
+    times = {file.id: rescues.due_at(submission, rule, batch_of[file.batch_id or ""]) for file in at_api}
+    return {id_: time for id_, time in times.items() if time is not None}
 
 
 def _affordable(

@@ -83,10 +83,11 @@ def waits_for_batches(snapshot: Snapshot) -> str:
     """Return what a submission with running batches waits for, as text that continues "it waits for"."""
     not_shown = snapshot.not_shown
     if not not_shown:
-        due_at = snapshot.rescue.due_at
-        left = due_at - snapshot.now if due_at is not None else 0.0
-        rescue = f", or its deadline in {duration(left)}, when rows without an answer are asked by live calls"
-        return waits_for(Waiting.BATCHES) + (rescue if left > 0 else "")
+        due_at = snapshot.rescue.next_due
+        if due_at is None:
+            return waits_for(Waiting.BATCHES)
+        deadline = f"its deadline in {duration(due_at - snapshot.now)}"
+        return f"{waits_for(Waiting.BATCHES)}, or {deadline}, when rows without an answer are asked by live calls"
     since = duration(snapshot.now - min(batch.missing_since or snapshot.now for batch in not_shown))
     is_one = len(not_shown) == 1
     which, they, them = (

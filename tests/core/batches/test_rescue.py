@@ -44,8 +44,14 @@ def rescued(world: World, rows: int = 4, **more: Any) -> Pipeline:
     pipeline = world.pipeline(texts(rows), **(RESCUED | more))
     record_caps(world.root, [pipeline])
     world.send(pipeline)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     return pipeline
+
+
+def pass_deadline(world: World) -> None:
+    """Let so much time pass that the deadline of all that was sent is over."""
+    world.query("update submission set began_at = began_at - :late", late=LATE)
+    world.query("update batch set submitted_at = submitted_at - :late", late=LATE)
 
 
 def rescue(world: World, pipeline: Pipeline) -> CollectedResults:
@@ -94,7 +100,7 @@ def test_rows_without_an_answer_are_asked_live_when_the_deadline_has_passed(worl
     world.submit(pipeline, unattended=True)
     assert world.live_calls() == []
 
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
     report = world.submit(pipeline, unattended=True)
     assert str(report.live_calls) == "4 live calls: 4 answered"
@@ -167,7 +173,7 @@ def test_a_row_that_the_batch_answered_before_is_not_asked(world: World) -> None
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1}, **RESCUED)
     record_caps(world.root, [pipeline])
     world.send(pipeline)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     rescue(world, pipeline)
     assert world.live_calls() == [], "both batches have ended, which the run finds out first"
 
@@ -216,6 +222,28 @@ def test_a_lost_live_call_does_not_end_the_retries_of_its_row(world: World, is_s
     world.query("delete from lease where name = 'live:asked'")
     done = collect_results(world.root, pipeline.name).results
     assert done is not None and done.ask_again == 3 and not done.final
+
+
+def test_a_batch_that_is_sent_after_the_deadline_has_its_own(world: World) -> None:
+    world.emulator.faults([{"match": CREATE | {"times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}}])
+    pipeline = world.pipeline(texts(4), **RESCUED, retry={"max_attempts": 3})
+    record_caps(world.root, [pipeline])
+    world.send(pipeline)
+    world.collect(pipeline)
+    pass_deadline(world)
+    world.emulator.settings(latency=24 * 3600)
+    report = world.submit(pipeline, unattended=True)
+    assert len(report.submitted) == 1
+    assert world.live_calls() == [], "the retry is not asked twice at once"
+    assert next_round(world, pipeline) is None or not isinstance(next_round(world, pipeline), Send)
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        snapshot = Snapshot.of(tx, newest)
+    ((sent_at,),) = world.query("select max(submitted_at) from batch")
+    assert snapshot.rescue.times == [sent_at + 6 * 3600]
+    pass_deadline(world)
+    assert world.submit(pipeline, unattended=True).live_calls.answered == 4
 
 
 def test_a_call_that_the_api_refuses_stays_with_the_batch(world: World) -> None:
@@ -365,7 +393,7 @@ def test_a_dear_call_after_a_cheap_one_is_held_without_a_run_in_vain(world: Worl
     pipeline = world.pipeline(rows, **RESCUED, budget=wide)
     record_caps(world.root, [pipeline])
     world.send(pipeline)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     ((reserved,),) = world.query("select sum(worst) from reservation")
     raised = wide | {"max_usd": round(reserved / PICODOLLARS + 1.5 * ONE, 7)}
     record_caps(world.root, [world.pipeline(**RESCUED, budget=raised)])
@@ -441,7 +469,7 @@ def test_a_lost_ledger_repeats_no_call(world: World) -> None:
     world.emulator.reset_faults()
     build_spend(world.root)
     world.submit(pipeline)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     rescue(world, pipeline)
     assert asked_live(world) == sorted(texts(4).values())
     served = sum(call["picodollars"] for call in world.live_calls() if call["served"])
@@ -452,7 +480,7 @@ def test_a_lost_ledger_repeats_no_call(world: World) -> None:
     lose_ledger(world)  # all answers are stored
     record_caps(world.root, [pipeline])
     world.submit(pipeline)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     rescue(world, pipeline)
     assert len(world.live_calls()) == 4
     rows = spend_of(world)
@@ -467,7 +495,7 @@ def test_only_rows_that_still_ask_are_asked_live(world: World) -> None:
     pipeline = rescued(world, rows=4)
     fewer = world.pipeline({key: text for key, text in texts(4).items() if key != "row-1"}, **RESCUED)
     world.send(fewer)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     done = rescue(world, pipeline).results
     assert done is not None and done.final
     assert len(world.live_calls()) == 3
@@ -479,7 +507,7 @@ def test_rows_of_every_partition_that_was_gathered_are_asked_live(world: World) 
     record_caps(world.root, [gathering.pipeline()])
     gathering.build()
     gathering.submit()
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     gathering.submit(unattended=True)
     assert len(world.live_calls()) == 5
     for key in "ab":
@@ -493,7 +521,7 @@ def test_rows_that_come_back_after_a_rescue_are_asked_live(world: World) -> None
     world.send(fewer)
     for rows in (2, 4):
         world.send(world.pipeline(texts(rows), **RESCUED))
-        world.query("update submission set began_at = began_at - :late", late=LATE)
+        pass_deadline(world)
         assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
         done = rescue(world, pipeline).results
         assert done is not None and done.final
@@ -507,7 +535,7 @@ def test_answers_of_a_refresh_that_is_rescued_belong_to_it(world: World) -> None
     world.emulator.settings(latency=24 * 3600)
     world.build(pipeline, refresh=True)
     world.submit(pipeline)
-    world.query("update submission set began_at = began_at - :late", late=LATE)
+    pass_deadline(world)
     done = rescue(world, pipeline).results
     assert done is not None and done.final
     assert world.table(pipeline)["batch_id"].str.startswith("live.").all()

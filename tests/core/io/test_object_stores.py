@@ -303,6 +303,7 @@ def test_live_calls_are_recorded_in_the_store_before_and_after_they_are_made(
     record_caps(world.root, [pipeline])
     world.send(pipeline)
     world.query("update submission set began_at = 0")
+    world.query("update batch set submitted_at = 0")
     lost = {"match": {"method": "POST", "path": "/v1/messages", "nth": 1}, "action": {"drop": "after_commit"}}
     world.emulator.faults([lost])
     world.submit(pipeline, unattended=True)
