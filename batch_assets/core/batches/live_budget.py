@@ -26,7 +26,7 @@ def worst_of_call(prices: Prices, line: bytes) -> int:
         return NO_BOUND
 
 
-def fitting(
+def calls_that_fit(
     tx: Transaction,
     limits: Budgets,
     file: RequestFile,

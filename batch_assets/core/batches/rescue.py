@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from batch_assets.core.api.rescue_rule import RescueRule
-from batch_assets.core.batches.live_budget import amounts_of, fitting, worst_of_call
+from batch_assets.core.batches.live_budget import amounts_of, calls_that_fit, worst_of_call
 from batch_assets.core.batches.live_calls import LONGEST_ANSWER, LiveCalls, Losses, may_last_too_long
 from batch_assets.core.batches.live_traces import record_traces
 from batch_assets.core.batches.poll import try_poll
@@ -281,7 +281,7 @@ class _Rescue:
                 return None
             mean = reservations.mean_cost(tx, file.pipeline)
             counted = partial(amounts_of, mean=mean, discount=prices.table.batch_multiplier)
-            calls, prospect = fitting(tx, limits, file, worst, counted)
+            calls, prospect = calls_that_fit(tx, limits, file, worst, counted)
             if not calls:
                 return Rescue(file.id, needs=counted(worst[:1]), why=f"held: {prospect.why}")
             header = self._header(tx.now, file, lines[:calls], worst[:calls])
