@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.ledger import batches, reservations, spend
@@ -196,6 +197,15 @@ def stored(
     spend.stored(tx, group_id)
     # Whoever waits on the file writes its table again, as after a batch.
     tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
+
+
+def answered(tx: Transaction, file_ids: Iterable[str]) -> dict[str, int]:
+    """Return by request file how many of its requests have a stored answer from live calls, of files with some."""
+    found: dict[str, int] = {}
+    for chunk in id_chunks(sorted(file_ids)):
+        for row in tx.execute(sa.select(batch.c.live_of, batch.c.counts).where(batch.c.live_of.in_(chunk))):
+            found[row.live_of] = found.get(row.live_of, 0) + json.loads(row.counts)[ResultType.SUCCEEDED]
+    return found
 
 
 def ids_of(tx: Transaction, file_id: str) -> list[str]:

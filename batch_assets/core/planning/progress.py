@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from batch_assets.core.answers.result_types import ResultType
@@ -24,7 +25,11 @@ def requests_answered(snapshots: Iterable[Snapshot]) -> tuple[int, int]:
         others = (file for file in snapshot.files if file.submission_id != submission.id and not file.state.let_go)
         # Files of others may also have requests of other partitions.
         wanted = min(submission.written + sum(file.requests for file in others), submission.requests)
-        succeeded = sum(batch.count_map.get(ResultType.SUCCEEDED, 0) for batch in snapshot.batches)
-        answered += min(succeeded, wanted)
+        by_batches: Counter[str | None] = Counter()
+        for batch in snapshot.batches:
+            by_batches[batch.file_id] += batch.count_map.get(ResultType.SUCCEEDED, 0)
+        succeeded = by_batches.total()
+        live = sum(max(0, number - by_batches[id_]) for id_, number in snapshot.rescue.answered.items())
+        answered += min(succeeded + live, wanted)
         total += wanted
     return answered, total

@@ -25,6 +25,7 @@ class RescueOutlook:
         begun: By id, how far the requests of these files are asked, if that has begun.
         affordable: Ids of the files that a budget held back, and whose next call fits into it now.
         unstored: Ids of the groups of live calls whose answers are not stored yet.
+        answered: By id, how many requests of these files have an answer from live calls, if any.
         is_calling: Whether a process makes live calls of the pipeline, or stores their answers.
     """
 
@@ -34,6 +35,7 @@ class RescueOutlook:
     begun: Mapping[str, Rescue] = field(default_factory=dict)
     affordable: frozenset[str] = frozenset()
     unstored: tuple[str, ...] = ()
+    answered: Mapping[str, int] = field(default_factory=dict)
     is_calling: bool = False
 
     @cached_property
@@ -107,6 +109,7 @@ def read_outlooks(
     at_api = {each.id: _at_api(files_of[each.id], batches_of[each.id]) for each in concerned}
     begun = rescues.of_submissions(tx, [id_ for id_, waited_on in at_api.items() if waited_on])
     affordable = _affordable(tx, at_api, begun)
+    answered = rescues.answered(tx, {file.id for each in at_api.values() for file in each})
     groups = rescues.groups(tx, rules)
     outlooks = {}
     for submission in concerned:
@@ -118,6 +121,7 @@ def read_outlooks(
             begun.get(submission.id, {}),
             frozenset(id_ for id_ in own if (submission.id, id_) in affordable),
             tuple(group.id for group in groups if group.file_id in own),
+            {id_: answered[id_] for id_ in own if id_ in answered},
             rescues.lease_name(submission.pipeline) in held_leases,
         )
     return outlooks

@@ -16,6 +16,7 @@ from batch_assets.core.ledger import batches, joins, overview, submissions
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
+from batch_assets.core.planning.progress import requests_answered
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import PARTIAL_SECONDS, Announce, Join, Joining, Send, SendReason
 from batch_assets.core.planning.texts import waits_for_batches
@@ -278,6 +279,10 @@ def test_a_long_wait_that_the_api_asks_for_is_left_to_a_later_run(world: World) 
     collect_results(world.root, pipeline.name)
     assert len(world.live_calls()) == 2
     assert next_round(world, pipeline) is None
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        assert requests_answered([Snapshot.of(tx, newest)]) == (2, 4)
     world.emulator.reset_faults()
     world.query("update rescue set not_before = 0")
     assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
