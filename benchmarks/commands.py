@@ -36,7 +36,10 @@ def defs():
 _MEASURED = """
 import json, resource, sys
 from batch_assets.cli import main
-main(sys.argv[1:], standalone_mode=False)
+try:
+    main(sys.argv[1:], standalone_mode=False)
+except SystemExit as ended:  # of `run`, with its exit code
+    assert not ended.code
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps([used.ru_utime + used.ru_stime, len(sys.modules), "anthropic" in sys.modules]))
 """
