@@ -63,6 +63,13 @@ _INSTRUCTIONS = 100
 # PostgreSQL counts what a connection read a moment after it was closed.
 _STATISTICS_SECONDS = 0.3
 # What the last version of the tables added.
+_LATER_COLUMNS = {
+    "request_file": ("hold", "worst_case", "stub", "breakpoint"),
+    "intent": ("with_breakpoint",),
+    "submission": ("estimate", "follow_ups", "pilot", "held_back"),
+    "batch": ("live_of",),
+}
+_LATER_TABLES = ("spend", "live_group", "rescue", "rescue_rule", "queue", "pilot", "reservation", "budget")
 _NEW_COLUMNS = ("superseded_at", "history_removed_at")
 _NEW_INDEXES = (
     "submission_in_force",
@@ -269,7 +276,12 @@ def downgrade() -> None:
         for name in _NEW_COLUMNS:
             tx.execute(sa.text(f"alter table submission drop column {name}"))
         tx.execute(sa.delete(tables.clock).where(tables.clock.c.pipeline != ""))
-        tx.execute(sa.text("drop table spend"))
+        tx.execute(sa.text("drop index batch_by_live"))
+        for table, names in _LATER_COLUMNS.items():
+            for name in names:
+                tx.execute(sa.text(f"alter table {table} drop column {name}"))
+        for table in _LATER_TABLES:
+            tx.execute(sa.text(f"drop table {table}"))
         tx.execute(sa.text("update ledger_version set version_num = '0013'"))
 
 
