@@ -20,8 +20,9 @@ _DESCRIPTIONS = {
     Stage.REQUESTS: "Reads {dataset} and writes a request for every row without an answer. Sends nothing.",
     Stage.BATCHES: "Submits the request files as Message Batches, each exactly once.",
     Stage.RESULTS: (
-        "One row for every row of {dataset}, with the answer. Materialized when every row has its final type. "
-        "Until then, the table at `<root>/{name}/results` is updated as batches end."
+        "One row for every row of {dataset}, with the answer. Materialized when every row has its final type, at "
+        "`<root>/{name}/results`. The first table can be read there before, with `pending` rows. Later ones wait "
+        "in `results_next` until they are complete."
     ),
 }
 
