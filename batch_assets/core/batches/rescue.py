@@ -78,7 +78,8 @@ def rescue(root: Root, works: Sequence[SubmissionWork], seconds: float | None) -
     pipeline = works[0].submission.pipeline
     with root.ledger.read() as tx:
         rule = rescues.rules(tx, [pipeline]).get(pipeline)
-        current = {work.submission.id: submissions.by_id(tx, work.submission.id) for work in works} if rule else {}
+        ids = [work.submission.id for work in works] if rule else []
+        current = {each.id: each for each in submissions.by_ids(tx, ids)}
         now = tx.now
     due = [work for work in works if work.failure is None and is_due(current.get(work.submission.id), rule, now)]
     if rule is None or not due:
@@ -161,18 +162,22 @@ class _Rescue:
         """Return the files that the rows wait on, whose batch has not ended, and for which calls may be made."""
         with self._root.ledger.read() as tx:
             waited_on = submissions.waited_on(tx, self._submission.id)
-            at_api = [file for file in waited_on if self._is_due(tx, self._submission, file)]
+            due = self._due(tx, self._submission, waited_on)
             known = rescues.of_submissions(tx, [self._submission.id])[self._submission.id]
-            states = [known.get(file.id, Rescue(file.id)) for file in at_api]
+            states = [known.get(file.id, Rescue(file.id)) for file in due]
             may_go = [not state.is_done and state.not_before <= tx.now for state in states]
-        return [*itertools.compress(at_api, may_go)]
+        return [*itertools.compress(due, may_go)]
 
-    def _is_due(self, tx: Transaction, submission: Submission, file: RequestFile) -> bool:
-        """Whether rows that wait on a file are asked by live calls now: the API works on its batch."""
-        batch = batches.by_id(tx, file.batch_id) if file.batch_id is not None else None
-        if file.state is not FileState.SUBMITTED or batch is None or not batch.state.unended:
-            return False
-        return is_due(submission, self._rule, tx.now, batch)
+    def _due(self, tx: Transaction, submission: Submission, waited_on: list[RequestFile]) -> list[RequestFile]:
+        """Return those of some files whose rows are asked by live calls now: the API works on their batch."""
+        sent = [file for file in waited_on if file.state is FileState.SUBMITTED]
+        known = batches.by_ids(tx, [file.batch_id for file in sent if file.batch_id is not None])
+        running = {batch.id: batch for batch in known if batch.state.unended}
+        return [
+            file
+            for file in sent
+            if (batch := running.get(file.batch_id or "")) and is_due(submission, self._rule, tx.now, batch)
+        ]
 
     def _note_unreadable(self, file: RequestFile, why: str) -> None:
         """Record that a file which the calls need cannot be read: it may be restored."""
@@ -183,8 +188,7 @@ class _Rescue:
     def _note(self, states: Sequence[Rescue]) -> None:
         with self._root.ledger.write(self._submission.pipeline) as tx:
             self._lease.confirm(tx)
-            for state in states:
-                rescues.note(tx, self._submission, state)
+            rescues.note(tx, self._submission, states)
         for state in states:
             if state.why is not None:
                 self._report.waiting[f"rescue of {state.file_id}"] = state.why
@@ -277,7 +281,7 @@ class _Rescue:
         with self._root.ledger.write(file.pipeline, endpoint=True) as tx:
             self._lease.confirm(tx)
             submission = submissions.by_id(tx, self._submission.id)
-            if not self._is_due(tx, submission, files.by_id(tx, file.id)):
+            if not self._due(tx, submission, [files.by_id(tx, file.id)]):
                 return None
             mean = reservations.mean_cost(tx, file.pipeline)
             counted = partial(amounts_of, mean=mean, discount=prices.table.batch_multiplier)

@@ -11,9 +11,8 @@ the group in place of a batch's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -106,19 +105,26 @@ def of_submissions(tx: Transaction, submission_ids: Iterable[str]) -> dict[str, 
     return found
 
 
-def note(tx: Transaction, submission: Submission, state: Rescue) -> None:
-    """Record how far the rescue of a submission is for one request file."""
-    values: dict[str, Any] = {
-        "is_done": state.is_done,
-        "not_before": state.not_before,
-        "needs": state.needs.worst if state.needs is not None else None,
-        "expects": state.needs.expected if state.needs is not None else None,
-        "why": state.why,
-    }
-    is_own = sa.and_(rescue.c.submission_id == submission.id, rescue.c.file_id == state.file_id)
-    tx.execute(sa.delete(rescue).where(is_own))
-    key = {"submission_id": submission.id, "file_id": state.file_id, "pipeline": submission.pipeline}
-    tx.execute(sa.insert(rescue).values(**key, **values))
+def note(tx: Transaction, submission: Submission, states: Sequence[Rescue]) -> None:
+    """Record how far the rescue of a submission is for some request files, each once."""
+    for chunk in id_chunks([state.file_id for state in states]):
+        of_submission = sa.and_(rescue.c.submission_id == submission.id, rescue.c.file_id.in_(chunk))
+        tx.execute(sa.delete(rescue).where(of_submission))
+    rows = [
+        {
+            "submission_id": submission.id,
+            "file_id": state.file_id,
+            "pipeline": submission.pipeline,
+            "is_done": state.is_done,
+            "not_before": state.not_before,
+            "needs": state.needs.worst if state.needs is not None else None,
+            "expects": state.needs.expected if state.needs is not None else None,
+            "why": state.why,
+        }
+        for state in states
+    ]
+    if rows:
+        tx.connection.execute(sa.insert(rescue), rows)
 
 
 def groups(tx: Transaction, pipelines: Iterable[str]) -> list[LiveGroup]:
