@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import RequestFile, to_record
-from batch_assets.core.ledger.states import BATCHES_STORED
+from batch_assets.core.ledger.states import BATCHES_NOT_STORED
 from batch_assets.core.ledger.tables import batch, request_file, submission
 
 
@@ -43,12 +43,14 @@ def answered_files(tx: Transaction, pipeline: str, most: int) -> list[AnsweredFi
         .limit(most)
         .subquery()
     )
-    stored = sa.and_(batch.c.file_id == request_file.c.id, batch.c.state.in_(BATCHES_STORED))
+    stored = sa.and_(batch.c.file_id == request_file.c.id, batch.c.state.not_in(BATCHES_NOT_STORED))
+    # Joined, and not a list of ids, for which all files that were ever collected would be read in their order. And
+    # no condition names what nearly all batches have: they would all be read, by the index of it.
     statement = (
         sa.select(request_file, batch.c.id.label("stored_id"), submission.c.estimate)
-        .select_from(request_file.join(batch, stored))
+        .select_from(collected.join(request_file, request_file.c.id == collected.c.id).join(batch, stored))
         .join(submission, submission.c.id == request_file.c.submission_id)
-        .where(request_file.c.id.in_(sa.select(collected.c.id)), batch.c.paid_twice.is_(False))
+        .where(batch.c.paid_twice.is_not(True))
         .order_by(request_file.c.collected_seq.desc())
     )
     rows: Any = tx.execute(statement)

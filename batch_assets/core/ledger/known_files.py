@@ -10,13 +10,9 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.deadlines import KEPT_SECONDS
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.states import FILES_IN_FLIGHT, BatchState, EntityKind, FileState
+from batch_assets.core.ledger.states import BATCHES_NOT_STORED, FILES_IN_FLIGHT, BatchState, EntityKind, FileState
 from batch_assets.core.ledger.submissions import REMOVED
 from batch_assets.core.ledger.tables import batch, history, request_file, submission
-
-# Nearly all batches are stored. A condition that names the other states keeps a database without statistics from
-# reading all of the stored ones by their state.
-_BATCHES_NOT_STORED = [state for state in BatchState if not state.stored]
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def stored_batches(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple
     statement = (
         sa.select(request_file.c.pipeline, batch.c.id)
         .join(request_file, request_file.c.id == batch.c.file_id)
-        .where(request_file.c.submission_id.in_(list(submission_ids)), batch.c.state.not_in(_BATCHES_NOT_STORED))
+        .where(request_file.c.submission_id.in_(list(submission_ids)), batch.c.state.not_in(BATCHES_NOT_STORED))
     )
     return [(row.pipeline, row.id) for row in tx.execute(statement)]
 
@@ -125,7 +121,7 @@ def newest_answers(tx: Transaction, pipeline: str, most: int, since: float) -> l
         sa.select(*columns)
         .join(request_file, request_file.c.id == batch.c.file_id)
         .join(submission, submission.c.id == request_file.c.submission_id)
-        .where(submission.c.pipeline == pipeline, batch.c.state.not_in(_BATCHES_NOT_STORED))
+        .where(submission.c.pipeline == pipeline, batch.c.state.not_in(BATCHES_NOT_STORED))
         .where(submission.c.created_at >= since)
         .order_by(submission.c.seq.desc(), batch.c.created_at.desc(), batch.c.id)
         .limit(most)

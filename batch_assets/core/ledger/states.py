@@ -351,3 +351,6 @@ HOLDS_TO_APPROVE = [reason for reason in HoldReason if reason.needs_approval]
 BATCHES_UNENDED = [state for state in BatchState if state.unended]
 BATCHES_UNCOLLECTED = [state for state in BatchState if state.uncollected]
 BATCHES_STORED = [state for state in BatchState if state.stored]
+# Nearly all batches are stored. A condition that names the other states keeps a database without statistics from
+# reading all of the stored ones by their state.
+BATCHES_NOT_STORED = [state for state in BatchState if not state.stored]

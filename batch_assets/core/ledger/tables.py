@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from batch_assets.core.ledger.enum_column import EnumColumn
 from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.partial_index import partial_index
 from batch_assets.core.ledger.states import (
     BatchState,
     EntityKind,
@@ -141,7 +142,7 @@ request_file = Table(
     Column("breakpoint", Text),  # JSON: where its requests get `cache_control` while they are sent
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
-    Index("request_file_by_collection", "collected_seq"),
+    partial_index("request_file_by_collection", "pipeline", "collected_seq", where="collected_seq IS NOT NULL"),
 )
 
 # The request files that a submission's rows wait on, written by any submission.
@@ -235,8 +236,7 @@ pilot = Table(
     Column("terms", Text, nullable=False),  # JSON: by what its answers are judged
     Column("verdict", EnumColumn(PilotVerdict, 8)),  # NULL: not judged
     Column("why", Text),  # the reason for the verdict, for users
-    # The last collection of the pipeline when it could not be judged yet, as its number in the history.
-    Column("looked_seq", Integer),
+    Column("looked_seq", Integer),  # the last collection of the pipeline when it could not be judged yet
 )
 
 # The budgets in force, as the last process that sends or watches has read them.
