@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import click
 import dagster as dg
 
 from batch_assets.core.errors import DatasetError, SettingsError
@@ -19,6 +20,8 @@ from batch_assets.dagster.resource import MessageBatchResource, settings_for
 from batch_assets.definitions import defs
 
 _OWN = "batch_assets"
+# Where click keeps the definitions until the command ends.
+_LOADED = f"{__name__}.definitions"
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,18 @@ def load_definitions() -> dg.Definitions:
     """Return the definitions of the project that the command is run in, or of this package outside any project.
 
     Like `dg`, it imports the module that the project's pyproject.toml names. Broken pipeline files are not logged:
-    the command shows those that matter to it.
+    the command shows those that matter to it. A command loads them once, however often it asks.
 
     Raises:
         SettingsError: When the module cannot be imported, or has no definitions.
     """
-    with collecting():
-        return _load_definitions()
+    context = click.get_current_context(silent=True)
+    known: dict[str, Any] = context.meta if context is not None else {}
+    if _LOADED not in known:
+        with collecting():
+            known[_LOADED] = _load_definitions()
+    definitions: dg.Definitions = known[_LOADED]
+    return definitions
 
 
 def _load_definitions() -> dg.Definitions:

@@ -25,6 +25,16 @@ defs = dg.Definitions(
     }}
 )
 """
+COUNTED = """
+import dagster as dg
+
+
+@dg.definitions
+def defs():
+    with open({path!r}, "a") as file:
+        file.write("loaded ")
+    return dg.Definitions()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +96,12 @@ def test_the_ledger_of_an_error_is_that_of_the_resource(two_roots: Project) -> N
         "Error: the ledger postgresql+psycopg2://me@127.0.0.1:1/ledger cannot be reached: connection to"
         in done.stderr
     )
+
+
+def test_a_command_loads_the_definitions_once(two_roots: Project) -> None:
+    two_roots.add_pipeline("saludos", ["uno"], resource_key="eu")
+    loads = two_roots.folder / "loads"
+    (two_roots.folder / "batch_assets" / "defs" / "counted.py").write_text(COUNTED.format(path=str(loads)))
+    done = two_roots.run("check", "gruesse", "saludos")
+    assert (done.returncode, done.stdout) == (0, "2 pipeline files are right\n"), done.stderr
+    assert loads.read_text().split() == ["loaded"]
