@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,20 @@ def with_unique_names(definitions: dg.Definitions) -> dg.Definitions:
             or notice nothing.
     """
     by_name: dict[str, Pipeline] = {}
-    for pipeline in _pipelines_of(definitions):
+    for pipeline in map(pipeline_of, specs_in(definitions)):
+        if pipeline is None:
+            continue
         other = by_name.setdefault(pipeline.name, pipeline)
         if other is not pipeline:
             raise ConfigError(pipeline.source, "name", f"{pipeline.name!r} is taken by {other.source}")
     return definitions
 
 
-def _pipelines_of(definitions: dg.Definitions) -> Iterator[Pipeline]:
-    """Yield the pipeline of every asset, before Dagster resolves the definitions."""
-    for asset in definitions.assets or ():
-        for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
-            if (pipeline := pipeline_of(spec)) is not None:
-                yield pipeline
+def made_by_code(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
+    """Return the assets that code of the definitions makes."""
+    return [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
+
+
+def specs_in(definitions: dg.Definitions) -> list[dg.AssetSpec]:
+    """Return the specs of the assets that code of the definitions makes, before Dagster resolves them."""
+    return [spec for asset in made_by_code(definitions) for spec in asset.specs]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from batch_assets.core.pipeline.config import PipelineConfig
-from batch_assets.dagster.broken.missing_inputs import missing_inputs, specs_in
+from batch_assets.dagster.broken.missing_inputs import missing_inputs
 from batch_assets.dagster.broken_file import broken_in, broken_of
-from batch_assets.dagster.pipelines import pipeline_of, upstream_key
+from batch_assets.dagster.pipelines import pipeline_of, specs_in, upstream_key
 from batch_assets.dagster.resource import MessageBatchResource
 
 

@@ -10,6 +10,7 @@ import dagster as dg
 
 from batch_assets.core.text import nearest
 from batch_assets.dagster.broken_file import broken_in
+from batch_assets.dagster.pipelines import made_by_code, specs_in
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,6 @@ class MissingInput:
 
     problem: str
     needed_by: list[dg.AssetSpec] = field(default_factory=list)
-
-
-def specs_in(definitions: dg.Definitions) -> list[dg.AssetSpec]:
-    """Return the specs of the assets that code of the definitions makes, before Dagster resolves them."""
-    return [spec for asset in _made_by_code(definitions) for spec in asset.specs]
 
 
 def missing_inputs(definitions: dg.Definitions) -> dict[dg.AssetKey, MissingInput]:
@@ -52,13 +48,9 @@ def missing_inputs(definitions: dg.Definitions) -> dict[dg.AssetKey, MissingInpu
     return missing
 
 
-def _made_by_code(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
-    return [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
-
-
 def _inputs(definitions: dg.Definitions) -> Iterator[tuple[dg.AssetSpec, dg.AssetKey]]:
     """Yield the assets whose values are read, each with an asset that reads it."""
-    for asset in _made_by_code(definitions):
+    for asset in made_by_code(definitions):
         if not asset.is_executable:
             continue
         names = {key: name for name, key in asset.keys_by_input_name.items()}

@@ -10,10 +10,10 @@ from batch_assets.core.pipeline.faults import Fault
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.broken.definitions import definitions_of
 from batch_assets.dagster.broken.known import Known
-from batch_assets.dagster.broken.missing_inputs import MissingInput, missing_inputs, specs_in
+from batch_assets.dagster.broken.missing_inputs import MissingInput, missing_inputs
 from batch_assets.dagster.broken.report import report
 from batch_assets.dagster.broken_file import BrokenFile, broken_in
-from batch_assets.dagster.pipelines import pipeline_of
+from batch_assets.dagster.pipelines import pipeline_of, specs_in
 
 
 def with_stand_ins(definitions: dg.Definitions) -> dg.Definitions:

@@ -10,14 +10,12 @@ import dagster as dg
 from batch_assets.dagster.broken_file import BrokenFile, broken_in, check_result
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.cursor import SensorCursor
+from batch_assets.dagster.sensors.unwatched import specs_of_location
 
 
 def broken_of_location(context: dg.SensorEvaluationContext) -> dict[str, BrokenFile]:
     """Return the broken files of the sensor's code location, by the name of the pipeline."""
-    repository = context.repository_def
-    if repository is None:
-        return {}
-    return broken_in(spec for assets in repository.assets_defs_by_key.values() for spec in assets.specs)
+    return broken_in(specs_of_location(context))
 
 
 def describe(broken: Mapping[str, BrokenFile]) -> list[str]:

@@ -8,12 +8,17 @@ from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 
 
-def pipelines_of_location(context: dg.SensorEvaluationContext) -> dict[str, PipelineAssets]:
-    """Return every pipeline of the sensor's code location, by name."""
+def specs_of_location(context: dg.SensorEvaluationContext) -> list[dg.AssetSpec]:
+    """Return the specs of the assets of the sensor's code location. One may be there several times."""
     repository = context.repository_def
     if repository is None:
-        return {}
-    return pipelines_in(spec for assets in repository.assets_defs_by_key.values() for spec in assets.specs)
+        return []
+    return [spec for assets in repository.assets_defs_by_key.values() for spec in assets.specs]
+
+
+def pipelines_of_location(context: dg.SensorEvaluationContext) -> dict[str, PipelineAssets]:
+    """Return every pipeline of the sensor's code location, by name."""
+    return pipelines_in(specs_of_location(context))
 
 
 def unwatched(context: dg.SensorEvaluationContext) -> list[str]:
