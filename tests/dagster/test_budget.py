@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import dagster as dg
-from sqlalchemy import text
+from sensor_ticks import location_of, poll_and_tick
 
-from batch_assets import build_message_batch_jobs, build_message_batch_sensor
-from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
-
-
-def tick(assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> Any:
-    sensor = build_message_batch_sensor()
-    location = dg.Definitions(assets=assets, jobs=build_message_batch_jobs(assets), sensors=[sensor])
-    with open_root() as root, root.ledger.write() as tx:
-        tx.execute(text("update batch set next_poll_at = 0"))
-    with dg.build_sensor_context(instance=instance, repository_def=location.get_repository_def()) as context:
-        return sensor.evaluate_tick(context)
 
 
 def test_a_run_with_held_files_is_green_and_goes_on_when_the_cap_is_raised(
@@ -36,20 +24,21 @@ def test_a_run_with_held_files_is_green_and_goes_on_when_the_cap_is_raised(
     (event,) = result.asset_materializations_for_node("greetings__batches")
     (why,) = event.metadata["batch_assets/waiting"].value.values()  # type: ignore[union-attr]
     assert why.startswith("held: the budget of ")
-    ticked = tick(assets, instance)
+    ticked = poll_and_tick(location_of(assets), instance)
     assert not ticked.run_requests
     assert "1 request file is held: the budget of " in (ticked.skip_message or "")
 
     raised = make_assets(budget={"max_usd": 1, "per": "month"})
-    (request,) = tick(raised, instance).run_requests
+    (request,) = poll_and_tick(location_of(raised), instance).run_requests
     assert [key.path[-1] for key in request.asset_selection] == ["batches", "results"]
     again = dg.materialize(raised, selection=request.asset_selection, instance=instance, tags=request.tags)
     assert again.success
     assert [batch["requests"] for batch in emulator.log()] == [4]
 
-    (request,) = tick(raised, instance).run_requests
+    (request,) = poll_and_tick(location_of(raised), instance).run_requests
     assert dg.materialize(raised, selection=request.asset_selection, instance=instance, tags=request.tags).success
     spent = make_assets(budget={"max_usd": 0.00001, "per": "month"})
     assert re.search(
-        r"greetings: \d{3} % of the budget of .* is spent: ", tick(spent, instance).skip_message or ""
+        r"greetings: \d{3} % of the budget of .* is spent: ",
+        poll_and_tick(location_of(spent), instance).skip_message or "",
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sensor_ticks import tick
 from sqlalchemy import text
 
 from batch_assets import (
@@ -38,14 +39,6 @@ def definitions(assets: list[dg.AssetsDefinition]) -> dg.Definitions:
         sensors=[build_message_batch_sensor()],
         executor=dg.in_process_executor,
     )
-
-
-def tick(location: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
-    sensor = build_message_batch_sensor()
-    with dg.build_sensor_context(
-        instance=instance, repository_def=location.get_repository_def(), cursor=cursor
-    ) as context:
-        return sensor.evaluate_tick(context)
 
 
 def cancel(location: dg.Definitions, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:

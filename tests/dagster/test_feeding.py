@@ -8,38 +8,19 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sensor_ticks import location_of, poll_and_tick, run_requested
 from sqlalchemy import text
 
-from batch_assets import build_message_batch_jobs, build_message_batch_sensor
 from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
 
 
-def tick(assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> Any:
-    sensor = build_message_batch_sensor()
-    location = dg.Definitions(assets=assets, jobs=build_message_batch_jobs(assets), sensors=[sensor])
-    with open_root() as root, root.ledger.write() as tx:
-        tx.execute(text("update batch set next_poll_at = 0"))
-    with dg.build_sensor_context(instance=instance, repository_def=location.get_repository_def()) as context:
-        return sensor.evaluate_tick(context)
-
-
 def waiting(result: dg.ExecuteInProcessResult) -> list[str]:
     (event,) = result.asset_materializations_for_node("greetings__batches")
     value: Any = event.metadata["batch_assets/waiting"].value
     return [*value.values()]
-
-
-def run(request: dg.RunRequest, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> bool:
-    return dg.materialize(
-        assets,
-        selection=request.asset_selection,
-        instance=instance,
-        tags=request.tags,
-        partition_key=request.partition_key,
-    ).success
 
 
 def test_a_partition_that_waits_for_the_queue_is_green_and_is_sent_when_room_comes_free(
@@ -54,25 +35,26 @@ def test_a_partition_that_waits_for_the_queue_is_green_and_is_sent_when_room_com
         (tmp_path / f"{key}.csv").write_text("id,text\n" + "".join(f"{n},hello {key} {n}\n" for n in range(4)))
     dataset = {"path": "{partition}.csv", "key": "id"}
     assets = make_assets(dataset=dataset, partitions={"static": ["de", "en"]})
+    location = location_of(assets)
     done = [dg.materialize(assets, instance=kept, partition_key=key) for key in ("de", "en")]
     assert all(each.success for each in done)
     assert [batch["requests"] for batch in emulator.log()] == [4]
     assert waiting(done[1]) == [
         "held: the root's limit is reached: 4 of 5 requests are queued, and this file has 4"
     ]
-    ticked = tick(assets, kept)
+    ticked = poll_and_tick(location, kept)
     assert not ticked.run_requests
     assert "greetings [en] waits for room in the queue of the API" in (ticked.skip_message or "")
 
     emulator.end_batches()
-    requests = tick(assets, kept).run_requests
+    requests = poll_and_tick(location, kept).run_requests
     assert sorted(request.partition_key for request in requests) == ["de", "en"]
-    assert all(run(request, assets, kept) for request in requests)
+    assert all(run_requested(request, assets, kept).success for request in requests)
     assert [batch["requests"] for batch in emulator.log()] == [4, 4]
     emulator.end_batches()
-    (last,) = tick(assets, kept).run_requests
+    (last,) = poll_and_tick(location, kept).run_requests
     assert last.partition_key == "en"
-    assert run(last, assets, kept)
+    assert run_requested(last, assets, kept).success
     assert [event.partition for event in events(kept)].count("en") == 1
 
 
@@ -89,11 +71,12 @@ def test_few_requests_of_a_run_that_no_user_started_wait_for_more(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, starter: str
 ) -> None:
     assets = make_assets(batching={"min_requests": 6, "max_wait": "6h"})
+    location = location_of(assets)
     result = dg.materialize(assets, instance=instance, tags={starter: "any"})
     assert result.success
     assert emulator.log() == []
     assert waiting(result) == ["held: 4 requests are there, and min_requests is 6"]
-    ticked = tick(assets, instance)
+    ticked = poll_and_tick(location, instance)
     assert not ticked.run_requests
     assert "greetings waits for more requests, to send them together, the next try is in " in (
         ticked.skip_message or ""
@@ -108,9 +91,10 @@ def test_the_sensor_sends_few_requests_that_have_waited_long_enough(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assets = make_assets(batching={"min_requests": 6, "max_wait": "6h"})
+    location = location_of(assets)
     assert dg.materialize(assets, instance=instance, tags={"dagster/schedule_name": "any"}).success
     with open_root() as root, root.ledger.write() as tx:
         tx.execute(text("update request_file set not_before = not_before - 21600"))
-    (request,) = tick(assets, instance).run_requests
-    assert run(request, assets, instance)
+    (request,) = poll_and_tick(location, instance).run_requests
+    assert run_requested(request, assets, instance).success
     assert [batch["requests"] for batch in emulator.log()] == [4]

@@ -10,10 +10,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from sqlalchemy import text
+from sensor_ticks import poll_and_tick, run_requested
 
 from batch_assets import build_message_batch_jobs, build_message_batch_sensor
-from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -57,24 +56,11 @@ def materialize(
     return dg.materialize(assets, instance=instance, run_config=run_config, partition_key=partition)
 
 
-def tick(location: dg.Definitions, instance: dg.DagsterInstance) -> Any:
-    with open_root() as root, root.ledger.write() as tx:
-        tx.execute(text("update batch set next_poll_at = 0"))
-    with dg.build_sensor_context(instance=instance, repository_def=location.get_repository_def()) as context:
-        return build_message_batch_sensor().evaluate_tick(context)
-
-
 def run_what_the_sensor_asks_for(
     location: dg.Definitions, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance
 ) -> dg.ExecuteInProcessResult:
-    (request,) = tick(location, instance).run_requests
-    return dg.materialize(
-        assets,
-        selection=request.asset_selection,
-        instance=instance,
-        tags=request.tags,
-        partition_key=request.partition_key,
-    )
+    (request,) = poll_and_tick(location, instance).run_requests
+    return run_requested(request, assets, instance)
 
 
 def stages(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -222,7 +208,7 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
     assert "| rejected |" in known["batch_assets/failed_rows"]
     assert list(table(tmp_path)["result_type"]) == ["succeeded", *["pending"] * 3, "rejected"]
     for _ in range(2):
-        rests = tick(location, instance)
+        rests = poll_and_tick(location, instance)
         assert rests.run_requests == []
         assert (
             "A limit left out 3 requests of greetings. To send them, materialize greetings/requests"
@@ -230,7 +216,7 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
         )
     assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
     assert [batch["requests"] for batch in emulator.log()] == [1, 3]
-    assert "limit left out" not in tick(location, instance).skip_message
+    assert "limit left out" not in poll_and_tick(location, instance).skip_message
 
 
 def test_after_a_limit_failed_rows_are_shown_with_their_reasons(
@@ -262,10 +248,10 @@ def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
     assert "The limit leaves out 3 more requests: refresh it again to send them" in limited
     send_them = "materialize greetings/requests with `refresh` and `confirm`"
     left_out = f"A limit left out 3 requests of greetings. To send them, {send_them}"
-    assert left_out in tick(location, instance).skip_message
+    assert left_out in poll_and_tick(location, instance).skip_message
     canceled = log(instance, run_job(location, instance, "greetings_cancel"))
     assert any("nothing more of this submission will be sent" in line for line in canceled)
-    (request,) = tick(location, instance).run_requests
+    (request,) = poll_and_tick(location, instance).run_requests
     assert request.tags["batch_assets/submission"]
     later = log(instance, materialize(assets, instance))
     assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 reused, 0 in flight" in later
@@ -309,7 +295,7 @@ def test_jobs_of_partitions_use_the_chosen_one(
     run_job(location, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)
     assert [batch["requests"] for batch in emulator.log()] == [2, 1, 2]
     emulator.end_batches()
-    (request,) = tick(location, instance).run_requests
+    (request,) = poll_and_tick(location, instance).run_requests
     assert request.partition_key == "en"
     job = location.get_repository_def().get_implicit_job_def_for_assets(request.asset_selection)
     assert job is not None

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import dagster as dg
+from sensor_ticks import location_of, tick
 from sqlalchemy import text
 
-from batch_assets import build_message_batch_jobs, build_message_batch_sensor
 from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
-
-
-def tick(assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> Any:
-    sensor = build_message_batch_sensor()
-    location = dg.Definitions(assets=assets, jobs=build_message_batch_jobs(assets), sensors=[sensor])
-    with dg.build_sensor_context(instance=instance, repository_def=location.get_repository_def()) as context:
-        return sensor.evaluate_tick(context)
 
 
 def test_the_sensor_starts_the_run_that_asks_rows_live(
@@ -27,12 +19,13 @@ def test_the_sensor_starts_the_run_that_asks_rows_live(
 ) -> None:
     emulator.settings(latency=24 * 3600)
     assets = make_assets(deadline="6h", rescue="live")
+    location = location_of(assets)
     assert dg.materialize(assets, instance=instance).success
-    assert not tick(assets, instance).run_requests
+    assert not tick(location, instance).run_requests
     with open_root() as root, root.ledger.write() as tx:
         tx.execute(text("update submission set began_at = 0"))
         tx.execute(text("update batch set submitted_at = 0"))
-    (request,) = tick(assets, instance).run_requests
+    (request,) = tick(location, instance).run_requests
     assert [key.path[-1] for key in request.asset_selection] == ["batches", "results"]
     done = dg.materialize(assets, selection=request.asset_selection, instance=instance, tags=request.tags)
     assert done.success
@@ -43,4 +36,4 @@ def test_the_sensor_starts_the_run_that_asks_rows_live(
     assert event.metadata["batch_assets/rescued"].value == 4
     for name in ("rescue_cost_usd", "cost_usd", "spent_usd"):
         assert abs(event.metadata[f"batch_assets/{name}"].value - cost) < 1e-12  # type: ignore[operator]
-    assert not tick(assets, instance).run_requests, "the batch goes on, and nothing is asked again"
+    assert not tick(location, instance).run_requests, "the batch goes on, and nothing is asked again"
