@@ -1,4 +1,4 @@
-"""A project in a folder, with a pipeline file that a test may break."""
+"""A project in a folder, and a pipeline for it that a test may break, as a file and in Python."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from textwrap import dedent
 
 import dagster as dg
 import pytest
+
+PIPELINE = """
+type: batch_assets.MessageBatchComponent
+attributes:
+  name: greetings
+  dataset: {path: data/greetings.csv, key: id}
+  params:
+    model: claude-haiku-5-5
+    max_tokens: 50
+    messages: [{role: user, content: "{{ text }}"}]
+"""
+IN_PYTHON = """
+from pathlib import Path
+from batch_assets import build_message_batch_assets
+
+assets = build_message_batch_assets(
+    name="in_python",
+    dataset={"path": "data/greetings.csv"},
+    params={"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
+    folder=Path(__file__).parent,
+)
+"""
 
 
 class Project:

@@ -22,29 +22,9 @@ from batch_assets.dagster.broken.report import BrokenFilesError
 from batch_assets.dagster.broken_file import PIPELINE_FILE_CHECK, BrokenFile, broken_in
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
-from tests.projects import Project
+from tests.projects import IN_PYTHON, PIPELINE, Project
 
-PIPELINE = """
-type: batch_assets.MessageBatchComponent
-attributes:
-  name: greetings
-  dataset: {path: data/greetings.csv, key: id}
-  params:
-    model: claude-haiku-5-5
-    max_tokens: 50
-    messages: [{role: user, content: "{{ text }}"}]
-"""
-IN_PYTHON = """
-from pathlib import Path
-from batch_assets import build_message_batch_assets
-
-assets = build_message_batch_assets(
-    name="in_python",
-    dataset={"path": "data/greetings.csv"},
-    params={"model": "m", "max_token": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
-    folder=Path(__file__).parent,
-)
-"""
+MISTAKEN = IN_PYTHON.replace("max_tokens", "max_token")
 STAGES = ("requests", "batches", "results")
 GOOD = PIPELINE.replace("greetings", "good")
 MESSAGES = 'messages: [{role: user, content: "{{ text }}"}]'
@@ -290,9 +270,7 @@ def test_assets_in_python_that_read_a_missing_one_load_and_it_fails(
         def reader(raw): ...
         """,
     )
-    dataset = IN_PYTHON.replace('"path": "data/greetings.csv"', '"asset": "raw"').replace(
-        "max_token", "max_tokens"
-    )
+    dataset = IN_PYTHON.replace('"path": "data/greetings.csv"', '"asset": "raw"')
     project.write("defs/in_python.py", dataset)
     whole = partial(load_from_defs_folder, is_whole=True)
     definitions, broken = load(project, GOOD.replace("good", "greetings"), whole)
@@ -442,7 +420,7 @@ def test_python_files_that_cannot_be_imported(project: Project) -> None:
             "greetings", "owned"
         ),
     )
-    project.write("defs/in_python.py", IN_PYTHON)
+    project.write("defs/in_python.py", MISTAKEN)
     project.write("defs/nested/typo.py", "def one(:\n")
     definitions, broken = load(project, PIPELINE)
     assert keys_of(definitions) == {

@@ -21,32 +21,14 @@ from batch_assets.cli.project import load_project
 from batch_assets.core.errors import ConfigError
 from batch_assets.dagster.component_blocks import KeptAttributes, mistake_in
 from batch_assets.dagster.pipelines import pipelines_in, with_unique_names
-from tests.projects import Project, whole_text
+from tests.projects import IN_PYTHON, PIPELINE, Project, whole_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Early versions of Dagster 1.13 read defs.yaml only.
 READS_DEFS_YML = '"defs.yml"' in inspect.getsource(defs_module)
-PIPELINE = """
-type: batch_assets.MessageBatchComponent
-attributes:
-  name: greetings
-  dataset: {path: data/greetings.csv, key: id}
-  params:
-    model: claude-haiku-5-5
-    max_tokens: 50
-    messages: [{role: user, content: "{{ text }}"}]
-"""
-IN_PYTHON = """
-from pathlib import Path
-import dagster as dg
-from batch_assets import build_message_batch_assets, build_message_batch_sensor
+WITH_SENSOR = f"""{IN_PYTHON}
+from batch_assets import build_message_batch_sensor
 
-assets = build_message_batch_assets(
-    name="in_python",
-    dataset={"path": "data/greetings.csv"},
-    params={"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
-    folder=Path(__file__).parent,
-)
 sensor = build_message_batch_sensor()
 """
 
@@ -185,7 +167,7 @@ def test_two_pipelines_with_the_same_name_are_refused_with_both_files(project: P
 
 
 def test_a_pipeline_in_python_may_not_have_the_name_of_a_file(project: Project) -> None:
-    project.write("defs/python_pipeline.py", IN_PYTHON.replace("in_python", "greetings"))
+    project.write("defs/python_pipeline.py", WITH_SENSOR.replace("in_python", "greetings"))
     loaded = project.load(PIPELINE)
     with pytest.raises(ConfigError, match="'greetings' is taken by"):
         with_unique_names(loaded)
@@ -224,7 +206,7 @@ def test_owners_tags_and_group_are_set_by_post_processing_as_documented(project:
 
 
 def test_a_pipeline_in_python(project: Project, tmp_path: Path) -> None:
-    project.write("defs/python_pipeline.py", IN_PYTHON)
+    project.write("defs/python_pipeline.py", WITH_SENSOR)
     loaded = project.load(PIPELINE)
     pipeline = pipelines_in(loaded.resolve_all_asset_specs())["in_python"].pipeline
     assert pipeline.project == tmp_path.resolve()
