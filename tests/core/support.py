@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
+from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -39,6 +40,7 @@ CREATE = {"method": "POST", "path": BATCHES}
 LIST = {"method": "GET", "path": BATCHES}
 RESULTS = {"method": "GET", "path": f"{BATCHES}/*/results"}
 DEADLINE = 180.0
+LATE = 7 * 3600
 T = TypeVar("T")
 
 
@@ -165,6 +167,18 @@ class World:
         """Run `requests` and `batches`."""
         self.build(pipeline, partition)
         return self.submit(pipeline, partition)
+
+    def send_late(self, pipeline: Pipeline) -> None:
+        """Send requests whose batch still runs when a deadline of less than seven hours has passed."""
+        self.emulator.settings(latency=24 * 3600)
+        record_caps(self.root, [pipeline])
+        self.send(pipeline)
+        self.pass_deadline()
+
+    def pass_deadline(self) -> None:
+        """Let seven hours pass since everything that was sent."""
+        self.query("update submission set began_at = began_at - :late", late=LATE)
+        self.query("update batch set submitted_at = submitted_at - :late", late=LATE)
 
     def collect(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
         """Poll once, then run `results`."""

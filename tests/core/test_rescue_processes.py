@@ -26,7 +26,7 @@ from tests.forked import PACKAGES, ForkServer
 from .lost_ledger import delete_ledger
 from .support import World, environment, make_pipeline, texts
 
-ROWS, LATE = 6, 7 * 3600
+ROWS = 6
 # What the batch reserves, and four live calls of at most $0.000075.
 CAP = ROWS * 0.0000375 + 4 * 0.000075
 # Where processes are killed: between reading the ledger, and the end of the run.
@@ -75,18 +75,9 @@ def run(
 def begun(new_world: Callable[..., World], ledger: str | None) -> World:
     """A world whose batch runs when its deadline has passed."""
     world = new_world(**({"ledger": ledger} if ledger else {}))
-    world.emulator.settings(latency=24 * 3600)
     world.pipeline(texts(ROWS))
-    pipeline = pipeline_of(str(world.folder))
-    record_caps(world.root, [pipeline])
-    world.send(pipeline)
-    pass_deadline(world)
+    world.send_late(pipeline_of(str(world.folder)))
     return world
-
-
-def pass_deadline(world: World) -> None:
-    world.query("update submission set began_at = began_at - :late", late=LATE)
-    world.query("update batch set submitted_at = submitted_at - :late", late=LATE)
 
 
 def check_bill(world: World) -> None:
@@ -146,6 +137,6 @@ def test_killed_and_the_ledger_lost_no_call_is_repeated(
     delete_ledger(world)
     world.reopened()
     world.submit(pipeline_of(str(world.folder)))
-    pass_deadline(world)
+    world.pass_deadline()
     run(children, world, rounds=4)
     check_bill(world)

@@ -34,25 +34,15 @@ from ..support import CREATE, World, params, round_for, texts
 
 MESSAGES = {"method": "POST", "path": "/v1/messages"}
 RESCUED = {"deadline": "6h", "rescue": "live"}
-LATE = 7 * 3600
 # A live call with these texts can cost at most about $0.000075: 100 tokens of output are most of it.
 ONE = 0.000075
 
 
 def rescued(world: World, rows: int = 4, **more: Any) -> Pipeline:
     """A pipeline whose batch still runs when its deadline has passed."""
-    world.emulator.settings(latency=24 * 3600)
     pipeline = world.pipeline(texts(rows), **(RESCUED | more))
-    record_caps(world.root, [pipeline])
-    world.send(pipeline)
-    pass_deadline(world)
+    world.send_late(pipeline)
     return pipeline
-
-
-def pass_deadline(world: World) -> None:
-    """Let so much time pass that the deadline of all that was sent is over."""
-    world.query("update submission set began_at = began_at - :late", late=LATE)
-    world.query("update batch set submitted_at = submitted_at - :late", late=LATE)
 
 
 def rescue(world: World, pipeline: Pipeline) -> CollectedResults:
@@ -101,7 +91,7 @@ def test_rows_without_an_answer_are_asked_live_when_the_deadline_has_passed(worl
     world.submit(pipeline, unattended=True)
     assert world.live_calls() == []
 
-    pass_deadline(world)
+    world.pass_deadline()
     assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
     report = world.submit(pipeline, unattended=True)
     assert str(report.live_calls) == "4 live calls: 4 answered"
@@ -174,7 +164,7 @@ def test_a_row_that_the_batch_answered_before_is_not_asked(world: World) -> None
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1}, **RESCUED)
     record_caps(world.root, [pipeline])
     world.send(pipeline)
-    pass_deadline(world)
+    world.pass_deadline()
     rescue(world, pipeline)
     assert world.live_calls() == [], "both batches have ended, which the run finds out first"
 
@@ -231,7 +221,7 @@ def test_a_batch_that_is_sent_after_the_deadline_has_its_own(world: World) -> No
     record_caps(world.root, [pipeline])
     world.send(pipeline)
     world.collect(pipeline)
-    pass_deadline(world)
+    world.pass_deadline()
     world.emulator.settings(latency=24 * 3600)
     report = world.submit(pipeline, unattended=True)
     assert len(report.submitted) == 1
@@ -243,7 +233,7 @@ def test_a_batch_that_is_sent_after_the_deadline_has_its_own(world: World) -> No
         snapshot = Snapshot.of(tx, newest)
     ((sent_at,),) = world.query("select max(submitted_at) from batch")
     assert snapshot.rescue.times == [sent_at + 6 * 3600]
-    pass_deadline(world)
+    world.pass_deadline()
     assert world.submit(pipeline, unattended=True).live_calls.answered == 4
 
 
@@ -398,7 +388,7 @@ def test_a_dear_call_after_a_cheap_one_is_held_without_a_run_in_vain(world: Worl
     pipeline = world.pipeline(rows, **RESCUED, budget=wide)
     record_caps(world.root, [pipeline])
     world.send(pipeline)
-    pass_deadline(world)
+    world.pass_deadline()
     ((reserved,),) = world.query("select sum(worst) from reservation")
     raised = wide | {"max_usd": round(reserved / PICODOLLARS + 1.5 * ONE, 7)}
     record_caps(world.root, [world.pipeline(**RESCUED, budget=raised)])
@@ -474,7 +464,7 @@ def test_a_lost_ledger_repeats_no_call(world: World) -> None:
     world.emulator.reset_faults()
     build_spend(world.root)
     world.submit(pipeline)
-    pass_deadline(world)
+    world.pass_deadline()
     rescue(world, pipeline)
     assert asked_live(world) == sorted(texts(4).values())
     served = sum(call["picodollars"] for call in world.live_calls() if call["served"])
@@ -485,7 +475,7 @@ def test_a_lost_ledger_repeats_no_call(world: World) -> None:
     lose_ledger(world)  # all answers are stored
     record_caps(world.root, [pipeline])
     world.submit(pipeline)
-    pass_deadline(world)
+    world.pass_deadline()
     rescue(world, pipeline)
     assert len(world.live_calls()) == 4
     rows = spend_of(world)
@@ -500,7 +490,7 @@ def test_only_rows_that_still_ask_are_asked_live(world: World) -> None:
     pipeline = rescued(world, rows=4)
     fewer = world.pipeline({key: text for key, text in texts(4).items() if key != "row-1"}, **RESCUED)
     world.send(fewer)
-    pass_deadline(world)
+    world.pass_deadline()
     done = rescue(world, pipeline).results
     assert done is not None and done.final
     assert len(world.live_calls()) == 3
@@ -512,7 +502,7 @@ def test_rows_of_every_partition_that_was_gathered_are_asked_live(world: World) 
     record_caps(world.root, [gathering.pipeline()])
     gathering.build()
     gathering.submit()
-    pass_deadline(world)
+    world.pass_deadline()
     gathering.submit(unattended=True)
     assert len(world.live_calls()) == 5
     for key in "ab":
@@ -526,7 +516,7 @@ def test_rows_that_come_back_after_a_rescue_are_asked_live(world: World) -> None
     world.send(fewer)
     for rows in (2, 4):
         world.send(world.pipeline(texts(rows), **RESCUED))
-        pass_deadline(world)
+        world.pass_deadline()
         assert next_round(world, pipeline) == Send(SendReason.RESCUE, 1)
         done = rescue(world, pipeline).results
         assert done is not None and done.final
@@ -540,7 +530,7 @@ def test_answers_of_a_refresh_that_is_rescued_belong_to_it(world: World) -> None
     world.emulator.settings(latency=24 * 3600)
     world.build(pipeline, refresh=True)
     world.submit(pipeline)
-    pass_deadline(world)
+    world.pass_deadline()
     done = rescue(world, pipeline).results
     assert done is not None and done.final
     assert world.table(pipeline)["batch_id"].str.startswith("live.").all()
