@@ -6,7 +6,6 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import calls_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Lease, batches, files, rescues, reservations, spend
-from batch_assets.core.ledger.rescues import LiveGroup
 from batch_assets.core.root import Root
 from batch_assets.core.store.live_journal import LiveJournal, journals_of
 from batch_assets.core.store.response_cost import stored_cost
@@ -26,14 +25,16 @@ def record_traces(root: Root, pipeline: str, lease: Lease) -> None:
         pipeline: The name of the pipeline.
         lease: The lease on the pipeline's live calls.
     """
-    with root.ledger.read() as tx:
-        known = {group.id for group in rescues.groups(tx, [pipeline])}
     names = map(ResponseName.parse, root.storage.file_names(pipeline, "responses"))
-    for name in sorted(filter(None, names), key=str):
-        if name.is_live:
-            _record_stored(root, pipeline, lease, name)
+    stored = sorted(name.stem for name in names if name is not None and name.is_live)
+    with root.ledger.read() as tx:
+        is_open = {group.id for group in rescues.groups(tx, [pipeline])}
+        known = is_open | {batch.id for batch in batches.by_ids(tx, stored)}
+    for stem in stored:
+        if stem not in known:
+            _record_stored(root, pipeline, lease, ResponseName(stem))
     for journal in journals_of(root.storage, pipeline):
-        if journal.group_id not in known:
+        if journal.group_id not in is_open:
             _record_journal(root, pipeline, lease, journal)
 
 
@@ -41,8 +42,7 @@ def _record_stored(root: Root, pipeline: str, lease: Lease, name: ResponseName) 
     """Record answers that are stored. Those of a group that the ledger has open are left to who stores it."""
     with root.ledger.read() as tx:
         file = files.known(tx, str(name.asked_live[0])) if name.asked_live is not None else None
-        is_known = file is None or name.stem in rescues.ids_of(tx, file.id)
-    cost = None if is_known else stored_cost(root.storage, pipeline, name.stem)
+    cost = stored_cost(root.storage, pipeline, name.stem) if file is not None else None
     if file is None or cost is None:
         return
     with open_responses(root.storage, pipeline, name) as opened, reading_responses(root.storage, pipeline, name):
@@ -50,9 +50,8 @@ def _record_stored(root: Root, pipeline: str, lease: Lease, name: ResponseName) 
     counts = {entry["values"]: entry["counts"] for entry in kinds.value_counts().to_pylist()}
     with root.ledger.write(pipeline) as tx:
         lease.confirm(tx)
-        reservations.reserve(tx, file, None, batch_id=name.stem, sent_at=paid_at or None)
         why = f"the ledger is older than the files under the root: live calls for {file.id} are stored"
-        rescues.stored(tx, file, name.stem, counts, paid_at, why)
+        rescues.restore_stored(tx, file, name.stem, counts, paid_at, why)
         spend.record(tx, name.stem, cost.total)
         reservations.settle(tx, name.stem, cost.certain)
 
@@ -69,8 +68,6 @@ def _record_journal(root: Root, pipeline: str, lease: Lease, journal: LiveJourna
     if header is None or is_stored:
         journal.remove()
     elif file is not None:
-        calls = len(header.custom_ids)
-        group = LiveGroup(journal.group_id, file.id, pipeline, calls, header.worst_case, header.started_at)
         with root.ledger.write(pipeline) as tx:
             lease.confirm(tx)
-            rescues.restore(tx, file, group)
+            rescues.restore(tx, file, header.group(journal.group_id, pipeline))

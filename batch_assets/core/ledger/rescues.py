@@ -154,8 +154,7 @@ def begin(tx: Transaction, file: RequestFile, group_id: str, calls: int, amounts
 
 def restore(tx: Transaction, file: RequestFile, found: LiveGroup) -> None:
     """Record live calls that a lost ledger had, whose answers are not stored yet."""
-    known = sa.select(live_group.c.id).where(live_group.c.id == found.id)
-    if tx.execute(known).first() is None and batches.by_id(tx, found.id) is None:
+    if found.id not in ids_of(tx, file.id):
         worst = NO_BOUND if found.worst_case is None else found.worst_case
         amounts = Amounts(worst, worst)
         reservations.reserve(tx, file, None, amounts, batch_id=found.id, sent_at=found.started_at or None)
@@ -203,6 +202,18 @@ def stored(
     spend.stored(tx, group_id)
     # Whoever waits on the file writes its table again, as after a batch.
     tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
+
+
+def restore_stored(
+    tx: Transaction, file: RequestFile, group_id: str, counts: dict[str, int], ended_at: float, reason: str
+) -> None:
+    """Record a group that a lost ledger had, whose answers are stored. The arguments are those of `stored`.
+
+    One that the ledger has open has its reservation, and is left to who stores its answers.
+    """
+    if group_id not in ids_of(tx, file.id):
+        reservations.reserve(tx, file, None, batch_id=group_id, sent_at=ended_at or None)
+        stored(tx, file, group_id, counts, ended_at, reason)
 
 
 def answered(tx: Transaction, file_ids: Iterable[str]) -> dict[str, int]:

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from batch_assets.core.errors import EndpointMismatchError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Transaction, files, pilots, rescues, reservations, restore, submissions
+from batch_assets.core.ledger import Transaction, files, pilots, rescues, restore, submissions
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.pilots import Pilot
-from batch_assets.core.ledger.rescues import LiveGroup
 from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.recovery.found_files import (
     FoundSubmission,
@@ -180,14 +179,12 @@ def _write_live_calls(tx: Transaction, lost: LostPipeline, known: Known) -> None
     for responses, owner in lost.live:
         if responses.batch_id not in known.batches:
             file, why = files.by_id(tx, owner.id), f"the answers of live calls for {owner.id} are stored"
-            reservations.reserve(tx, file, None, batch_id=responses.batch_id, sent_at=responses.paid_at or None)
-            rescues.stored(tx, file, responses.batch_id, responses.counts, responses.paid_at, why)
+            rescues.restore_stored(tx, file, responses.batch_id, responses.counts, responses.paid_at, why)
     ids = {file.id for file in lost.files}
     for group_id, header in lost.live_groups.items():
         if header.file_id in ids:
-            file, calls = files.by_id(tx, header.file_id), len(header.custom_ids)
-            group = LiveGroup(group_id, file.id, file.pipeline, calls, header.worst_case, header.started_at)
-            rescues.restore(tx, file, group)
+            file = files.by_id(tx, header.file_id)
+            rescues.restore(tx, file, header.group(group_id, file.pipeline))
 
 
 def _write_pilot(tx: Transaction, submission: FoundSubmission) -> None:

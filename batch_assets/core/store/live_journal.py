@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import calls_parts
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger.rescues import LiveGroup
 from batch_assets.core.store.document import Document
 
 _HEADER = "group.json"
@@ -41,6 +41,10 @@ class LiveGroupHeader(Document):
     def worst_case(self) -> int | None:
         """The most that all of them can cost in picodollars; `None` without a bound."""
         return None if min(self.worst_cases, default=0) < 0 else sum(self.worst_cases)
+
+    def group(self, group_id: str, pipeline: str) -> LiveGroup:
+        """Return the group as the ledger has it."""
+        return LiveGroup(group_id, self.file_id, pipeline, len(self.custom_ids), self.worst_case, self.started_at)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def headers_of(storage: Storage, pipeline: str) -> tuple[list[tuple[str, LiveGro
     headers, problems = list[tuple[str, LiveGroupHeader]](), list[str]()
     for journal in journals_of(storage, pipeline):
         try:
-            header: Any = journal.header()
+            header = journal.header()
         except DamagedFileError as error:
             problems.append(str(error))
             continue

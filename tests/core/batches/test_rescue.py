@@ -29,6 +29,7 @@ from batch_assets.core.spend.spend_table import SpendRow
 
 from ..erase.support import every_text
 from ..lost_ledger import lose_ledger
+from ..recovery.test_restored_ledger import forgotten
 from ..requests.gathering import NAME, Gathering
 from ..support import CREATE, World, params, round_for, texts
 
@@ -484,6 +485,19 @@ def test_a_lost_ledger_repeats_no_call(world: World) -> None:
     world.emulator.end_batches()
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
+
+
+def test_live_calls_that_a_restored_ledger_has_open_count_once(world: World) -> None:
+    pipeline = rescued(world)
+    world.submit(pipeline, unattended=True)
+    with forgotten(world):
+        collect_results(world.root, pipeline.name)
+        world.send(world.pipeline(texts(5), **RESCUED))
+    world.submit(pipeline)  # the ledger lacks the second submission, and catches up with all files
+    collect_results(world.root, pipeline.name)
+    counted = world.query("select worst from reservation where batch_id like 'live.%'")
+    assert [row.worst for row in counted] == [billed_live(world)]
+    assert spend_of(world)["live", "known"].cost == billed_live(world)
 
 
 def test_only_rows_that_still_ask_are_asked_live(world: World) -> None:
