@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED, IntentOutcome
 from batch_assets.core.ledger.rescue_tables import live_group
-from batch_assets.core.ledger.states import FILES_IN_DOUBT, BatchState
+from batch_assets.core.ledger.states import FILES_IN_DOUBT
 from batch_assets.core.ledger.submissions import newest_seqs
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission
 
@@ -29,9 +30,8 @@ class SentBatch:
         file_name: The name of its request file.
         requests: The number of its requests.
         at: When it ended, else when it was created or sent; 0.0 if nothing of it is known.
-        is_stored: Whether its answers are in the response store.
-        is_paid_twice: Whether its request file became another batch as well.
         key: The start of the salted hash of the API key that sent it; `None` if it is unknown.
+        is_paid_twice: Whether its request file became another batch as well.
         writes_cache: Whether its requests may have written the prompt cache by a breakpoint of ours.
         is_live: Whether it is a group of live calls, and not a batch.
         most: The most that its requests can cost in picodollars, if that is recorded; `None` if it is not.
@@ -45,16 +45,16 @@ class SentBatch:
     file_name: str
     requests: int
     at: float
-    is_stored: bool
-    is_paid_twice: bool
     key: str | None
-    writes_cache: bool
-    estimate: str | None
+    is_paid_twice: bool = False
+    writes_cache: bool = False
     is_live: bool = False
     most: int | None = None
+    estimate: str | None = None
 
 
 _FILE = (
+    request_file.c.id.label("file_id"),
     request_file.c.pipeline,
     request_file.c.partition,
     request_file.c.submission_id,
@@ -68,79 +68,45 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
     known = sa.select(intent.c.file_id, intent.c.key_hash).where(
         intent.c.outcome.in_([IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]), intent.c.key_hash.is_not(None)
     )
-    keys = {row.file_id: row.key_hash[:_KEY_CHARACTERS] for row in tx.execute(known)}
+    key_hashes = {row.file_id: row.key_hash for row in tx.execute(known)}
     at = sa.func.coalesce(batch.c.ended_at, batch.c.created_at, batch.c.submitted_at, 0.0)
-    columns = batch.c.id, batch.c.file_id, batch.c.state, batch.c.paid_twice, batch.c.requests, at.label("at")
+    columns = batch.c.id, batch.c.live_of, batch.c.paid_twice, batch.c.requests, at.label("at")
     statement = (
         sa.select(*columns, *_FILE, submission.c.estimate)
-        .join(request_file, request_file.c.id == batch.c.file_id)
+        .join(request_file, request_file.c.id == sa.func.coalesce(batch.c.file_id, batch.c.live_of))
         .join(submission, submission.c.id == request_file.c.submission_id)
     )
-    sent = [
-        SentBatch(
-            row.id,
-            row.pipeline,
-            row.partition,
-            row.submission_id,
-            row.name,
-            row.requests,
-            row.at,
-            BatchState(row.state).stored,
-            row.paid_twice,
-            keys.get(row.file_id),
-            row.breakpoint is not None,
-            row.estimate,
-        )
-        for row in tx.execute(statement.order_by(batch.c.id))
-    ]
-    return sent + _live(tx, keys) + _unseen(tx)
+    sent = list[SentBatch]()
+    for row in tx.execute(statement.order_by(batch.c.id)):
+        one = _sent(row, row.id, row.at, key_hashes.get(row.file_id))
+        if row.live_of is not None:
+            one = replace(one, is_live=True)
+        else:
+            writes_cache = row.breakpoint is not None
+            one = replace(one, is_paid_twice=row.paid_twice, writes_cache=writes_cache, estimate=row.estimate)
+        sent.append(one)
+    return sent + _unstored_live(tx, key_hashes) + _unseen(tx)
 
 
-def _live(tx: Transaction, keys: Mapping[str, str]) -> list[SentBatch]:
-    """Return the groups of live calls: those whose answers are stored, and the others.
+def _sent(row: sa.Row[Any], id_: str, at: float, key_hash: str | None) -> SentBatch:
+    """Return what all kinds have in common, of a row with `requests` and _FILE."""
+    key = key_hash[:_KEY_CHARACTERS] if key_hash else None
+    return SentBatch(id_, row.pipeline, row.partition, row.submission_id, row.name, row.requests, at, key)
+
+
+def _unstored_live(tx: Transaction, key_hashes: Mapping[str, str]) -> list[SentBatch]:
+    """Return the groups of live calls whose answers are not stored.
 
     Args:
         tx: A transaction.
-        keys: The start of the salted hash of the API key that sent each request file, by its id.
+        key_hashes: The salted hash of the API key that sent each request file, by its id.
     """
-    at = sa.func.coalesce(batch.c.ended_at, 0.0).label("at")
-    stored = (
-        sa.select(
-            batch.c.id, batch.c.live_of.label("file_id"), batch.c.requests, at, sa.null().label("most"), *_FILE
-        )
-        .add_columns(sa.true().label("is_stored"))
-        .join(request_file, request_file.c.id == batch.c.live_of)
-    )
-    columns = (
-        live_group.c.id,
-        live_group.c.file_id,
-        live_group.c.calls.label("requests"),
-        live_group.c.started_at.label("at"),
-        live_group.c.worst_case.label("most"),
-    )
-    unstored = (
-        sa.select(*columns, *_FILE)
-        .add_columns(sa.false().label("is_stored"))
-        .join(request_file, request_file.c.id == live_group.c.file_id)
+    columns = live_group.c.id, live_group.c.calls.label("requests"), live_group.c.started_at
+    statement = sa.select(*columns, live_group.c.worst_case, *_FILE).join(
+        request_file, request_file.c.id == live_group.c.file_id
     )
     return [
-        SentBatch(
-            row.id,
-            row.pipeline,
-            row.partition,
-            row.submission_id,
-            row.name,
-            row.requests,
-            row.at,
-            bool(row.is_stored),
-            False,
-            keys.get(row.file_id),
-            False,
-            None,
-            is_live=True,
-            most=row.most,
-        )
-        for statement in (stored, unstored)
+        replace(_sent(row, row.id, row.started_at, key_hashes.get(row.file_id)), is_live=True, most=row.worst_case)
         for row in tx.execute(statement)
     ]
 
@@ -167,19 +133,8 @@ def _unseen(tx: Transaction) -> list[SentBatch]:
         .order_by(intent.c.id)
     )
     return [
-        SentBatch(
-            f"intent-{row.id}",
-            row.pipeline,
-            row.partition,
-            row.submission_id,
-            row.name,
-            row.requests,
-            row.started_at,
-            False,
-            False,
-            row.key_hash[:_KEY_CHARACTERS] if row.key_hash else None,
-            row.breakpoint is not None,
-            None,
+        replace(
+            _sent(row, f"intent-{row.id}", row.started_at, row.key_hash), writes_cache=row.breakpoint is not None
         )
         for row in tx.execute(statement)
     ]
