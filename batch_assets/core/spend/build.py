@@ -245,9 +245,9 @@ class _Run:
         return TableUse.sum(uses.values())
 
 
-def _estimate_in(recorded: str | None) -> dict[str, int]:
+def _estimate_in(recorded: str) -> dict[str, int]:
     """Return the range of an estimate as the ledger keeps it; nothing if none is known."""
-    estimate = json.loads(recorded)["batch"] if recorded is not None else None
+    estimate = json.loads(recorded)["batch"]
     ends = (estimate["low"], estimate["high"]) if estimate is not None else ()
     return dict(zip(ESTIMATED, ends, strict=False))
 
@@ -288,7 +288,8 @@ def _grouped(
             into.rows += use.rows[row.batch_id]
             into.amounts["invalid_usd"] += use.invalid[row.batch_id]
             into.amounts["saved_reuse_usd"] += use.reused[row.batch_id]
-            if batch is not None and batch.submission_id not in estimated:
+            # Live calls have none: the estimate is of batches.
+            if batch is not None and batch.estimate is not None and batch.submission_id not in estimated:
                 estimated.add(batch.submission_id)
                 into.amounts.update(_estimate_in(batch.estimate))
     return [groups[group] for group in sorted(groups, key=lambda group: tuple(map(str, group)))]

@@ -129,6 +129,8 @@ def test_late_answers_of_the_batch_are_kept_and_reported_as_paid_twice(world: Wo
         entry["picodollars"] for entry in world.emulator.bill()["batches"][-1:]
     ) + billed_live(world)
     assert rows["live", "known"].rows == 4
+    high = {tier: row.amounts["estimated_high_usd"] for (tier, _), row in rows.items()}
+    assert (high["batch"] > batch.cost, high["live"]) == (True, 0), "the estimate is that of the batch"
     assert pq.read_table(world.path("spend.parquet"))["service_tier"].to_pylist() == ["batch", "live"]
 
 
