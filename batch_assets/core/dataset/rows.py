@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from numpy.typing import NDArray
 
 from batch_assets.core.dataset.casts import CAST_ERRORS, cast_column
 from batch_assets.core.dataset.column_types import (
@@ -131,6 +133,12 @@ class Rows:
         except (OverflowError, ValueError, KeyError) as error:
             self.rejects.setdefault(position, (ErrorType.TEMPLATE_ERROR, _problem(name, value.type, error)))
             return None
+
+    def at(self, positions: Sequence[int] | NDArray[np.intp]) -> Rows:
+        """Return the rows at some positions, in the order of the slice."""
+        mask = np.zeros(len(self.table), bool)
+        mask[positions] = True
+        return self.filter(pa.array(mask))
 
     def filter(self, mask: pa.Array) -> Rows:
         """Return the rows where the mask is true.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
@@ -113,7 +112,7 @@ def rows_of(
         first_keys += [forms[0] for forms in keys[:_KEYS_SHOWN]]
         positions = [at for at, forms in enumerate(keys) if row is None or row in forms][:left]
         erased.hide(rows)
-        shown = rows.filter(_mask(positions, len(keys)))
+        shown = rows.at(positions)
         yield from _rendered(renderer, shown, [keys[at][0] for at in positions])
         left -= len(positions)
         if not left:
@@ -150,12 +149,6 @@ def _key_texts(rows: Rows, key: str) -> list[list[str]]:
     """Return the texts by which a user may name each row, the one that Python prints first."""
     by_form = key_texts(rows.table.column(key))
     return [[str(form) for form in forms if form is not None] or ["none"] for forms in zip(*by_form, strict=True)]
-
-
-def _mask(positions: list[int], count: int) -> pa.Array:
-    mask = np.zeros(count, bool)
-    mask[positions] = True
-    return pa.array(mask)
 
 
 def _rendered(renderer: RowRenderer, rows: Rows, keys: list[str]) -> Iterator[PreviewedRow]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.dataset.rows import Rows
@@ -75,7 +74,7 @@ class RowRequests:
         """
         self._submission.report.rendered += len(positions)
         is_whole = len(positions) == len(keys)
-        part = rows if is_whole else rows.filter(_mask(positions, len(keys)))
+        part = rows if is_whole else rows.at(positions)
         rejects: Rejects = {}
         left_out: list[bytes] = []
         priorities_at: PrioritiesAt | None = None
@@ -120,9 +119,3 @@ class RowRequests:
             self._submission.add(kind, own_keys, packed[positions], params, ranks)
         self.beyond.add(packed[beyond], [group.params[at] for at in beyond.tolist()])
         return [group.digests[at] for at in beyond.tolist()]
-
-
-def _mask(positions: NDArray[np.intp], count: int) -> pa.Array:
-    mask = np.zeros(count, bool)
-    mask[positions] = True
-    return pa.array(mask)
