@@ -242,21 +242,19 @@ class NewSubmission:
             params: The params of the requests.
             priorities: The priority of each so far, shape (n,); `None` without an order.
         """
-        attempt, number = divmod(kind, MAX_HEADER_SETS)
-        headers, ids = self._headers.sets[number], custom_ids(keys, digests, self._root.mark)
+        headers, ids = self._headers.sets[kind % MAX_HEADER_SETS], custom_ids(keys, digests, self._root.mark)
         has_stub = self._caching is not None and self._caching.add(headers, params)
         if self.planned is not None:
             self._plan(kind, ids, params, has_stub=has_stub)
             return
-        own_headers = headers if self._headers.by_row else None
         lines = make_lines(ids, params)
         if has_stub:
-            entry = self._parts.add_alone(attempt, own_headers, lines[0], digests[:1])
+            entry = self._parts.add_alone(*self._files_of(kind), lines[0], digests[:1])
             self._set_stub(headers, str(self._id.file(entry.part)))
             lines, digests, params = lines[1:], digests[1:], params[1:]
             priorities = priorities[1:] if priorities is not None else None
         if self._pilot is None and self._order is None:
-            self._parts.add(attempt, own_headers, lines, digests)
+            self._parts.add(*self._files_of(kind), lines, digests)
             return
         ranks = priorities.tolist() if priorities is not None else [0.0] * len(lines)
         requests = Sampled(kind, lines, digests, [*params], ranks)
@@ -264,7 +262,7 @@ class NewSubmission:
             if self._order is not None:
                 self._order.add(others)
             else:
-                self._add_to(self._parts, others)
+                self._parts.add(*self._files_of(others.kind), others.lines, others.digests)
 
     def note(self, digests: Digests, priorities: Priorities) -> None:
         """Note the priorities of further rows, see `PriorityOrder.note`."""
@@ -276,21 +274,19 @@ class NewSubmission:
         if self._order is None:
             return
         for kind, lines in self._order.in_order():
-            attempt, number = divmod(kind, MAX_HEADER_SETS)
-            headers = self._headers.sets[number] if self._headers.by_row else None
-            self._parts.add(attempt, headers, lines)
+            self._parts.add(*self._files_of(kind), lines)
         self._order.close()
-
-    def _add_to(self, parts: PartWriters, requests: Sampled) -> None:
-        attempt, number = divmod(requests.kind, MAX_HEADER_SETS)
-        headers = self._headers.sets[number] if self._headers.by_row else None
-        parts.add(attempt, headers, requests.lines, requests.digests)
 
     def _write_pilot(self) -> None:
         """Write the requests of the pilot into files of their own."""
         for sampled in self._pilot.take() if self._pilot is not None else ():
             self.pilot_size.add(sampled.digests, sampled.params)
-            self._add_to(self._pilot_parts, sampled)
+            self._pilot_parts.add(*self._files_of(sampled.kind), sampled.lines, sampled.digests)
+
+    def _files_of(self, kind: int) -> tuple[int, dict[str, str] | None]:
+        """Return the attempt of a kind, and its headers if request files may differ in them."""
+        attempt, number = divmod(kind, MAX_HEADER_SETS)
+        return attempt, self._headers.sets[number] if self._headers.by_row else None
 
     def _plan(self, kind: int, ids: Sequence[bytes], params: Sequence[bytes], *, has_stub: bool) -> None:
         """Count requests that are not written."""
