@@ -1,6 +1,7 @@
 """`MessageBatchComponent`: one YAML file -> the definitions of one pipeline."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -13,9 +14,9 @@ from pydantic_core import ErrorDetails
 
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
+from batch_assets.core.pipeline.faults import repeated_key
 from batch_assets.core.pipeline.load import invalid, load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
-from batch_assets.core.repeated_keys import RepeatedKeyError, check_yaml
 from batch_assets.dagster.assets.build import assets_of
 from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.assets.spend import build_message_batch_spend
@@ -359,13 +360,9 @@ def _check_keys(context: dg.ComponentLoadContext) -> None:
     text = yaml_text(file_of(context.path))
     if text is None:
         return
-    try:
-        check_yaml(text)
-    except RepeatedKeyError as error:
-        place, _, problem = str(error).partition(": ")
-        raise ConfigError(_pipeline_file(context), place, problem) from None
-    except yaml.YAMLError:
-        pass  # Dagster has read it
+    with suppress(yaml.YAMLError):  # Dagster has read it
+        if (repeated := repeated_key(_pipeline_file(context), text)) is not None:
+            raise repeated
 
 
 def _pipeline_file(context: dg.ComponentLoadContext) -> str:

@@ -106,6 +106,24 @@ def _child(node: Any, step: str) -> tuple[Any, Any] | None:
     return None
 
 
+def repeated_key(source: str, text: str) -> ConfigError | None:
+    """Return which key is twice in a map of a YAML file, as an error whose field is the line; `None` if none is.
+
+    Args:
+        source: The file, as the user would open it.
+        text: Its text.
+
+    Raises:
+        yaml.YAMLError: When the text is not YAML.
+    """
+    try:
+        check_yaml(text)
+    except RepeatedKeyError as error:
+        line, _, problem = str(error).partition(": ")
+        return ConfigError(source, line, problem)
+    return None
+
+
 def unreadable(source: str, text: str) -> ConfigError | None:
     """Return why a YAML file cannot be read, as an error whose field is the line; `None` if it can be read.
 
@@ -114,11 +132,9 @@ def unreadable(source: str, text: str) -> ConfigError | None:
         text: Its text.
     """
     try:
-        check_yaml(text)
+        if (repeated := repeated_key(source, text)) is not None:
+            return repeated
         documents = list(yaml.compose_all(text, Loader=_LOADER))
-    except RepeatedKeyError as error:
-        place, _, problem = str(error).partition(": ")
-        return ConfigError(source, place, problem)
     except yaml.MarkedYAMLError as error:
         return _syntax_error(source, text, error)
     except yaml.YAMLError as error:
