@@ -16,7 +16,7 @@ from batch_assets.core.settings import Settings, dg_table, find_project
 from batch_assets.dagster.broken.report import collecting
 from batch_assets.dagster.broken_file import BrokenFile, broken_in
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
-from batch_assets.dagster.resource import MessageBatchResource, settings_for
+from batch_assets.dagster.resource import no_resource, settings_for
 from batch_assets.definitions import defs
 
 _OWN = "batch_assets"
@@ -58,10 +58,7 @@ def load_settings(key: str) -> Settings:
     """
     resources = load_definitions().resources or {}
     if key not in resources:
-        keys = sorted(name for name, value in resources.items() if isinstance(value, MessageBatchResource))
-        raise SettingsError(
-            f"the project's definitions have no resource {key!r}; those with a root: {', '.join(keys) or 'none'}"
-        )
+        raise SettingsError(f"the project's definitions have {no_resource(key, resources)}")
     with dg.build_resources({key: resources[key]}) as initialized:
         return settings_for(key, initialized)
 

@@ -1,5 +1,6 @@
 """`MessageBatchResource`: a Dagster resource for a root, ledger and API other than those of the environment."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -130,6 +131,17 @@ def settings_for(key: str | None, resources: Any) -> Settings:
             f"resource_key: {key!r} is a {type(resource).__name__}; a MessageBatchResource is needed"
         )
     return resource.settings()
+
+
+def no_resource(key: str, resources: Mapping[str, object]) -> str:
+    """Return what definitions lack: the resource of a key. It names those that they have with a root.
+
+    Args:
+        key: The key.
+        resources: The resources of the definitions, by key.
+    """
+    roots = sorted(name for name, value in resources.items() if isinstance(value, MessageBatchResource))
+    return f"no resource {key!r}; those with a root: {', '.join(roots) or 'none'}"
 
 
 def root_for(pipeline: Pipeline, resources: Any) -> Root:

@@ -14,7 +14,7 @@ from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.dagster.broken.missing_inputs import missing_inputs
 from batch_assets.dagster.broken_file import broken_in, broken_of
 from batch_assets.dagster.pipelines import pipeline_of, specs_in, upstream_key
-from batch_assets.dagster.resource import MessageBatchResource
+from batch_assets.dagster.resource import no_resource
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,8 @@ def _resources(definitions: dg.Definitions) -> dict[str, str]:
     pipelines = (pipeline_of(spec) for spec in specs)
     keys = {pipeline.config.resource_key for pipeline in pipelines if pipeline is not None}
     keys |= {file.resource_key for file in broken_in(specs).values()}
-    roots = ", ".join(sorted(name for name, value in known.items() if isinstance(value, MessageBatchResource)))
     return {
-        key: f"the definitions have no resource {key!r}; those with a root: {roots or 'none'}"
+        key: f"the definitions have {no_resource(key, known)}"
         for key in keys
         if key is not None and key not in known
     }
