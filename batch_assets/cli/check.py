@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.find_pipeline import UnknownPipelineError
 from batch_assets.cli.resource_option import settings_of
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import printable
@@ -102,10 +103,7 @@ def _chosen(project: LoadedProject, names: tuple[str, ...]) -> list[BrokenFile]:
     Raises:
         UnknownPipelineError: When there is no pipeline of one of the names.
     """
-    from batch_assets.cli.find_pipeline import UnknownPipelineError
-
     for name in names:
         if name not in project.pipelines and name not in project.broken:
-            known = ", ".join(sorted([*project.pipelines, *project.broken])) or "none"
-            raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {known}")
+            raise UnknownPipelineError(name, sorted([*project.pipelines, *project.broken]))
     return [file for name, file in project.broken.items() if not names or name in names]

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 
 class UnknownPipelineError(BatchAssetsError):
-    """The project has no pipeline of that name."""
+    """The project has no pipeline of that name. Names those that exist.
+
+    Args:
+        name: The name.
+        known: The names of the pipelines.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        pipelines = ", ".join(known) or "none"
+        super().__init__(f"there is no pipeline {name!r} in this project; its pipelines: {pipelines}")
 
 
 class BrokenPipelineError(FinalError):
@@ -34,8 +43,7 @@ def find_pipeline(name: str) -> PipelineAssets:
     """
     pipelines, assets = _find(name)
     if assets is None:
-        names = ", ".join(pipelines) or "none"
-        raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {names}")
+        raise UnknownPipelineError(name, pipelines)
     return assets
 
 

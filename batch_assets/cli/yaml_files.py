@@ -8,6 +8,7 @@ from pathlib import Path
 from batch_assets.core.pipeline.faults import Fault, faults_of, unreadable
 from batch_assets.core.settings import dg_table, find_project
 from batch_assets.dagster.broken.known import yaml_text
+from batch_assets.dagster.broken.load_as_broken import source_of
 
 
 def unreadable_files() -> list[Fault]:
@@ -15,8 +16,7 @@ def unreadable_files() -> list[Fault]:
     project = find_project()
     faults: list[Fault] = []
     for path in sorted(_defs_folder(project).rglob("defs.y*ml")):
-        source = str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
-        text = yaml_text(path)
+        source, text = source_of(path, project), yaml_text(path)
         if text is not None and (problem := unreadable(source, text)) is not None:
             faults += faults_of(problem, text)
     return faults
