@@ -42,6 +42,7 @@ from batch_assets.emulator import Emulator
 from benchmarks.long_ledger_copies import copy_files, copy_rows
 from benchmarks.ticks import Location
 from benchmarks.workload import MAX_TOKENS, MODEL, USER_TEMPLATE
+from tests.core.old_ledgers import downgrade
 from tests.core.postgres import PostgresServer, find_server
 
 PARTITIONS, LINES = 500, 1_000_000
@@ -62,21 +63,8 @@ _ROUNDS = 5
 _INSTRUCTIONS = 100
 # PostgreSQL counts what a connection read a moment after it was closed.
 _STATISTICS_SECONDS = 0.3
-# What the last version of the tables added.
-_LATER_COLUMNS = {
-    "request_file": ("hold", "worst_case", "stub", "breakpoint"),
-    "intent": ("with_breakpoint",),
-    "submission": ("estimate", "follow_ups", "pilot", "held_back"),
-    "batch": ("live_of",),
-}
-_LATER_TABLES = ("spend", "live_group", "rescue", "rescue_rule", "queue", "pilot", "reservation", "budget")
-_NEW_COLUMNS = ("superseded_at", "history_removed_at")
-_NEW_INDEXES = (
-    "submission_in_force",
-    "submission_by_pipeline",
-    "submission_by_refresh",
-    "submission_by_retention",
-)
+# The version of the tables before the history had indexes.
+_OLD_VERSION = "0013"
 
 
 @dataclass
@@ -257,7 +245,8 @@ def measured(world: World, emulator: Emulator, meter: Meter) -> dict[str, Cost]:
         emulator.end_batches()
         step("a tick with an ended batch", world.location.tick)
         step("results", partial(world.collect, name, partition))
-    downgrade()
+    with open_root() as root, root.ledger.write() as tx:
+        downgrade(tx.connection, _OLD_VERSION)
     step(_UPGRADE, open_ledger)
     return costs
 
@@ -265,24 +254,6 @@ def measured(world: World, emulator: Emulator, meter: Meter) -> dict[str, Cost]:
 def open_ledger() -> None:
     with open_root() as root:
         root.ledger  # noqa: B018  # opened by its first use
-
-
-def downgrade() -> None:
-    """Give the ledger the tables of the version before its history had indexes. Its clock had one row."""
-    with open_root() as root, root.ledger.write() as tx:
-        for name in _NEW_INDEXES:
-            tx.execute(sa.text(f"drop index {name}"))
-        tx.execute(sa.text("drop index request_file_by_collection"))
-        for name in _NEW_COLUMNS:
-            tx.execute(sa.text(f"alter table submission drop column {name}"))
-        tx.execute(sa.delete(tables.clock).where(tables.clock.c.pipeline != ""))
-        tx.execute(sa.text("drop index batch_by_live"))
-        for table, names in _LATER_COLUMNS.items():
-            for name in names:
-                tx.execute(sa.text(f"alter table {table} drop column {name}"))
-        for table in _LATER_TABLES:
-            tx.execute(sa.text(f"drop table {table}"))
-        tx.execute(sa.text("update ledger_version set version_num = '0013'"))
 
 
 def run(copies: int, server: PostgresServer | None) -> dict[str, Cost]:

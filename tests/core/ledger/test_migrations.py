@@ -6,7 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import LedgerVersionError
@@ -28,10 +26,10 @@ from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
 from tests.forked import ForkServer
 
+from ..old_ledgers import SCRIPTS, create_tables, downgrade
 from ..support import BATCHES, World, texts
 
 _FIRST = Path(__file__).with_name("ledger_0001.sql").read_text()
-_SCRIPTS = ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +47,12 @@ def use(url: str) -> None:
 
 
 def made_by(version: str, url: str) -> None:
-    """Create a ledger as a version made it, with a submission. The first two versions recorded no version."""
+    """Create a ledger as a version made it, with a submission."""
     engine = sa.create_engine(url)
-    steps = [*_SCRIPTS.iterate_revisions(version, "base")]
-    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
-        for step in reversed(steps):
-            step.module.upgrade()
+    with engine.begin() as connection:
+        create_tables(connection, version)
         connection.execute(sa.text("insert into endpoint (id) values (1)"))
         connection.execute(sa.text(_SUBMISSION))
-        if version > "0002":
-            connection.execute(sa.text("create table ledger_version (version_num varchar(32) primary key)"))
-            connection.execute(sa.text("insert into ledger_version values (:version)"), {"version": version})
     engine.dispose()
 
 
@@ -98,7 +91,7 @@ def shape(sql: str) -> set[str]:
 
 
 def test_the_newest_script_has_the_version_of_the_tables() -> None:
-    assert _SCRIPTS.get_current_head() == migrations.HEAD
+    assert SCRIPTS.get_current_head() == migrations.HEAD
 
 
 def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> None:
@@ -110,7 +103,7 @@ def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> N
     assert shape(";".join(sql for (sql,) in statements)) == shape(_FIRST.split("\n\n", 1)[1])
 
 
-@pytest.mark.parametrize("version", [None, *(script.revision for script in _SCRIPTS.walk_revisions())])
+@pytest.mark.parametrize("version", [None, *(script.revision for script in SCRIPTS.walk_revisions())])
 def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     ledger_url: str, version: str | None
 ) -> None:
@@ -119,6 +112,32 @@ def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     Ledger(ledger_url).close()
     assert differences(ledger_url) == []
     assert version_of(ledger_url) == migrations.HEAD
+
+
+def test_the_rows_of_a_finished_pipeline_outlast_a_downgrade_and_the_upgrade_after_it(
+    new_world: Callable[..., World], ledger_url: str
+) -> None:
+    """Benchmarks measure the upgrade of a ledger that is long and old. They make it in this way."""
+    world = new_world(ledger=ledger_url)
+    world.emulator.settings(latency=0)
+    world.run(world.pipeline(texts(3)))
+    statements = (
+        "select id, counts, final_at from submission",
+        "select id, state, collected_seq from request_file",
+        "select id, file_id, outcome from intent",
+        "select id, file_id, state, counts, submitted_at from batch",
+        "select * from history order by seq",
+    )
+    before = [world.query(statement) for statement in statements]
+    assert all(before)
+    with world.root.ledger.write() as tx:
+        downgrade(tx.connection, "0013")
+    world.root.close()
+    assert version_of(ledger_url) == "0013"
+    world.reopened()
+    assert [world.query(statement) for statement in statements] == before
+    assert version_of(ledger_url) == migrations.HEAD
+    assert differences(ledger_url) == []
 
 
 def test_a_pipeline_continues_with_a_ledger_of_the_first_release(world: World) -> None:
