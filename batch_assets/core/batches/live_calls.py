@@ -16,6 +16,7 @@ import orjson
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.batches.submit_report import LiveCallCounts
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.ledger import Lease
 from batch_assets.core.root import Root
@@ -30,8 +31,6 @@ _LONGEST_WAIT = 60.0
 _LOST_IN_A_ROW = 3
 _PAUSE_SECONDS = 300.0
 _STOPPED_SECONDS = 3600.0
-
-
 # The SDKs do not send a request for more tokens in one piece: at their 128,000 tokens an hour, the answer may take
 # longer than the 600 s that a connection without a byte lasts, and would be paid for in vain.
 LONGEST_ANSWER = 600 * 128_000 // 3600
@@ -72,12 +71,10 @@ class LiveCalls:
         lease: The lease on the pipeline's live calls.
         until: No call begins after this time of the monotonic clock.
         losses: The lost replies of the run.
+        counts: The calls are added to these.
 
     Attributes:
         pause: Why calls were left out; `None` if none were, or the time was over.
-        answered: The number of calls with an answer.
-        refused: The number of calls that the API refused for good.
-        lost: The number of calls whose reply was lost.
     """
 
     def __init__(
@@ -89,20 +86,15 @@ class LiveCalls:
         lease: Lease,
         until: float,
         losses: Losses,
+        counts: LiveCallCounts,
     ) -> None:
         self._root, self._journal, self._lines, self._headers = root, journal, lines, headers
-        self._lease, self._until, self._losses = lease, until, losses
+        self._lease, self._until, self._losses, self._counts = lease, until, losses, counts
         self._changing, self._over = threading.Lock(), threading.Event()
         self._next, self._resume_at = 0, 0.0
         self._waits_in_a_row = 0
         self._failure: BaseException | None = None
         self.pause: Pause | None = None
-        self.answered = self.refused = self.lost = 0
-
-    @property
-    def made(self) -> int:
-        """The number of calls that were made."""
-        return self.answered + self.refused + self.lost
 
     def run(self, at_once: int) -> None:
         """Make the calls, and wait for all answers.
@@ -167,7 +159,7 @@ class LiveCalls:
             return self._failed(number, error)
         self._journal.note_answer(number, _result_line(line, ResultType.SUCCEEDED, b'"message":' + message))
         with self._changing:
-            self.answered += 1
+            self._counts.answered += 1
             self._waits_in_a_row = self._losses.in_a_row = 0
         return True
 
@@ -176,7 +168,7 @@ class LiveCalls:
         if isinstance(error, UnknownOutcomeError) and not error.is_overloaded:
             self._note_error(number, ErrorType.LIVE_CALL_LOST, f"the reply to the live call was lost: {error}")
             with self._changing:
-                self.lost += 1
+                self._counts.lost += 1
                 self._losses.in_a_row += 1
                 if self._losses.in_a_row >= _LOST_IN_A_ROW:
                     self._stop(Pause(_PAUSE_SECONDS, f"{self._losses.in_a_row} live calls got no answer: {error}"))
@@ -187,7 +179,7 @@ class LiveCalls:
             kind = error.type if isinstance(error, RefusedError) else "not_found_error"
             self._note_error(number, kind or "invalid_request_error", str(error))
             with self._changing:
-                self.refused += 1
+                self._counts.refused += 1
                 self._waits_in_a_row = self._losses.in_a_row = 0
             return True
         self._journal.take_back(number)

@@ -221,11 +221,9 @@ class _Rescue:
             if not isinstance(begun, _Begun):
                 return begun
             called, pending = pending[: begun.calls], pending[begun.calls :]
-            calls = LiveCalls(self._root, begun.journal, called, headers, self._lease, self._until, self._losses)
-            try:
-                calls.run(self._rule.max_in_flight)
-            finally:
-                self._report.live_calls.add(calls.answered, calls.refused, calls.lost)
+            run = self._lease, self._until, self._losses, self._report.live_calls
+            calls = LiveCalls(self._root, begun.journal, called, headers, *run)
+            calls.run(self._rule.max_in_flight)
             if calls.pause is not None:
                 with self._root.ledger.read() as tx:
                     return Rescue(file.id, not_before=tx.now + calls.pause.seconds, why=calls.pause.why)

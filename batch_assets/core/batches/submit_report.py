@@ -24,12 +24,6 @@ class LiveCallCounts:
     refused: int = 0
     lost: int = 0
 
-    def add(self, answered: int, refused: int, lost: int) -> None:
-        """Add calls."""
-        self.answered += answered
-        self.refused += refused
-        self.lost += lost
-
     def __bool__(self) -> bool:
         return bool(self.answered or self.refused or self.lost)
 
