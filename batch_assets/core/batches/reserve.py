@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batch_assets.core.errors import DamagedFileError, UnboundedCostError
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Lease, Transaction, budgets, files, holds, leases, reservations
 from batch_assets.core.ledger.budgets import Budgets, Fit, Prospect
 from batch_assets.core.ledger.records import RequestFile
@@ -157,20 +158,21 @@ def find_out_others(root: Root, file: RequestFile, limits: Budgets) -> None:
 
 
 def _find_out(root: Root, other: OpenReservation) -> None:
-    file = other.file
-    cost = None
+    file, cost = other.file, None
+    is_live = other.batch_id is not None and ResponseName(other.batch_id).is_live
     if other.is_stored and other.batch_id is not None:
         stored = stored_cost(root.storage, file.pipeline, other.batch_id)
         cost = stored.certain if stored is not None else None
     most: int | None = None
     if cost is None:
         try:
-            most = _most_of(root, file)
+            most = _most_of(root, file, is_live=is_live)
         except (UnboundedCostError, FileNotFoundError, DamagedFileError):
             most = NO_BOUND
     with root.ledger.write(file.pipeline) as tx:
         if cost is None:
-            reservations.keep_worst_case(tx, file.id, None if most == NO_BOUND else most)
+            if not is_live:
+                reservations.keep_worst_case(tx, file.id, None if most == NO_BOUND else most)
             reservations.compute(tx, other.id, Amounts(most, most))
         if other.is_stored and other.batch_id is not None:
             reservations.settle(tx, other.batch_id, cost)
@@ -183,7 +185,7 @@ def _amounts(tx: Transaction, file: RequestFile) -> Amounts:
     return Amounts(worst, expected if expected is not None else NO_BOUND)
 
 
-def _most_of(root: Root, file: RequestFile) -> int:
+def _most_of(root: Root, file: RequestFile, *, is_live: bool = False) -> int:
     """Return the most that a whole request file can cost, see `most_of`."""
-    stored = StoredRequestFile.of(root.storage, file)
-    return most_of(stored, root.settings.prices, file.requests, writes_cache=file.breakpoint is not None)
+    stored, writes_cache = StoredRequestFile.of(root.storage, file), file.breakpoint is not None
+    return most_of(stored, root.settings.prices, file.requests, writes_cache=writes_cache, is_live=is_live)

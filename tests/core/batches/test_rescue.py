@@ -489,6 +489,19 @@ def test_a_lost_ledger_repeats_no_call(world: World) -> None:
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
 
 
+def test_a_rebuilt_ledger_counts_lost_live_calls_at_live_prices(world: World) -> None:
+    pipeline = rescued(world)
+    world.emulator.faults([fault(nth=1, drop="after_commit")])
+    rescue(world, pipeline)
+    lose_ledger(world)
+    capped = world.pipeline(texts(5), **RESCUED, budget={"max_usd": 1.0, "per": "month"})
+    record_caps(world.root, [capped])
+    world.send(capped)
+    of_file = "select worst from reservation where file_id in (select live_of from batch) order by batch_id"
+    live, batch = (row.worst for row in world.query(of_file))
+    assert live == 2 * batch
+
+
 def test_live_calls_that_a_restored_ledger_has_open_count_once(world: World) -> None:
     pipeline = rescued(world)
     world.submit(pipeline, unattended=True)
