@@ -139,8 +139,8 @@ class PartitionBuild:
         priority = pipeline.priority
         self._priorities = RowPriorities(pipeline, priority, dataset) if priority is not None else None
         lease, selection, is_gathered = inputs.before.lease, self._selection, peers is not None
-        if (caching := caching or PromptCaching.of(pipeline)) is not None:
-            caching.offer(stubs_in_flight(root, newest.record) if newest is not None else [])
+        if (caching := caching or PromptCaching.of(pipeline)) is not None and newest is not None:
+            caching.offer(stubs_in_flight(root, newest.record, caching.takes_stub))
         self._submission = NewSubmission(
             root,
             pipeline,

@@ -89,9 +89,14 @@ class PromptCaching:
             stubs: The stubs. Those whose headers requests were added with before do not count.
         """
         for stub in stubs:
-            group = self._group(stub.headers)
-            if not group.prompt.requests and group.joined is None:
-                group.joined = _Joined(stub, SharedPrompt(may_lack_fields=self._may_lack_fields))
+            if self.takes_stub(stub.headers):
+                prompt = SharedPrompt(may_lack_fields=self._may_lack_fields)
+                self._group(stub.headers).joined = _Joined(stub, prompt)
+
+    def takes_stub(self, headers: Mapping[str, str]) -> bool:
+        """Whether requests with some headers may still wait for the stub of an earlier submission."""
+        group = self._group(headers)
+        return not group.prompt.requests and group.joined is None
 
     def _group(self, headers: Mapping[str, str]) -> _Group:
         prompt = SharedPrompt(may_lack_fields=self._may_lack_fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from batch_assets.core.errors import DamagedFileError
@@ -34,14 +35,24 @@ class StubInFlight:
     breakpoint: Breakpoint
 
 
-def stubs_in_flight(root: Root, newest: Submission) -> list[StubInFlight]:
-    """Return the stubs of the files that a partition's newest submission waits on, if they are of use."""
+def stubs_in_flight(
+    root: Root, newest: Submission, is_wanted: Callable[[Mapping[str, str]], bool]
+) -> Iterator[StubInFlight]:
+    """Yield the stubs of the files that a partition's newest submission waits on, if they are of use.
+
+    Args:
+        root: The root.
+        newest: The submission.
+        is_wanted: Whether a stub with some headers is wanted. The file of another is not read: partitions that are
+            built together wait for the same stub.
+    """
     with root.ledger.read() as tx:
         ids = {file.stub for file in submissions.waited_on(tx, newest.id) if file.stub is not None}
         usable = [stub.file for stub in stubs.by_id(tx, ids).values() if _is_usable(stub, tx.now)]
         with_headers = [(file, files.headers_of(tx, file)) for file in usable]
-    read = (_read(root, file, headers) for file, headers in with_headers)
-    return [stub for stub in read if stub is not None]
+    for file, headers in with_headers:
+        if is_wanted(headers) and (stub := _read(root, file, headers)) is not None:
+            yield stub
 
 
 def _is_usable(stub: Stub, now: float) -> bool:

@@ -18,6 +18,7 @@ from batch_assets.core.batches.submit import submit_batches, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import files, stubs, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import HoldReason
@@ -454,9 +455,9 @@ def test_a_request_that_does_not_share_the_prompt_is_never_sent_with_a_breakpoin
     assert sorted(world.states(pipeline)) == ["refused", "submitted"]
 
 
-def gathered(world: World) -> Pipeline:
-    """Build partitions whose requests are in the same files."""
-    rows = [{"id": f"{day}-{n}", "text": f"text {day} {n}", "day": day} for day in "abc" for n in range(2)]
+def gathered(world: World, each: int = 2) -> Pipeline:
+    """Build partitions of so many rows whose requests are in the same files."""
+    rows = [{"id": f"{day}-{n}", "text": f"text {day} {n}", "day": day} for day in "abc" for n in range(each)]
     (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     pipeline = world.pipeline(
         params=params(system=SHARED),
@@ -481,6 +482,17 @@ def test_partitions_that_are_gathered_share_one_stub(world: World) -> None:
     assert step_of(world, pipeline, "c") == Send(SendReason.UNSENT, 1)
     world.submit(pipeline, "c", unattended=True)
     assert sent(world) == [(1, True), (5, True)]
+
+
+def test_gathered_partitions_read_the_stub_in_flight_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.emulator.settings(latency=1000.0)
+    world.submit(gathered(world), "a")
+    opened: list[tuple[str, ...]] = []
+    open_file = Storage.open
+    monkeypatch.setattr(Storage, "open", lambda self, *parts: (opened.append(parts), open_file(self, *parts))[1])
+    pipeline = gathered(world, each=4)
+    (stub,) = {file.stub for file in world.files(pipeline, "a") if file.stub is not None}
+    assert [parts[-2:] for parts in opened].count(tuple(stub.split("/"))) == 1
 
 
 def test_a_run_over_gathered_partitions_holds_what_all_of_them_wait_on(world: World) -> None:
