@@ -48,8 +48,8 @@ class BrokenFile:
 
     @property
     def listed(self) -> str:
-        """What is wrong, as a Markdown list: lines of a text would run together in the UI."""
-        return "\n".join(f"- {markdown.plain(str(fault))}" for fault in self.faults)
+        """What is wrong, as a Markdown list."""
+        return markdown.bullets(markdown.plain(str(fault)) for fault in self.faults)
 
 
 def broken_of(spec: dg.AssetSpec) -> BrokenFile | None:

@@ -216,8 +216,8 @@ def test_a_valid_partition_does_not_hide_a_failed_one(
     assert (success, check.passed, str(check.description)) == (
         True,
         True,
-        "bad: 0 of 1 row failed (0.00%; max_failed is 50.00%)\n"
-        "good: 0 of 1 row failed (0.00%; max_failed is 50.00%)",
+        "- bad: 0 of 1 row failed (0.00%; max_failed is 50.00%)\n"
+        "- good: 0 of 1 row failed (0.00%; max_failed is 50.00%)",
     )
 
 
@@ -408,6 +408,6 @@ def test_rows_answered_by_another_partitions_run_are_not_left_pending(
     check = evaluations(run(assets, instance, partition_key="one"))["no_row_is_left_pending"]
     assert (check.passed, check.description) == (
         True,
-        "one: 0 rows are pending, and 0 request files will bring answers\n"
-        "two: 4 rows are pending, and 1 request file will bring answers",
+        "- one: 0 rows are pending, and 0 request files will bring answers\n"
+        "- two: 4 rows are pending, and 1 request file will bring answers",
     )

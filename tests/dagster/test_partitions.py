@@ -205,7 +205,7 @@ def test_several_partitions_in_one_run(
     assert len(evaluations) == 7
     assert all(evaluation.passed for evaluation in evaluations.values())
     assert evaluations["every_row_once"].description == "\n".join(
-        f"{day}: 1 row of 1 in the dataset" for day in days[:2]
+        f"- {day}: 1 row of 1 in the dataset" for day in days[:2]
     )
     assert sensor_asks(assets, instance) == []
     after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
@@ -299,7 +299,12 @@ def test_a_blocking_check_stops_a_run_of_several_partitions(
     )
     (failed,) = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
-    assert str(failed.description).splitlines()[1].startswith("2026-01-02: 1 of 1 row failed")
+    assert str(failed.description).splitlines()[1].startswith("- 2026-01-02: 1 of 1 row failed")
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    assert failure.step_failure_data.user_failure_data is not None
+    assert str(failure.step_failure_data.user_failure_data.description).startswith(
+        f"The blocking asset check failed_rows_are_few failed:\n{failed.description}\n"
+    )
     assert (result.success, ran) == (False, [])
     assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]
 

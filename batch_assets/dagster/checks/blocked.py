@@ -31,7 +31,9 @@ def why_blocked(pipeline: str, result: dg.AssetCheckResult, tables: Collection[E
     for table in tables:
         failures.update(table.failures)
         example = table.failure_example | example
-    lines = [f"The blocking asset check {result.check_name} failed: {result.description}"]
+    reason = result.description or ""
+    separator = "\n" if "\n" in reason else " "  # of several partitions, it is a list
+    lines = [f"The blocking asset check {result.check_name} failed:{separator}{reason}"]
     for name, rows in failures.most_common(_CAUSES):
         text = printable(example.get(name, ""))[:_CAUSE_LENGTH]
         lines.append(f"{count(rows, 'row')}: {name or 'no error type'}{f', such as: {text}' if text else ''}")

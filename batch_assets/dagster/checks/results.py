@@ -21,6 +21,7 @@ from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.checks.other_partitions import UNNAMED, note, others
 from batch_assets.dagster.failures import explained
+from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.remedies import error_as_text
@@ -290,7 +291,7 @@ def _result(
         asset_key=results,
         passed=not failed,
         severity=_WARN if others_only else check.severity,
-        description="\n".join(lines) or "There is no table yet.",
+        description=markdown.bullets(lines) if len(lines) > 1 else "".join(lines) or "There is no table yet.",
         metadata=judged[run_partitions[0]][2] if len(run_partitions) == 1 and run_partitions[0] in judged else {},
     )
 

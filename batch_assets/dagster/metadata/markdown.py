@@ -1,4 +1,4 @@
-"""Markdown for metadata and descriptions: tables, code, and text from data, which never acts as markup."""
+"""Markdown for metadata and descriptions: tables, lists, code, and text from data, which never acts as markup."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], note: str =
     lines = ["| " + " | ".join(map(_cell, columns)) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(name)) for name in columns) + " |" for row in rows]
     return dg.MetadataValue.md("\n".join([*lines, *(["", note] if note else [])]))
+
+
+def bullets(items: Iterable[str]) -> str:
+    """Return a list of items of Markdown. As lines of one text, they would run together.
+
+    Args:
+        items: The items, each of one line.
+    """
+    return "\n".join(f"- {item}" for item in items)
 
 
 def fenced(text: str, language: str = "") -> str:
