@@ -114,24 +114,8 @@ def _table(
             may be added to it.
     """
     with explained():
-        unattended = rounds.is_unattended(context.run.tags)
-        collected = collect_and_erase(
-            root,
-            pipeline.name,
-            partition,
-            pipeline=pipeline,
-            retention=pipeline.config.retention,
-            # All partitions of the run at once, so that downloads are side by side. The sensor requests runs for
-            # the others: thousands may have ended at the same time.
-            partitions=partitions_of(context) if unattended else None,
-            due_only=unattended,
-            seconds=rounds.seconds_left(context),
-            answers=pipeline.own_answers,
-        )
-        _log(context, collected, root.settings.prices)
+        collected = _collect(context, root, pipeline, partition)
         news |= {batch.batch_id for batch in collected.collected}
-        if collected.collected and not unattended:  # the sensor may be stopped, too
-            _observe_batches(context, root, pipeline.name, partition)
         report = collected.results
         if report is None:
             context.log.info(
@@ -150,7 +134,7 @@ def _table(
                 with root.ledger.write(pipeline.name) as tx:
                     joins.announced(tx, report.submission_id)
             return None
-        is_old = unattended and not news and _is_announced(root, report)
+        is_old = rounds.is_unattended(context.run.tags) and not news and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
             # Another run materialized it while this one was queued, so nothing downstream has to run again.
             unchanged.add(partition)
@@ -159,6 +143,30 @@ def _table(
         metadata |= _samples(root, pipeline, partition, report)
         metadata |= _copied_to_sink(context, root, pipeline, partition, report.submission_id)
         return _Complete(report.submission_id, metadata)
+
+
+def _collect(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str
+) -> CollectedResults:
+    """Collect the batches that have ended and write the partition's table again. Log what was collected."""
+    unattended = rounds.is_unattended(context.run.tags)
+    collected = collect_and_erase(
+        root,
+        pipeline.name,
+        partition,
+        pipeline=pipeline,
+        retention=pipeline.config.retention,
+        # All partitions of the run at once, so that downloads are side by side. The sensor requests runs for the
+        # others: thousands may have ended at the same time.
+        partitions=partitions_of(context) if unattended else None,
+        due_only=unattended,
+        seconds=rounds.seconds_left(context),
+        answers=pipeline.own_answers,
+    )
+    _log(context, collected, root.settings.prices)
+    if collected.collected and not unattended:  # the sensor may be stopped, too
+        _observe_batches(context, root, pipeline.name, partition)
+    return collected
 
 
 def _copied_to_sink(
