@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batch_assets.core.results.report import ResultsReport
     from batch_assets.core.root import Root
     from batch_assets.core.settings import Settings
+    from batch_assets.dagster.pipelines import PipelineAssets
 
 _FAILED_ROWS, _HELD = 3, 4
 _INTERRUPTED = 128 + signal.SIGINT
@@ -104,34 +105,48 @@ def run(
       130  Ctrl-C; the batches continue at the API
     """
     from batch_assets.cli.emulated_root import with_api
+    from batch_assets.core.requests.report import AskAgain
+    from batch_assets.dagster.partitions import check_partition
+
+    assets, again = find_pipeline(name), AskAgain(retry_failed, refresh, limit, accept_rendering)
+    with with_api(settings_of(assets.pipeline.config.resource_key)) as settings:
+        check_partition(name, assets.partitions, partition)
+        code = _run(settings, assets, partition, again, yes=yes, same_workspace=same_workspace)
+    sys.exit(code)
+
+
+def _run(
+    settings: Settings,
+    assets: PipelineAssets,
+    partition: str,
+    again: AskAgain,
+    *,
+    yes: bool,
+    same_workspace: bool,
+) -> int:
+    """Run a pipeline until its end or Ctrl-C, and return the exit code."""
     from batch_assets.cli.progress import make_console
     from batch_assets.core.batches.workspace import accept_key
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
-    from batch_assets.core.requests.report import AskAgain
     from batch_assets.dagster.notifications import notify
-    from batch_assets.dagster.partitions import check_partition
 
-    console = make_console()
-    assets = find_pipeline(name)
-    with with_api(settings_of(assets.pipeline.config.resource_key)) as settings:
-        check_partition(name, assets.partitions, partition)
-        pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit, accept_rendering)
-        before: set[str] | None = None
-        try:
-            with open_root(settings) as root:
-                with root.ledger.read() as tx:
-                    before = submissions.known_ids(tx, pipeline.name)
-                if same_workspace:
-                    accept_key(root)
-                results = _run(root, pipeline, partition, again, yes, console)
-                code = _exit_code(root, pipeline, results)
-                for problem in notify(root, {name: assets}, announced_only=False):
-                    console.print(f"  {problem}", markup=False)
-        except KeyboardInterrupt:
-            click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
-            code = _INTERRUPTED
-    sys.exit(code)
+    console, pipeline = make_console(), assets.pipeline
+    before: set[str] | None = None
+    try:
+        with open_root(settings) as root:
+            with root.ledger.read() as tx:
+                before = submissions.known_ids(tx, pipeline.name)
+            if same_workspace:
+                accept_key(root)
+            results = _run_stages(root, pipeline, partition, again, yes, console)
+            code = _exit_code(root, pipeline, results)
+            for problem in notify(root, {pipeline.name: assets}, announced_only=False):
+                console.print(f"  {problem}", markup=False)
+    except KeyboardInterrupt:
+        click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
+        return _INTERRUPTED
+    return code
 
 
 def _exit_code(root: Root, pipeline: Pipeline, results: ResultsReport) -> int:
@@ -143,7 +158,7 @@ def _exit_code(root: Root, pipeline: Pipeline, results: ResultsReport) -> int:
     return _FAILED_ROWS if failed_share(results.counts) > pipeline.config.max_failed else 0
 
 
-def _run(
+def _run_stages(
     root: Root, pipeline: Pipeline, partition: str, again: AskAgain, yes: bool, console: Console
 ) -> ResultsReport:
     from batch_assets.cli.confirm import confirm_cost
