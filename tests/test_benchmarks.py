@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 
 import benchmarks
+from batch_assets.emulator import Emulator
+from benchmarks import commands
 
 NAMES = sorted(module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."))
 MODULES = [name for name in NAMES if name != "benchmarks.__main__"]
@@ -17,3 +20,13 @@ MODULES = [name for name in NAMES if name != "benchmarks.__main__"]
 def test_a_benchmark_can_be_imported(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__, "it says what it measures"
+
+
+def test_what_a_command_costs_is_measured(tmp_path: Path) -> None:
+    (command, limit), *_ = commands.LIMITS.items()
+    commands.make_project(tmp_path)
+    with Emulator(latency=0.0) as emulator:
+        cost = commands.measure(tmp_path, emulator.url, *command)
+        assert [batch["requests"] for batch in emulator.log()] == [2]
+    assert cost.cpu > 0
+    assert 0 < cost.modules <= limit.modules
