@@ -6,9 +6,8 @@ refused with 400.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,6 +37,7 @@ _NAMES = frozenset(
 )
 
 _Row = tuple[int, str | None, str | None]
+_Charge = tuple[int, str, int]  # when, which model, picodollars
 
 
 async def cost(call: Call) -> Response:
@@ -103,23 +103,15 @@ def _rows(
 ) -> list[tuple[_Row, list[int]]]:
     """Return the amounts in picodollars and the numbers of requests, by day and group."""
     rows: dict[_Row, Counter[str]] = {}
-    charged = itertools.chain(
-        (
-            (workspace_id(record.workspace), charge)
-            for record in service.store.all()
-            for charge in _charges(service, record, service.progress(record))
-        ),
-        (
-            (workspace_id(call.workspace), (call.at, call.model, call.picodollars))
-            for call in service.store.live_calls()
-            if call.picodollars
-        ),
-    )
-    for workspace, (at, model, amount) in charged:
-        if (not workspaces or workspace in workspaces) and start <= at < end:
-            by_model, by_workspace = "model" in groups, "workspace_id" in groups
-            row = (at // _DAY, model if by_model else None, workspace if by_workspace else None)
-            rows.setdefault(row, Counter()).update(amount=amount, requests=1)
+    by_model, by_workspace = "model" in groups, "workspace_id" in groups
+    for name, charges in _charges(service):
+        workspace = workspace_id(name)
+        if workspaces and workspace not in workspaces:
+            continue  # before its charges are computed
+        for at, model, amount in charges:
+            if start <= at < end:
+                row = (at // _DAY, model if by_model else None, workspace if by_workspace else None)
+                rows.setdefault(row, Counter()).update(amount=amount, requests=1)
     return [(row, [sums["amount"], sums["requests"]]) for row, sums in sorted(rows.items(), key=_in_order)]
 
 
@@ -128,7 +120,16 @@ def _in_order(entry: tuple[_Row, Counter[str]]) -> tuple[int, int]:
     return day, -sums["amount"]
 
 
-def _charges(service: Service, record: BatchRecord, progress: Progress) -> Iterator[tuple[int, str, int]]:
+def _charges(service: Service) -> Iterator[tuple[str, Iterable[_Charge]]]:
+    """Yield what each batch and each live call costs, with its workspace."""
+    for record in service.store.all():
+        yield record.workspace, _batch_charges(service, record, service.progress(record))
+    for call in service.store.live_calls():
+        if call.picodollars:
+            yield call.workspace, [(call.at, call.model, call.picodollars)]
+
+
+def _batch_charges(service: Service, record: BatchRecord, progress: Progress) -> Iterator[_Charge]:
     """Yield when each request of a batch was processed, by which model, and what it costs in picodollars."""
     for position, request in enumerate(service.bill.requests(record, progress)):
         if request.model is not None and request.picodollars:
