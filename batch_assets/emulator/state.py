@@ -242,9 +242,8 @@ class Store:
 
     def answer_types(self, batch_id: str) -> dict[str, int]:
         """Count the answers of a server to the requests of a batch, by their result types."""
-        return dict(
-            self._query("SELECT type, count(*) FROM answers WHERE id = ? GROUP BY type", batch_id)  # type: ignore[arg-type]
-        )
+        sql = "SELECT type, count(*) AS answers FROM answers WHERE id = ? GROUP BY type"
+        return {row["type"]: row["answers"] for row in self._query(sql, batch_id)}
 
     def note_answer(self, batch_id: str, position: int, result_type: str, result: bytes, at: int) -> None:
         """Store the answer of a server to a request.
@@ -275,11 +274,8 @@ class Store:
 
     def note_live_call(self, call: LiveCall) -> None:
         """Store a live call that is answered."""
-        self._query(
-            "INSERT INTO live_calls (id, workspace, at, model, picodollars, served, params) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *vars(call).values(),
-        )
+        with self._lock:
+            self._insert("live_calls", vars(call))
 
     def live_calls(self, workspace: str | None = None) -> list[LiveCall]:
         """List every live call ever answered, oldest first.
