@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -106,14 +106,19 @@ def run_server(
         from batch_assets.emulator.answer_source import AnswerSource  # httpx2 takes time to import
 
         source = AnswerSource(answers_from, answers_model, answers_concurrency, answers_patience)
+    with _store(state) as store, _listen(host, port) as listener:
+        service = Service(store, settings, Faults(faults), source)
+        _Server(service, listener, stop_with_stdin).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _store(state: Path | None) -> Iterator[Store]:
     with ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-emulator-")))
         store = Store(state)
         stack.callback(store.close)
-        listener = stack.enter_context(_listen(host, port))
-        service = Service(store, settings, Faults(faults), source)
-        _Server(service, listener, stop_with_stdin).run(sockets=[listener])
+        yield store
 
 
 def _listen(host: str, port: int) -> socket.socket:
