@@ -48,6 +48,15 @@ SIGNS = {
         r"^class (LiveCalls|LiveJournal|RescueOutlook|LiveGroup)\b|^def (rescue|store_live_answers)\b"
         r"|^def _write_live_calls\b|^live_group =|live_groups:"
     ),
+    "which requests are sent first, and which wait for more": (
+        r"^class (Priority|RowPriorities|PriorityOrder|Enough)\b"
+    ),
+    "what becomes of a broken pipeline file": (
+        r"^def (load_from_defs_folder|faults_in|known_of|broken_definitions|broken_of_location|unreadable_files)\b"
+        r"|^class BrokenFilesError\b|^def readable_part\b"
+    ),
+    "what is shown before the first run": r"\b(try_pipeline|previewed_rows)\(|^def only_root\b",
+    "who answers in the emulator": r"^class (Asking|AnswerSource)\b|^def (emulated_message|chat_body)\b",
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "how files get to an object store and back": r"\b(ObjectStore|open_file_system|open_file)\b[(:]",
     "when a table replaces the one that users read": (
