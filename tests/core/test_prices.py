@@ -368,16 +368,3 @@ def test_costs_say_what_answers_do_not_tell(world: World) -> None:
     tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
     assert not_in_costs(world.pipeline(texts(1), params=params(tools=tools))) is not None
     assert not_in_costs(world.pipeline(texts(1))) is None
-
-
-def test_a_newer_column_gives_way_to_one_of_the_pipeline(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    rows = [{"id": f"{number}", "text": "a", "thinking_tokens": f"mine {number}"} for number in range(2)]
-    (world.folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    dataset = {"path": "own.jsonl", "key": "id", "columns": ["thinking_tokens"]}
-    table = world.run(world.pipeline(dataset=dataset))
-    assert table["thinking_tokens"].tolist() == ["mine 0", "mine 1"]
-    assert "`thinking_tokens: dataset_thinking_tokens`" in caplog.text
-    renamed = world.pipeline(dataset=dataset | {"columns": {"thinking_tokens": "dataset_thinking_tokens"}})
-    table = world.run(renamed)
-    assert table["dataset_thinking_tokens"].tolist() == ["mine 0", "mine 1"]
-    assert "thinking_tokens" in table.columns

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.answers.answers import REFUSED, TRUNCATED, Answers
+from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.follow_up_rules import FollowUpRules
+from batch_assets.core.answers.ok_rows import ok_rows
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.errors import DamagedFileError, ErrorType
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import pilots, submissions
 from batch_assets.core.ledger.pilots import Pilot, PilotState, PilotTerms
 from batch_assets.core.ledger.records import RequestFile
@@ -174,9 +175,7 @@ class _Answered:
         columns: dict[str, Any] = {name: table[name] for name in table.column_names}
         how.add(columns)
         failed = fates[known] != RequestFate.ANSWERED.value
-        is_odd = pc.fill_null(pc.equal(columns["error_type"], ErrorType.INVALID_OUTPUT), False)
-        stopped = pc.is_in(table["stop_reason"], pa.array([REFUSED, *TRUNCATED]))
-        invalid = ~failed & (np.array(is_odd.to_pylist(), bool) | np.array(stopped.to_pylist(), bool))
+        invalid = ~failed & ~np.array(ok_rows(columns).to_pylist(), bool)
         reasons = [
             text or kind or stop or ""
             for text, kind, stop in zip(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.answers.forced_tool import has_schema, strict_schemas, tool_schemas
-from batch_assets.core.answers.result_columns import GIVE_WAY
 from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.bounded_cost import no_bound
@@ -221,10 +220,5 @@ def _check_names(pipeline: Pipeline) -> None:
     columns = pipeline.config.dataset.columns or {}
     carried = columns if isinstance(columns, dict) else {name: name for name in columns}
     pipeline.check_columns(carried)
-    typed = pipeline.output.names if pipeline.output else []
-    for name in sorted({pipeline.config.dataset.key_name, *carried.values(), *typed} & GIVE_WAY):
-        _log_once(
-            f"{pipeline.source}: the pipeline has a column {name!r} of its own, so its results lack the one that "
-            f"other results have. To have both, rename yours: for a column of the dataset, write "
-            f"`dataset.columns` as a map with the line `{name}: dataset_{name}`"
-        )
+    for warning in pipeline.column_warnings(carried):
+        _log_once(warning)

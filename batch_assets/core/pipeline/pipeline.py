@@ -17,7 +17,7 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.forced_tool import ForcedTool, forced_tool
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage
-from batch_assets.core.answers.result_columns import name_clash
+from batch_assets.core.answers.result_columns import name_clash, ways_to_have_both
 from batch_assets.core.answers.schema_keywords import ANNOTATIONS
 from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
 from batch_assets.core.answers.schema_source import load_schema
@@ -344,6 +344,16 @@ class Pipeline:
         )
         if clash is not None:
             raise self.error(*clash)
+
+    def column_warnings(self, carried: dict[str, str]) -> list[str]:
+        """Return a text for each column that results lack because the pipeline has one of its own with the name.
+
+        Args:
+            carried: The carried columns: names in the dataset to names in results.
+        """
+        dataset, typed = self.config.dataset, self.output.names if self.output else []
+        ways = ways_to_have_both(dataset.key_name, dataset.key_column, carried, typed)
+        return [f"{self.source}: {way}" for way in ways]
 
     @property
     def _typed_by(self) -> str:

@@ -154,6 +154,13 @@ def check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTe
     """
     for error in misfits(pipeline, dataset, templates):
         raise error
+    for warning in late_column_warnings(pipeline, dataset):
+        _log.warning(warning)
+
+
+def late_column_warnings(pipeline: Pipeline, dataset: Dataset) -> list[str]:
+    """Return `column_warnings` that the loaded pipeline could not give, because it carries all columns."""
+    return pipeline.column_warnings(dataset.carried) if pipeline.config.dataset.columns is None else []
 
 
 def misfits(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> Iterator[ConfigError]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
-from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, after_output
+from batch_assets.core.answers.result_columns import fields_after
 from batch_assets.core.answers.result_types import FAILED, ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import results_parts
@@ -188,9 +188,7 @@ def _side_by_side(first: Iterator[pa.Array], second: Iterator[pa.Array]) -> Iter
 def _expected(index: RequestIndex, pipeline: Pipeline) -> pa.Schema:
     """Return the columns that the pipeline has now: those of the dataset as indexed, then its own."""
     carried = [field for field in index.schema if field.name not in OWN]
-    typed = pipeline.answers.fields
-    own_names = {field.name for field in (*carried, *typed)}
-    return pa.schema([*carried, *BEFORE_OUTPUT, *typed, *after_output(own_names)])
+    return pa.schema([*carried, *fields_after([field.name for field in carried], pipeline.answers.fields)])
 
 
 def _column_differences(schema: pa.Schema, expected: pa.Schema) -> list[str]:

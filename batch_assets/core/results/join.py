@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, COUNTED_ONCE, after_output
+from batch_assets.core.answers.ok_rows import ok_rows
+from batch_assets.core.answers.result_columns import COUNTED_ONCE, fields_after, given_way
 from batch_assets.core.errors import ErrorType, ResultsError
 from batch_assets.core.io.dictionaries import with_used_values
 from batch_assets.core.io.slices import bounds_by_weight
@@ -100,6 +101,7 @@ class ResultsJoin:
         self._answers = answers or self._manifest.answers
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]
         self.schema = self._schema()
+        self._has_own_ok = "is_ok" in given_way([*self._carried, *(field.name for field in self._answers.fields)])
         counted = Counted(refreshes, untried, submission.fresh_after)
         self._survey = survey(root, submission.pipeline, self._index, self._manifest.key, counted)
         self.versions = self._survey.versions
@@ -121,8 +123,7 @@ class ResultsJoin:
                 remedy=RunStage(Stage.REQUESTS, self._submission.pipeline, self._submission.partition),
             )
         carried = [self._index.schema.field(name) for name in self._carried]
-        last = after_output({*self._carried, *typed})
-        columns = [*carried, *BEFORE_OUTPUT, *self._answers.fields, *last]
+        columns = [*carried, *fields_after(self._carried, self._answers.fields)]
         return pa.schema(columns, results_metadata(self._manifest))
 
     @property
@@ -253,6 +254,8 @@ class ResultsJoin:
         for name in self._carried:
             columns[name] = slice_.rows.column(name)
         invalid_outputs = self._answers.add(columns)
+        if not self._has_own_ok:
+            columns["is_ok"] = ok_rows(columns)
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
         # Response files of earlier versions have only the cost in a batch, without fees.
         live = pc.coalesce(live, pc.divide(cost, self._discount))

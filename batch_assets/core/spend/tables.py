@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.answers.answers import REFUSED, TRUNCATED
+from batch_assets.core.answers.ok_rows import stopped
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import SPEND_TABLES, results_parts
@@ -149,7 +149,7 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
     """
     batches, amounts = rows["batch_id"].combine_chunks().dictionary_encode(), picodollars_of(rows["cost_usd"])
     names, codes = batches.dictionary.to_pylist(), batches.indices.to_numpy()
-    is_whole = ~pc.is_in(rows["stop_reason"].fill_null(""), pa.array([REFUSED, *TRUNCATED])).to_numpy()
+    is_whole = ~stopped(rows["stop_reason"]).to_numpy()
     is_invalid = pc.fill_null(pc.equal(rows["error_type"], ErrorType.INVALID_OUTPUT.value), False).to_numpy()
     is_invalid &= is_whole
     is_follow_up = is_invalid & counts_in(rows["custom_id"]).any(axis=1)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from importlib.metadata import version
 
+from batch_assets.core.answers.result_columns import VERSION
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.store.outcomes import Refreshes, Untried
 
@@ -26,6 +27,7 @@ def join_inputs(versions: str, submission: Submission, refreshes: Refreshes, unt
     """
     inputs = [
         version("batch-assets"),
+        VERSION,
         submission.id,
         submission.canceled_at,
         versions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pyarrow as pa
 
-from batch_assets.core.answers.result_columns import BEFORE_OUTPUT, after_output
+from batch_assets.core.answers.result_columns import ColumnGroups, fields_after
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 # As in docs/results.md; a test compares them.
@@ -15,6 +15,10 @@ DESCRIPTIONS = {
         "request's digest."
     ),
     "result_type": "`succeeded`, `errored`, `expired`, `canceled`, `rejected` (never sent) or `pending`.",
+    "is_ok": (
+        "Whether the row has an answer that is whole and valid: `succeeded`, and neither `invalid_output` nor "
+        "refused, cut off or paused. Never null."
+    ),
     "response_text": "The text blocks of the answer, joined.",
     "tool_calls": "Only if `params` has tools and none is forced: `id`, `name` and `input` (JSON) of every call.",
     "stop_reason": "`end_turn`, `max_tokens`, `refusal`, `tool_use`, … as the API returned it.",
@@ -52,6 +56,7 @@ DESCRIPTIONS = {
     "response_json": "The raw message, with thinking, citations, server tools and everything else.",
 }
 _ALWAYS = dg.TableColumnConstraints(nullable=False)
+_NEVER_NULL = frozenset(("result_type", "is_ok"))
 _KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 
 
@@ -62,10 +67,11 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
     columns = {name: column for column, name in carried.items()} if isinstance(carried, dict) else {}
     columns = {dataset.key_name: dataset.key_column, **(columns or {name: name for name in carried})}
     first = [(name, dataset.types.get(column, "from the dataset")) for name, column in columns.items()]
-    typed = pipeline.answers.fields
-    own_names = {*columns.values(), *(field.name for field in typed)}
-    other_fields = [*BEFORE_OUTPUT, *typed, *after_output(own_names)]
-    return _table_schema(pipeline, [*first, *((field.name, _type_name(field.type)) for field in other_fields)])
+    other_fields = fields_after(columns, pipeline.answers.fields)
+    groups = ColumnGroups.of([*(pa.field(name, pa.null()) for name in columns), *other_fields])
+    return _table_schema(
+        pipeline, groups, [*first, *((field.name, _type_name(field.type)) for field in other_fields)]
+    )
 
 
 def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:
@@ -75,7 +81,9 @@ def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:
         pipeline: The pipeline.
         schema: The schema of the table. The first column is the row key.
     """
-    return _table_schema(pipeline, [(field.name, _type_name(field.type)) for field in schema])
+    return _table_schema(
+        pipeline, ColumnGroups.of(schema), [(field.name, _type_name(field.type)) for field in schema]
+    )
 
 
 def _type_name(type_: pa.DataType) -> str:
@@ -89,15 +97,10 @@ def _type_name(type_: pa.DataType) -> str:
     return str(type_)
 
 
-def _table_schema(pipeline: Pipeline, columns: list[tuple[str, str]]) -> dg.TableSchema:
-    described = {**DESCRIPTIONS, **(pipeline.output.descriptions if pipeline.output else {})}
-    key = columns[0][0]
+def _table_schema(pipeline: Pipeline, groups: ColumnGroups, columns: list[tuple[str, str]]) -> dg.TableSchema:
+    of_output = pipeline.output.descriptions if pipeline.output else {}
+    described = {name: DESCRIPTIONS[name] for name in groups.ours if name in DESCRIPTIONS} | of_output
+    constraints = {groups.key: _KEY, **dict.fromkeys(_NEVER_NULL.intersection(groups.ours), _ALWAYS)}
     return dg.TableSchema(
-        [dg.TableColumn(name, type_, described.get(name), _constraints(name, key)) for name, type_ in columns]
+        [dg.TableColumn(name, type_, described.get(name), constraints.get(name)) for name, type_ in columns]
     )
-
-
-def _constraints(name: str, key: str) -> dg.TableColumnConstraints | None:
-    if name == key:
-        return _KEY
-    return _ALWAYS if name == "result_type" else None

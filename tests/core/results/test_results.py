@@ -24,8 +24,15 @@ from batch_assets.core.store.responses import RESPONSE_SCHEMA
 from ..support import BATCHES, World, params, texts
 
 COLUMNS = [
-    *("id", "text", "custom_id", "result_type", "response_text", "stop_reason", "response_model", "message_id"),
-    *("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+    *("id", "text", "custom_id", "result_type", "is_ok", "response_text", "stop_reason"),
+    *(
+        "response_model",
+        "message_id",
+        "input_tokens",
+        "output_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+    ),
     *("thinking_tokens", "cost_usd"),
     *("shared_with", "error_type", "error_message", "batch_id", "attempts", "ended_at", "response_json"),
 ]
