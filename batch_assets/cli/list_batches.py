@@ -10,6 +10,7 @@ import click
 
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.quoting import printable
 from batch_assets.core.text import count, counts, exact_moment
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def list_batches(limit: int | None, resource: str | None) -> None:
       batch-assets list
       batch-assets list --limit 20
     """
+    from batch_assets.cli.broken_files import BrokenFiles
     from batch_assets.cli.emulated_root import with_api
     from batch_assets.core.api.errors import ApiError
     from batch_assets.core.open_root import open_root
@@ -48,6 +50,8 @@ def list_batches(limit: int | None, resource: str | None) -> None:
         except ApiError as error:
             raise BatchAssetsError(f"{base_url} does not list its batches: {error}") from None
     click.echo(f"{count(total, 'batch', 'batches')} at {base_url}, {of_root} of this root")
+    for line in BrokenFiles().lines():
+        click.echo(printable(f"broken file: {line}"), err=True)
 
 
 def _line(batch: BatchObject, owner: str) -> str:

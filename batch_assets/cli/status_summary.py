@@ -14,9 +14,10 @@ from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.progress import requests_answered
 from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.status import PartitionStatus, StatusTotal
 from batch_assets.core.planning.steps import NeedsUser, Wait
 from batch_assets.core.quoting import printable, shell_quoted
-from batch_assets.core.text import count, counts, duration, listed
+from batch_assets.core.text import count, counts, duration, listed, moment
 
 # Partitions that are named for each problem.
 _NAMED = 5
@@ -58,6 +59,21 @@ def summary_lines(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
     yield from _needed(snapshots)
     yield from _failing(snapshots)
     yield "more", f"{_details(snapshots[0])}, or --all"
+
+
+def total_line(snapshots: Sequence[Snapshot]) -> str:
+    """Return how far all are: "2 pipelines, 3 partitions: 1 complete, 2 waiting; 40 of 60 rows, 66 %"."""
+    total = StatusTotal.of([PartitionStatus.of(snapshot) for snapshot in snapshots])
+    pipelines = {snapshot.submission.pipeline for snapshot in snapshots}
+    states = {str(state).replace("_", " "): number for state, number in total.states.items()}
+    parts = [
+        f"{count(len(pipelines), 'pipeline')}, {count(total.partitions, 'partition')}: {counts(states)}",
+        progress_of(total.done, total.rows, "row"),
+    ]
+    if total.running:
+        ends = f", which will end by {moment(total.ends_by)}" if total.ends_by is not None else ""
+        parts.append(f"{count(total.running, 'batch', 'batches')} not collected{ends}")
+    return "; ".join(parts)
 
 
 def _state(snapshot: Snapshot) -> str:

@@ -69,7 +69,10 @@ def test_the_other_pipelines_run_and_the_broken_one_is_named(broken: Project) ->
     assert done.stderr.count("max_atempts") == 1
     status = broken.run("status")
     assert (status.returncode, status.stderr) == (0, "")
-    assert broken.run("list").returncode == 0
+    named = [f"broken file: {line}" for line in broken.run("check").stdout.splitlines()]
+    assert len(named) == 3 and status.stdout.splitlines()[1:4] == named
+    listed = broken.run("list")
+    assert (listed.returncode, listed.stderr.splitlines()) == (0, named)
     failed = broken.run("run", "unquoted")
     assert failed.returncode == 1
     assert failed.stderr == f"Error: batch_assets/defs/unquoted/defs.yaml:10: {REMEDY}\n"

@@ -20,6 +20,7 @@ from batch_assets.core.text import dollars
 from batch_assets.emulator import Emulator
 from tests.core.support import wait_for
 
+from .many_partitions import fill
 from .support import BATCHES, DEADLINE, Project
 
 
@@ -155,6 +156,22 @@ def test_status_while_batches_run(project: Project, emulator: Emulator) -> None:
     emulator.end_batches()
     assert project.run("run", "asked").returncode == 3
     assert "answered" not in project.run("status", "asked").stdout
+
+
+def test_watching_shows_what_changes_until_it_is_interrupted(
+    bare_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = bare_project.start("status", "--watch", "--json")
+    assert watching.stdout is not None
+    first = json.loads(watching.stdout.readline())
+    assert (first["ledger"], first["summary"]["partitions"]) == (None, 0)
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(bare_project.folder / "data" / "output"))
+    fill("asked", running=1)
+    second = next(look for look in map(json.loads, watching.stdout) if look["summary"]["partitions"])
+    assert second["pipelines"][0]["partitions"][0]["state"] == "waiting"
+    watching.send_signal(signal.SIGINT)
+    _, errors = watching.communicate(DEADLINE)
+    assert (watching.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["status"], ["list"], ["emulator"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -32,7 +33,12 @@ def status(*arguments: str) -> str:
 def test_a_pipeline_with_many_partitions_is_summed_up() -> None:
     fill("reviews", complete=40, running=12, unsent=8)
     fill("few", running=2)
-    summary, *each = status().partition("\n\n")[2].split("\n\n")
+    head, _, blocks = status().partition("\n\n")
+    assert head.splitlines()[-1].startswith(
+        "total       2 pipelines, 62 partitions: 8 needs user, 14 waiting, 40 complete; 400 of 620 rows, 64 %; "
+        "14 batches not collected, which will end by "
+    )
+    summary, *each = blocks.split("\n\n")
     lines = summary.splitlines()
     assert re.fullmatch(r"reviews: 60 partitions, the newest from \d+ min ago", lines[0])
     shown = [(line[2:13].strip(), line[14:]) for line in lines[1:]]
@@ -92,14 +98,47 @@ def test_fifty_partitions_are_shown_one_by_one() -> None:
     assert status().count("\nreviews [a") == 50
 
 
-def test_the_summary_needs_no_more_statements_for_more_partitions() -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_summary_needs_no_more_statements_for_more_partitions(options: list[str]) -> None:
     seen = {}
-    for partitions in (60, 240):
+    for partitions in (60, 1000):
         fill(f"of{partitions}", complete=partitions // 2, running=partitions // 4, unsent=partitions // 4)
         with counting() as statements:
-            status(f"of{partitions}")
+            status(f"of{partitions}", *options)
         seen[partitions] = len(statements)
-    assert seen[60] == seen[240] <= 20
+    assert seen[60] == seen[1000] <= 20
+
+
+def test_the_same_as_json() -> None:
+    fill("reviews", complete=40, running=12, unsent=8)
+    fill("few", running=1)
+    document = json.loads(status("--json"))
+    assert list(document) == [
+        "version",
+        "at",
+        "root",
+        "ledger",
+        "budgets",
+        "permissions",
+        "broken_files",
+        "summary",
+        "pipelines",
+    ]
+    many, few = document["pipelines"]
+    total = document["summary"]
+    assert (total["pipelines"], total["partitions"]) == (2, 61)
+    assert total["states"] == {"needs_user": 8, "waiting": 13, "complete": 40}
+    assert (many["name"], many["partitions"], many["summary"]["done"]) == ("reviews", [], 400)
+    (one,) = few["partitions"]
+    assert (one["partition"], one["state"], one["requests"], one["answered"]) == ("r0000", "waiting", 10, 6)
+    assert one["waits_for"] == "the API to end its batches"
+    (batch,) = one["running"]
+    assert batch["counts"] == {"processing": 4, "succeeded": 6}
+    assert one["ends_by"] == batch["expires_at"] == total["ends_by"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["at"])
+    assert len(json.loads(status("--json", "--all"))["pipelines"][0]["partitions"]) == 60
+    named = json.loads(status("reviews", "--partition", "a0007", "--json"))
+    assert [each["complete_at"] is None for each in named["pipelines"][0]["partitions"]] == [False]
 
 
 def test_a_long_history_begins_with_its_newest_lines() -> None:

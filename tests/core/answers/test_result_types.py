@@ -16,6 +16,7 @@ _PACKAGE = Path(batch_assets.__file__).parent
 _WORDS = set(ResultType)
 # Words that are spelled like a result type and are something else, or code that is no part of the library.
 _OTHERS = [
+    ("cli/status_json.py", '"rejected": '),
     ("cli/status_summary.py", 'return "canceled" if submission'),
     ("core/answers/result_types.py", "class ResultType"),
     ("core/api/objects.py", "COUNTS = "),
@@ -26,6 +27,7 @@ _OTHERS = [
     ("core/ledger/records.py", '"rejected": self.rejected'),
     ("core/ledger/states.py", "CANCELED = "),
     ("core/ledger/tables.py", 'Column("rejected"'),
+    ("core/planning/status.py", "CANCELED = "),
     ("core/planning/steps.py", "CANCELED = "),
     ("core/recovery/rebuild.py", '"rejected": manifest.rejected'),
     ("dagster/checks/results.py", '{"pending": pending}'),
