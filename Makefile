@@ -32,7 +32,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test test-lowest test-newest lint docs format bench bench-large fleet chaos chaos-budget diagrams screenshots lock clean
+.PHONY: help demo dev test test-lowest test-newest lint docs format bench bench-large fleet chaos chaos-budget diagrams screenshots lock dist clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -155,10 +155,16 @@ lock: $(DEV) ## Write requirements/*.txt with the newest versions; UPGRADE= keep
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra demo \
 	  --output-file requirements/demo.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra azure --extra celery --extra duckdb --extra gcs \
-	  --extra k8s --extra postgres --extra s3 --extra slack --output-file requirements/runtime.txt pyproject.toml
+	  --extra k8s --extra mysql --extra postgres --extra s3 --extra slack --output-file requirements/runtime.txt \
+	  pyproject.toml
 	$(BIN)/python -c 'import tomllib; \
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --output-file requirements/build.txt -
+
+dist: $(DEV) ## Build sdist and wheel into dist/, and check them as the package index does
+	rm -rf dist
+	$(UV) build --no-build-isolation --python $(BIN)/python
+	$(BIN)/twine check --strict dist/*
 
 clean: ## Remove the environment; keep data and history
 	rm -rf $(VENV)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.distribution import Distribution
 from tests.forked import PACKAGES, ForkServer
 
 # Skip reasons begin with one of these if a system program is missing.
@@ -55,6 +56,12 @@ def python() -> Iterator[ForkServer]:
     """Interpreters that have imported all packages except ours."""
     with ForkServer(*PACKAGES) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Distribution:
+    """Wheel and sdist, as users get them."""
+    return Distribution.build(tmp_path_factory.mktemp("distribution"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,7 +35,7 @@ def test_an_existing_project_gets_pipelines(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "batch_assets.cli", "check", "shown"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCH_ASSETS_")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "1 pipeline file is right\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}: 1 pipeline file is right\n"), done.stderr
 
 
 def test_the_wheel_has_the_name_of_this_version() -> None:

@@ -17,8 +17,11 @@ NAMES = ("build", "demo", "dev", "runtime")
 # The extras of pyproject.toml that a file locks.
 EXTRAS = {
     "demo": ("demo",),
-    "dev": ("dev", "docs", "test", "azure", "celery", "demo", "duckdb", "gcs", "k8s", "postgres", "s3", "slack"),
-    "runtime": ("azure", "celery", "duckdb", "gcs", "k8s", "postgres", "s3", "slack"),
+    "dev": (
+        *("all", "dev", "docs", "test"),
+        *("azure", "celery", "demo", "duckdb", "gcs", "k8s", "mysql", "postgres", "s3", "slack"),
+    ),
+    "runtime": ("azure", "celery", "duckdb", "gcs", "k8s", "mysql", "postgres", "s3", "slack"),
 }
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 
@@ -79,3 +82,9 @@ def test_no_file_has_another_version_than_the_tested_one(name: str) -> None:
 
 def test_every_extra_is_locked() -> None:
     assert set(EXTRAS["dev"]) == set(PYPROJECT["project"]["optional-dependencies"])
+
+
+def test_all_has_every_extra_for_users() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    together = {extra for text in extras["all"] for extra in Requirement(text).extras}
+    assert together == extras.keys() - {"all", "dev", "docs", "test"}

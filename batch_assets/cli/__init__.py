@@ -38,14 +38,14 @@ from batch_assets.core.quoting import printable
 _HELP = """Turns a dataset into Anthropic Message Batches and brings the answers back as Parquet.
 
 \b
-Try it without an account:
-  batch-assets emulator -- batch-assets run review_triage
+Try a pipeline without an account:
+  batch-assets emulator -- batch-assets run NAME
 See the requests of some rows, and what a run would send and cost:
-  batch-assets preview review_triage
-  batch-assets plan review_triage
+  batch-assets preview NAME
+  batch-assets plan NAME
 Use the real API:
   export ANTHROPIC_API_KEY=…
-  batch-assets run review_triage
+  batch-assets run NAME
 See its progress from another terminal:
   batch-assets status
 

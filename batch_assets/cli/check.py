@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def check(names: tuple[str, ...], partition: str) -> None:
     """Check the pipeline files of the project, or the pipelines NAME with their datasets.
 
-    The command prints a line for each mistake: file, line, field, what is wrong and what to do. Dagster loads a
-    broken file as a failing asset, and all other pipelines go on. This command is strict. It needs no key and
-    sends nothing.
+    The project is that of the current folder, and the last line names it. The command prints a line for each
+    mistake: file, line, field, what is wrong and what to do. Dagster loads a broken file as a failing asset, and
+    all other pipelines go on. This command is strict. It needs no key and sends nothing.
 
     With a NAME it also opens the dataset, looks for the columns that the pipeline needs, and renders rows until
     one has a request. Of a pipeline with partitions it does so with --partition only. Without a NAME it reads no
@@ -60,7 +60,7 @@ def check(names: tuple[str, ...], partition: str) -> None:
             click.echo(printable(str(fault), lines=True))
     total = len(names) or len(project.pipelines) + len(project.broken)
     if broken:
-        click.echo(f"{len(broken)} of {count(total, 'pipeline file')} broken", err=True)
+        click.echo(f"{project.folder}: {len(broken)} of {count(total, 'pipeline file')} broken", err=True)
     misfits = [
         name for name in names if name in project.pipelines and not _fits(project.pipelines[name], partition)
     ]
@@ -69,7 +69,8 @@ def check(names: tuple[str, ...], partition: str) -> None:
         click.echo(f"{len(misfits)} of {count(total, 'pipeline')} {problem}", err=True)
     if broken or misfits:
         sys.exit(1)
-    click.echo(f"{count(len(names) or len(project.pipelines), 'pipeline file is', 'pipeline files are')} right")
+    right = count(len(names) or len(project.pipelines), "pipeline file is", "pipeline files are")
+    click.echo(f"{project.folder}: {right} right")
 
 
 def _fits(assets: PipelineAssets, partition: str) -> bool:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 import dagster as dg
 
+from batch_assets.cli.dg_project import DgProject
 from batch_assets.core.errors import DatasetError, SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.settings import Settings, dg_table, find_project
+from batch_assets.core.settings import Settings
 from batch_assets.dagster.broken.report import collecting
 from batch_assets.dagster.broken_file import BrokenFile, broken_in
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
 from batch_assets.dagster.resource import no_resource, settings_for
-from batch_assets.definitions import defs
 
-_OWN = "batch_assets"
 # Where click keeps the definitions until the command ends.
 _LOADED = f"{__name__}.definitions"
 
@@ -31,22 +31,25 @@ class LoadedProject:
     Attributes:
         pipelines: The pipelines by name, in order.
         broken: The pipeline files that are broken, by the name of the pipeline as far as it is known, in order.
+        folder: The folder of the project.
     """
 
     pipelines: dict[str, PipelineAssets]
     broken: dict[str, BrokenFile]
+    folder: Path
 
 
 def load_project() -> LoadedProject:
     """Load the project's definitions and return its pipelines.
 
     Raises:
-        SettingsError: When there are no definitions.
+        SettingsError: When there is no project, or it has no definitions.
     """
     specs = list(load_definitions().resolve_all_asset_specs())
     return LoadedProject(
         dict(sorted(pipelines_in(specs).items())),
         dict(sorted(broken_in(specs).items())),
+        DgProject.find().folder,
     )
 
 
@@ -64,13 +67,13 @@ def load_settings(key: str) -> Settings:
 
 
 def load_definitions() -> dg.Definitions:
-    """Return the definitions of the project that the command is run in, or of this package outside any project.
+    """Return the definitions of the project that the command is run in.
 
     Like `dg`, it imports the module that the project's pyproject.toml names. Broken pipeline files are not logged:
     the command shows those that matter to it. A command loads them once, however often it asks.
 
     Raises:
-        SettingsError: When the module cannot be imported, or has no definitions.
+        SettingsError: When there is no project, or its module cannot be imported or has no definitions.
     """
     context = click.get_current_context(silent=True)
     known: dict[str, Any] = context.meta if context is not None else {}
@@ -82,14 +85,9 @@ def load_definitions() -> dg.Definitions:
 
 
 def _load_definitions() -> dg.Definitions:
-    folder = find_project()
-    pyproject = folder / "pyproject.toml"
-    project = (dg_table(pyproject) or {}).get("project", {})
-    root_module = project.get("root_module", _OWN)
-    if root_module == _OWN:
-        return defs()
-    name = project.get("code_location_target_module", f"{root_module}.definitions")
-    for path in (folder / "src", folder):  # for a project that is not installed
+    project = DgProject.find()
+    name = project.target_module
+    for path in (project.folder / "src", project.folder):  # for a project that is not installed
         if path.is_dir() and str(path) not in sys.path:
             sys.path.append(str(path))
     try:
@@ -98,8 +96,9 @@ def _load_definitions() -> dg.Definitions:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise SettingsError(
-            f"{pyproject}: [tool.dg.project] names the module {root_module}, but there is no module {error.name}: "
-            "install the project (pip install -e .), or run the command in another project's folder"
+            f"{project.folder / 'pyproject.toml'}: [tool.dg.project] names the module {project.root_module}, but "
+            f"there is no module {error.name}: install the project (pip install -e .), or run the command in "
+            "another project's folder"
         ) from None
     lazy = attributes.get("defs")
     definitions = [value for value in attributes.values() if isinstance(value, dg.Definitions)]

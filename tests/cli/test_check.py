@@ -49,10 +49,14 @@ def test_all_mistakes_are_printed_with_file_line_and_field(broken: Project) -> N
         f"{TYPO}: max_failed: Input should be less than or equal to 1",
         f"batch_assets/defs/unquoted/defs.yaml:10: {REMEDY}",
     ]
-    assert done.stderr.splitlines() == ["2 of 3 pipeline files broken"]
+    assert done.stderr.splitlines() == [f"{broken.folder}: 2 of 3 pipeline files broken"]
     assert broken.run("check", "typo").stdout.count("\n") == 2
     right = broken.run("check", "good")
-    assert (right.returncode, right.stdout, right.stderr) == (0, "1 pipeline file is right\n", "")
+    assert (right.returncode, right.stdout, right.stderr) == (
+        0,
+        f"{broken.folder}: 1 pipeline file is right\n",
+        "",
+    )
     assert "there is no pipeline 'gone' in this project; its pipelines: good, typo, unquoted" in (
         broken.run("check", "gone").stderr
     )
@@ -152,7 +156,7 @@ def test_an_unknown_model_and_partitions_are_named(bare_project: Project) -> Non
     dataset = {"path": "of_{partition}.jsonl", "key": "id"}
     bare_project.add_pipeline("parted", [], dataset=dataset, partitions=partitions)
     left_out = bare_project.run("check", "parted")
-    assert (left_out.returncode, left_out.stdout) == (0, "1 pipeline file is right\n")
+    assert (left_out.returncode, left_out.stdout) == (0, f"{bare_project.folder}: 1 pipeline file is right\n")
     assert "its dataset was not read: name a partition with --partition" in left_out.stderr
     assert (
         "reads 'text', which is not a column of of_a.jsonl"
@@ -171,4 +175,4 @@ def test_a_dataset_that_is_no_asset_breaks_its_pipeline_alone(bare_project: Proj
         "batch_assets/defs/lost/defs.yaml:1: dataset.asset: there is no asset nowhere/at_all: "
         "give the key of an asset that the code location has, such as schema/table\n",
     )
-    assert done.stderr == "1 of 2 pipeline files broken\n"
+    assert done.stderr == f"{bare_project.folder}: 1 of 2 pipeline files broken\n"

@@ -67,3 +67,17 @@ def test_a_project_without_definitions_is_reported(own: Project) -> None:
     assert "shop.definitions has no definitions: it needs a `defs`" in own.run("run", "greetings").stderr
     definitions.write_text("import no_such_module")
     assert "the project's definitions do not load: ModuleNotFoundError" in own.run("run", "greetings").stderr
+
+
+def test_a_folder_without_a_project_is_reported(own: Project) -> None:
+    pyproject = own.folder / "pyproject.toml"
+    pyproject.write_text('[tool.dg]\ndirectory_type = "workspace"\n')
+    unnamed = f"{pyproject}: no package is named: write the one with definitions.py as root_module"
+    assert unnamed in own.run("check").stderr
+    pyproject.unlink()
+    for command in (["check"], ["run", "greetings"], ["doctor"]):
+        done = own.run(*command)
+        assert done.returncode == 1
+        assert f"there is no Dagster project in {own.folder} or in a folder above it" in done.stdout + done.stderr
+    (own.folder / "workspace.yaml").write_text("load_from: [{python_module: shop.definitions}]\n")
+    assert unnamed in own.run("check").stderr

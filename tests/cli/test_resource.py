@@ -103,5 +103,5 @@ def test_a_command_loads_the_definitions_once(two_roots: Project) -> None:
     loads = two_roots.folder / "loads"
     (two_roots.folder / "batch_assets" / "defs" / "counted.py").write_text(COUNTED.format(path=str(loads)))
     done = two_roots.run("check", "gruesse", "saludos")
-    assert (done.returncode, done.stdout) == (0, "2 pipeline files are right\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{two_roots.folder}: 2 pipeline files are right\n"), done.stderr
     assert loads.read_text().split() == ["loaded"]

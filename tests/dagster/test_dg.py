@@ -46,7 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = folder / "scaffolded"
     (package / "defs").mkdir(parents=True)
     (package / "__init__.py").touch()
-    shutil.copy(REPOSITORY / "batch_assets" / "definitions.py", package)
+    shutil.copytree(REPOSITORY / "batch_assets" / "definitions", package / "definitions")
     (folder / "pyproject.toml").write_text(
         '[project]\nname = "scaffolded"\nversion = "0.1.0"\n\n[tool.dg]\ndirectory_type = "project"\n\n'
         '[tool.dg.project]\nroot_module = "scaffolded"\n'

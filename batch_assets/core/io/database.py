@@ -19,9 +19,9 @@ _FILES = ("sqlite", "duckdb")
 _PACKAGES = {
     "bigquery": "sqlalchemy-bigquery",
     "duckdb": "'batch-assets[duckdb]'",
-    "mariadb": "pymysql",
+    "mariadb": "'batch-assets[mysql]'",
     "mssql": "pyodbc",
-    "mysql": "pymysql",
+    "mysql": "'batch-assets[mysql]'",
     "postgresql": "'batch-assets[postgres]'",
     "redshift": "sqlalchemy-redshift",
     "snowflake": "snowflake-sqlalchemy",
@@ -97,7 +97,7 @@ def driver_hint(url: sa.URL) -> str:
     """Say what to install when the driver of a URL is missing."""
     name = url.get_backend_name()
     if name in MYSQL and url.drivername != f"{name}+pymysql":
-        return f"begin the URL with {name}+pymysql://, and pip install pymysql"
+        return f"begin the URL with {name}+pymysql://, and pip install {_PACKAGES[name]}"
     return f"pip install {_PACKAGES[name]}" if name in _PACKAGES else "install the package that brings one"
 
 

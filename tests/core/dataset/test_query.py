@@ -455,7 +455,7 @@ def test_an_error_names_the_unset_variable_or_missing_file_and_no_file_is_create
         ("mssql://user:{}@127.0.0.1/x", "no driver here: pip install pyodbc"),
         (
             "mysql://user:{}@127.0.0.1/x",
-            r"no driver here: begin the URL with mysql\+pymysql://, and pip install pym",
+            r"no driver here: begin the URL with mysql\+pymysql://, and pip install 'batch-assets.mysql",
         ),
         ("mysql+pymysql://user:{}@127.0.0.1:1/x", r"refused: Can't connect to MySQL server on .* \(error 2003\)"),
         (

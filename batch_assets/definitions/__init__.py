@@ -1,4 +1,8 @@
-"""The code location that workspace.yaml loads: every pipeline and asset in defs/."""
+"""The code location that workspace.yaml loads: every pipeline and asset in defs/.
+
+It and defs/ belong to the repository. Wheel and sdist have neither: a project that installs the package has its
+own. This is a package, because setuptools leaves out whole packages and not single modules.
+"""
 
 import os
 from pathlib import Path
@@ -12,7 +16,7 @@ from batch_assets.dagster.pipelines import with_unique_names
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
-    folder = load_from_defs_folder(path_within_project=Path(__file__).parent, is_whole=True)
+    folder = load_from_defs_folder(path_within_project=Path(__file__).parents[1], is_whole=True)
     pipelines = with_unique_names(folder)
     # Runs assets downstream of results automatically; Dagster's own default sensor is stopped at first.
     automation = dg.AutomationConditionSensorDefinition(
