@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.quoting import shell_quoted
 
 SHIPPED = Path(__file__).with_name("dagster.yaml")
 """The shipped dagster.yaml, to be copied into a DAGSTER_HOME."""
@@ -166,6 +168,38 @@ def _map(settings: dict[str, Any], *path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def write_shipped(folder: Path) -> bool:
+    """Write the shipped dagster.yaml into a folder, unless it has one. A file that exists is never changed.
+
+    Args:
+        folder: A DAGSTER_HOME, or the folder in which `dg dev` is run.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        SettingsError: When the folder cannot be written. Says what to run.
+    """
+    file = folder / FILE_NAME
+    if file.exists():
+        return False
+    scratch = folder / f".{FILE_NAME}.{secrets.token_hex(6)}.tmp"
+    try:
+        with scratch.open("xb") as opened:
+            opened.write(SHIPPED.read_bytes())
+            opened.flush()
+            os.fsync(opened.fileno())
+        file.hardlink_to(scratch)  # a rename would replace a file that was written meanwhile
+    except FileExistsError:
+        return False
+    except OSError as error:
+        copy = f"cp {shell_quoted(str(SHIPPED))} {shell_quoted(str(file))}"
+        raise SettingsError(f"{file} cannot be written ({error.strerror}): {copy}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+    return True
+
+
 def differences(settings: Mapping[str, Any], file: Path) -> list[Difference]:
     """List the settings that are not what they must be.
 
@@ -244,5 +278,5 @@ def warn_of_differences() -> None:
         where = f"{file} has" if file.is_file() else f"{file} does not exist, and Dagster's defaults have"
         _log.warning(
             f"the shipped dagster.yaml is not in force: {where} other values of {paths}. "
-            "`batch-assets doctor` says what to change"
+            "`batch-assets doctor` says what to change, and with --write it writes a file that does not exist"
         )

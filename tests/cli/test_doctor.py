@@ -94,6 +94,30 @@ def test_nothing_is_created(bare_project: Project) -> None:
     assert not (bare_project.folder / "data").exists()
 
 
+def test_the_settings_are_written_once(bare_project: Project) -> None:
+    file, home = bare_project.folder / "dagster.yaml", bare_project.folder / "home"
+    assert lines(bare_project.run("doctor", "--write"))["settings"] == ("ok", f"{file} is written, as shipped")
+    assert file.read_bytes() == SHIPPED.read_bytes()
+    file.write_text("run_monitoring: {enabled: false}  # mine\n")
+    found = bare_project.run("doctor", "--write").stdout
+    assert (
+        "run_monitoring.enabled is false, so a run whose process is gone keeps its slot in the pool: write "
+        in found
+    )
+    assert f"`enabled: true` in {file} under run_monitoring" in found
+    assert file.read_text() == "run_monitoring: {enabled: false}  # mine\n"
+
+    bare_project.env["DAGSTER_HOME"] = str(home)
+    assert "skipped  settings" in bare_project.run("doctor", "--write").stdout
+    assert not home.exists()
+    home.mkdir()
+    assert "batch-assets doctor --write" in lines(bare_project.run("doctor"))["settings"][1]
+    assert lines(bare_project.run("doctor", "--write"))["settings"][1].startswith(
+        f"{home}/dagster.yaml is written"
+    )
+    assert [path.name for path in home.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_ledger_of_another_root_and_one_of_another_version(project: Project) -> None:
     project.add_pipeline("asked", ["one"])
     assert project.run("run", "asked").returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
@@ -13,8 +14,17 @@ import dagster as dg
 import pytest
 import yaml
 
+from batch_assets.core.errors import SettingsError
 from batch_assets.dagster import instance_settings
-from batch_assets.dagster.instance_settings import FREE, RULES, SHIPPED, Rule, differences, read_settings
+from batch_assets.dagster.instance_settings import (
+    FREE,
+    RULES,
+    SHIPPED,
+    Rule,
+    differences,
+    read_settings,
+    write_shipped,
+)
 from tests.documentation import PROJECT
 
 BAD: dict[str, Any] = {
@@ -119,6 +129,23 @@ def test_a_coordinator_without_a_queue_is_named(tmp_path: Path) -> None:
 
 def test_one_number_of_days_for_all_ticks_will_do(tmp_path: Path) -> None:
     assert found_in(tmp_path, with_value("retention.sensor.purge_after_days", 5)) == []
+
+
+def test_a_file_that_another_process_writes_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "dagster.yaml"
+    fsync = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        fsync(descriptor)
+        file.write_text("theirs")
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    assert not write_shipped(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("dagster.yaml", "theirs")]
+    with pytest.raises(SettingsError, match=r"dagster\.yaml cannot be written .*: cp "):
+        write_shipped(tmp_path / "no_such_folder")
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

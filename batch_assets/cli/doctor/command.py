@@ -9,7 +9,13 @@ from batch_assets.cli.resource_option import resource_option
 
 @click.command()
 @resource_option
-def doctor(resource: str | None) -> None:
+@click.option(
+    "--write",
+    is_flag=True,
+    help="Write the shipped dagster.yaml into DAGSTER_HOME, or into the project's folder if that is not set. A "
+    "file that is there stays as it is.",
+)
+def doctor(resource: str | None, write: bool) -> None:
     """Check the deployment: root, ledger, key, clock, Dagster's settings, daemon and sensor.
 
     Each check is one line: `ok`, or `wrong` with the line or the command to change it; `skipped` if something
@@ -19,6 +25,7 @@ def doctor(resource: str | None) -> None:
     \b
     Examples:
       batch-assets doctor
+      batch-assets doctor --write
       batch-assets doctor --resource eu
 
     \b
@@ -30,7 +37,7 @@ def doctor(resource: str | None) -> None:
     from batch_assets.cli.doctor.findings import findings
 
     is_wrong = False
-    for finding in findings(resource):
+    for finding in findings(resource, write=write):
         click.echo(str(finding))
         is_wrong = is_wrong or finding.mark is Mark.WRONG
     if is_wrong:

@@ -14,11 +14,12 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.text import count
 
 
-def findings(resource: str | None) -> Findings:
+def findings(resource: str | None, *, write: bool = False) -> Findings:
     """Yield what each check finds, as soon as it is done.
 
     Args:
         resource: Key of the resource whose root and API are checked; None for those of the environment.
+        write: Whether to write the shipped dagster.yaml, if there is none.
     """
     try:
         settings = settings_of(resource)
@@ -37,4 +38,4 @@ def findings(resource: str | None) -> Findings:
             yield ok("definitions", f"they load, with {count(location.pipelines, 'pipeline')}")
     except BatchAssetsError as error:
         yield wrong("definitions", str(error))
-    yield from instance_findings(location)
+    yield from instance_findings(location, write=write)

@@ -19,7 +19,7 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import find_project
 from batch_assets.core.text import count, duration
-from batch_assets.dagster.instance_settings import FILE_NAME, RULES, SHIPPED, differences, read_settings
+from batch_assets.dagster.instance_settings import FILE_NAME, RULES, differences, read_settings, write_shipped
 
 # The daemon reports every 30 seconds.
 _HEARTBEAT_SECONDS = 120.0
@@ -27,19 +27,25 @@ _OF_INSTANCE = ("daemon", "pool", "sensor")
 _UNSET = re.compile(r'environment variable "(\w+)"')
 
 
-def instance_findings(location: Location | None) -> Findings:
+def instance_findings(location: Location | None, *, write: bool = False) -> Findings:
     """Check the instance that DAGSTER_HOME names.
 
     Args:
         location: What the definitions need of it; None if they do not load.
+        write: Whether to write the shipped dagster.yaml, if there is none.
     """
     home = os.environ.get("DAGSTER_HOME")
     if not home or not Path(home).is_dir():
         is_ = f"is {home}, which is not a folder" if home else "is not set"
         yield wrong("instance", f"DAGSTER_HOME {is_}", _export_home())
-        yield from (skipped(concern, "there is no instance") for concern in ("settings", *_OF_INSTANCE))
+        # Without DAGSTER_HOME, `dg dev` takes the settings of the folder that it is run in.
+        if home or not (write or (find_project() / FILE_NAME).is_file()):
+            yield skipped("settings", "there is no instance")
+        else:
+            yield from _setting_findings(find_project(), write)
+        yield from (skipped(concern, "there is no instance") for concern in _OF_INSTANCE)
         return
-    yield from _setting_findings(Path(home, FILE_NAME))
+    yield from _setting_findings(Path(home), write)
     try:
         with _without_warnings(), dg.DagsterInstance.get() as instance:
             of_instance = list(_findings_in(instance, location))
@@ -58,13 +64,15 @@ def _export_home() -> str:
     return f"export DAGSTER_HOME={home}  # the folder that has {FILE_NAME}"
 
 
-def _setting_findings(file: Path) -> Findings:
-    if not file.is_file():
-        yield wrong(
-            "settings", f"{file} does not exist", f"cp {shell_quoted(str(SHIPPED))} {shell_quoted(str(file))}"
-        )
-        return
+def _setting_findings(folder: Path, write: bool) -> Findings:
+    file = folder / FILE_NAME
     try:
+        if write and write_shipped(folder):
+            yield ok("settings", f"{file} is written, as shipped")
+            return
+        if not file.is_file():
+            yield wrong("settings", f"{file} does not exist", "batch-assets doctor --write")
+            return
         found = differences(read_settings(file), file)
     except (SettingsError, OSError) as error:
         yield wrong("settings", str(error))
