@@ -100,6 +100,7 @@ PARTITION_ROW_COUNT = "dagster/partition_row_count"
 URI = "dagster/uri"
 TABLE_NAME = "dagster/table_name"
 COLUMN_SCHEMA = "dagster/column_schema"
+COLUMN_LINEAGE = "dagster/column_lineage"
 
 
 def count_key(kind: str) -> str:

@@ -37,6 +37,47 @@ def test_the_table_of_an_asset_is_the_dataset(
     assert dg.materialize([reviews, *assets], selection=assets, instance=instance).success
 
 
+def lineage(result: dg.ExecuteInProcessResult) -> dict[str, list[str]]:
+    """The upstream columns of each column of results, as the event of its materialization has them."""
+    (event,) = result.asset_materializations_for_node("greetings__results")
+    entry = event.metadata["dagster/column_lineage"]
+    assert isinstance(entry, dg.TableColumnLineageMetadataValue)
+    deps = entry.value.deps_by_column
+    assert {dep.asset_key.to_user_string() for column in deps.values() for dep in column} == {"raw/reviews"}
+    return {column: [dep.column_name for dep in sources] for column, sources in deps.items()}
+
+
+def test_each_column_of_results_names_the_columns_that_it_comes_from(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    @dg.asset(key=["raw", "reviews"])
+    def reviews() -> Any:
+        return pd.DataFrame(TABLE | {"stars": [5, 1, 3], "unused": ["a", "b", "c"]})
+
+    emulator.settings(latency=0.0)
+    dataset = {"asset": "raw/reviews", "key": {"id": "review"}, "columns": {"stars": "rating"}}
+    schema = {
+        "type": "object",
+        "properties": {"mood": {"type": "string", "enum": ["good", "bad"]}},
+        "required": ["mood"],
+        "additionalProperties": False,
+    }
+    named = make_assets(dataset=dataset, output_schema=schema)
+    expected = {"review": ["id"], "rating": ["stars"], "response_text": ["text"], "mood": ["text"]}
+    assert lineage(dg.materialize([reviews, *named], instance=instance)) == expected
+
+    whole = {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 50,
+        "messages": [{"role": "user", "content": "{{ row | tojson }}"}],
+    }
+    numbered = make_assets(dataset={"asset": "raw/reviews", "columns": ["stars"]}, params=whole)
+    assert lineage(dg.materialize([reviews, *numbered], instance=instance)) == {
+        "stars": ["stars"],
+        "response_text": ["stars"],
+    }
+
+
 def test_a_value_that_is_not_a_table_is_reported_in_a_sentence(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:

@@ -27,6 +27,7 @@ from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.columns import columns_of
+from batch_assets.dagster.metadata.lineage import lineage_of
 from batch_assets.dagster.metadata.progress import observation
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
@@ -273,6 +274,8 @@ def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsRepo
     metadata: dict[str, Any] = {}
     if report.schema is not None:
         metadata[keys.COLUMN_SCHEMA] = columns_of(pipeline, report.schema)
+        if (lineage := lineage_of(pipeline, report.schema)) is not None:
+            metadata[keys.COLUMN_LINEAGE] = lineage
     return metadata | _shown_rows(root, pipeline, partition, report)
 
 
