@@ -154,9 +154,9 @@ lock: $(DEV) ## Write requirements/*.txt with the newest versions; UPGRADE= keep
 	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements/dev.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra demo \
 	  --output-file requirements/demo.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra azure --extra celery --extra duckdb --extra gcs \
-	  --extra k8s --extra mysql --extra postgres --extra s3 --extra slack --output-file requirements/runtime.txt \
-	  pyproject.toml
+	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra aws --extra azure --extra celery --extra duckdb \
+	  --extra gcs --extra google-cloud --extra k8s --extra mysql --extra postgres --extra s3 --extra slack \
+	  --output-file requirements/runtime.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; \
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --output-file requirements/build.txt -

@@ -14,14 +14,15 @@ from tests.documentation import PROJECT
 
 FOLDER = PROJECT / "requirements"
 NAMES = ("build", "demo", "dev", "runtime")
+DEPLOYED = (
+    *("aws", "azure", "celery", "duckdb", "gcs", "google-cloud", "k8s"),
+    *("mysql", "postgres", "s3", "slack"),
+)
 # The extras of pyproject.toml that a file locks.
 EXTRAS = {
     "demo": ("demo",),
-    "dev": (
-        *("all", "dev", "docs", "test"),
-        *("azure", "celery", "demo", "duckdb", "gcs", "k8s", "mysql", "postgres", "s3", "slack"),
-    ),
-    "runtime": ("azure", "celery", "duckdb", "gcs", "k8s", "mysql", "postgres", "s3", "slack"),
+    "dev": (*("all", "dev", "docs", "test", "demo"), *DEPLOYED),
+    "runtime": DEPLOYED,
 }
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 

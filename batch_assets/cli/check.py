@@ -10,7 +10,7 @@ import click
 
 from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.find_pipeline import UnknownPipelineError
-from batch_assets.cli.resource_option import settings_of
+from batch_assets.cli.resource_option import settings_of_pipeline
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
@@ -85,7 +85,7 @@ def _fits(assets: PipelineAssets, partition: str) -> bool:
         return True
     try:
         check_partition(pipeline.name, assets.partitions, partition)
-        settings = settings_of(pipeline.config.resource_key)
+        settings = settings_of_pipeline(pipeline)
         table = load_dataset_table(pipeline, partition)
         trial = try_pipeline(settings, pipeline, partition, table, datetime.now(UTC).date())
     except BatchAssetsError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
-from batch_assets.cli.resource_option import settings_of
+from batch_assets.cli.resource_option import settings_of_pipeline
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import about_dollars, count
 
@@ -69,7 +69,7 @@ def import_(
     assets = find_pipeline(name)
     check_partition(name, assets.partitions, partition)
     pipeline = assets.pipeline
-    with open_root(settings_of(pipeline.config.resource_key)) as root:
+    with open_root(settings_of_pipeline(pipeline)) as root:
         table = load_dataset_table(pipeline, partition)
         report = import_answers(
             root,

@@ -9,7 +9,7 @@ import click
 
 from batch_assets.cli import text
 from batch_assets.cli.find_pipeline import find_pipeline
-from batch_assets.cli.resource_option import settings_of
+from batch_assets.cli.resource_option import settings_of_pipeline
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count, size
@@ -46,7 +46,7 @@ def plan(name: str, partition: str, retry_failed: bool, refresh: bool, limit: in
     assets = find_pipeline(name)
     check_partition(name, assets.partitions, partition)
     pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit)
-    with open_root(settings_of(pipeline.config.resource_key)) as root:
+    with open_root(settings_of_pipeline(pipeline)) as root:
         table = load_dataset_table(pipeline, partition)
         planned = plan_requests(root, pipeline, partition, again, table=table)
     for line in plan_lines(name, partition, planned):

@@ -10,7 +10,7 @@ import click
 
 from batch_assets.cli import text
 from batch_assets.cli.find_pipeline import find_pipeline
-from batch_assets.cli.resource_option import settings_of
+from batch_assets.cli.resource_option import settings_of_pipeline
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
@@ -46,7 +46,7 @@ def preview(name: str, row: str | None, partition: str) -> None:
     assets = find_pipeline(name)
     check_partition(name, assets.partitions, partition)
     pipeline = assets.pipeline
-    settings = settings_of(pipeline.config.resource_key)
+    settings = settings_of_pipeline(pipeline)
     table = load_dataset_table(pipeline, partition)
     shown = 0
     with PromptCounter(settings) as counter:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.emulated_root import only_root
 from batch_assets.core.settings import Settings
 
+if TYPE_CHECKING:
+    from batch_assets.core.pipeline.pipeline import Pipeline
+
 resource_option = click.option(
     "--resource",
     metavar="KEY",
     help="Use the root and API of this resource of the definitions. Default: those of the environment.",
 )
+
+
+def settings_of_pipeline(pipeline: Pipeline) -> Settings:
+    """Return the settings with which the stages of a pipeline run. See `settings_of`.
+
+    Raises:
+        ConfigError: When the pipeline belongs to another provider or workspace than its root.
+    """
+    from batch_assets.core.pipeline.client import settings_for_pipeline
+
+    return settings_for_pipeline(settings_of(pipeline.config.resource_key), pipeline)
 
 
 def settings_of(resource: str | None, *, looks_only: bool = False) -> Settings:

@@ -105,11 +105,13 @@ def run(
       130  Ctrl-C; the batches continue at the API
     """
     from batch_assets.cli.emulated_root import with_api
+    from batch_assets.core.pipeline.client import settings_for_pipeline
     from batch_assets.core.requests.report import AskAgain
     from batch_assets.dagster.partitions import check_partition
 
     assets, again = find_pipeline(name), AskAgain(retry_failed, refresh, limit, accept_rendering)
-    with with_api(settings_of(assets.pipeline.config.resource_key)) as settings:
+    with with_api(settings_of(assets.pipeline.config.resource_key)) as found:
+        settings = settings_for_pipeline(found, assets.pipeline)
         check_partition(name, assets.partitions, partition)
         code = _run(settings, assets, partition, again, yes=yes, same_workspace=same_workspace)
     sys.exit(code)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Lease, Ledger, Transaction
-from batch_assets.core.ledger.endpoint import bind_endpoint, is_bound
+from batch_assets.core.ledger.endpoint import Endpoint, bind_endpoint, is_bound
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
 
@@ -123,10 +123,15 @@ class Root:
         """
         self.settings.require_endpoint()
         with self.ledger.read() as tx:
-            if is_bound(tx, self.api.base_url, self.api.organization):
+            if is_bound(tx, self.endpoint):
                 return
         with self.ledger.write() as tx:
-            bind_endpoint(tx, self.api.base_url, self.api.organization)
+            bind_endpoint(tx, self.endpoint)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The API, with what is known about it by now."""
+        return Endpoint(self.api.base_url, self.api.organization, self.api.workspace)
 
     def catch_up(
         self, pipeline: str, partition: str | None = None, lease: Lease | None = None, wait: float | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from batch_assets.core.client_settings import ClientOverrides, ClientSettings, endpoint_in
 from batch_assets.core.env_values import budget, optional_number, seconds, whole_number
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.prices.budget import Budget
@@ -20,19 +21,6 @@ from batch_assets.core.prices.table import VARIABLE as PRICES_VARIABLE
 from batch_assets.core.remedies import StartEmulator
 from batch_assets.core.urls import ELSEWHERE, secret_in
 
-# Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
-CREDENTIALS = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_PROFILE",
-    "ANTHROPIC_IDENTITY_TOKEN",
-    "ANTHROPIC_IDENTITY_TOKEN_FILE",
-)
-ADMIN_KEY = "ANTHROPIC_ADMIN_KEY"
-"""The variable with a key that may read the organization's costs."""
-SECRETS = (*CREDENTIALS, ADMIN_KEY)
-"""Variables whose values go to the API alone."""
-REAL_BASE_URL = "https://api.anthropic.com"
 # The URL of an SQLite file with a relative path.
 _SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(?P<end>(\?.*)?)")
 MOST_TRANSFERS = 16
@@ -85,22 +73,16 @@ def _is_dg_project(pyproject: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Overrides:
-    """Values that replace environment variables. None leaves the variable in force.
+class Overrides(ClientOverrides):
+    """Values that replace environment variables. None leaves the variable in force. See also `ClientOverrides`.
 
     Attributes:
         root: Replaces BATCH_ASSETS_ROOT. BATCH_ASSETS_LEDGER is then ignored.
         ledger: Replaces BATCH_ASSETS_LEDGER.
-        api_key: Replaces all credentials of the environment.
-        base_url: Replaces ANTHROPIC_BASE_URL.
-        emulator_url: Replaces BATCH_ASSETS_EMULATOR.
     """
 
     root: str | None = None
     ledger: str | None = field(default=None, repr=False)
-    api_key: str | None = field(default=None, repr=False)
-    base_url: str | None = None
-    emulator_url: str | None = None
 
 
 NO_OVERRIDES = Overrides()
@@ -129,6 +111,8 @@ class Settings:
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
         storage_options: Arguments of the root's file system, such as credentials; none for a local root.
+        api_key: A key that was given in code, or that of a cloud provider; `None` for what the SDK finds itself.
+        client: How the API is called.
     """
 
     root: str
@@ -147,6 +131,7 @@ class Settings:
     shared: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     api_key: str | None = field(default=None, repr=False)
+    client: ClientSettings = field(default_factory=ClientSettings)
 
     @classmethod
     def from_env(
@@ -169,27 +154,16 @@ class Settings:
             SettingsError: When a value cannot be used. The error names the variable or the override.
         """
         env = os.environ if env is None else env
-        for name, url in (
-            ("BATCH_ASSETS_EMULATOR", env.get("BATCH_ASSETS_EMULATOR")),
-            ("ANTHROPIC_BASE_URL", env.get("ANTHROPIC_BASE_URL")),
-            ("emulator_url", overrides.emulator_url),
-            ("base_url", overrides.base_url),
-        ):
-            _check_base_url(name, url or "")
-        emulator = overrides.emulator_url or env.get("BATCH_ASSETS_EMULATOR") or None
-        root, ledger = _root_and_ledger(env, project, overrides, is_emulated=emulator is not None)
-        has_credentials = overrides.api_key is not None or any(env.get(name) for name in CREDENTIALS)
-        base_url = emulator or overrides.base_url or env.get("ANTHROPIC_BASE_URL") or None
-        if base_url is None and has_credentials:
-            base_url = REAL_BASE_URL
+        api = endpoint_in(env, overrides)
+        root, ledger = _root_and_ledger(env, project, overrides, is_emulated=api.emulator_url is not None)
         prices_file = prices_file_in(env, project)
         prices_in(prices_file)  # raises if it cannot be used
         return cls(
             root=root,
             ledger_url=ledger,
-            emulator_url=emulator,
-            base_url=base_url.rstrip("/") if base_url is not None else None,
-            has_credentials=has_credentials,
+            emulator_url=api.emulator_url,
+            base_url=api.base_url.rstrip("/") if api.base_url is not None else None,
+            has_credentials=api.has_credentials,
             reconcile_grace=seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
             processes=_processes(env),
@@ -202,7 +176,8 @@ class Settings:
             ui_url=_ui_url(env),
             shared=_shared(env),
             storage_options=_storage_options(env) if overrides.root is None else {},
-            api_key=overrides.api_key,
+            api_key=api.api_key,
+            client=api.client,
         )
 
     @property
@@ -225,6 +200,10 @@ class Settings:
         Raises:
             SettingsError: When no base URL is known. Says which variables to set.
         """
+        if self.base_url is None and self.client.lacks is not None:
+            raise SettingsError(
+                f"No API to talk to: for the provider {self.client.provider}, set {self.client.lacks}"
+            )
         if self.base_url is None:
             raise SettingsError(
                 "No API to talk to: set ANTHROPIC_API_KEY for the real API (or ANTHROPIC_BASE_URL for a "
@@ -306,19 +285,6 @@ def _ledger_in_project(name: str, url: str, project: Path | None) -> str:
     if match is None:
         return url
     return f"{match['start']}{_in_project(name, match['path'], project, Path.is_file)}{match['end']}"
-
-
-def _check_base_url(name: str, url: str) -> None:
-    """Refuse a base URL with credentials: it is written to the ledger, to receipts and to errors."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # its text repeats the host, with a password before it
-        raise SettingsError(f"{name} is not a URL: set it to one such as {REAL_BASE_URL}") from None
-    if "@" in parts.netloc or parts.query or parts.fragment or secret_in(url):
-        raise SettingsError(
-            f"{name} has a user, a password, a query or a fragment, which would be stored with the batches. Set "
-            "it without them, and give credentials in ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
-        )
 
 
 def prices_file_in(env: Mapping[str, str], project: Path | None = None) -> Path | None:

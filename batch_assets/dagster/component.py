@@ -29,6 +29,7 @@ from batch_assets.dagster.component_blocks import (
     BatchingBlock,
     Block,
     BudgetBlock,
+    ClientBlock,
     DatasetBlock,
     KeptAttributes,
     NotifyBlock,
@@ -120,6 +121,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     ] = Field(default=None, description=_described("rescue"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
+    client: ClientBlock = Field(default=ClientBlock(), description=_described("client"))
     op: OpBlock = Field(default=OpBlock(), description=_described("op"))
     # Dagster's own templating must not touch templates over the row and data for the API.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]

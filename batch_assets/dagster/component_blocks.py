@@ -19,6 +19,7 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
+    ClientConfig,
     LiveConfig,
     PilotConfig,
     RescueConfig,
@@ -177,6 +178,10 @@ def resolve_rescue(context: dg.ResolutionContext, rescue: Any) -> Any:
     if not isinstance(rescue, BaseModel):
         return context.resolve_value(rescue)
     return RescueBlock.resolve_from_model(context, rescue)
+
+
+class ClientBlock(ClientConfig, Block):
+    """How the API is called for a pipeline."""
 
 
 class RetentionBlock(RetentionConfig, Block):

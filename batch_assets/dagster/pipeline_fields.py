@@ -10,6 +10,7 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
     BudgetConfig,
+    ClientConfig,
     PilotConfig,
     RescueConfig,
     RetentionConfig,
@@ -38,6 +39,7 @@ class PipelineFields(TypedDict, total=False):
     sink: Mapping[str, Any] | SinkConfig | None
     notify: Sequence[Mapping[str, Any] | NotifyConfig] | None
     resource_key: str | None
+    client: Mapping[str, Any] | ClientConfig | None
     op: Mapping[str, Any] | OpConfig | None
     budget: Mapping[str, Any] | BudgetConfig | None
     confirm_above: float | None

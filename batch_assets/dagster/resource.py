@@ -7,10 +7,12 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from batch_assets.core.client_settings import Provider
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.database import holds_secret
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.client import settings_for_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Overrides, Settings
@@ -53,7 +55,21 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         json_schema_extra=_SECRET,
     )
     base_url: str | None = Field(
-        default=None, description="URL of a gateway to use in place of the API. Default: ANTHROPIC_BASE_URL."
+        default=None,
+        description="URL of a gateway to use in place of the API. Default: that of the provider, see deploy.md.",
+    )
+    provider: Provider | None = Field(
+        default=None, description="anthropic, aws or google-cloud. Default: BATCH_ASSETS_PROVIDER."
+    )
+    workspace: str | None = Field(
+        default=None, description="Id of the workspace. Default: BATCH_ASSETS_WORKSPACE."
+    )
+    profile: str | None = Field(
+        default=None,
+        description="Id of the user profile that requests are attributed to. Default: BATCH_ASSETS_PROFILE.",
+    )
+    timeout: float | None = Field(
+        default=None, description="Seconds that the API may take to answer a call. Default: BATCH_ASSETS_TIMEOUT."
     )
     emulator_url: str | None = Field(
         default=None,
@@ -145,5 +161,9 @@ def no_resource(key: str, resources: Mapping[str, object]) -> str:
 
 
 def root_for(pipeline: Pipeline, resources: Any) -> Root:
-    """Open the root of a pipeline. See `settings_for`."""
-    return open_root(settings_for(pipeline.config.resource_key, resources))
+    """Open the root of a pipeline, with its own `client`. See `settings_for`.
+
+    Raises:
+        ConfigError: When the pipeline belongs to another provider or workspace.
+    """
+    return open_root(settings_for_pipeline(settings_for(pipeline.config.resource_key, resources), pipeline))

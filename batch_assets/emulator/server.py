@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from batch_assets.emulator import batch_endpoints, control, cost_endpoint, message_endpoints
 from batch_assets.emulator.access import AllowedHosts, check_json
+from batch_assets.emulator.callers import Place, authenticated
 from batch_assets.emulator.calls import Call, Handler
 from batch_assets.emulator.connection import Connection
 from batch_assets.emulator.service import DEFAULT_WORKSPACE, Service
@@ -28,7 +29,6 @@ from batch_assets.emulator.wire import (
 )
 
 _BATCHES = "/v1/messages/batches"
-_ADMIN = "/v1/organizations/"  # only admin keys may call these endpoints, and no others
 
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", _BATCHES, batch_endpoints.create),
@@ -92,7 +92,8 @@ class EmulatorApp:
     async def _respond(self, request: Request, receive: Receive) -> Response | None:
         """Make the answer; `None` if a fault closed the connection instead."""
         request_id = new_id("req")
-        method, path = request.method, request.url.path
+        place = Place.of(request.url.path)
+        method, path = request.method, place.path
         template, batch_id, handler = self._route(method, path)
         is_control = path.startswith("/_emulator/")
         try:
@@ -124,8 +125,10 @@ class EmulatorApp:
             elif handler is None:
                 raise HttpError(404, "Not found")
             else:
-                workspace = DEFAULT_WORKSPACE if is_control else self._workspace(request, template)
-                response = await handler(Call(self._service, request, batch_id, workspace, action))
+                caller = request, DEFAULT_WORKSPACE
+                if not is_control:
+                    caller = authenticated(request, template, place, self._service.settings)
+                response = await handler(Call(self._service, caller[0], batch_id, caller[1], action))
                 if "status" in action:
                     response = _fault_response(action, request_id)
         except HttpError as error:
@@ -141,25 +144,6 @@ class EmulatorApp:
             if route_method == method and (match := pattern.fullmatch(path)):
                 return template, match.groupdict().get("id", ""), handler
         return "other", "", None
-
-    def _workspace(self, request: Request, template: str) -> str:
-        """Find the workspace of the call's API key.
-
-        Raises:
-            HttpError: 401 when there is no accepted key, 403 when it may not make this call.
-        """
-        key = request.headers.get("x-api-key", "")
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if not key and scheme.lower() == "bearer":
-            key = token.strip()
-        settings = self._service.settings
-        keys, workspaces, admin_keys = settings.keys, settings.workspaces, settings.admin_keys
-        is_admin = key in admin_keys
-        if not key or (keys and key not in keys and key not in workspaces and not is_admin):
-            raise HttpError(401, "invalid x-api-key")
-        if admin_keys and is_admin != template.startswith(_ADMIN):
-            raise HttpError(403, f"this key may not call {template}")
-        return workspaces.get(key, DEFAULT_WORKSPACE)
 
     def _add_headers(self, response: Response, request_id: str, action: Mapping[str, Any]) -> None:
         clock = self._service.clock

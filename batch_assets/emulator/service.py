@@ -48,7 +48,8 @@ class Settings:
         queue_limit: The largest number of requests in process over all batches; `None` for no limit.
         max_batches: The largest number of batches that a workspace may have and not delete.
         keys: The accepted API keys; empty to accept any key.
-        workspaces: The names of workspaces, by API key.
+        workspaces: The names of workspaces, by API key. A call with another key names its own, in a header.
+        aws_keys: The secrets of accepted AWS access keys, by their ids; empty to accept any, without a check.
         admin_keys: The keys that may call the endpoints of the organization, and no others; empty for any key.
         control: Whether there are control endpoints.
         allow_hosts: Names by which it may be called, apart from those of the loopback interface.
@@ -64,6 +65,7 @@ class Settings:
     max_batches: int = MAX_BATCHES
     keys: frozenset[str] = frozenset()
     workspaces: Mapping[str, str] = field(default_factory=dict)
+    aws_keys: Mapping[str, str] = field(default_factory=dict)
     admin_keys: frozenset[str] = frozenset()
     control: bool = True
     allow_hosts: frozenset[str] = frozenset()

@@ -41,6 +41,7 @@ def run_server(
     max_batches: int | None = None,
     keys: Iterable[str] = (),
     workspaces: Mapping[str, str] | None = None,
+    aws_keys: Mapping[str, str] | None = None,
     admin_keys: Iterable[str] = (),
     faults: Iterable[Mapping[str, Any]] = (),
     control: bool = True,
@@ -67,6 +68,7 @@ def run_server(
         max_batches: The largest number of batches that a workspace may have and not delete; `None` for 100,000.
         keys: The accepted API keys; empty to accept any key.
         workspaces: The names of workspaces, by API key.
+        aws_keys: The secrets of accepted AWS access keys, by their ids; empty to accept any, without a check.
         admin_keys: The keys that may call the endpoints of the organization, and no others; empty for any key.
         faults: Fault rules to start with; see `batch_assets.emulator.faults`.
         control: Whether there are control endpoints.
@@ -89,6 +91,7 @@ def run_server(
         queue_limit=queue_limit,
         keys=frozenset(keys),
         workspaces=dict(workspaces or {}),
+        aws_keys=dict(aws_keys or {}),
         admin_keys=frozenset(admin_keys),
         control=control,
         allow_hosts=frozenset({host, *allow_hosts}),

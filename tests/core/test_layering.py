@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import batch_assets
-from batch_assets.core.settings import CREDENTIALS
+from batch_assets.core.client_settings import CREDENTIALS
 
 _CORE = Path(batch_assets.__file__).parent / "core"
 _MODULES = sorted(

@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 
 import batch_assets
-from batch_assets.core.settings import CREDENTIALS, Overrides
+from batch_assets.core.client_settings import CREDENTIALS, ClientOverrides
+from batch_assets.core.settings import Overrides
 
 _CORE = Path(batch_assets.__file__).parent / "core"
 # "materialize x", a command of ours and an option. A package's name is followed by no space.
 _OF_A_FACE = re.compile(r"\bmaterialize\s|\bbatch-assets\s|(?<![\w-])--[a-z]", re.IGNORECASE)
 # Variables that a resource may replace.
 _REPLACEABLE = re.compile(
-    r"\bBATCH_ASSETS_(ROOT|LEDGER|EMULATOR)\b|\bANTHROPIC_(API_KEY|AUTH_TOKEN|BASE_URL|PROFILE|IDENTITY_TOKEN(_FILE)?)\b"
+    r"\bBATCH_ASSETS_(ROOT|LEDGER|EMULATOR|PROVIDER|WORKSPACE|PROFILE|TIMEOUT)\b"
+    r"|\bANTHROPIC_(API_KEY|AUTH_TOKEN|BASE_URL|PROFILE|IDENTITY_TOKEN(_FILE)?)\b"
 )
-# It reads the variables and the values that replace them, so it can name the one that was used.
-_READS_THE_VARIABLES = _CORE / "settings.py"
+# They read the variables and the values that replace them, so they can name the one that was used.
+_READ_THE_VARIABLES = {_CORE / "settings.py", _CORE / "client_settings.py"}
 
 
 def _docstrings(tree: ast.Module) -> set[int]:
@@ -74,7 +76,7 @@ def test_other_texts_are_not_found(text: str) -> None:
 
 def test_texts_of_the_core_name_no_variable_that_a_resource_may_replace() -> None:
     # A migration knows texts of earlier releases.
-    exempt = {_READS_THE_VARIABLES, *(_CORE / "ledger" / "migrations").rglob("*.py")}
+    exempt = {*_READ_THE_VARIABLES, *(_CORE / "ledger" / "migrations").rglob("*.py")}
     modules = sorted({*_CORE.rglob("*.py")} - exempt)
     texts = [
         f"{path.relative_to(_CORE)}:{line}: {text}"
@@ -85,8 +87,9 @@ def test_texts_of_the_core_name_no_variable_that_a_resource_may_replace() -> Non
 
 
 def test_every_variable_that_a_resource_may_replace_is_looked_for() -> None:
-    """The docstring of `Overrides` names them."""
-    replaced = set(re.findall(r"(?:BATCH_ASSETS|ANTHROPIC)_[A-Z_]+", Overrides.__doc__ or "")) | {*CREDENTIALS}
+    """The docstrings of `Overrides` name them."""
+    docs = f"{Overrides.__doc__} {ClientOverrides.__doc__}"
+    replaced = set(re.findall(r"(?:BATCH_ASSETS|ANTHROPIC)_[A-Z_]+", docs)) | {*CREDENTIALS}
     assert {name for name in replaced if not _REPLACEABLE.search(name)} == set()
 
 

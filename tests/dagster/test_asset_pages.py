@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
+from batch_assets.core.client_settings import REAL_BASE_URL
 from batch_assets.core.prices.prices import default_prices
-from batch_assets.core.settings import REAL_BASE_URL, Settings
+from batch_assets.core.settings import Settings
 from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SAVED
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata.columns import DESCRIPTIONS

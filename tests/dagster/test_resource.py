@@ -19,8 +19,8 @@ from batch_assets import (
     build_message_batch_sensor,
     build_message_batch_watch_sensors,
 )
+from batch_assets.core.client_settings import REAL_BASE_URL
 from batch_assets.core.errors import SettingsError
-from batch_assets.core.settings import REAL_BASE_URL
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]

@@ -11,12 +11,13 @@ from batch_assets.cli.doctor.ledger import tables_version
 from batch_assets.cli.remedies import error_as_text
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.api.errors import ApiError, RefusedError
+from batch_assets.core.client_settings import CREDENTIALS, REAL_BASE_URL, Provider
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.ledger.endpoint import check_endpoint
+from batch_assets.core.ledger.endpoint import Endpoint, check_endpoint
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS
 from batch_assets.core.ledger.migrations import HEAD
 from batch_assets.core.open_root import open_root
-from batch_assets.core.settings import CREDENTIALS, REAL_BASE_URL, Settings
+from batch_assets.core.settings import Settings
 from batch_assets.core.text import duration
 
 _KEY = CREDENTIALS[0]
@@ -51,11 +52,17 @@ def _key_finding(settings: Settings) -> Finding:
     if settings.emulator_url is not None:
         return ok("key", f"the emulator at {settings.emulator_url} needs none; nothing is sent to the real API")
     if settings.base_url is None:
+        if settings.client.lacks is not None:
+            provider = settings.client.provider
+            return wrong("key", f"the provider {provider} cannot be called", f"set {settings.client.lacks}")
         return wrong(
             "key",
             "no credentials are set",
             f"export {_KEY}=…  # for every process that runs pipelines",
         )
+    if settings.client.provider is not Provider.ANTHROPIC:
+        used = "a key is" if settings.api_key is not None else "the credentials of this machine are"
+        return ok("key", f"{used} used for the provider {settings.client.provider}")
     if not settings.has_credentials:
         return ok("key", f"none is set; {settings.base_url} gets a placeholder")
     name = (
@@ -76,6 +83,8 @@ def _key_finding(settings: Settings) -> Finding:
 
 
 def _change(error: Exception, settings: Settings) -> str:
+    if settings.client.provider is not Provider.ANTHROPIC:
+        return "check the credentials, the workspace and the base URL"
     if isinstance(error, RefusedError) and error.status in (401, 403):
         return f"set {_KEY} to a key of this root's workspace"
     if settings.emulator_url is not None:
@@ -90,7 +99,7 @@ def _endpoint_finding(settings: Settings, api: ApiClient) -> Finding:
         if tables_version(settings) != HEAD:
             return ok("endpoint", text)
         with open_root(settings) as root, root.ledger.read() as tx:
-            check_endpoint(tx, api.base_url, api.organization)
+            check_endpoint(tx, Endpoint(api.base_url, api.organization, api.workspace))
     except BatchAssetsError as error:
         return wrong("endpoint", error_as_text(error))
     return ok("endpoint", f"{text}, and the root belongs to it or to no API yet")

@@ -6,9 +6,7 @@ whatever `results_url` the server names. This client does neither.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,11 +25,9 @@ from batch_assets.core.api.errors import (
     server_time,
     translated,
 )
-from batch_assets.core.api.hidden import hidden
 from batch_assets.core.api.objects import BatchObject, Page, is_message, queue_limit_in
-from batch_assets.core.api.response_hooks import bound, leave_waiting_to_us, raw_response
-from batch_assets.core.api.sdk import sdk
-from batch_assets.core.errors import SettingsError
+from batch_assets.core.api.response_hooks import raw_response
+from batch_assets.core.api.sdk_client import SdkClient
 from batch_assets.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,12 +43,7 @@ _COUNTED = (
     *("cache_control", "output_config", "mcp_servers", "context_management"),
 )
 PAGE = 1000  # a list call returns at most this many batches
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0
-CREATE_SECONDS = 600.0  # from the last byte of the body to the answer, of a batch or a live call
-_READ_RETRIES = 2
 _DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold several chunks in memory
-_KEY_HASH_BYTES = 16
 
 
 class ApiClient:
@@ -60,100 +51,42 @@ class ApiClient:
 
     Attributes:
         base_url: The URL that every call and the key go to.
+        workspace: The workspace that the settings name; `None` for that of the credentials.
         organization: The organization of the key, from the API's latest answer; `None` before the first answer.
         server_time: The time of the API's latest answer by the server's clock; `None` if it did not show it.
         poll_floor: Seconds to wait between polls, from the API's latest answer; 0.0 if it did not ask.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.base_url = settings.require_endpoint()
+        self._client = SdkClient(settings)
+        self.base_url, self.workspace = self._client.base_url, self._client.workspace
         self._emulated = settings.emulator_url is not None
-        self._has_key = settings.emulator_url is None and settings.has_credentials
-        self._api_key = settings.api_key
         self.organization: str | None = None
         self.poll_floor = 0.0
         self.server_time: float | None = None
-        self._opening = threading.Lock()
-        self._opened: anthropic.Anthropic | None = None
+
+    @property
+    def signs_bodies(self) -> bool:
+        """Whether `create` needs the hash of the body, because calls are signed."""
+        return self._client.signs_bodies
 
     @property
     def _sdk(self) -> anthropic.Anthropic:
-        """The SDK's client, opened on first use. All threads use the same one and share its connections."""
-        with self._opening:
-            if self._opened is None:
-                try:
-                    self._opened = self._open()
-                except Exception as error:  # the SDK's own text may repeat a part of a proxy's password
-                    raise SettingsError(
-                        f"no client for the API can be opened ({type(error).__name__}): check the base URL, and "
-                        "the URLs in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY. In those, percent-encode special "
-                        "characters of the user and the password"
-                    ) from None
-            return self._opened
-
-    def _open(self) -> anthropic.Anthropic:
-        import httpx2  # as the SDK, it takes time to import: only when the API is called
-
-        # The SDK sends nothing without a key. The emulator must not get the real key, and a gateway may need none.
-        options: dict[str, Any] = {}  # the SDK finds the environment's credentials itself
-        if not self._has_key:
-            options["api_key"] = "none"
-        elif self._api_key is not None:
-            options["api_key"] = self._api_key
-        # The API may be behind a proxy, the emulator never is.
-        direct = {self.base_url: None} if self._emulated else {}
-        return sdk().client(
-            base_url=self.base_url,
-            max_retries=_READ_RETRIES,
-            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            http_client=sdk().http_client(
-                follow_redirects=False,
-                mounts=direct,
-                event_hooks={"response": [leave_waiting_to_us, bound]},
-            ),
-            default_headers={"Accept-Encoding": "identity"},
-            **options,
-        )
+        return self._client.opened
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-
-    def _within(self, seconds: float | None) -> anthropic.Anthropic:
-        """The SDK's client with a timeout that fits one read, its retries included, into `seconds`."""
-        if seconds is None:
-            return self._sdk
-        import httpx2
-
-        per_try = min(max(seconds / (_READ_RETRIES + 1), SHORTEST_WAIT), READ_SECONDS)
-        return self._sdk.with_options(timeout=httpx2.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
-
-    def _once(self) -> anthropic.Anthropic:
-        """The SDK's client for a call that is paid for, which it must not repeat."""
-        import httpx2
-
-        return self._sdk.with_options(
-            max_retries=0, timeout=httpx2.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
-        )
+        self._client.close()
 
     def _hide(self, text: str) -> str:
-        return hidden(text, self._sdk)
+        return self._client.hide(text)
 
     def key_hash(self, salt: str) -> str | None:
-        """Return a salted hash of the API key, by which a later process recognizes the key.
+        """Return a salted hash by which a later process recognizes its key, see `SdkClient.key_hash`."""
+        return self._client.key_hash(salt)
 
-        Args:
-            salt: Makes hashes of different roots differ.
-
-        Returns:
-            `None` without a key, for example with tokens that change all the time.
-        """
-        key = self._sdk.api_key if self._has_key else None
-        if not key:
-            return None
-        return hashlib.blake2b(key.encode(), key=salt.encode(), digest_size=_KEY_HASH_BYTES).hexdigest()
-
-    def create(self, body: Iterable[bytes], length: int, headers: Mapping[str, str]) -> BatchObject:
+    def create(
+        self, body: Iterable[bytes], length: int, headers: Mapping[str, str], body_hash: str | None = None
+    ) -> BatchObject:
         """Create a batch. The call is never repeated.
 
         Args:
@@ -161,14 +94,20 @@ class ApiClient:
                 the exception is raised unchanged.
             length: The length of the body in bytes.
             headers: Headers that are part of the requests' identity.
+            body_hash: The SHA-256 of the body in hexadecimal, if `signs_bodies`; else `None`.
 
         Raises:
             NotSentError: When no connection could be made, or it broke off before the body was complete.
             UnknownOutcomeError: When the API may or may not have accepted the batch.
             RefusedError: When the API refused the batch.
         """
-        client = self._once()
+        client = self._client.once()
         guarded = GuardedBody(body, length)
+        all_headers = {**headers, **self._client.profile_headers, "Content-Length": str(length)}
+        if body_hash is not None:
+            from batch_assets.core.api.cloud_auth import BODY_HASH  # imports the transport, as the SDK does
+
+            all_headers[BODY_HASH] = body_hash
         try:
             with translated(self._hide, guarded):
                 response = client.post(
@@ -176,7 +115,7 @@ class ApiClient:
                     cast_to=raw_response(),
                     stream=True,
                     content=guarded,
-                    options={"headers": {**headers, "Content-Length": str(length)}},
+                    options={"headers": all_headers},
                 )
         except NotFoundError as error:
             raise no_endpoint(error) from None
@@ -192,14 +131,16 @@ class ApiClient:
         Raises:
             ApiError: As `create`. An `UnknownOutcomeError` may say that the API is overloaded.
         """
-        client = self._once()
+        client = self._client.once()
         with translated(self._hide):
             response = client.post(
                 MESSAGES,
                 cast_to=raw_response(),
                 stream=True,
                 content=params,
-                options={"headers": {**headers, "Content-Type": "application/json"}},
+                options={
+                    "headers": {**headers, **self._client.profile_headers, "Content-Type": "application/json"}
+                },
             )
         body = self._body_of(response, "message", None)
         if is_message(body):
@@ -223,7 +164,7 @@ class ApiClient:
                 cast_to=raw_response(),
                 stream=True,
                 body=prompt,
-                options={"headers": dict(headers)},
+                options={"headers": {**headers, **self._client.profile_headers}},
             )
         tokens = self._json(response, "count_tokens").get("input_tokens")
         if not isinstance(tokens, int):
@@ -259,7 +200,9 @@ class ApiClient:
             NotSentError: When no connection could be made.
         """
         with translated(self._hide):
-            response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=raw_response(), stream=True)
+            response = self._client.within(seconds).get(
+                f"{BATCHES}/{batch_id}", cast_to=raw_response(), stream=True
+            )
         return self._batch(response, "retrieve", batch_id, seconds)
 
     def cancel(self, batch_id: str) -> BatchObject:
@@ -304,7 +247,7 @@ class ApiClient:
         params: dict[str, Any] = {"limit": limit} | ({"after_id": after_id} if after_id else {})
         try:
             with translated(self._hide):
-                response = self._within(seconds).get(
+                response = self._client.within(seconds).get(
                     BATCHES, cast_to=raw_response(), stream=True, options={"params": params}
                 )
         except NotFoundError as error:

@@ -16,8 +16,9 @@ from typing import Any
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.api.errors import UnknownOutcomeError, translated
 from batch_assets.core.api.response_hooks import raw_response
+from batch_assets.core.client_settings import ADMIN_KEY, REAL_BASE_URL, Provider
 from batch_assets.core.errors import SettingsError
-from batch_assets.core.settings import ADMIN_KEY, REAL_BASE_URL, Settings
+from batch_assets.core.settings import Settings
 
 COST = "/v1/organizations/analytics/cost"
 MOST_DAYS = 31
@@ -59,8 +60,15 @@ class CostReport(ApiClient):
                 f"the provider's bill needs an admin key: set {ADMIN_KEY} to one, which an admin of the "
                 "organization creates in the Console"
             )
+        if settings.client.provider is not Provider.ANTHROPIC:
+            raise SettingsError(
+                f"the provider {settings.client.provider} has a bill of its own, which cannot be read here: "
+                "compare it with the table of what was spent"
+            )
         base_url = settings.base_url or REAL_BASE_URL
-        super().__init__(replace(settings, api_key=key, has_credentials=True, base_url=base_url))
+        # An admin key belongs to no workspace.
+        client = replace(settings.client, workspace=None)
+        super().__init__(replace(settings, api_key=key, has_credentials=True, base_url=base_url, client=client))
 
     def charges(
         self, first: date, last: date, workspaces: Sequence[str] = (), *, limit: int = PAGE

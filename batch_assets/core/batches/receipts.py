@@ -29,7 +29,9 @@ def write_receipt(root: Root, file: RequestFile, reported: BatchObject, *, repli
         The receipt that is beside the file now. It may name another batch.
     """
     api = root.api
-    receipt = Receipt.of(reported, file.attempt, api.base_url, api.organization, replied=replied)
+    receipt = Receipt.of(
+        reported, file.attempt, api.base_url, api.organization, replied=replied, workspace=api.workspace
+    )
     return StoredRequestFile.of(root.storage, file).write_receipt(receipt)
 
 

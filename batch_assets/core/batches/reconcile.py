@@ -9,9 +9,9 @@ ended batch whose results cannot be read is a candidate for as long as the API k
 
 from __future__ import annotations
 
-from batch_assets.core.api.client import CREATE_SECONDS
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.api.sdk_client import CREATE_SECONDS
 from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.batches.receipts import note_other, write_receipt

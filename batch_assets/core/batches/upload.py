@@ -5,6 +5,8 @@ A POST that may have been accepted is never repeated here: its file is reconcile
 
 from __future__ import annotations
 
+import hashlib
+
 from batch_assets.core.api.errors import (
     NotSentError,
     RefusedError,
@@ -171,7 +173,7 @@ class Upload:
         self._root.note_key()
         with self._root.ledger.write(self._file.pipeline, endpoint=True) as tx:
             lease.confirm(tx)
-            bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
+            bind_endpoint(tx, self._root.endpoint)
             file = files.by_id(tx, self._file.id)
             if self._has_to_wait(tx) or not self._is_allowed(tx):
                 return None
@@ -242,8 +244,9 @@ class Upload:
         breakpoint = Breakpoint.of(self._file) if intent.with_breakpoint else None
         size, checksum = self._file.bytes, self._file.checksum
         try:
+            body_hash = self._body_hash(lease, breakpoint) if self._root.api.signs_bodies else None
             body = self._stored.body(size, checksum, before_chunk, before_last, breakpoint)
-            accepted = self._root.api.create(body, intent.bytes, headers)
+            accepted = self._root.api.create(body, intent.bytes, headers, body_hash)
         except RefusedError as error:
             return self._outcome.refused(lease, intent_id, error)
         except AllRefusedError:  # the body was never complete
@@ -266,6 +269,16 @@ class Upload:
         else:
             self._accepted(lease, intent_id, accepted)
         return False
+
+    def _body_hash(self, lease: Lease, breakpoint: Breakpoint | None) -> str:
+        """Return the SHA-256 of the body. A signature needs it before the first byte is sent."""
+        chunks = self._stored.body(
+            self._file.bytes, self._file.checksum, lambda _: lease.check(), breakpoint=breakpoint
+        )
+        hash_ = hashlib.sha256()
+        for chunk in chunks:
+            hash_.update(chunk)
+        return hash_.hexdigest()
 
     def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
         with self._root.ledger.read() as tx:

@@ -11,7 +11,7 @@ from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger import batches, files, reservations, spend, submissions
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.endpoint import bind_endpoint
+from batch_assets.core.ledger.endpoint import Endpoint, bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile
@@ -32,10 +32,10 @@ _FILE_MOVES = {
 }
 
 
-def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
+def endpoint(tx: Transaction, known: Endpoint) -> None:
     """Bind the root to its API endpoint again."""
-    bind_endpoint(tx, base_url, organization)
-    tx.record(EntityKind.ENDPOINT, base_url, None, "bound", f"{_REBUILT}the receipts name it")
+    bind_endpoint(tx, known)
+    tx.record(EntityKind.ENDPOINT, known.base_url, None, "bound", f"{_REBUILT}the receipts name it")
 
 
 def add_submission(

@@ -42,6 +42,7 @@ endpoint = Table(
     Column("id", Integer, primary_key=True),
     Column("base_url", Text),
     Column("organization", Text),
+    Column("workspace", Text),  # null: that of the credentials, or a root that was not used since 0027
     Column("recorded_at", Float),
 )
 

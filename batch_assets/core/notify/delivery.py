@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
+from batch_assets.core.client_settings import SECRETS
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.notify import NotifyConfig
-from batch_assets.core.settings import SECRETS
 
 TIMEOUT_SECONDS = 5.0
 """The time limit for connecting, and for each answer of a server."""

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.answers.follow_up_rules import MOST_TIMES, FollowUpRules, TruncatedRule
+from batch_assets.core.client_settings import LONGEST_TIMEOUT, SHORTEST_TIMEOUT, is_id
 from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
@@ -99,6 +100,36 @@ class RetryConfig(ConfigBlock):
         if not (self.invalid or self.truncated or self.paused):
             return None
         return FollowUpRules(invalid=self.invalid, truncated=self.truncated, paused=self.paused)
+
+
+class ClientConfig(ConfigBlock):
+    """How the API is called for a pipeline. Its root decides provider and workspace, and has to have these."""
+
+    provider: Literal["anthropic", "aws", "google-cloud"] | None = Field(
+        default=None,
+        description="The provider that the root must have: anthropic, aws or google-cloud. Default: any.",
+    )
+    workspace: str | None = Field(
+        default=None, description="The id of the workspace that the root must have. Default: any."
+    )
+    profile: str | None = Field(
+        default=None,
+        description="The id of the user profile that requests are attributed to. Default: that of the root.",
+    )
+    timeout: float | None = Field(
+        default=None,
+        ge=SHORTEST_TIMEOUT,
+        le=LONGEST_TIMEOUT,
+        description="Seconds that the API may take to answer a call, 5 to 600. Default: 600 for a new batch and a "
+        "live call, 30 for all others.",
+    )
+
+    @field_validator("workspace", "profile")
+    @classmethod
+    def _is_an_id(cls, text: str | None) -> str | None:
+        if text is not None and not is_id(text):
+            raise ValueError("give an id, which has letters, digits, _ and - only")
+        return text
 
 
 class RetentionConfig(ConfigBlock):

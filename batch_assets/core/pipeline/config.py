@@ -14,6 +14,7 @@ from batch_assets.core.pipeline.blocks import (
     KEEP_EVERYTHING,
     BatchingConfig,
     BudgetConfig,
+    ClientConfig,
     PilotConfig,
     RescueConfig,
     RetentionConfig,
@@ -71,6 +72,10 @@ class PipelineConfig(ConfigBlock):
     resource_key: str | None = Field(
         default=None,
         description="Key of the MessageBatchResource that gives the root and the API.",
+    )
+    client: ClientConfig = Field(
+        default=ClientConfig(),
+        description="How the API is called: its provider and workspace, a user profile, a timeout.",
     )
     op: OpConfig = Field(
         default=OpConfig(), description="How Dagster runs the step of each stage: tags, pool and retry policy."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from batch_assets.core.settings import SECRETS
+from batch_assets.core.client_settings import SECRETS
 
 
 def check_not_credentials(name: str) -> str:

@@ -19,6 +19,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, files, pilots, rescues, restore, submissions
 from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.endpoint import Endpoint
 from batch_assets.core.ledger.pilots import Pilot
 from batch_assets.core.ledger.states import FileState, HoldReason
 from batch_assets.core.recovery.found_files import (
@@ -83,7 +84,7 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
 
     def write(tx: Transaction) -> None:
         if endpoint is not None:
-            restore.endpoint(tx, *endpoint)
+            restore.endpoint(tx, endpoint)
         for pipeline in pipelines:
             write_pipeline(tx, pipeline)
             # A batch whose responses are stored is not collected again, so nothing else removes its download.
@@ -93,34 +94,43 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
     return write
 
 
-def _endpoint(storage: Storage, files: list[LostFile]) -> tuple[str, str | None] | None:
-    """(base URL, organization) in the receipts; `None` without receipts."""
-    endpoint: tuple[str, str | None] | None = None
+def _endpoint(storage: Storage, files: list[LostFile]) -> Endpoint | None:
+    """The endpoint that the receipts name; `None` without receipts."""
+    endpoint: Endpoint | None = None
     first = ""
     for file in files:
         receipt = file.part.receipt
         if receipt is None:
             continue
         name = storage.uri(*file.part.stored.receipt_parts())
+        named = Endpoint(receipt.base_url, receipt.organization, receipt.workspace)
         if endpoint is None:
-            endpoint, first = (receipt.base_url, receipt.organization), name
-        base_url, organization = endpoint
-        if receipt.base_url != base_url or None is not receipt.organization != (
-            organization or receipt.organization
-        ):
+            endpoint, first = named, name
+        if not _agree(endpoint, named):
             raise EndpointMismatchError(
                 f"The ledger is gone, and the receipts do not agree on the API this root belongs to: {first} "
-                f"names {_described(endpoint)}, {name} names "
-                f"{_described((receipt.base_url, receipt.organization))}. Move the submissions of one of them "
-                "into another root."
+                f"names {_described(endpoint)}, {name} names {_described(named)}. Move the submissions of one of "
+                "them into another root."
             )
-        endpoint = base_url, organization or receipt.organization
+        endpoint = Endpoint(
+            endpoint.base_url, endpoint.organization or named.organization, endpoint.workspace or named.workspace
+        )
     return endpoint
 
 
-def _described(endpoint: tuple[str, str | None]) -> str:
-    base_url, organization = endpoint
-    return f"{base_url} (organization {organization})" if organization else base_url
+def _agree(one: Endpoint, other: Endpoint) -> bool:
+    """Whether two receipts may be of the same endpoint. Not all of them name an organization and a workspace."""
+    return (
+        one.base_url == other.base_url
+        and (None in (one.organization, other.organization) or one.organization == other.organization)
+        and (None in (one.workspace, other.workspace) or one.workspace == other.workspace)
+    )
+
+
+def _described(endpoint: Endpoint) -> str:
+    parts = (("organization", endpoint.organization), ("workspace", endpoint.workspace))
+    known = ", ".join(f"{kind} {value}" for kind, value in parts if value is not None)
+    return f"{endpoint.base_url} ({known})" if known else endpoint.base_url
 
 
 def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_KNOWN) -> None:

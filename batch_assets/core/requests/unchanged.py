@@ -45,6 +45,7 @@ ELSEWHERE: Mapping[str, Any] = dict.fromkeys(
     (
         "budget",
         "cache",
+        "client",
         "confirm_above",
         "cost_center",
         "max_failed",

@@ -22,11 +22,12 @@ class Receipt(Document):
         expires_at: When it would expire, in seconds since 1970 by the server's clock.
         base_url: The endpoint that it was submitted to.
         organization: The organization of the API key; `None` if the API did not report it.
+        workspace: The workspace that the settings named; `None` for that of the key.
         replied: The reply to the create named the batch. False: it was found in the API's list. `None`: a receipt
             of an earlier version, which does not tell.
     """
 
-    omitted_if_none = frozenset({"replied"})
+    omitted_if_none = frozenset({"replied", "workspace"})
 
     batch_id: str
     requests: int
@@ -36,6 +37,7 @@ class Receipt(Document):
     base_url: str
     organization: str | None
     replied: bool | None = None
+    workspace: str | None = None
 
     @field_validator("batch_id")
     @classmethod
@@ -53,6 +55,7 @@ class Receipt(Document):
         organization: str | None,
         *,
         replied: bool | None = None,
+        workspace: str | None = None,
     ) -> Self:
         """Make the receipt of a batch."""
         return cls(
@@ -64,6 +67,7 @@ class Receipt(Document):
             base_url=base_url,
             organization=organization,
             replied=replied,
+            workspace=workspace,
         )
 
     @property

@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import dagster as dg
 
-from batch_assets.core.settings import REAL_BASE_URL, Settings
+from batch_assets.core.client_settings import REAL_BASE_URL
+from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 
 # The list of a workspace's batches; the URL of a single batch is not documented. `default` is the default

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.core.api.client import READ_SECONDS
+from batch_assets.core.api.sdk_client import READ_SECONDS
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings

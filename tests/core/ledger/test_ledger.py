@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.errors import BatchAssetsError, BusyError, EndpointMismatchError, LeaseLostError
 from batch_assets.core.ledger import Ledger, Transaction, leases, rounds, tables
-from batch_assets.core.ledger.endpoint import bind_endpoint
+from batch_assets.core.ledger.endpoint import Endpoint, bind_endpoint
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import EntityKind
 
@@ -189,14 +189,21 @@ def test_a_read_sees_one_state_of_the_ledger(ledger: Ledger) -> None:
         assert tx.last_seq() == before + 1
 
 
-def test_the_endpoint_is_bound_once_and_its_organization_when_it_is_known(ledger: Ledger) -> None:
+def test_the_endpoint_is_bound_once_and_organization_and_workspace_when_they_are_known(ledger: Ledger) -> None:
     with ledger.write() as tx:
-        bind_endpoint(tx, "https://one", None)
-        bind_endpoint(tx, "https://one", "org-a")
-        bind_endpoint(tx, "https://one", None)
-    for base_url, organization in (("https://two", "org-a"), ("https://one", "org-b")):
-        with pytest.raises(EndpointMismatchError), ledger.write() as tx:
-            bind_endpoint(tx, base_url, organization)
+        bind_endpoint(tx, Endpoint("https://one"))
+        bind_endpoint(tx, Endpoint("https://one", "org-a"))
+        bind_endpoint(tx, Endpoint("https://one"))
+        bind_endpoint(tx, Endpoint("https://one", workspace="ws-a"))
+        bind_endpoint(tx, Endpoint("https://one", "org-a", "ws-a"))
+    for other, named in (
+        (Endpoint("https://two", "org-a", "ws-a"), "https://one, but the API is now https://two"),
+        (Endpoint("https://one", "org-b", "ws-a"), "organization org-a, but the key belongs to org-b"),
+        (Endpoint("https://one", "org-a", "ws-b"), "workspace ws-a, but the workspace is now ws-b"),
+        (Endpoint("https://one", "org-a"), "workspace ws-a, but the workspace is now that of the credentials"),
+    ):
+        with pytest.raises(EndpointMismatchError, match=named), ledger.write() as tx:
+            bind_endpoint(tx, other)
 
 
 def test_only_the_owner_can_read_a_ledger_file(tmp_path: Path) -> None:

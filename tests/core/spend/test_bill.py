@@ -12,9 +12,10 @@ import pytest
 
 from batch_assets.core.api.cost_report import MOST_DAYS, PAGE, CostReport
 from batch_assets.core.api.errors import RefusedError, UnknownOutcomeError
+from batch_assets.core.client_settings import ADMIN_KEY
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.open_root import open_root
-from batch_assets.core.settings import ADMIN_KEY, Overrides, Settings
+from batch_assets.core.settings import Overrides, Settings
 from batch_assets.core.spend.bill import BilledDay, Verdict, compare
 from batch_assets.core.spend.build import build_spend
 from batch_assets.emulator import Emulator
