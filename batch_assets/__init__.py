@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batch_assets.core.pipeline.hooks import RowRejected
+    from batch_assets.core.reading.read import read_results
     from batch_assets.dagster.assets.build import build_message_batch_assets
     from batch_assets.dagster.assets.spend import build_message_batch_spend
     from batch_assets.dagster.broken.load import load_from_defs_folder
@@ -38,6 +39,7 @@ __all__ = [
     "build_message_batch_spend",
     "build_message_batch_watch_sensors",
     "load_from_defs_folder",
+    "read_results",
 ]
 
 _HOMES = {
@@ -54,6 +56,7 @@ _HOMES = {
     "build_message_batch_spend": "batch_assets.dagster.assets.spend",
     "build_message_batch_watch_sensors": "batch_assets.dagster.sensors.dataset_sensor",
     "load_from_defs_folder": "batch_assets.dagster.broken.load",
+    "read_results": "batch_assets.core.reading.read",
 }
 
 

@@ -62,6 +62,7 @@ SIGNS = {
     "when a table replaces the one that users read": (
         r"\bwaiting_parts\(|^def (with_table|table_of|is_complete)\b|\.held_back = "
     ),
+    "what `read_results` returns": r"^class (WantedColumns|StoredTables)\b|^def (read_results|_to_pandas)\b",
     "a key of metadata": r"\"batch_assets/",
     "the name or place of a file under the root": (
         r"^def (submission_parts|pipelines_of)\b|^class PartName\b|^(ROOT_FILE|PRIVATE_FOLDERS) ="

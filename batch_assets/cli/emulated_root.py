@@ -1,7 +1,6 @@
-"""The root of a project that has only used the emulator: commands find it, and start the emulator for it.
+"""Start the emulator for the root of a project that has only used it.
 
-So `status`, `list` and `run` work after `make demo` as after any other run. A root that an environment variable
-names, or that has used another API, is left alone.
+So `status`, `list` and `run` work after `make demo` as after any other run.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
+from batch_assets.core.emulated_root import emulated_root
 from batch_assets.core.settings import Settings, find_project
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -21,22 +20,6 @@ _STARTED = (
     "No API is set, and this project has only used the emulator, so the command starts it: answers are made up "
     "and cost nothing. For the real API, set ANTHROPIC_API_KEY."
 )
-
-
-def only_root(settings: Settings, *, looks_only: bool) -> Settings:
-    """Return the settings with the project's emulated root, if it is the only one and nothing names another.
-
-    Args:
-        settings: Those of the environment.
-        looks_only: Whether the command only shows what is there, so that it may do so beside an API that is set.
-    """
-    if settings.emulator_url is not None or (settings.base_url is not None and not looks_only):
-        return settings
-    if any(name in os.environ for name in ("BATCH_ASSETS_ROOT", "BATCH_ASSETS_LEDGER")):
-        return settings
-    if (Path(settings.root) / "ledger.db").exists() or not (_emulated_root() / "ledger.db").is_file():
-        return settings
-    return Settings.from_env({**os.environ, "BATCH_ASSETS_ROOT": str(_emulated_root())})
 
 
 @contextmanager
@@ -67,16 +50,12 @@ def with_api(settings: Settings) -> Iterator[Settings]:
         yield Settings.from_env({**os.environ, "BATCH_ASSETS_EMULATOR": url})
 
 
-def _emulated_root() -> Path:
-    return find_project() / "data" / "emulated"
-
-
 def _emulator_of(settings: Settings) -> str | None:
     """Return the URL of the emulator that the project's emulated root belongs to; None for another root."""
     from batch_assets.core.ledger.endpoint import bound_url
     from batch_assets.core.open_root import open_root
 
-    if settings.root != str(_emulated_root()):
+    if settings.root != str(emulated_root()):
         return None
     with open_root(settings) as root, root.ledger.read() as tx:
         url = bound_url(tx)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli.definitions_error import loading
-from batch_assets.cli.emulated_root import only_root
+from batch_assets.core.emulated_root import only_root
 from batch_assets.core.settings import Settings
 
 if TYPE_CHECKING:

@@ -139,6 +139,8 @@ class Settings:
         env: Mapping[str, str] | None = None,
         project: Path | None = None,
         overrides: Overrides = NO_OVERRIDES,
+        *,
+        needs_ledger: bool = True,
     ) -> Settings:
         """Read the settings from environment variables: ours, BATCH_ASSETS_*, and those of the SDK.
 
@@ -149,13 +151,16 @@ class Settings:
             env: The variables; by default those of the process.
             project: The folder that the default root is in; by default found from the working directory.
             overrides: Values that replace variables.
+            needs_ledger: Whether a remote root without a ledger is refused. Who only reads results needs none.
 
         Raises:
             SettingsError: When a value cannot be used. The error names the variable or the override.
         """
         env = os.environ if env is None else env
         api = endpoint_in(env, overrides)
-        root, ledger = _root_and_ledger(env, project, overrides, is_emulated=api.emulator_url is not None)
+        root, ledger = _root_and_ledger(
+            env, project, overrides, needs_ledger, is_emulated=api.emulator_url is not None
+        )
         prices_file = prices_file_in(env, project)
         prices_in(prices_file)  # raises if it cannot be used
         return cls(
@@ -214,7 +219,7 @@ class Settings:
 
 
 def _root_and_ledger(
-    env: Mapping[str, str], project: Path | None, overrides: Overrides, *, is_emulated: bool
+    env: Mapping[str, str], project: Path | None, overrides: Overrides, needs_ledger: bool, *, is_emulated: bool
 ) -> tuple[str, str]:
     """The root, and the URL of its ledger. Relative paths are relative to the project folder.
 
@@ -239,7 +244,7 @@ def _root_and_ledger(
         root = str(_in_project(name, root.removeprefix("file://"), project, _is_root))
     if ledger:
         return root, _ledger_in_project(ledger_name, ledger, project)
-    if is_remote:
+    if is_remote and needs_ledger:
         raise SettingsError(
             f"{name} is {root}: a remote root needs {ledger_name}, for example postgresql+psycopg2://user@host/name"
         )

@@ -25,7 +25,7 @@ _REPLACEABLE = re.compile(
     r"|\bANTHROPIC_(API_KEY|AUTH_TOKEN|BASE_URL|PROFILE|IDENTITY_TOKEN(_FILE)?)\b"
 )
 # They read the variables and the values that replace them, so they can name the one that was used.
-_READ_THE_VARIABLES = {_CORE / "settings.py", _CORE / "client_settings.py"}
+_READ_THE_VARIABLES = {_CORE / name for name in ("settings.py", "client_settings.py", "emulated_root.py")}
 
 
 def _docstrings(tree: ast.Module) -> set[int]:

@@ -1,0 +1,1 @@
+"""Read results tables into the frames of users."""

@@ -1,0 +1,56 @@
+"""Turn an Arrow table into the frames of other libraries, which are imported only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa
+
+from batch_assets.core.errors import SettingsError
+from batch_assets.core.text import nearest
+
+_INSTALL = {"polars": "pip install polars", "duckdb": "pip install 'batch-assets[duckdb]'"}
+
+
+def converter(kind: str) -> Callable[[pa.Table], Any]:
+    """Return what converts a table.
+
+    Args:
+        kind: `pandas`, `polars`, `arrow` or `duckdb`.
+
+    Raises:
+        SettingsError: When there is no such kind, or its package is not installed.
+    """
+    match kind:
+        case "arrow":
+            return lambda table: table
+        case "pandas":
+            return _to_pandas
+        case "polars":
+            polars = _imported(kind)
+            return lambda table: polars.from_arrow(table)
+        case "duckdb":
+            duckdb = _imported(kind)
+            return lambda table: duckdb.from_arrow(table)
+    kinds = ["pandas", "polars", "arrow", "duckdb"]
+    meant = nearest(kind, kinds)
+    hint = f" (did you mean {meant!r}?)" if meant is not None else ""
+    raise SettingsError(f"as_ is {kind!r}{hint}: use one of {', '.join(kinds)}")
+
+
+def _to_pandas(table: pa.Table) -> Any:
+    """Return a DataFrame in which integers and booleans stay what they are beside nulls."""
+    pd = import_module("pandas")
+    signed = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype()}
+    unsigned = {pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype(), pa.uint32(): pd.UInt32Dtype()}
+    long = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    return table.to_pandas(types_mapper=(signed | unsigned | long).get)
+
+
+def _imported(package: str) -> Any:
+    try:
+        return import_module(package)
+    except ModuleNotFoundError:
+        raise SettingsError(f"as_ is {package!r}, which is not installed: {_INSTALL[package]}") from None

@@ -1,0 +1,63 @@
+"""`read_results`: the answers of a pipeline as a table of pandas, polars, Arrow or DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from batch_assets.core.emulated_root import only_root
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.reading.frames import converter
+from batch_assets.core.reading.tables import StoredTables
+from batch_assets.core.reading.wanted import WantedColumns
+from batch_assets.core.settings import Overrides, Settings
+
+
+def read_results(
+    name: str,
+    partitions: str | Sequence[str] | None = None,
+    *,
+    columns: Literal["lean", "all"] | Sequence[str] = "lean",
+    as_: Literal["pandas", "polars", "arrow", "duckdb"] = "pandas",
+    root: str | Path | None = None,
+) -> Any:
+    """Read the results of a pipeline: one row for each row of the dataset, in its order.
+
+    It needs neither Dagster nor the pipeline file, the ledger or a key. Of the files, only the columns that are
+    asked for are read. A pipeline with partitions has one more column, `partition`, and its partitions follow each
+    other in the order of their keys.
+
+    `is_ok` says which rows have an answer that can be used: `table[table["is_ok"]]`.
+
+    Args:
+        name: The name of the pipeline.
+        partitions: The key of a partition, or several; `None` for all that have a table.
+        columns: `lean` for the row key, the carried columns, `is_ok` and the answer: the typed columns, or
+            `response_text` in a pipeline without any, and `tool_calls` if there are. `all` for every column, or
+            the names of some.
+        as_: `pandas` or `polars` for a DataFrame, `arrow` for a pyarrow.Table, `duckdb` for a relation. In pandas,
+            integers are `Int64` and booleans `boolean`: beside nulls they stay what they are.
+        root: The root, a folder or a URL. By default that of BATCH_ASSETS_ROOT, or the one that the commands of
+            this project use. A relative path starts at the current folder.
+
+    Returns:
+        The table. `result_type`, `stop_reason`, `error_type`, `batch_id` and `partition` are dictionaries of texts
+        in Arrow: categories in pandas and polars.
+
+    Raises:
+        NoResultsError: When there is no such pipeline, partition or column, or no table yet. Names what there is.
+        SettingsError: When the root cannot be used, or the package for `as_` is not installed.
+        DamagedFileError: When a table is damaged.
+    """
+    convert = converter(as_)
+    with_root = Overrides(root=_absolute(root)) if root is not None else Overrides()
+    settings = Settings.from_env(overrides=with_root, needs_ledger=False)
+    if root is None:
+        settings = only_root(settings, looks_only=True)
+    tables = StoredTables(Storage.of(settings), name, [partitions] if isinstance(partitions, str) else partitions)
+    return convert(tables.read(WantedColumns(columns)))
+
+
+def _absolute(root: str | Path) -> str:
+    return root if isinstance(root, str) and "://" in root else str(Path(root).expanduser().absolute())
