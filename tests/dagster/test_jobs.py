@@ -133,6 +133,7 @@ def test_a_plan_sends_and_registers_nothing(
     known = metadata(planned, "requests")
     counts = ("rows", "rejected", "requests", "estimated_requests", "reused", "in_flight", "batches")
     assert [known[f"batch_assets/{name}"] for name in counts] == [5, 1, 4, 4, 0, 0, 1]
+    assert "role: user" in known["batch_assets/preview"]
     assert any("Nothing was sent. To send greetings: 4 requests, " in line for line in log(instance, planned))
     assert emulator.log() == []
     assert list((tmp_path / "root").glob("greetings/**/*.*")) == []

@@ -59,6 +59,8 @@ def test_everything_is_green_while_batches_run(
     assert events["requests"]["batch_assets/rejected"] == 1
     assert events["requests"]["batch_assets/new"] == 4
     assert "| 99 | empty" in events["requests"]["batch_assets/rejected_rows"].replace("\\", "")
+    preview = events["requests"]["batch_assets/preview"]
+    assert preview.startswith("```yaml\nmodel: ") and "content: hello greetings" in preview, preview
     assert len(events["batches"]["batch_assets/batch_ids"]) == 1
     assert observed(result)["batches"]["batch_assets/processing"] == 4
     assert observed(result)["results"]["batch_assets/pending"] == 4

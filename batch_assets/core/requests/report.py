@@ -28,6 +28,7 @@ class RequestsReport:
         without_partition_examples: The first of these rows, as texts.
         files: The names of the request files written.
         bytes: The size of the HTTP bodies that they become.
+        example: The params of one of the requests that are to be submitted, as JSON; `None` if there are none.
         estimate: What the requests that are to be submitted would cost; `None` if there are none.
         why_held: Why the requests are held until a user approves them; `None` if they are not.
         waits_for_pilot: Why requests wait for a pilot, which goes first; `None` if they do not.
@@ -51,6 +52,7 @@ class RequestsReport:
     without_partition_examples: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     bytes: int = 0
+    example: bytes | None = None
     estimate: Estimate | None = None
     rest: Estimate | None = None
     why_held: str | None = None

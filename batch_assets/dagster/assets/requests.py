@@ -25,7 +25,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata import markdown
-from batch_assets.dagster.metadata.estimate import estimate_metadata
+from batch_assets.dagster.metadata.estimate import estimate_metadata, preview_metadata
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
 from batch_assets.dagster.remedies import as_text
 
@@ -153,7 +153,7 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         keys.URI: root.storage.uri(*folder),
         keys.TABLE: dg.MetadataValue.path(root.storage.uri(*folder, "index.parquet")),
     }
-    metadata |= estimate_metadata(report.estimate, report.rest)
+    metadata |= estimate_metadata(report.estimate, report.rest) | preview_metadata(report)
     if report.why_held is not None:
         metadata[keys.HELD] = f"{report.why_held}. {as_text(Approve(pipeline.name, partition))}"
     if report.waits_for_pilot is not None:

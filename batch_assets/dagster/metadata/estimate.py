@@ -10,7 +10,9 @@ from batch_assets.core.prices.money import usd
 from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.plan import Plan
+from batch_assets.core.requests.report import RequestsReport
 from batch_assets.dagster import keys
+from batch_assets.dagster.metadata.prompt import request_as_markdown
 
 
 def estimate_metadata(estimate: Estimate | None, rest: Estimate | None) -> dict[str, Any]:
@@ -28,6 +30,13 @@ def estimate_metadata(estimate: Estimate | None, rest: Estimate | None) -> dict[
     if rest is not None:
         metadata[keys.REST_COST] = rest.as_text
     return metadata
+
+
+def preview_metadata(report: RequestsReport) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return one of the requests that are to be sent as metadata; nothing if there is none."""
+    if report.example is None:
+        return {}
+    return {keys.PREVIEW: dg.MetadataValue.md(request_as_markdown(report.example))}
 
 
 def range_metadata(amounts: Range) -> dict[str, float]:
@@ -56,4 +65,4 @@ def plan_metadata(plan: Plan) -> dict[str, Any]:
         metadata[keys.LEFT_OUT] = report.left_out
     if plan.warnings:
         metadata[keys.WARNINGS] = dg.MetadataValue.json(plan.warnings)
-    return metadata | estimate_metadata(report.estimate, report.rest)
+    return metadata | estimate_metadata(report.estimate, report.rest) | preview_metadata(report)

@@ -1,4 +1,4 @@
-"""A pipeline's prompt and its other params as Markdown, with the files that they include."""
+"""A pipeline's prompt and its other params as Markdown, with the files that they include; a rendered request."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jinja2
+import orjson
 import yaml
 
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -29,12 +30,20 @@ def prompt_as_markdown(pipeline: Pipeline) -> str:
     if isinstance(system, str):
         del params["system"]
         parts += ["**System prompt**", _block(files.expanded(system), "markdown", _TEXT)]
-    cut = yaml.dump(_short(params), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    parts += ["**Params**", _block(cut, "yaml", _PARAMS)]
+    parts += ["**Params**", _block(_as_yaml(params), "yaml", _PARAMS)]
     for name in dict.fromkeys(name for value in _strings(params) for name in _included(value)):
         if text := files.text(name):
             parts += [f"**File {code(name)}**", _block(text, "markdown", _TEXT)]
     return "\n\n".join(parts)
+
+
+def request_as_markdown(params: bytes) -> str:
+    """Return the params of a rendered request as YAML, with long texts cut.
+
+    Args:
+        params: The params as JSON.
+    """
+    return _block(_as_yaml(orjson.loads(params)), "yaml", _PARAMS)
 
 
 class _Files:
@@ -68,6 +77,10 @@ def _block(text: str, language: str, most: int) -> str:
     if len(text) <= most:
         return fenced(text, language)
     return f"{fenced(text[:most], language)}\n\n*… and {count(len(text) - most, 'more character')}.*"
+
+
+def _as_yaml(params: dict[str, Any]) -> str:
+    return yaml.dump(_short(params), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _short(value: Any) -> Any:
