@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+import yaml
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from sensor_ticks import poll_and_tick, run_requested
 
 from batch_assets import build_message_batch_jobs, build_message_batch_sensor
@@ -259,9 +261,30 @@ def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
     assert [batch["requests"] for batch in emulator.log()] == [4, 1]
 
 
-def test_a_limit_of_nothing_is_refused(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
-    with pytest.raises(Exception, match="greater than or equal to 1"):
-        materialize(make_assets(), instance, limit=0)
+@pytest.mark.parametrize("limit", [0, -1, True, "some", "5", 1.5])
+def test_what_is_no_limit_is_refused(make_assets: MakeAssets, instance: dg.DagsterInstance, limit: Any) -> None:
+    with pytest.raises(Exception, match=f"{limit!r} is no limit: write a whole number from 1 on, or `all`"):
+        materialize(make_assets(), instance, limit=limit)
+
+
+@pytest.mark.parametrize("limit", ["all", None])
+def test_without_a_limit_all_requests_are_sent(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, limit: str | None
+) -> None:
+    emulator.settings(latency=0.0)
+    sent = metadata(materialize(make_assets(), instance, limit=limit), "requests")
+    assert (sent["batch_assets/new"], sent.get("batch_assets/left_out")) == (4, None)
+
+
+def test_the_launchpad_is_filled_with_every_option(make_assets: MakeAssets) -> None:
+    job = definitions(make_assets()).get_repository_def().get_job("greetings").get_job_snapshot()
+    schema = job.config_schema_snapshot
+    filled = default_values_yaml_from_type_snap(
+        schema, schema.get_config_snap(str(job.mode_def_snaps[0].root_config_key))
+    )
+    config = yaml.safe_load(filled)["ops"]["greetings__requests"]["config"]
+    options = ("retry_failed", "refresh", "accept_rendering", "plan", "confirm")
+    assert config == {"limit": "all"} | dict.fromkeys(options, False)
 
 
 def test_jobs_of_partitions_use_the_chosen_one(

@@ -1,10 +1,14 @@
 """The config of a run of `<name>/requests`, as the Launchpad shows it."""
 
+from typing import Any
+
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from batch_assets.core.requests.report import AskAgain
 
+ALL = "all"
+"""The limit of a run that sends all requests."""
 JOB_FIELDS = {"plan": "plan", "retry_failed": "retry_failed", "refresh": "refresh"}
 """The field that each job of a pipeline sets, by the end of the job's name."""
 
@@ -12,11 +16,13 @@ JOB_FIELDS = {"plan": "plan", "retry_failed": "retry_failed", "refresh": "refres
 class RequestsConfig(dg.Config):
     """Which requests this run sends; by default, all that have no answer yet."""
 
-    limit: int | None = Field(
-        default=None,
-        ge=1,
+    # Dagster leaves a default of None out of the config that the Launchpad is filled with, and has no type for a
+    # number or a word.
+    limit: Any = Field(
+        default=ALL,
         description=(
-            "Send at most this many of the requests that have no answer yet, the first ones, in each partition. "
+            "`all`, or a whole number: send at most this many of the requests that have no answer yet, the first "
+            "ones, in each partition. "
             "The run reports about what they cost, and what the rest would. "
             "The other rows are pending until a run without a limit sends them; rows that failed permanently do "
             "not change. A refresh with a limit continues only with the next refresh: any other run keeps the "
@@ -47,10 +53,18 @@ class RequestsConfig(dg.Config):
         default=False, description="The cost is known: send a refresh, or more than `confirm_above`."
     )
 
+    @field_validator("limit")
+    @classmethod
+    def _check_limit(cls, limit: Any) -> Any:
+        if limit is None or limit == ALL or (type(limit) is int and limit >= 1):
+            return limit
+        raise ValueError(f"{limit!r} is no limit: write a whole number from 1 on, or `{ALL}`")
+
     @property
     def ask_again(self) -> AskAgain:
         """The config as the core takes it."""
-        return AskAgain(self.retry_failed, self.refresh, self.limit, self.accept_rendering)
+        limit = None if self.limit == ALL else self.limit
+        return AskAgain(self.retry_failed, self.refresh, limit, self.accept_rendering)
 
     @property
     def only_plans(self) -> bool:
