@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batch_assets.core.pipeline.hooks import RowRejected
+    from batch_assets.core.pipeline.hooks import RowRejected, ToolCall, ToolFailed
     from batch_assets.core.reading.read import read_results
     from batch_assets.dagster.assets.build import build_message_batch_assets
     from batch_assets.dagster.assets.spend import build_message_batch_spend
@@ -29,6 +29,8 @@ __all__ = [
     "MessageBatchComponent",
     "MessageBatchResource",
     "RowRejected",
+    "ToolCall",
+    "ToolFailed",
     "build_message_batch_assets",
     "build_message_batch_cancel_jobs",
     "build_message_batch_checks",
@@ -46,6 +48,8 @@ _HOMES = {
     "MessageBatchComponent": "batch_assets.dagster.component",
     "MessageBatchResource": "batch_assets.dagster.resource",
     "RowRejected": "batch_assets.core.pipeline.hooks",
+    "ToolCall": "batch_assets.core.pipeline.hooks",
+    "ToolFailed": "batch_assets.core.pipeline.hooks",
     "build_message_batch_assets": "batch_assets.dagster.assets.build",
     "build_message_batch_cancel_jobs": "batch_assets.dagster.cancel_job",
     "build_message_batch_checks": "batch_assets.dagster.checks.build",

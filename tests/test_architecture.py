@@ -21,7 +21,8 @@ _NAMED_FUNCTION = re.compile(r"`([a-z_/]+\.py)`\s+\(`([\w.]+)`\)")
 SIGNS = {
     "what becomes of a row or a request": r"\b(RowFate|RequestFate)\.[A-Z]",
     "which answers are followed by another request": (
-        r"^class (FollowUpRules|FollowUpLines|FollowUps|ChainSums)\b|^def (follow_up_params|counts_in|chains_of)\b"
+        r"^class (FollowUpRules|FollowUpLines|FollowUps|ChainSums|ToolResults)\b"
+        r"|^def (follow_up_params|counts_in|chains_of|calls_to_answer)\b"
         r"|\bfile\.steps\("
     ),
     "a column of the request index": r"store\.request_index import|^class IndexWriter",

@@ -177,6 +177,7 @@ class _Run:
             unattended=unattended,
             on_file=self._watcher.sending,
             own_answers=self._pipeline.own_answers,
+            tools=self._pipeline.hooks.tool_functions,
         )
         if report is not None:
             self._watcher.submitted(report)

@@ -141,7 +141,7 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case GiveUpAnswers():
             return _lost(_alike(snapshot, GiveUpAnswers))
         case RestoreFile():
-            return f"restore the request file, see the errors; then: {run}"
+            return f"correct what the errors name; then: {run}"
         case AskTheRest():
             rest = rest_of_limit(by_refresh=remedy.by_refresh)
             return f"{count(remedy.requests, 'request')} left out by a limit; {rest}"

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.faults import repeated_key
+from batch_assets.core.pipeline.hooks import ToolFunctions
 from batch_assets.core.pipeline.load import invalid, load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.dagster.assets.build import assets_of
@@ -71,7 +72,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
 
     It defines the assets `<name>/requests`, `<name>/batches` and `<name>/results`, the jobs `<name>_cancel`,
     `<name>_retry_failed` and `<name>_refresh`, and the sensor that brings the results back. To customize it,
-    override `get_asset_spec`, `render_request` or `parse_message`:
+    override `get_asset_spec`, `render_request`, `parse_message` or `tool_functions`:
 
         class OwnedComponent(MessageBatchComponent):
             def get_asset_spec(self, pipeline, stage):
@@ -283,6 +284,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             self.render_request if renders else None,
             self.parse_message if parses else None,
             component.output_columns,
+            self.tool_functions(),
         )
 
     def get_asset_spec(self, pipeline: Pipeline, stage: str) -> dg.AssetSpec:
@@ -328,6 +330,20 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             `ValueError` becomes the reason.
         """
         raise NotImplementedError
+
+    def tool_functions(self) -> ToolFunctions:
+        """Return functions that give the results of tools, by the names of the tools. Override it to have some.
+
+        An answer that calls only these tools is followed by a request with their results, at most `retry.paused`
+        times in a chain. A call of any other tool ends the turn. `batches` calls the functions, and calls them
+        again after an interruption and for a request that failed. So they should change nothing, or use the `id`
+        of the call to do it once.
+
+        Returns:
+            A map of tool to function. A function takes a `ToolCall`, and returns a text or a list of content
+            blocks. Its `ToolFailed` goes to the model. With any other exception the answer waits for the next run.
+        """
+        return {}
 
 
 def _within(error: BaseException | None) -> list[ErrorDetails]:

@@ -7,7 +7,7 @@ they are emulated, and contain a short digest and the beginning of the last user
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -42,14 +42,25 @@ def text_digest(text: str) -> str:
 
 
 def last_user_text(params: Mapping[str, Any]) -> str:
-    """Return the text of the last user message, with its text blocks joined by newlines; "" if there is none."""
+    """Return the text of the last user message, with its text blocks joined by newlines; "" if there is none.
+
+    The texts of the results of tools count too.
+    """
     for message in reversed(params["messages"]):
         if message["role"] == "user":
-            content = message["content"]
-            if isinstance(content, str):
-                return content
-            return "\n".join(block["text"] for block in content if block["type"] == "text")
+            return "\n".join(_texts(message["content"]))
     return ""
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+        return
+    for block in content:
+        if block["type"] == "text":
+            yield block["text"]
+        elif block["type"] == "tool_result":
+            yield from _texts(block.get("content") or [])
 
 
 def emulated_answer(params: Mapping[str, Any], cache_read: int = 0) -> dict[str, Any]:

@@ -15,12 +15,13 @@ import orjson
 
 from batch_assets.emulator.params import Refusal, check_params
 
-SUCCEEDED, INVALID, EXPIRED, CANCELED, REFUSAL, MAX_TOKENS, PAUSED, MALFORMED = range(8)
+SUCCEEDED, INVALID, EXPIRED, CANCELED, REFUSAL, MAX_TOKENS, PAUSED, MALFORMED, CALLING = range(9)
 """The outcome codes.
 
 In order: answered, refused by validation, expired, canceled, answered with a refusal of the model, answered but
-cut off by max_tokens, paused before the end of the turn, answered with something else than the schema wants. The
-codes from `FIRST_ERROR` on are the errors in `MIX_ERRORS`, in order.
+cut off by max_tokens, paused before the end of the turn, answered with something else than the schema wants,
+answered with calls of the request's tools. The codes from `FIRST_ERROR` on are the errors in `MIX_ERRORS`, in
+order.
 """
 FIRST_ERROR = 16
 
@@ -47,6 +48,7 @@ MIX_KINDS = {
     "max_tokens": MAX_TOKENS,
     "pause_turn": PAUSED,
     "malformed": MALFORMED,
+    "tool_use": CALLING,
     "api_error": FIRST_ERROR,
     "overloaded_error": FIRST_ERROR + 1,
     "timeout_error": FIRST_ERROR + 2,
@@ -63,7 +65,7 @@ RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
 
 def result_type(code: int) -> str:
     """Return the `result.type` of a processed request with this outcome code."""
-    if code in (SUCCEEDED, REFUSAL, MAX_TOKENS, PAUSED, MALFORMED):
+    if code in (SUCCEEDED, REFUSAL, MAX_TOKENS, PAUSED, MALFORMED, CALLING):
         return "succeeded"
     return {EXPIRED: "expired", CANCELED: "canceled"}.get(code, "errored")
 

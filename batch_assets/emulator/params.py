@@ -15,6 +15,7 @@ from batch_assets.emulator.caching import marks_problem
 from batch_assets.emulator.media import media_problem
 from batch_assets.emulator.models import MODELS, OUTPUT_300K_BETA
 from batch_assets.emulator.schema_instance import schema_problem
+from batch_assets.emulator.tool_results import tool_results_problem
 
 NO_SAMPLING_VERSION = "2026-10-21"
 """The first `anthropic-version` that refuses `temperature`, `top_p` and `top_k`."""
@@ -144,7 +145,9 @@ def _check_messages(messages: Any, model: Any) -> Refusal | None:
         return _invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
-    problem = media_problem(messages, known.max_images) if known is not None else media_problem(messages)
+    problem = tool_results_problem(messages)
+    if problem is None:
+        problem = media_problem(messages, known.max_images) if known is not None else media_problem(messages)
     return _invalid(problem) if problem is not None else None
 
 

@@ -23,6 +23,7 @@ import orjson
 from batch_assets.emulator.answers import emulated_message
 from batch_assets.emulator.batches import Progress
 from batch_assets.emulator.outcomes import (
+    CALLING,
     CANCELED,
     EXPIRED,
     FIRST_ERROR,
@@ -36,6 +37,7 @@ from batch_assets.emulator.outcomes import (
 from batch_assets.emulator.params import Refusal, check_params
 from batch_assets.emulator.private import create_private
 from batch_assets.emulator.records import BatchRecord
+from batch_assets.emulator.schema_instance import schema_instance
 from batch_assets.emulator.state import Store
 from batch_assets.emulator.wire import derived_id
 
@@ -115,6 +117,8 @@ def result_of(
             message |= {"stop_reason": "max_tokens", "stop_sequence": None}
     elif code == PAUSED:
         _pause(message)
+    elif code == CALLING:
+        _call_tools(message, params)
     return {"type": "succeeded", "message": message}
 
 
@@ -132,6 +136,23 @@ def _pause(message: dict[str, Any]) -> None:
     call_id = derived_id("srvtoolu", message["id"])
     call = {"type": "server_tool_use", "id": call_id, "name": "web_search", "input": {"query": "emulated"}}
     message |= {"content": [*thinking, call], "stop_reason": "pause_turn", "stop_sequence": None}
+
+
+def _call_tools(message: dict[str, Any], params: Mapping[str, Any]) -> None:
+    """Turn an answer into one call of each tool of the request; without tools of the client it stays as it is.
+
+    The calls of server tools have no result yet: the API runs them with the next request.
+    """
+    calls = []
+    for number, tool in enumerate(params.get("tools") or ()):
+        call = {"type": "server_tool_use", "id": derived_id("srvtoolu", message["id"], str(number)), "input": {}}
+        if "input_schema" in tool:
+            call |= {"type": "tool_use", "id": derived_id("toolu", message["id"], str(number))}
+            call["input"] = schema_instance(tool["input_schema"], number)
+        calls.append(call | {"name": tool["name"]})
+    if any(call["type"] == "tool_use" for call in calls):
+        thinking = [block for block in message["content"] if block["type"] == "thinking"]
+        message |= {"content": [*thinking, *calls], "stop_reason": "tool_use", "stop_sequence": None}
 
 
 def errored(refusal: Refusal, request_id: str | None) -> dict[str, Any]:

@@ -159,7 +159,8 @@ class World:
         return build_requests(self.root, pipeline, partition, **more)
 
     def submit(self, pipeline: Pipeline, partition: str = "", *, unattended: bool = False) -> SubmitReport:
-        report = submit_batches(self.root, pipeline.name, partition, unattended=unattended)
+        tools = pipeline.hooks.tool_functions
+        report = submit_batches(self.root, pipeline.name, partition, unattended=unattended, tools=tools)
         assert report is not None
         return report
 
@@ -193,7 +194,7 @@ class World:
             assert done.results is not None
             if done.results.final:
                 return done
-            submit_batches(self.root, pipeline.name, partition, unattended=True)
+            self.submit(pipeline, partition, unattended=True)
             return None
 
         return wait_for(step, "final results")

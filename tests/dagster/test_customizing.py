@@ -22,8 +22,8 @@ from batch_assets.emulator import Emulator
 from tests.projects import Project, importable, whole_text
 
 PAGE = (Path(__file__).parents[2] / "docs" / "customizing.md").read_text("utf-8")
-MODULE, IN_PYTHON, RESOURCES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-MOODS, TWO = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+MODULE, TOOLS, IN_PYTHON, RESOURCES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+MOODS, REPLIES, TWO = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 ROWS = """\
 id,text,language,tier,consent
 1,<mood>good</mood><score>7</score>,en,gold,yes
@@ -85,6 +85,22 @@ def test_the_subclass_runs_in_dagster_and_on_the_command_line(
         results = run_pipeline(root, pipeline, "", watcher, again=AskAgain())
     assert (results.final, results.invalid_outputs, len(emulator.log())) == (True, 1, sent)
     assert _results(tmp_path, "review_moods")["mood"].fillna("").tolist() == ["good", "bad", "", ""]
+
+
+def test_a_call_of_a_tool_gets_the_result_of_its_function(
+    my_project: Project, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    rule = {"match": {"method": "POST", "path": "/v1/messages/batches", "nth": 1}}
+    emulator.faults([rule | {"action": {"error_mix": {"tool_use": 1.0}}}])
+    my_project.write("support.py", TOOLS)
+    pipeline = pipelines_in(my_project.load(REPLIES).resolve_all_asset_specs())["replies"].pipeline
+    with open_root() as root, watching(make_console()) as watcher:
+        assert run_pipeline(root, pipeline, "", watcher, again=AskAgain()).final
+    table = _results(tmp_path, "replies")
+    assert table["stop_reason"].tolist() == ["end_turn"] * 4
+    assert table["response_text"].str.contains("there is no order").all()
+    assert pipeline.hooks.tool_functions.keys() == {"look_up"}
 
 
 def test_a_pipeline_in_python_has_the_same_hooks(

@@ -36,7 +36,7 @@ def test_the_arguments_are_the_fields_of_a_pipeline_file() -> None:
 
 def test_no_argument_beside_them_has_the_name_of_a_field() -> None:
     named = set(inspect.signature(build_message_batch_assets).parameters) - {"fields"}
-    assert named == {"folder", "project", "render_request", "parse_message", "output_columns"}
+    assert named == {"folder", "project", "render_request", "parse_message", "output_columns", "tool_functions"}
     assert named.isdisjoint(PipelineConfig.model_fields)
 
 

@@ -110,7 +110,34 @@ def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in params().items() if key != name}
 
 
+def after_a_call(*blocks: Any) -> dict[str, Any]:
+    """Params whose second message calls a tool, and whose third has these blocks."""
+    call = {"type": "tool_use", "id": "call-1", "name": "note", "input": {}}
+    turns: list[Any] = [{"role": "user", "content": "Note."}, {"role": "assistant", "content": [call]}]
+    return params(
+        tools=[TOOL], messages=[*turns, *([{"role": "user", "content": list(blocks)}] if blocks else [])]
+    )
+
+
+RESULT = {"type": "tool_result", "tool_use_id": "call-1", "content": "noted"}
+NO_RESULT = (
+    "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: call-1. Each "
+    "`tool_use` block must have a corresponding `tool_result` block in the next message."
+)
 LINES: list[tuple[dict[str, Any], str]] = [
+    (after_a_call(), NO_RESULT),
+    (after_a_call({"type": "text", "text": "Go on."}), NO_RESULT),
+    (after_a_call({"type": "text", "text": "Go on."}, RESULT), NO_RESULT),
+    (
+        after_a_call(RESULT, RESULT),
+        "messages.2.content.0: each tool_use must have a single result. Found multiple `tool_result` blocks with "
+        "id: call-1",
+    ),
+    (
+        after_a_call(RESULT, RESULT | {"tool_use_id": "call-2"}),
+        "messages.2.content.1: unexpected `tool_use_id` found in `tool_result` blocks: call-2. Each `tool_result` "
+        "block must have a corresponding `tool_use` block in the previous message.",
+    ),
     (without("messages"), "messages: Field required"),
     (without("model"), "model: Field required"),
     (without("max_tokens"), "max_tokens: Field required"),

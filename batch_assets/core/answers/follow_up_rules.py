@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from batch_assets.core.answers.tool_calls import WAITS_FOR_TOOLS, calls_to_answer
 from batch_assets.core.errors import ErrorType
+from batch_assets.core.io.json_text import load_exactly
 
 MOST_TIMES = 9
 """The most follow-ups of one kind in a chain: a custom_id has one digit for their number."""
@@ -23,7 +25,7 @@ class FollowUpKind(IntEnum):
     """Why an answer is followed by another request."""
 
     PAUSED = 0
-    """The model paused: the next request continues its turn."""
+    """The model paused, or waits for the results of tools: the next request continues its turn."""
     TRUNCATED = 1
     """The answer was cut off at max_tokens: the next request has a larger one."""
     INVALID = 2
@@ -74,7 +76,8 @@ class FollowUpRules(BaseModel):
     Attributes:
         invalid: How often an answer that does not match the output schema is asked again.
         truncated: How an answer that was cut off at max_tokens is asked again.
-        paused: How often a turn that the model paused is continued.
+        paused: How often a turn that the model paused, or that calls tools, is continued.
+        tools: The names of the tools whose calls are answered.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +85,7 @@ class FollowUpRules(BaseModel):
     invalid: int = 0
     truncated: TruncatedRule | None = None
     paused: int = 0
+    tools: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, text: str | None) -> FollowUpRules | None:
@@ -103,6 +107,22 @@ class FollowUpRules(BaseModel):
         """What estimates leave out: how many answers are followed is not known before."""
         return f"without follow-ups, of which `retry` allows up to {self.times.sum(dtype=int)} for each request"
 
+    def calls_tools(self, reasons: Any, messages: Any) -> NDArray[np.bool_]:
+        """Return which answers wait for the results of tools that can be given: bool, shape (n,).
+
+        Args:
+            reasons: The stop reasons of n answers.
+            messages: The answers, as the API sent them.
+        """
+        calls = np.zeros(len(reasons), bool)
+        if self.tools:
+            for number in np.flatnonzero(_mask(pc.equal(reasons, WAITS_FOR_TOOLS))).tolist():
+                message = messages[number].as_py()
+                calls[number] = message is not None and bool(
+                    calls_to_answer(load_exactly(message.encode()), self.tools)
+                )
+        return calls
+
     def kinds(
         self,
         columns: Mapping[str, Any],
@@ -113,8 +133,8 @@ class FollowUpRules(BaseModel):
         """Decide which answers are followed by another request.
 
         Args:
-            columns: `stop_reason`, `error_type`, `output_tokens` and `response_model` of n answers, by name. The
-                error type is that of the table: it says which answers do not match.
+            columns: `stop_reason`, `error_type`, `output_tokens`, `response_model` and `response_json` of n
+                answers, by name. The error type is that of the table: it says which answers do not match.
             counts: The follow-ups in the chain of each answer so far, by `FollowUpKind`: int8, shape (n, 3).
             most_output: Returns the most tokens of an answer of a model; `None` if that is not known.
             imported: Which of them were imported: bool, shape (n,). No request file has what was asked, so they
@@ -132,6 +152,7 @@ class FollowUpRules(BaseModel):
         kinds[_mask(is_invalid)] = FollowUpKind.INVALID
         for reason, kind in _KINDS.items():
             kinds[_mask(pc.equal(reasons, reason))] = kind
+        kinds[self.calls_tools(reasons, columns["response_json"])] = FollowUpKind.PAUSED
         kinds[imported] = _NONE
         kinds[(counts >= self.times)[np.arange(len(kinds)), kinds]] = _NONE
         for number in np.flatnonzero(kinds == FollowUpKind.TRUNCATED.value).tolist():

@@ -18,11 +18,13 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.batches.follow_up_lines import Answered, FollowUpLines
 from batch_assets.core.batches.retried_prompts import with_breakpoints
 from batch_assets.core.batches.stored_lines import LostTexts, StoredLines, file_of
+from batch_assets.core.batches.tool_results import ToolResults
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, SubmissionId
 from batch_assets.core.ledger import Lease, joins, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.request_leases import hold_partition
+from batch_assets.core.pipeline.hooks import NO_TOOLS, ToolFunctions
 from batch_assets.core.root import Root
 from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.digest_set import DigestSet
@@ -42,7 +44,13 @@ from batch_assets.core.store.responses import ResponseFiles, digest_array
 _PLANS = 3
 
 
-def plan_again(root: Root, submission: Submission, answers: Answers | None = None) -> tuple[int, list[str]]:
+def plan_again(
+    root: Root,
+    submission: Submission,
+    answers: Answers | None = None,
+    tools: ToolFunctions = NO_TOOLS,
+    tools_until: float | None = None,
+) -> tuple[int, list[str]]:
     """Write the submission's retries and follow-ups into new request files.
 
     Requests whose text is lost, because their request file is gone or damaged, do not hold back the others. The
@@ -52,6 +60,9 @@ def plan_again(root: Root, submission: Submission, answers: Answers | None = Non
         root: The root.
         submission: The submission.
         answers: How the pipeline's own code reads answers; `None` to follow the manifest.
+        tools: The pipeline's functions that give the results of tools.
+        tools_until: The time by `time.monotonic` from which on they are not called; `None` for no limit. The
+            answers that are left are followed by the next run.
 
     Returns:
         The number of requests written, and a text about each file whose requests could not be.
@@ -65,14 +76,16 @@ def plan_again(root: Root, submission: Submission, answers: Answers | None = Non
         return 0, []
     with hold_partition(root.ledger, submission.pipeline, submission.partition, wait=leases.PATIENCE) as lease:
         for _ in range(_PLANS):
-            planned = _plan(root, submission, lease, answers)
+            planned = _plan(
+                root, submission, lease, answers, ToolResults(tools, submission.max_bytes, tools_until)
+            )
             if planned is not None:
                 return planned
     return 0, []  # others registered the same requests each time: the next run plans again
 
 
 def _plan(
-    root: Root, submission: Submission, lease: Lease, answers: Answers | None
+    root: Root, submission: Submission, lease: Lease, answers: Answers | None, tools: ToolResults
 ) -> tuple[int, list[str]] | None:
     """Write and register the request files of a retry.
 
@@ -111,7 +124,7 @@ def _plan(
             retries.add(attempt, headers, [line_with_mark(text, root.mark)])
     if answered is not None and (rules := submission.follow_up_rules) is not None:
         answers = answers or _answers_of(root, submission)
-        lines = FollowUpLines(root, submission, rules, answers, in_flight.contains, lost, wanted)
+        lines = FollowUpLines(root, submission, rules, answers, tools, in_flight.contains, lost, wanted)
         with follow_ups:  # in files of their own, see `has_follow_ups`
             for attempt, headers, text in lines.of(outcomes, answered):
                 lease.check()
@@ -154,7 +167,7 @@ def _register(
                 submissions.add_files(tx, submission.id, files)
                 submissions.add_waits(tx, submission.id, in_flight.waited_on)
                 if not submissions.let_go(tx, in_flight.waited_on):  # otherwise the next run plans again
-                    joins.planned_again(tx, submission.id, left=lost.requests)
+                    joins.planned_again(tx, submission.id, left=lost.requests + lost.postponed)
                     if lost.requests:
                         standstills.note(tx, submission.id, "; ".join(lost.problems))
                     else:

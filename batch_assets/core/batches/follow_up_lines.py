@@ -1,4 +1,4 @@
-"""Write follow-ups: the next requests of chains whose last answer was cut off, paused, or does not match."""
+"""Write follow-ups: the next requests of chains whose last answer pauses, was cut off, or does not match."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.follow_up_rules import FollowUpKind, FollowUpRules
+from batch_assets.core.answers.tool_calls import WAITS_FOR_TOOLS
 from batch_assets.core.batches.follow_up_params import follow_up_params
 from batch_assets.core.batches.stored_lines import LostTexts, StoredLines, file_of
+from batch_assets.core.batches.tool_results import ToolResults
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
@@ -70,6 +72,7 @@ class FollowUpLines:
         submission: The submission.
         rules: Which answers are followed by another request.
         answers: How its answers are read.
+        tools: Gives the results of tools that answers call.
         in_flight: Returns of digests, S16, shape (n,), whether each is in a request file in flight.
         lost: Where to note requests whose line is lost.
         wanted: Gets the digests of the requests that are followed.
@@ -81,11 +84,13 @@ class FollowUpLines:
         submission: Submission,
         rules: FollowUpRules,
         answers: Answers,
+        tools: ToolResults,
         in_flight: Callable[[Digests], NDArray[np.bool_]],
         lost: LostTexts,
         wanted: DigestSet,
     ) -> None:
         self._root, self._submission, self._rules, self._answers = root, submission, rules, answers
+        self._tools = tools
         self._in_flight, self._lost, self._wanted = in_flight, lost, wanted
         self._max_output = root.settings.prices.max_output
 
@@ -113,7 +118,9 @@ class FollowUpLines:
                 line = lines.at(int(rows[one.number]), digests[one.number], primed)
                 if line is None:
                     missed += 1
-                elif (follow_up := self._line(line, one, primed)) is None:
+                elif (results := self._tool_results(line, one)) is None:
+                    continue
+                elif (follow_up := self._line(line, one, primed, results)) is None:
                     exhausted += 1
                 else:
                     yield attempts[one.number] + 1, headers, follow_up
@@ -121,6 +128,7 @@ class FollowUpLines:
                 self._lost.add(missed, lines.problem(missed, answered=True))
             if exhausted:
                 self._lost.add(exhausted, f"{count(exhausted, 'answer')} of {file.id} {_EXHAUSTED}")
+        self._tools.note_waiting(self._lost)
 
     def _due(self, outcomes: Outcomes, number: int, rows: NDArray[np.int64], digests: Digests) -> Iterator[_Due]:
         """Yield the answers of a response file that are followed by another request which is not in flight."""
@@ -148,16 +156,20 @@ class FollowUpLines:
             kind, reason = FollowUpKind(int(kinds[at])), columns["error_message"][at].as_py()
             next_counts = counts[at].copy()
             next_counts[kind] += 1
-            yield _Due(first + at, kind, table["response_json"][at].as_py(), reason, next_counts)
+            calls_tools = columns["stop_reason"][at].as_py() == WAITS_FOR_TOOLS and kind is FollowUpKind.PAUSED
+            yield _Due(first + at, kind, table["response_json"][at].as_py(), calls_tools, reason, next_counts)
 
-    def _line(self, line: bytes, due: _Due, primed: Any) -> bytes | None:
+    def _tool_results(self, line: bytes, due: _Due) -> list[dict[str, Any]] | None:
+        """Return the results of the tools that an answer calls; `None` if they cannot be given now."""
+        return self._tools.of(due.message, params_of(line), self._rules.tools) if due.calls_tools else []
+
+    def _line(self, line: bytes, due: _Due, primed: Any, tool_results: list[dict[str, Any]]) -> bytes | None:
         """Return the line of a follow-up; `None` if it would be the same request again."""
         before, custom_id = params_of(line), custom_id_of(line)
         assert custom_id is not None
         model = load_line(before).get("model")
-        params = follow_up_params(
-            due.kind, before, due.message, due.reason, self._rules, self._max_output(str(model))
-        )
+        most = self._max_output(str(model))
+        params = follow_up_params(due.kind, before, due.message, due.reason, self._rules, most, tool_results)
         if params is None:
             return None
         hash_ = primed.copy()
@@ -184,6 +196,7 @@ class _Due:
         number: Its position among the answers of its response file that were asked for.
         kind: Why.
         message: The answer, as the API sent it.
+        calls_tools: Whether it waits for the results of tools.
         reason: Why it does not match the output schema.
         counts: The follow-ups of its chain of each kind, the new one included: int8, shape (3,).
     """
@@ -191,5 +204,6 @@ class _Due:
     number: int
     kind: FollowUpKind
     message: str
+    calls_tools: bool
     reason: str | None
     counts: NDArray[np.int8]

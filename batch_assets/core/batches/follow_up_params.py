@@ -1,7 +1,11 @@
 """The params of a follow-up request: those of the request that was answered, with the answer or more tokens.
 
+After an answer that calls tools, the next message has their results and nothing else: only so does the API go on
+with the turn, and run the calls of server tools that have no result yet.
+
 An answer is passed back as the API sent it, thinking and its signatures included.
 https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ def follow_up_params(
     reason: str | None,
     rules: FollowUpRules,
     most: int | None,
+    tool_results: list[dict[str, Any]],
 ) -> bytes | None:
     """Make the params of a follow-up request.
 
@@ -31,6 +36,7 @@ def follow_up_params(
         reason: Why the answer does not match the output schema.
         rules: The rules that ask for it.
         most: The most tokens of an answer of the model; `None` if that is not known.
+        tool_results: The results of the tools that the answer calls.
 
     Returns:
         `None` if it would be the same request again: it has the largest max_tokens already.
@@ -46,7 +52,9 @@ def follow_up_params(
         case FollowUpKind.PAUSED:
             content = _content(message)
             added = [{"role": "assistant", "content": content}] if content else []
-            if not content or content[-1].get("type") == "text":
+            if tool_results:
+                added.append({"role": "user", "content": tool_results})
+            elif not content or content[-1].get("type") == "text":
                 # Newer models refuse messages that end with text of the assistant.
                 added.append({"role": "user", "content": _GO_ON})
             request["messages"] = [*request["messages"], *added]

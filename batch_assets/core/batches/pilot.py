@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.follow_up_rules import FollowUpRules
+from batch_assets.core.answers.follow_up_rules import FollowUpKind, FollowUpRules
 from batch_assets.core.answers.ok_rows import ok_rows
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
@@ -26,6 +26,7 @@ from batch_assets.core.prices.range import Range
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, digests_of_tails
 from batch_assets.core.store.fate import RequestFate, request_fates
+from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
@@ -135,6 +136,7 @@ class _Answered:
         sizes: The bytes of the lines of these requests; float64, shape (n,).
         failed: Whether each of them failed; bool, shape (n,).
         invalid: Whether each of them has an answer that is refused, cut off, or does not match; bool, shape (n,).
+            A turn that goes on is not invalid.
         problems_by_row: Why each request failed or its answer is invalid; for others perhaps the stop reason.
         follow_ups: Which answers are followed by another request; `None` if none are.
     """
@@ -176,6 +178,7 @@ class _Answered:
         how.add(columns)
         failed = fates[known] != RequestFate.ANSWERED.value
         invalid = ~failed & ~np.array(ok_rows(columns).to_pylist(), bool)
+        invalid &= ~_go_on(root, submission.follow_up_rules, columns, table["custom_id"])
         reasons = [
             text or kind or stop or ""
             for text, kind, stop in zip(
@@ -267,6 +270,18 @@ class _Answered:
             )
             for row in rows
         ]
+
+
+def _go_on(
+    root: Root, rules: FollowUpRules | None, columns: Mapping[str, Any], custom_ids: pa.ChunkedArray
+) -> NDArray[np.bool_]:
+    """Return which answers only pause, or wait for the results of tools: bool, shape (n,)."""
+    if rules is None:
+        return np.zeros(len(custom_ids), bool)
+    own = np.zeros(len(custom_ids), bool)  # imported answers are no answers of a pilot
+    kinds = rules.kinds(columns, counts_in(custom_ids), root.settings.prices.max_output, own)
+    goes_on: NDArray[np.bool_] = kinds == FollowUpKind.PAUSED.value
+    return goes_on
 
 
 def _requests_of(root: Root, of_pilot: Sequence[RequestFile]) -> tuple[Digests, NDArray[np.float64]]:

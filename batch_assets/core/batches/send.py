@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.batches.feeding import held_with_room, hold_without_room
@@ -18,6 +18,7 @@ from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import overview, stubs
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.shared_line import SharedLine
+from batch_assets.core.pipeline.hooks import ToolFunctions
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 
@@ -30,12 +31,14 @@ class SubmissionWork:
         submission: The submission.
         report: The report, which is filled.
         own_answers: See `Pipeline.own_answers`.
+        tools: The pipeline's functions that give the results of tools.
         failure: Why its partition has failed; `None` as long as it has not. The partitions beside it go on.
     """
 
     submission: Submission
     report: SubmitReport
     own_answers: Answers | None = None
+    tools: ToolFunctions = field(default_factory=dict)
     failure: Failure | None = None
 
     def fails(self, error: Failure) -> None:

@@ -24,9 +24,11 @@ class LostTexts:
     Attributes:
         requests: The number of these requests.
         problems: A text about each request file that they were in.
+        postponed: The number of other requests that the next run sends, because this one had no time for them.
     """
 
     requests: int = 0
+    postponed: int = 0
     problems: list[str] = field(default_factory=list)
 
     def add(self, requests: int, problem: str) -> None:

@@ -25,11 +25,14 @@ from batch_assets.core.errors import FAILURES, DamagedFileError, Failure, Missin
 from batch_assets.core.ledger import batches, files, holds, leases, overview, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileState
+from batch_assets.core.pipeline.hooks import NO_TOOLS, ToolFunctions
 from batch_assets.core.remedies import Approve, ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
 
 # The files of so many partitions are sent side by side. A run of more sends one group after the other.
 _PARTITIONS_AT_ONCE = 100
+# The share of a run's time in which the functions of tools may be called. What they returned has to be sent, too.
+_SHARE_OF_TOOLS = 0.5
 
 OnFile = Callable[[RequestFile], None]
 Outcome = SubmitReport | Failure | None
@@ -45,6 +48,7 @@ def submit_batches(
     seconds: float | None = None,
     on_file: OnFile | None = None,
     own_answers: Answers | None = None,
+    tools: ToolFunctions = NO_TOOLS,
 ) -> SubmitReport | None:
     """Submit the unsent request files that the newest submission of a partition waits on.
 
@@ -63,6 +67,7 @@ def submit_batches(
             for later.
         on_file: Called with each file before it is sent.
         own_answers: See `Pipeline.own_answers`.
+        tools: The pipeline's functions that give the results of tools.
 
     Returns:
         `None` if nothing was ever written for the partition.
@@ -86,6 +91,7 @@ def submit_batches(
         seconds=seconds,
         on_file=on_file,
         own_answers=own_answers,
+        tools=tools,
     )
     outcome = outcomes[partition]
     if isinstance(outcome, FAILURES):
@@ -103,6 +109,7 @@ def submit_partitions(
     seconds: float | None = None,
     on_file: OnFile | None = None,
     own_answers: Answers | None = None,
+    tools: ToolFunctions = NO_TOOLS,
 ) -> dict[str, Outcome]:
     """Submit the unsent request files of many partitions, those of different partitions side by side.
 
@@ -117,6 +124,7 @@ def submit_partitions(
         seconds: See `submit_batches`.
         on_file: See `submit_batches`.
         own_answers: See `submit_batches`.
+        tools: See `submit_batches`.
 
     Returns:
         By partition key what `submit_batches` would return or raise.
@@ -126,7 +134,7 @@ def submit_partitions(
     for start in range(0, len(partitions), _PARTITIONS_AT_ONCE):
         some = partitions[start : start + _PARTITIONS_AT_ONCE]
         left = None if seconds is None else seconds - (time.monotonic() - begun)
-        prepared = {key: _prepared(root, pipeline, key, unattended, own_answers) for key in some}
+        prepared = {key: _prepared(root, pipeline, key, unattended, own_answers, tools) for key in some}
         works = {key: work for key, work in prepared.items() if isinstance(work, SubmissionWork)}
         if works:
             waiting = waited_on(root, list(works.values()))
@@ -148,7 +156,12 @@ def _newest(root: Root, pipeline: str, partition: str) -> Submission | None:
 
 
 def _prepared(
-    root: Root, pipeline: str, partition: str, unattended: bool, own_answers: Answers | None
+    root: Root,
+    pipeline: str,
+    partition: str,
+    unattended: bool,
+    own_answers: Answers | None,
+    tools: ToolFunctions,
 ) -> SubmissionWork | Outcome:
     """Return the work on a partition; what `submit_batches` returns or raises if nothing of it may be sent."""
     try:
@@ -172,7 +185,7 @@ def _prepared(
             return report
     except FAILURES as error:
         return error
-    return SubmissionWork(submission, report, own_answers)
+    return SubmissionWork(submission, report, own_answers, tools)
 
 
 def _is_untouched(root: Root, submission: Submission) -> bool:
@@ -210,6 +223,7 @@ def _submit(
     answers: RunAnswers,
 ) -> None:
     """Send what is ready of some submissions, and fill their reports."""
+    tools_until = None if seconds is None else time.monotonic() + _SHARE_OF_TOOLS * seconds
     with _failing(*works):
         root.check_files(pipeline)
         know_what_counts(root, pipeline)
@@ -218,7 +232,7 @@ def _submit(
             _begin(root, works, unattended)
             for work in works:
                 with _failing(work):
-                    _plan_again(root, work)
+                    _plan_again(root, work, tools_until)
             _reconcile(root, works)
             begun = time.monotonic()
             _send_and_settle(root, works, seconds, on_file, answers)
@@ -303,10 +317,11 @@ def _begin(root: Root, works: Sequence[SubmissionWork], unattended: bool) -> Non
         root.note_key()
 
 
-def _plan_again(root: Root, work: SubmissionWork) -> None:
+def _plan_again(root: Root, work: SubmissionWork, tools_until: float | None) -> None:
     submission, report = work.submission, work.report
     try:
-        report.planned_again, lost = plan_again(root, submission, work.own_answers)
+        planned = plan_again(root, submission, work.own_answers, work.tools, tools_until)
+        report.planned_again, lost = planned
     except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
         lost = [str(error)]
         with root.ledger.write(submission.pipeline) as tx:

@@ -1,4 +1,4 @@
-"""Standstills: failed requests that cannot be retried now because a request file is missing.
+"""Standstills: requests that cannot be sent again now: a request file is missing, or a tool has no result.
 
 Their record is the history: every failed try is a line, and so is the try that ends the standstill.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
@@ -91,15 +92,21 @@ class RetryConfig(ConfigBlock):
         default=0,
         ge=0,
         le=MOST_TIMES,
-        description="How often a turn that the model paused (pause_turn) is continued.",
+        description="How often a turn that the model paused (pause_turn), or that calls tools with a function, is "
+        "continued.",
     )
 
-    @property
-    def follow_ups(self) -> FollowUpRules | None:
-        """Which answers are followed by another request; `None` if none are."""
+    def follow_ups(self, tools: Iterable[str] = ()) -> FollowUpRules | None:
+        """Return which answers are followed by another request; `None` if none are.
+
+        Args:
+            tools: The names of the tools that have a function.
+        """
         if not (self.invalid or self.truncated or self.paused):
             return None
-        return FollowUpRules(invalid=self.invalid, truncated=self.truncated, paused=self.paused)
+        return FollowUpRules(
+            invalid=self.invalid, truncated=self.truncated, paused=self.paused, tools=tuple(sorted(tools))
+        )
 
 
 class ClientConfig(ConfigBlock):

@@ -19,6 +19,7 @@ from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
 from batch_assets.core.pipeline.rules import gathering_problem, partitions_problem, rescue_problem, watch_problem
+from batch_assets.core.pipeline.tool_rules import tools_problem
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.cache_control import useless_cache_control
 from batch_assets.core.template.params_check import check_params
@@ -73,7 +74,7 @@ def load_pipeline(
         raise pipeline.error(
             "retry.invalid", "any text is a valid answer here: add output_schema, or leave it out"
         )
-    if problem := rescue_problem(pipeline):
+    if problem := tools_problem(pipeline) or rescue_problem(pipeline):
         raise pipeline.error(*problem)
     if reason := watch_problem(pipeline):
         raise pipeline.error("watch", reason)

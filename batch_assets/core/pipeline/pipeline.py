@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 
 from batch_assets.core.answers.answers import Answers
+from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.answers.forced_tool import ForcedTool, forced_tool
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage
@@ -25,7 +26,7 @@ from batch_assets.core.api.rescue_rule import RescueRule
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.io.json_text import dump
 from batch_assets.core.pipeline.config import PipelineConfig
-from batch_assets.core.pipeline.hooks import Params, Row, name_of
+from batch_assets.core.pipeline.hooks import Params, Row, ToolFunctions, name_of
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.prices.budget import Budget
@@ -51,11 +52,13 @@ class Hooks:
         render_request: Changes or rejects rendered requests.
         parse_message: Makes typed columns from messages, instead of from JSON answers.
         output_columns: The columns that `parse_message` makes, if there is no `output_schema`.
+        tool_functions: Give the results of tools, by the names of the tools.
     """
 
     render_request: RenderRequest | None = None
     parse_message: ParseMessage | None = None
     output_columns: pa.Schema | None = None
+    tool_functions: ToolFunctions = field(default_factory=dict)
 
 
 NO_HOOKS = Hooks()
@@ -220,6 +223,11 @@ class Pipeline:
     def own_answers(self) -> Answers | None:
         """`answers` if `parse_message` makes them, because a manifest cannot describe them; else `None`."""
         return self.answers if self.hooks.parse_message is not None else None
+
+    @property
+    def follow_ups(self) -> FollowUpRules | None:
+        """Which answers are followed by another request; `None` if none are."""
+        return self.config.retry.follow_ups(self.hooks.tool_functions)
 
     @cached_property
     def template(self) -> Template:

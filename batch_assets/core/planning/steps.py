@@ -153,10 +153,10 @@ class RaiseBudget:
 
 @dataclass(frozen=True)
 class RestoreFile:
-    """A request file is lost, and with it the text of requests to send again.
+    """A request file is lost, and with it the text of requests to send again; or a tool gave no result for one.
 
     Attributes:
-        why: Which file, and the error of the last try.
+        why: Which file or tool, and the error of the last try.
         last_try: When it was last tried, seconds since 1970.
         next_try: When the next unattended try is due, seconds since 1970.
     """

@@ -243,7 +243,7 @@ class PartitionBuild:
             return
         prompt, prices = self._pipeline.prompt_digest, self._root.settings.prices
         answers, is_wanted = own_answers(self._root, self._pipeline.name, prompt), self._selection.is_wanted
-        known = answers, prices, is_wanted, count_tokens, self._pipeline.config.retry.follow_ups
+        known = answers, prices, is_wanted, count_tokens, self._pipeline.follow_ups
         report.estimate, report.rest = estimate_of(written, *known), estimate_of(beyond, *known)
         report.example = next(iter(written.params()), None)
 

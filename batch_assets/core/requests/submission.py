@@ -344,7 +344,7 @@ class NewSubmission:
             output_tool=pipeline.tool.name if pipeline.tool else None,
             tool_calls=pipeline.has_tool_calls,
             max_attempts=pipeline.config.retry.max_attempts,
-            follow_ups=pipeline.config.retry.follow_ups,
+            follow_ups=pipeline.follow_ups,
             max_requests=self.limits[0],
             max_bytes=self.limits[1],
             rows=report.rows,

@@ -92,6 +92,7 @@ def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | Non
         CURRENT,
         config.model_dump(exclude=dict(ELSEWHERE)),
         pipeline.prompt_digest,
+        sorted(pipeline.hooks.tool_functions),
         pipeline.sent_schema,
         pipeline.bounded_schema,
         partition,

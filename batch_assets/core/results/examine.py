@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
+from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.answers.result_columns import fields_after
 from batch_assets.core.answers.result_types import FAILED, ResultType
+from batch_assets.core.answers.tool_calls import WAITS_FOR_TOOLS
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.slices import slices_of
@@ -44,7 +46,7 @@ class Examination:
         failures: Rows without an answer, by error type.
         failure_example: The error message of one of these rows, by error type.
         stopped: Succeeded rows by a stop_reason of `refusal`, `max_tokens`, `model_context_window_exceeded` or
-            `pause_turn`.
+            `pause_turn`, or of `tool_use` if all called tools have a function.
         expected_rows: The number of rows in the dataset, from the submission's index.
         misplaced: Descriptions of the first rows whose row key is not the dataset's.
         columns: Descriptions of missing columns, unexpected columns and wrong types.
@@ -103,7 +105,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         index, manifest = open_index(root, *location), Manifest.read(root.storage, *location)
         examination.columns = _column_differences(schema, _expected(index, pipeline))
         examination.expected_rows = index.rows
-        _count(examination, table)
+        _count(examination, table, pipeline.follow_ups)
         _compare_keys(examination, table, index, manifest.key)
     with root.ledger.read() as tx:
         files = submissions.waited_on(tx, submission_id)
@@ -126,8 +128,11 @@ def _submission(root: Root, schema: pa.Schema, pipeline: str, partition: str) ->
     return newest.id
 
 
-def _count(examination: Examination, table: pq.ParquetFile) -> None:
+def _count(examination: Examination, table: pq.ParquetFile, rules: FollowUpRules | None) -> None:
     columns = ["result_type", "error_type", "error_message", "stop_reason"]
+    with_tools = rules if rules is not None and rules.tools else None
+    if with_tools is not None:
+        columns.append("response_json")
     for batch in slices_of(table, columns):
         examination.rows += len(batch)
         for entry in batch.column("result_type").value_counts().to_pylist():
@@ -138,6 +143,10 @@ def _count(examination: Examination, table: pq.ParquetFile) -> None:
         for entry in answered.column("stop_reason").value_counts().to_pylist():
             if entry["values"] == REFUSED or entry["values"] in TRUNCATED:
                 examination.stopped[entry["values"]] += entry["counts"]
+        if with_tools is not None:
+            calls = with_tools.calls_tools(answered.column("stop_reason"), answered.column("response_json"))
+            if calls.any():
+                examination.stopped[WAITS_FOR_TOOLS] += int(calls.sum())
         invalid = answered.filter(pa.compute.equal(answered.column("error_type"), ErrorType.INVALID_OUTPUT))
         for reason in invalid.column("error_message").to_pylist():
             examination.invalid[reason] += 1

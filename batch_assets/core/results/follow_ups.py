@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.request_index import DIGEST
 from batch_assets.core.store.responses import ResponseFiles, digest_array
+
+_COLUMNS = ("stop_reason", "output_tokens", "response_model", "response_json")
 
 
 class FollowUps:
@@ -55,7 +58,7 @@ class FollowUps:
         Returns:
             The same object if no row waits.
         """
-        columns = {name: responses[name] for name in ("stop_reason", "output_tokens", "response_model")}
+        columns = {name: responses[name] for name in _COLUMNS}
         columns["error_type"] = table["error_type"]
         counts, imported = counts_in(responses["custom_id"]), self._files.is_never_followed(slice_.response_row)
         kinds = self._rules.kinds(columns, counts, self._max_output, imported)
@@ -70,6 +73,14 @@ class FollowUps:
             fates = np.where(is_sent, np.int8(RowFate.FOLLOW_UP), fates)
             waits |= is_sent
         return replace(slice_, fates=fates, hidden=slice_.hidden | waits) if waits.any() else slice_
+
+    def unanswered_calls(self, columns: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Return which rows have an answer that calls tools with a function: bool, shape (n,).
+
+        Args:
+            columns: `stop_reason` and `response_json` of n rows, by name.
+        """
+        return self._rules.calls_tools(columns["stop_reason"], columns["response_json"])
 
     def _is_over(self, response_row: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which follow-ups failed and are not sent again: bool, shape (n,)."""

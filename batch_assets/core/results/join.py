@@ -53,6 +53,7 @@ class JoinedRows:
         fates: A `RowFate` for each row; int8, shape (n,).
         is_first: Whether no earlier row has the same request; bool, shape (n,).
         invalid_outputs: The number of rows whose answer does not match the output schema.
+        unanswered_calls: The number of rows whose answer still calls tools, because its chain may not go on.
         live_cost_usd: What each row would have cost as a live call; float64, length n.
     """
 
@@ -61,6 +62,7 @@ class JoinedRows:
     is_first: NDArray[np.bool_]
     invalid_outputs: int
     live_cost_usd: pa.ChunkedArray
+    unanswered_calls: int = 0
 
 
 class ResultsJoin:
@@ -254,9 +256,12 @@ class ResultsJoin:
         for name in self._carried:
             columns[name] = slice_.rows.column(name)
         invalid_outputs = self._answers.add(columns)
+        calls = self._follow_ups.unanswered_calls(columns) if self._follow_ups is not None else None
         if not self._has_own_ok:
-            columns["is_ok"] = ok_rows(columns)
+            is_ok = ok_rows(columns)
+            columns["is_ok"] = is_ok if calls is None else pc.and_(is_ok, pa.array(~calls))
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
         # Response files of earlier versions have only the cost in a batch, without fees.
         live = pc.coalesce(live, pc.divide(cost, self._discount))
-        return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live)
+        unanswered = int(calls.sum()) if calls is not None else 0
+        return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live, unanswered)

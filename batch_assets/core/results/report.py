@@ -132,7 +132,7 @@ class ResultsReport:
         output_tokens: The sum over the table.
         invalid_outputs: The number of rows whose answer does not match the schema.
         refused_answers: The number of rows whose answer the model refused to give.
-        truncated: The number of rows whose answer was cut off.
+        truncated: The number of rows whose answer was cut off, or still calls tools with a function.
         tally: Requests, costs and failures in more detail.
         ask_again: The number of distinct requests that are retried automatically.
         kept: The number of rows of a refresh that keep their older answer: the new request failed permanently.
@@ -232,6 +232,7 @@ class ResultsReport:
             self.truncated += entry["counts"] * (entry["values"] in TRUNCATED)
         self.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
         self.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
+        self.truncated += joined.unanswered_calls
         self.invalid_outputs += joined.invalid_outputs
         self.tally.add(table, pa.array(joined.is_first))
         self.tally.live_cost += picodollars_in(joined.live_cost_usd)

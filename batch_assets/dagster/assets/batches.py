@@ -54,6 +54,7 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
             seconds=rounds.seconds_left(context),
             on_file=lambda file: context.log.info(_sending(file)),
             own_answers=pipeline.own_answers,
+            tools=pipeline.hooks.tool_functions,
         )
         yield from all_partitions(context, lambda key: _submitted(context, root, pipeline, key, outcomes[key]))
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from batch_assets.core.answers.parsed_answers import ParseMessage
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.pipeline.hooks import NO_TOOLS, ToolFunctions
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
 from batch_assets.core.pipeline.retirement import retirement
@@ -51,6 +52,7 @@ def build_message_batch_assets(
     render_request: RenderRequest | None = None,
     parse_message: ParseMessage | None = None,
     output_columns: pa.Schema | None = None,
+    tool_functions: ToolFunctions = NO_TOOLS,
     **fields: Unpack[PipelineFields],
 ) -> list[dg.AssetsDefinition]:
     """Build the assets `<name>/requests`, `<name>/batches` and `<name>/results`.
@@ -66,6 +68,7 @@ def build_message_batch_assets(
         render_request: As in `MessageBatchComponent`; called with (pipeline, row, params).
         parse_message: As in `MessageBatchComponent`; called with (message).
         output_columns: The columns that `parse_message` returns.
+        tool_functions: As `MessageBatchComponent.tool_functions` returns them.
         **fields: The fields of a pipeline file; `name`, `dataset` and `params` are required. `output_schema` may
             be a pydantic model that can be imported from its module. `partitions` may be a Dagster partitions
             definition; then the dataset's path, query or asset determines which rows belong to a partition.
@@ -84,7 +87,7 @@ def build_message_batch_assets(
         project=Path(project) if project is not None else find_project(folder),
         source=f"build_message_batch_assets(name={values.get('name')!r})",
         partitions=partitions,
-        hooks=Hooks(render_request, parse_message, output_columns),
+        hooks=Hooks(render_request, parse_message, output_columns, tool_functions),
     )
     return assets_of(pipeline)
 

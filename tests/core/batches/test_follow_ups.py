@@ -170,6 +170,7 @@ def test_more_tokens_than_the_model_can_write_are_not_asked_for() -> None:
         "error_type": pa.nulls(3, pa.string()),
         "output_tokens": pa.array([100, 64_000, None], pa.int64()),
         "response_model": pa.array(["claude-haiku-4-5"] * 3),
+        "response_json": pa.nulls(3, pa.string()),
     }
     rules, counts = FollowUpRules(truncated=doubled), pd.DataFrame([[0] * 3] * 3).to_numpy("int8")
     own = np.zeros(3, bool)
