@@ -160,6 +160,7 @@ class Bench:
             "collection": ("requests", "batches"),
             "results": ("requests", "batches", "collection"),
             "retry": ("requests", "batches", "collection", "results"),
+            "follow-up": ("requests", "batches", "collection", "results"),
         }[stage]
         # The results of a stage that downloads must need more than one read of a socket.
         rows, most = (texts(240), 120) if stage == "collection" else (texts(5), 2)
@@ -172,6 +173,8 @@ class Bench:
         folder = self._folder / f"before-{len(self._prepared)}"
         folder.mkdir()
         write_rows(folder / "rows.jsonl", rows)
+        if stage == "follow-up":
+            (folder / work.WITH_TOOL).touch()
         start = Prepared(folder, rows, most)
         if not before:
             return start
@@ -180,6 +183,8 @@ class Bench:
         if stage == "retry":
             # Of five requests, with 0.5 none fails once in 32 times, and then there is nothing to retry.
             self.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.8}}}])
+        elif stage == "follow-up":
+            self.emulator.faults([{"match": CREATE, "action": {"error_mix": {"tool_use": 1.0}}}])
         for task in before:
             if task == "collection":
                 time.sleep(self.emulator.settings()["latency"])
@@ -188,9 +193,13 @@ class Bench:
                 raise RuntimeError(f"before {stage}: {task}: {end.log}")
         self.emulator.reset_faults()
         accepted = making.accepted()
-        failed = frozenset(_failed(folder / "root" / work.NAME / "results")) if stage == "retry" else frozenset()
+        sent_again = frozenset[str]()
+        if stage == "retry":
+            sent_again = frozenset(_failed(folder / "root" / work.NAME / "results"))
+        elif stage == "follow-up":
+            sent_again = frozenset(custom_id[-22:] for ids in accepted.values() for custom_id in ids)
         own_workspace = key if stage in ("collection", "results") else None
-        return Prepared(folder, rows, most, own_workspace, accepted, failed)
+        return Prepared(folder, rows, most, own_workspace, accepted, sent_again)
 
 
 def _failed(results: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ STAGES = {
     "requests": "kill -9 in requests",
     "batches": "kill -9 in batches",
     "retry": "kill -9 in batches, retrying",
+    "follow-up": "kill -9 in batches, with results of tools",
     "collection": "kill -9 in collection",
     "results": "kill -9 in results",
 }

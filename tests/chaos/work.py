@@ -19,7 +19,8 @@ from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches, leases, rescues, submissions
 from batch_assets.core.ledger.states import BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
-from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.hooks import ToolCall
+from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.rename import rename
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.collect import downloaded
@@ -27,9 +28,11 @@ from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.spend.build import build_spend
-from tests.core.support import make_pipeline
+from tests.core.support import make_pipeline, params
 
 NAME = "asked"
+# A file in the dataset's folder: the requests have a tool.
+WITH_TOOL = "with_tool"
 # The row that is erased.
 ERASED = "row-1"
 # The first final table of a trial, kept beside its root to be compared with the table after the rerun.
@@ -43,9 +46,20 @@ _AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0, history_days=0)
 
 
 def pipeline_in(folder: Path, max_requests: int) -> Pipeline:
-    """The pipeline over the dataset in a folder."""
-    dataset = {"path": "rows.jsonl", "key": "id"}
-    return make_pipeline(folder, dataset, name=NAME, batching={"max_requests": max_requests})
+    """The pipeline over the dataset in a folder, with a tool if the folder asks for it."""
+    dataset, batching = {"path": "rows.jsonl", "key": "id"}, {"max_requests": max_requests}
+    if not (folder / WITH_TOOL).exists():
+        return make_pipeline(folder, dataset, name=NAME, batching=batching)
+    asked = params(tools=[{"name": "look_up", "input_schema": {"type": "object"}}])
+    hooks = Hooks(tool_functions={"look_up": _question})
+    return make_pipeline(
+        folder, dataset, name=NAME, batching=batching, params=asked, hooks=hooks, retry={"paused": 2}
+    )
+
+
+def _question(call: ToolCall) -> str:
+    """The result of the tool is the text of the row, so that the answer is the one that the judge expects."""
+    return str(call.params["messages"][0]["content"])
 
 
 def requests(root: Root, pipeline: Pipeline) -> None:
@@ -53,7 +67,7 @@ def requests(root: Root, pipeline: Pipeline) -> None:
 
 
 def submit(root: Root, pipeline: Pipeline) -> None:
-    submit_batches(root, pipeline.name)
+    submit_batches(root, pipeline.name, tools=pipeline.hooks.tool_functions)
 
 
 def collection(root: Root, pipeline: Pipeline) -> None:
@@ -176,7 +190,7 @@ def unattended(
         trouble: object = "rows are pending"
         try:
             begin_all(root, pipeline.name, [""])  # a user has asked for the run that was killed or failed
-            submit_batches(root, pipeline.name, unattended=not by_user)
+            submit_batches(root, pipeline.name, unattended=not by_user, tools=pipeline.hooks.tool_functions)
             poll(root, now=True)
             done = collect_and_erase(root, pipeline.name, pipeline=pipeline, retention=retention)
             with root.ledger.read() as tx:
@@ -209,6 +223,7 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "collection": collection,
     "results": results,
     "retry": submit,
+    "follow-up": submit,
     "look": look,
     "tick": tick,
     "rescue": rescue,
