@@ -245,7 +245,7 @@ class PartitionBuild:
         answers, is_wanted = own_answers(self._root, self._pipeline.name, prompt), self._selection.is_wanted
         known = answers, prices, is_wanted, count_tokens, self._pipeline.follow_ups
         report.estimate, report.rest = estimate_of(written, *known), estimate_of(beyond, *known)
-        report.example = next(iter(written.params()), None)
+        report.example = next((params.decode() for params in written.params()), None)
 
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:
         """Read, render and look up the dataset's rows, slice by slice."""

@@ -52,7 +52,7 @@ class RequestsReport:
     without_partition_examples: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     bytes: int = 0
-    example: bytes | None = None
+    example: str | None = None
     estimate: Estimate | None = None
     rest: Estimate | None = None
     why_held: str | None = None

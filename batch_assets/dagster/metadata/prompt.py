@@ -37,7 +37,7 @@ def prompt_as_markdown(pipeline: Pipeline) -> str:
     return "\n\n".join(parts)
 
 
-def request_as_markdown(params: bytes) -> str:
+def request_as_markdown(params: str) -> str:
     """Return the params of a rendered request as YAML, with long texts cut.
 
     Args:
