@@ -82,6 +82,15 @@ def size(number: float) -> str:
     return f"{number:.1f} GB"
 
 
+def percent(share: float) -> str:
+    """Format a share with two decimals at most: "33.33%", "20%", "less than 0.01%", "more than 99.99%"."""
+    if 0 < share < 0.0001:
+        return "less than 0.01%"
+    if 0.9999 < share < 1:
+        return "more than 99.99%"
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"
+
+
 def dollars(usd: float) -> str:
     """Format an amount in USD: "$0.0078", or "less than $0.0001" if it would be shown as zero."""
     return f"less than ${_SMALLEST_SHOWN}" if 0 < usd < _SMALLEST_SHOWN else f"${usd:,.4f}"

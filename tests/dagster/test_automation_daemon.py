@@ -234,7 +234,7 @@ def test_a_failed_check_says_why_in_the_browser(automated: Deployment) -> None:
     automated.wait(lambda: check_result(automated) == "FAILED", PATIENCE)
     with open_page(PATIENCE) as page:
         url = f"{automated.url}/assets/half_rejected/results?view=checks"
-        why = page.get_by_text("1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 rejected").first
+        why = page.get_by_text("1 of 2 rows failed (50%; max_failed is 1%): 1 rejected").first
         click_through(page, url, page.get_by_text("failed_rows_are_few").first, why)
         page.get_by_text("blocking asset check").first.wait_for()
 

@@ -79,9 +79,10 @@ def test_a_valid_table_passes_all_checks(
     assert all(check.passed for check in checks.values()), {
         name: check.description for name, check in checks.items()
     }
-    assert checks["failed_rows_are_few"].description == (
-        "1 of 5 rows failed (20.00%; max_failed is 20.00%): 1 rejected"
-    )
+    assert {name: check.description for name, check in checks.items() if check.description} == {
+        "failed_rows_are_few": "1 of 5 rows failed (20%; max_failed is 20%): 1 rejected\n\n"
+        "- 1 row: empty\\_prompt: params.messages\\[0\\].content: the text is empty"
+    }
     assert {name for name, check in checks.items() if check.blocking} == {"failed_rows_are_few"}
     assert sorted(evaluations(run(make_assets("others"), instance))) == ALWAYS
 
@@ -100,18 +101,20 @@ def test_too_many_failed_rows_keep_downstream_assets_from_running(
     result = run(assets, instance, report)
     (failed,) = [check for check in evaluations(result).values() if not check.passed]
     assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
-    assert str(failed.description).endswith("max_failed is 50.00%): 4 errored, 1 rejected")
+    summary, _, causes = str(failed.description).partition("\n\n")
+    assert summary.endswith("max_failed is 50%): 4 errored, 1 rejected")
+    assert [cause.partition(": ")[0] for cause in causes.splitlines()] == ["- 4 rows", "- 1 row"]
     assert not ran
     assert not result.success
     (failure,) = result.filter_events(lambda event: event.is_step_failure)
     assert failure.step_failure_data.user_failure_data is not None
     lines = str(failure.step_failure_data.user_failure_data.description).splitlines()
-    assert lines[0] == f"The blocking asset check failed_rows_are_few failed: {failed.description}"
-    assert [line.partition(", such as: ")[0] for line in lines[1:3]] == [
-        "4 rows: permission_error",
-        "1 row: empty_prompt",
+    assert lines[0] == f"The blocking asset check failed_rows_are_few failed: {summary}"
+    assert [line.split(": ")[:2] for line in lines[1:3]] == [
+        ["4 rows", "permission_error"],
+        ["1 row", "empty_prompt"],
     ]
-    assert all(line.partition(", such as: ")[2] for line in lines[1:3])
+    assert all(len(line.split(": ")) > 2 for line in lines[1:3])
     for remedy in ("greetings_retry_failed", "materialize greetings/requests", "raise max_failed"):
         assert remedy in "\n".join(lines[3:])
     assert instance.get_latest_materialization_event(assets[-1].key) is not None
@@ -144,7 +147,7 @@ def test_while_a_new_table_waits_the_checks_are_those_of_the_complete_one(
     assert metadata["batch_assets/waiting_table"].value == str(folder / "results_next" / "results.parquet")
     assert metadata["batch_assets/pending"].value == 6
     checks = evaluations(result)
-    assert checks["every_row_once"].description == "5 rows of 5 in the dataset"
+    assert checks["every_row_once"].metadata["rows"].value == 5
     assert [name for name, check in checks.items() if not check.passed] == ["columns_match"]
     assert str(checks["columns_match"].description).endswith(
         "A newer table replaces this one when 6 rows of it are answered"
@@ -154,7 +157,7 @@ def test_while_a_new_table_waits_the_checks_are_those_of_the_complete_one(
     result = run(edited, instance, report(edited))
     assert ran == [5, 7]
     checks = evaluations(result)
-    assert checks["every_row_once"].description == "7 rows of 7 in the dataset"
+    assert checks["every_row_once"].metadata["rows"].value == 7
     assert checks["columns_match"].passed
 
 
@@ -165,7 +168,7 @@ def test_refused_answers_are_invalid_outputs(
     result = run(make_assets(output_schema=SCHEMA, max_failed=1, max_invalid=0.5), instance)
     check = evaluations(result)["invalid_outputs_are_few"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert str(check.description).startswith("4 of 4 answers do not match the output schema (100.00%")
+    assert str(check.description).startswith("4 of 4 answers do not match the output schema (100%")
     assert result.success
 
 
@@ -176,9 +179,7 @@ def test_refused_and_truncated_answers_are_reported_without_a_schema(
     result = run(make_assets(max_failed=1, max_invalid=0.5), instance)
     check = evaluations(result)["answers_are_whole"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert check.description == (
-        "4 of 4 answers were refused or cut off (100.00%; max_invalid is 50.00%): 4 refusal"
-    )
+    assert check.description == ("4 of 4 answers were refused or cut off (100%; max_invalid is 50%): 4 refusal")
     assert (check.metadata["stopped"].value, check.metadata["refusal"].value) == (4, 4)
     assert result.success
 
@@ -213,12 +214,7 @@ def test_a_valid_partition_does_not_hide_a_failed_one(
     assert (success, check.passed) == (True, False)
     assert str(check.description).startswith("bad: 5 of 5 rows failed"), "a run does not read the others' tables"
     success, check = few_failed("bad")  # now with the valid dataset
-    assert (success, check.passed, str(check.description)) == (
-        True,
-        True,
-        "- bad: 0 of 1 row failed (0.00%; max_failed is 50.00%)\n"
-        "- good: 0 of 1 row failed (0.00%; max_failed is 50.00%)",
-    )
+    assert (success, check.passed, check.description) == (True, True, None), "nothing is wrong"
 
 
 def test_a_lost_or_duplicated_row_is_reported(
@@ -227,17 +223,18 @@ def test_a_lost_or_duplicated_row_is_reported(
     assets = make_assets()
     run(assets, instance)
     for keep, problem in (
-        ([0, 1, 3, 4], "4 rows of 5 in the dataset; row 2 should be 2 and is 3"),
+        ([0, 1, 3, 4], "4 rows of 5 in the dataset; 1 row is missing, such as 2"),
         (
             [0, 1, 1, 3, 4],
-            "5 rows of 5 in the dataset; row 2 should be 2 and is 1",
+            "5 rows of 5 in the dataset; 1 row is missing, such as 2; 1 row is there more than once, such as 1",
         ),
+        ([0, 2, 1, 3, 4], "5 rows of 5 in the dataset; the rows are in another order"),
     ):
         whole = pq.read_table(tmp_path / "root" / "greetings" / "results" / "results.parquet")
         change(tmp_path, lambda table, keep=keep: table.take(pa.array(keep)))  # type: ignore[misc]
         check = checked(assets, instance)["every_row_once"]
         assert not check.passed
-        assert str(check.description).startswith(problem)
+        assert check.description == problem
         change(tmp_path, lambda _, whole=whole: whole)  # type: ignore[misc]
     assert checked(assets, instance)["every_row_once"].passed
 
@@ -251,16 +248,11 @@ def test_a_lost_row_far_into_the_table_is_reported(
     (tmp_path / "greetings.csv").write_text("\n".join(["id,text", *lines]) + "\n")
     run(assets, instance)
     whole = pq.read_table(tmp_path / "root" / "greetings" / "results" / "results.parquet")
-    for lost, problem in (
-        (4500, "row 4500 should be 4500 and is 4501; row 4501 should be 4501 and is 4502; "),
-        (4999, "row 4999 should be 4999 and is None"),
-        (4096, "row 4096 should be 4096 and is 4097"),
-    ):
+    for lost in (4500, 4999, 4096):
         change(tmp_path, lambda _, lost=lost: pa.concat_tables([whole[:lost], whole[lost + 1 :]]))  # type: ignore[misc]
         check = checked(assets, instance)["every_row_once"]
         assert (check.passed, check.metadata["rows"].value) == (False, rows - 1)
-        assert str(check.description).startswith(f"{rows - 1:,} rows of {rows:,} in the dataset; {problem}")
-        assert str(check.description).count("should be") == min(5, rows - lost)
+        assert check.description == f"4,999 rows of 5,000 in the dataset; 1 row is missing, such as {lost}"
 
 
 def test_unexpected_columns_pending_rows_and_values_are_reported(
@@ -297,10 +289,12 @@ def test_unexpected_columns_pending_rows_and_values_are_reported(
     assert problems["columns_match"].startswith(
         "why is missing; cause is not expected. Materialize greetings/requests"
     )
-    assert "1 unexpected value 'cross' of mood" in problems["enum_values_are_expected"]
+    assert problems["enum_values_are_expected"] == (
+        "1 answer has a value that is missing from its enum\n\n- 1 row: unexpected value 'cross' of mood"
+    )
     assert problems["no_row_is_left_pending"] == "1 row is pending, and 0 request files will bring answers"
-    assert checks["failed_rows_are_few"].description == (
-        "1 of 4 rows with a final type failed (25.00%; max_failed is 100.00%): 1 rejected"
+    assert str(checks["failed_rows_are_few"].description).startswith(
+        "1 of 4 rows with a final type failed (25%; max_failed is 100%): 1 rejected\n"
     )
 
 
@@ -406,8 +400,4 @@ def test_rows_answered_by_another_partitions_run_are_not_left_pending(
         assert run(assets, instance, partition_key=partition).success
     emulator.end_batches()
     check = evaluations(run(assets, instance, partition_key="one"))["no_row_is_left_pending"]
-    assert (check.passed, check.description) == (
-        True,
-        "- one: 0 rows are pending, and 0 request files will bring answers\n"
-        "- two: 4 rows are pending, and 1 request file will bring answers",
-    )
+    assert (check.passed, check.description) == (True, None)

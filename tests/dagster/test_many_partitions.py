@@ -154,7 +154,7 @@ def test_the_checks_of_a_partition_read_its_own_files_only(
         (check,) = [one for one in evaluations if one.check_name == "failed_rows_are_few"]
         needed.append(calls.total())
         failed = str(check.description).splitlines()
-        assert failed[0] == "- key-1: 1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 errored"
+        assert failed[0] == "- key-1: 1 of 2 rows failed (50%; max_failed is 1%): 1 errored"
         assert (len(failed), failed[-1] == "- and 29 more partitions") == (
             (9, False) if partitions == 10 else (11, True)
         )

@@ -204,9 +204,7 @@ def test_several_partitions_in_one_run(
     evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert len(evaluations) == 7
     assert all(evaluation.passed for evaluation in evaluations.values())
-    assert evaluations["every_row_once"].description == "\n".join(
-        f"- {day}: 1 row of 1 in the dataset" for day in days[:2]
-    )
+    assert {evaluation.description for evaluation in evaluations.values()} == {None}, "nothing is wrong"
     assert sensor_asks(assets, instance) == []
     after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
     assert sorted(after.get_requested_partitions(guarded.key)) == days[:2]
@@ -303,7 +301,7 @@ def test_a_blocking_check_stops_a_run_of_several_partitions(
     (failure,) = result.filter_events(lambda event: event.is_step_failure)
     assert failure.step_failure_data.user_failure_data is not None
     assert str(failure.step_failure_data.user_failure_data.description).startswith(
-        f"The blocking asset check failed_rows_are_few failed:\n{failed.description}\n"
+        "The blocking asset check failed_rows_are_few failed:\n2026-01-01: 1 of 1 row failed"
     )
     assert (result.success, ran) == (False, [])
     assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]

@@ -111,11 +111,9 @@ def test_checks_cancel_and_watch_use_the_resource(location: Location, elsewhere:
     location.materialize("gruesse")
     elsewhere.end_batches()
     done = location.materialize("gruesse")
-    descriptions = {
-        evaluation.check_name: evaluation.description for evaluation in done.get_asset_check_evaluations()
-    }
-    assert descriptions["every_row_once"] == "8 rows of 8 in the dataset"
-    assert "results_are_collected_in_time" in descriptions
+    figures = {evaluation.check_name: evaluation.metadata for evaluation in done.get_asset_check_evaluations()}
+    assert figures["every_row_once"]["rows"].value == 8
+    assert "results_are_collected_in_time" in figures
     job = location.definitions.resolve_job_def("gruesse_cancel")
     canceled = job.execute_in_process(instance=location.instance)
     assert canceled.success

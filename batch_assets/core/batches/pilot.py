@@ -33,7 +33,7 @@ from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import own_tail
 from batch_assets.core.store.response_reader import ResponseReader
-from batch_assets.core.text import count, dollars
+from batch_assets.core.text import count, dollars, percent
 
 # A text names this many failures and shows this many answers, of which it shows this many characters.
 _FAILURES, _ANSWERS, _CHARACTERS = 5, 5, 300
@@ -219,13 +219,13 @@ class _Answered:
         texts = []
         if failed > terms.max_failed * requests:
             texts.append(
-                f"{failed:,} of {count(requests, 'request')} failed, and max_failed is {terms.max_failed:.2%}"
+                f"{failed:,} of {count(requests, 'request')} failed, and max_failed is {percent(terms.max_failed)}"
                 f" ({self._named(self.failed)})"
             )
         if invalid > terms.max_invalid * answered:
             texts.append(
                 f"{invalid:,} of {count(answered, 'answer')} are invalid, and max_invalid is "
-                f"{terms.max_invalid:.2%} ({self._named(self.invalid)})"
+                f"{percent(terms.max_invalid)} ({self._named(self.invalid)})"
             )
         if self.cost is not None and terms.low is not None and terms.high is not None and answered:
             least = round(terms.low * answered / requests)

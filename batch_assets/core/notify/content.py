@@ -13,7 +13,7 @@ from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
-from batch_assets.core.text import count, counts, dollars, duration
+from batch_assets.core.text import count, counts, dollars, duration, percent
 
 _BATCHES_SHOWN = 5
 _COLLECT = "Run the pipeline to collect them. If its sensor should have done so, check that it runs."
@@ -101,7 +101,7 @@ def _headline(
         return "results are complete"
     if kind == "failed":
         share = failed_share(submission.count_map)
-        return f"{share:.2%} of the rows have no answer, and max_failed is {max_failed:.2%}"
+        return f"{percent(share)} of the rows have no answer, and max_failed is {percent(max_failed)}"
     if kind == "held":
         requests = count(sum(file.requests for file in held), "request is held", "requests are held")
         return f"{requests}: {held[0].error}"

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import zip_longest
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,15 +22,16 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.lost_rows import open_index
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import OWN, RequestIndex
 from batch_assets.core.store.result_table import submission_of
+from batch_assets.core.text import count
 
 UNEXPECTED = "unexpected value"
 """The start of the error for an answer with a value that its enum does not have."""
-_EXAMPLES = 5
 
 
 @dataclass
@@ -41,14 +41,13 @@ class Examination:
     Attributes:
         rows: The number of rows in the table.
         counts: Rows by result_type.
-        invalid: Succeeded rows whose answer does not match the output schema, by reason.
-        unexpected: Those of them with a value that its enum does not have, by reason.
-        failures: Rows without an answer, by error type.
-        failure_example: The error message of one of these rows, by error type.
+        invalid: Succeeded rows whose answer does not match the output schema, by cause.
+        unexpected: Those of them with a value that its enum does not have, by cause.
+        failures: Rows without an answer, by cause.
         stopped: Succeeded rows by a stop_reason of `refusal`, `max_tokens`, `model_context_window_exceeded` or
             `pause_turn`, or of `tool_use` if all called tools have a function.
         expected_rows: The number of rows in the dataset, from the submission's index.
-        misplaced: Descriptions of the first rows whose row key is not the dataset's.
+        misplaced: What distinguishes the row keys from those of the dataset, as texts.
         columns: Descriptions of missing columns, unexpected columns and wrong types.
         in_flight: The number of request files that will still bring answers, or whose answers the next join
             adds.
@@ -59,10 +58,9 @@ class Examination:
 
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    invalid: Counter[str] = field(default_factory=Counter)
-    unexpected: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    failure_example: dict[str, str] = field(default_factory=dict)
+    invalid: Causes = field(default_factory=Causes)
+    unexpected: Causes = field(default_factory=Causes)
+    failures: Causes = field(default_factory=Causes)
     stopped: Counter[str] = field(default_factory=Counter)
     expected_rows: int = 0
     misplaced: list[str] = field(default_factory=list)
@@ -148,36 +146,61 @@ def _count(examination: Examination, table: pq.ParquetFile, rules: FollowUpRules
             if calls.any():
                 examination.stopped[WAITS_FOR_TOOLS] += int(calls.sum())
         invalid = answered.filter(pa.compute.equal(answered.column("error_type"), ErrorType.INVALID_OUTPUT))
-        for reason in invalid.column("error_message").to_pylist():
-            examination.invalid[reason] += 1
-            if reason and reason.startswith(UNEXPECTED):
-                examination.unexpected[reason] += 1
+        for entry in invalid.column("error_message").value_counts().to_pylist():
+            reason = entry["values"] or ""
+            examination.invalid.add("", reason, entry["counts"])
+            if reason.startswith(UNEXPECTED):
+                examination.unexpected.add("", reason, entry["counts"])
 
 
 def _count_failures(examination: Examination, rows: pa.RecordBatch) -> None:
     failed = rows.filter(pa.compute.is_in(rows.column("result_type"), pa.array(FAILED, pa.string())))
-    for kind in failed.column("error_type").value_counts().to_pylist():
-        name = kind["values"] or ""
-        examination.failures[name] += kind["counts"]
-        if name not in examination.failure_example:
-            at = failed.column("error_type").to_pylist().index(kind["values"])
-            examination.failure_example[name] = failed.column("error_message")[at].as_py() or ""
+    kinds = pa.compute.coalesce(failed.column("error_type"), failed.column("result_type"))
+    for kind in kinds.unique().to_pylist():
+        messages = failed.column("error_message").filter(pa.compute.equal(kinds, kind))
+        for entry in messages.value_counts().to_pylist():
+            examination.failures.add(kind, entry["values"] or "", entry["counts"])
 
 
 def _compare_keys(examination: Examination, table: pq.ParquetFile, index: RequestIndex, key: str) -> None:
     """Compare row by row with the index, which has every row key of the dataset once."""
     wanted = (rows.column(0) for rows in index.slices([key]) if len(rows))
     present = (rows.column(0) for rows in slices_of(table, [key]) if len(rows))
-    start = 0
-    for due, actual in _side_by_side(wanted, present):
-        if not due.equals(actual):
-            keys = zip_longest(due.to_pylist(), actual.to_pylist())
-            different = [(number, *pair) for number, pair in enumerate(keys, start) if pair[0] != pair[1]]
-            examination.misplaced += [f"row {number} should be {a!r} and is {b!r}" for number, a, b in different]
-            if len(examination.misplaced) >= _EXAMPLES:
-                del examination.misplaced[_EXAMPLES:]
-                return
-        start += max(len(due), len(actual))
+    if all(due.equals(actual) for due, actual in _side_by_side(wanted, present)):
+        return
+    due, actual = (
+        pa.chunked_array([rows.column(0) for rows in slices], schema.field(key).type)
+        for slices, schema in (
+            (index.slices([key]), index.schema),
+            (slices_of(table, [key]), table.schema_arrow),
+        )
+    )
+    examination.misplaced = _key_faults(due, actual)
+
+
+def _key_faults(due: pa.ChunkedArray, actual: pa.ChunkedArray) -> list[str]:
+    """Return what distinguishes the row keys of a table from those of the dataset, as texts.
+
+    Args:
+        due: The row keys of the dataset, each of which is there once.
+        actual: Those of the table.
+    """
+    if due.type != actual.type:
+        return [f"the row key is of the type {actual.type}, not {due.type}"]
+    repeated = actual.value_counts()
+    repeated = repeated.filter(pa.compute.greater(repeated.field("counts"), 1)).field("values")
+    missing = due.filter(pa.compute.invert(pa.compute.is_in(due, actual)))
+    foreign = actual.filter(pa.compute.invert(pa.compute.is_in(actual, due)))
+    faults = [
+        f"{count(len(keys), f'row {verb}', f'rows {verbs}')} {what}, such as {keys[0].as_py()!r}"
+        for keys, verb, verbs, what in (
+            (missing, "is", "are", "missing"),
+            (repeated, "is", "are", "there more than once"),
+            (foreign, "is", "are", "not in the dataset"),
+        )
+        if len(keys)
+    ]
+    return faults or ["the rows are in another order"]
 
 
 def _side_by_side(first: Iterator[pa.Array], second: Iterator[pa.Array]) -> Iterator[tuple[pa.Array, pa.Array]]:

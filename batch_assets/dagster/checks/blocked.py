@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
-
-import dagster as dg
+from collections.abc import Collection, Sequence
 
 from batch_assets.core.answers.result_types import ResultType, failed_rows
 from batch_assets.core.quoting import printable
 from batch_assets.core.remedies import Stage
+from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.examine import Examination
 from batch_assets.core.text import count
 from batch_assets.dagster.remedies import materialize
@@ -18,25 +16,22 @@ from batch_assets.dagster.remedies import materialize
 _CAUSES, _CAUSE_LENGTH = 5, 300
 
 
-def why_blocked(pipeline: str, result: dg.AssetCheckResult, tables: Collection[Examination]) -> str:
+def why_blocked(pipeline: str, check: str, found: Sequence[str], tables: Collection[Examination]) -> str:
     """Return how many rows failed, why, and what a user can do.
 
     Args:
         pipeline: The name of the pipeline.
-        result: The failed result of a blocking check.
+        check: The name of the blocking check that failed.
+        found: What it found, as lines, one for each partition.
         tables: What was found in the tables.
     """
-    failures: Counter[str] = Counter()
-    example: dict[str, str] = {}
+    causes = Causes()
     for table in tables:
-        failures.update(table.failures)
-        example = table.failure_example | example
-    reason = result.description or ""
-    separator = "\n" if "\n" in reason else " "  # of several partitions, it is a list
-    lines = [f"The blocking asset check {result.check_name} failed:{separator}{reason}"]
-    for name, rows in failures.most_common(_CAUSES):
-        text = printable(example.get(name, ""))[:_CAUSE_LENGTH]
-        lines.append(f"{count(rows, 'row')}: {name or 'no error type'}{f', such as: {text}' if text else ''}")
+        causes.update(table.failures)
+    separator = "\n" if len(found) > 1 else " "
+    lines = [f"The blocking asset check {check} failed:{separator}" + "\n".join(found)]
+    for cause in list(causes)[:_CAUSES]:
+        lines.append(f"{count(cause.rows, 'row')}: {printable(cause.as_text(_CAUSE_LENGTH))}")
     lines.append("Assets that depend on the table do not run.")
     rejected = sum(table.counts[ResultType.REJECTED] for table in tables)
     if rejected < sum(failed_rows(table.counts) for table in tables):

@@ -11,11 +11,9 @@ from typing import Any
 
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.examinations import KnownTable, known_tables, note_examined
+from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.examine import Examination
 from batch_assets.core.text import count
-
-UNNAMED = ""
-"""The reason of findings whose reasons were not recorded."""
 
 
 def note(tx: Transaction, pipeline: str, partition: str, table: Examination) -> None:
@@ -52,8 +50,8 @@ def _restored(known: KnownTable) -> Examination:
     return Examination(
         rows=numbers["rows"],
         counts=Counter(numbers["counts"]),
-        invalid=Counter({UNNAMED: numbers["invalid"]} if numbers["invalid"] else {}),
-        unexpected=Counter({UNNAMED: numbers["unexpected"]} if numbers["unexpected"] else {}),
+        invalid=Causes(numbers["invalid"]),
+        unexpected=Causes(numbers["unexpected"]),
         stopped=Counter(numbers["stopped"]),
         expected_rows=numbers["expected_rows"],
         misplaced=[f"{count(misplaced, 'problem')}, see the run of the partition"] if misplaced else [],

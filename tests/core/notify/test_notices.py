@@ -93,7 +93,7 @@ def test_too_many_failed_rows_send_failed_in_place_of_complete(world: World, hoo
     assert message.json["event"] == "failed"
     assert message.json["link"] is None
     assert message.json["message"].startswith(
-        "asked: 25.00% of the rows have no answer, and max_failed is 1.00%\n4 rows: 3 succeeded, 1 rejected; cost "
+        "asked: 25% of the rows have no answer, and max_failed is 1%\n4 rows: 3 succeeded, 1 rejected; cost "
     )
 
 

@@ -183,9 +183,7 @@ def test_a_failing_pilot_leaves_the_rest_to_a_user(world: World, hook: Receiver)
     assert hook.received == []
     (pilot,) = world.submit(pipeline, unattended=True).pilots
     assert pilot.verdict is PilotVerdict.ASK
-    assert pilot.why.startswith(
-        "The pilot is not as expected: 3 of 3 requests failed, and max_failed is 1.00% (row-"
-    )
+    assert pilot.why.startswith("The pilot is not as expected: 3 of 3 requests failed, and max_failed is 1% (row-")
     assert held(world) == {"confirm": 9}
     world.collect(pipeline)
     step = step_of(world, pipeline)
@@ -223,7 +221,7 @@ def test_invalid_answers_leave_the_rest_to_a_user(world: World) -> None:
     pipeline = piloted(world, output_schema=SCHEMA)
     collect_pilot(world, pipeline)
     (pilot,) = world.submit(pipeline, unattended=True).pilots
-    assert "3 of 3 answers are invalid, and max_invalid is 1.00%" in pilot.why
+    assert "3 of 3 answers are invalid, and max_invalid is 1%" in pilot.why
     assert held(world) == {"confirm": 9}
 
 
