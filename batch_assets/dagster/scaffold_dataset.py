@@ -1,10 +1,13 @@
-"""Choose the columns of a new pipeline: which column is the row key, and which has the text."""
+"""Look at the dataset of a new pipeline: where it is, which column is the row key, and what is asked about."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -19,8 +22,39 @@ from batch_assets.dagster.remedies import error_as_text
 
 # Number of rows that are read. If the key is not unique in later rows, the first run reports it.
 _ROWS = 100_000
+_DOCUMENTS = 1_000  # names of documents that are looked at
 # Names that have another meaning in a template.
 _TAKEN = re.compile("and|or|not|in|is|if|else|elif|for|none|true|false|None|True|False|loop|row|load|self")
+# The last word of the name of a column that names its row.
+_ID = re.compile(
+    r"(?i:^|[ _.-])(?i:id|key|uuid|guid|code|number|no|nr|sku|isbn|ean|slug|ref)$"
+    r"|[a-z](?:I[dD]|Key|U[Uu][Ii][Dd])$"
+)
+_KEY_LENGTH = 64  # characters; a longer value is a text, and no name of a row
+_GLOB = re.compile(r"[*?\[]")
+_ANY: dict[str, Any] = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "any"}]}
+
+
+class Subject(StrEnum):
+    """What the question of a new pipeline is about, as a word of the prompt."""
+
+    TEXT = "text"
+    """The text of a column."""
+    ROW = "row"
+    """All columns of a row: there is no text column, or the columns are not known."""
+    PDF = "document"
+    """PDF files."""
+    IMAGE = "picture"
+    """Pictures."""
+    FILE = "text file"
+    """Files with text."""
+
+
+_SUBJECTS = {
+    "pdf": Subject.PDF,
+    **dict.fromkeys(("png", "jpg", "jpeg", "gif", "webp"), Subject.IMAGE),
+    **dict.fromkeys(("txt", "md"), Subject.FILE),
+}
 
 
 @dataclass(frozen=True)
@@ -28,48 +62,86 @@ class Columns:
     """The columns that a new pipeline reads.
 
     Attributes:
-        key: The row key; None to number the rows.
-        text: The column that the prompt contains.
+        key: The row key; None to number the rows, or for documents.
+        text: The column that the prompt contains; None if there is none.
+        names: All columns, as far as they are known.
     """
 
-    key: str | None
-    text: str
+    key: str | None = None
+    text: str | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def expression(self) -> str:
-        """The template expression that reads the text."""
+        """The template expression that reads the text, or the whole row without one."""
+        if self.text is None:
+            return "row | tojson"
         plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.text) and not _TAKEN.fullmatch(self.text)
         return self.text if plain and self.text not in DEFAULT_NAMESPACE else f"row[{self.text!r}]"
 
 
 @dataclass(frozen=True)
 class FoundDataset:
-    """A dataset that was read.
+    """A dataset, as far as it could be read.
 
     Attributes:
-        location: An absolute path or a URL.
+        fields: The fields of `dataset` that say where it is, with an absolute path or a URL.
         columns: The columns to use.
+        subject: What the question is about.
+        problem: Why it could not be read, or has nothing to choose from; None if it was read.
     """
 
-    location: str
-    columns: Columns
+    fields: Mapping[str, str]
+    columns: Columns = Columns()
+    subject: Subject = Subject.ROW
+    problem: str | None = None
+
+    def located(self, project: Path) -> dict[str, str]:
+        """Return the fields for a pipeline file in a project."""
+        of_files = ("path", "files")
+        return {name: located(text, project) if name in of_files else text for name, text in self.fields.items()}
 
 
 def find_dataset(dataset: str, project: Path) -> FoundDataset:
-    """Read the dataset that the user names.
+    """Look at the files that the user names: tables, or else a folder of documents.
 
     Args:
         dataset: A URL or a path. A relative path is looked up in the project's folder, then in the current one.
         project: The project's folder.
 
     Raises:
-        ClickException: When the dataset cannot be read or has no columns.
+        ClickException: When the URL contains a secret.
     """
     if (secret := secret_in(dataset)) is not None:
         raise click.ClickException(f"--dataset: the URL contains {secret}. {ELSEWHERE}")
     location = located(dataset, project)
-    absolute = location if "://" in location else str(project / location)
-    return FoundDataset(absolute, _columns_of(location, project))
+    found = look_at({"path": location}, project)
+    if found.problem is not None:
+        found = _documents(location, project) or found
+    return replace(found, fields={name: _absolute(text, project) for name, text in found.fields.items()})
+
+
+def look_at(fields: Mapping[str, str], project: Path) -> FoundDataset:
+    """Read the first rows of a dataset and choose the columns.
+
+    Args:
+        fields: The fields of `dataset`.
+        project: The project's folder.
+    """
+    try:
+        pipeline = load_pipeline(
+            {"name": "new", "dataset": dict(fields), "params": _ANY}, folder=project, source="--dataset"
+        )
+        with Dataset(pipeline) as opened:
+            names = opened.schema.names
+            table = _first_rows(opened, names)
+    except BatchAssetsError as error:
+        return FoundDataset(fields, problem=error_as_text(error).removeprefix("--dataset: "))
+    problem = None if len(table) else f"{pipeline.config.dataset.location} has no rows yet"
+    key = _key(table)
+    text = _text(table, [name for name in names if name != key])
+    columns = Columns(key, text, tuple(names))
+    return FoundDataset(fields, columns, Subject.TEXT if text is not None else Subject.ROW, problem)
 
 
 def located(dataset: str, project: Path) -> str:
@@ -84,23 +156,33 @@ def located(dataset: str, project: Path) -> str:
     return path.as_posix()
 
 
-def _columns_of(dataset: str, project: Path) -> Columns:
-    """Read the dataset's first rows and choose the columns."""
-    attributes = {"name": "new", "dataset": {"path": dataset}, "params": _ANY}
+def _absolute(location: str, project: Path) -> str:
+    return location if "://" in location else str(project / location)
+
+
+def _documents(location: str, project: Path) -> FoundDataset | None:
+    """Return a dataset of the documents at a location, those of the most frequent kind; None if there are none."""
+    attributes = {"name": "new", "dataset": {"files": location}, "params": _ANY}
     try:
-        pipeline = load_pipeline(attributes, folder=project, source="--dataset")
-        with Dataset(pipeline) as opened:
-            names = opened.schema.names
-            table = _first_rows(opened, names)
-    except BatchAssetsError as error:
-        raise click.ClickException(error_as_text(error)) from None
-    if not names:
-        raise click.ClickException(f"--dataset: {dataset} has no columns")
-    key = _key(table)
-    return Columns(key, _text(table, [name for name in names if name != key] or names))
-
-
-_ANY: dict[str, Any] = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "any"}]}
+        with Dataset(load_pipeline(attributes, folder=project, source="--dataset")) as opened:
+            paths: list[str] = []
+            for rows in opened.rows(["path"]):
+                paths += rows.table.column("path").to_pylist()
+                if len(paths) >= _DOCUMENTS:
+                    break
+            names = tuple(opened.schema.names)
+    except BatchAssetsError:
+        return None
+    endings = Counter(PurePosixPath(path).suffix.lower().removeprefix(".") for path in paths)
+    known = [(ending, number) for ending, number in endings.most_common() if ending in _SUBJECTS]
+    if not known:
+        return None
+    ending = known[0][0]
+    subject = _SUBJECTS[ending]
+    if any(_SUBJECTS.get(other) is not subject for other in endings) and not _GLOB.search(location):
+        depth = "**/" if any("/" in path for path in paths) else ""
+        location = f"{location.rstrip('/')}/{depth}*.{ending}"
+    return FoundDataset({"files": location}, Columns(names=names), subject)
 
 
 def _first_rows(opened: Dataset, names: list[str]) -> pa.Table:
@@ -114,23 +196,40 @@ def _first_rows(opened: Dataset, names: list[str]) -> pa.Table:
 
 
 def _key(table: pa.Table) -> str | None:
-    """Return the first unique column among those named like an id and the first one; None if there is none."""
-    ids = [name for name in table.column_names if name.lower() == "id"]
-    ids += [name for name in table.column_names if re.search(r"(_id|[a-z]I[dD]|[ -]id)$", name, re.ASCII)]
-    for name in [*ids, table.column_names[0]]:
-        column = table[name]
-        if pa.types.is_nested(column.type) or column.null_count:
-            continue
-        if len(column.unique()) == len(column):
-            return str(name)
-    return None
+    """Return the first column with the name of an id and values that can be row keys; None if there is none."""
+    names = [name for name in table.column_names if name.lower() == "id"]
+    names += [name for name in table.column_names if _ID.search(name) and name not in names]
+    return next((name for name in names if _names_rows(table[name])), None)
 
 
-def _text(table: pa.Table, names: list[str]) -> str:
-    """Return the text column with the longest average text; the first column if there is no text column."""
-    texts = [name for name in names if pa.types.is_string(table[name].type)]
-    texts += [name for name in names if pa.types.is_large_string(table[name].type)]
-    if not texts:
-        return names[0]
-    lengths = {name: pa.compute.mean(pa.compute.utf8_length(table[name])).as_py() or 0.0 for name in texts}
-    return max(texts, key=lengths.__getitem__)
+def _names_rows(column: pa.ChunkedArray) -> bool:
+    """Whether the values of a column are whole numbers or short texts without spaces, and each is there once."""
+    if not len(column) or column.null_count:
+        return False
+    if _is_text(column.type):
+        lengths = pa.compute.utf8_length(column)
+        if pa.compute.max(lengths).as_py() > _KEY_LENGTH or pa.compute.min(lengths).as_py() == 0:
+            return False
+        if pa.compute.any(pa.compute.match_substring_regex(column, r"\s")).as_py():
+            return False
+    elif not pa.types.is_integer(column.type):
+        return False
+    return len(column.unique()) == len(column)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _text(table: pa.Table, names: list[str]) -> str | None:
+    """Return the text column with the longest average text; None if there is no text column.
+
+    A column with the name of an id is chosen only if there is no other.
+    """
+    lengths = {
+        name: pa.compute.mean(pa.compute.utf8_length(table[name])).as_py() or 0.0
+        for name in names
+        if _is_text(table[name].type)
+    }
+    no_ids = [name for name in lengths if not _ID.search(name)]
+    return max(no_ids or lengths, key=lengths.__getitem__, default=None)

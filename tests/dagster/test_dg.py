@@ -70,7 +70,7 @@ def test_list_defs_and_components(dg: Callable[..., str]) -> None:
     assert "batch_assets.MessageBatchComponent" in {component["key"] for component in components["items"]}
     inspected = dg(REPOSITORY, "utils", "inspect-component", "batch_assets.MessageBatchComponent")
     _, scaffolding, component = re.split(r"^(?:Scaffold params|Component) schema:$", inspected, flags=re.MULTILINE)
-    assert set(json.loads(scaffolding)["properties"]) == {"model", "dataset"}
+    assert set(json.loads(scaffolding)["properties"]) == {"model", "dataset", "sql", "url_env", "asset"}
     assert _undescribed_fields(json.loads(scaffolding)) == []
     assert _undescribed_fields(json.loads(component)) == []
 
@@ -114,7 +114,7 @@ def test_a_pipeline_scaffolded_from_a_dataset_loads_and_runs(
     arguments = ["scaffold", "defs", "batch_assets.MessageBatchComponent"]
     dg(project, *arguments, "2026", "--json-params", json.dumps(scaffold_params))
     folder = project / "scaffolded" / "defs" / "2026"
-    assert sorted(path.name for path in folder.iterdir()) == ["defs.yaml", "system.md"]
+    assert sorted(path.name for path in folder.iterdir()) == ["defs.yaml", "output.schema.json", "system.md"]
     attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
     assert attributes["name"] == "2026"
     assert attributes["dataset"] == {"path": "data/letters.csv", "key": "letter_id"}
@@ -124,15 +124,12 @@ def test_a_pipeline_scaffolded_from_a_dataset_loads_and_runs(
     with Dataset(pipeline) as opened:
         (rows,) = opened.rows(["letter_id", "Full Text"])
     assert b"Ten years and not one seam" in pipeline.template.render(rows.table.to_pylist()[1])
-    for options, problem in (
-        (["--dataset", "data/none.csv"], "data/none.csv"),
-        (["--model", "claude haiku"], "not the name of a model"),
-    ):
-        done = python.python("-c", _DG, *arguments, "wrong", *options, cwd=project, timeout=240)
-        assert done.returncode == 1
-        assert f"{problem}" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert not folder.with_name("wrong").exists()
+    wrong = [*arguments, "wrong", "--model", "claude haiku"]
+    done = python.python("-c", _DG, *wrong, cwd=project, timeout=240)
+    assert done.returncode == 1
+    assert "not the name of a model" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not folder.with_name("wrong").exists()
 
 
 def test_a_dataset_is_written_to_the_file_as_it_was_checked(
