@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from batch_assets.core.answers.answers import Answers
@@ -18,6 +19,7 @@ from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import overview, stubs
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.shared_line import SharedLine
+from batch_assets.core.ledger.states import FileState
 from batch_assets.core.pipeline.hooks import ToolFunctions
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
@@ -73,15 +75,29 @@ def send_ready(
         root: The root.
         works: The submissions, with the reports to fill. A submission that has failed is left out.
         seconds: The time that the run has left; `None` for no limit.
-        on_file: Called with each file before it is sent.
+        on_file: Called with each file when its upload begins.
         answers: What the API answers to every upload of the run.
     """
-    sending = _Sending(root, [work for work in works if work.failure is None], on_file, answers)
-    sending.run(seconds)
+    begun, tried = time.monotonic(), set[str]()
+    while True:
+        going = [work for work in works if work.failure is None]
+        sending = _Sending(root, going, on_file, answers, tried)
+        sending.run(None if seconds is None else seconds - (time.monotonic() - begun))
+        tried |= sending.ids
+        if not sending.left_room():
+            return
 
 
 class _Sending:
-    """The transfers of one run."""
+    """Transfers of one run.
+
+    Args:
+        root: The root.
+        works: The submissions.
+        on_file: See `send_ready`.
+        answers: See `send_ready`.
+        tried: The ids of files that are left out, because the run has tried them.
+    """
 
     def __init__(
         self,
@@ -89,9 +105,11 @@ class _Sending:
         works: Sequence[SubmissionWork],
         on_file: Callable[[RequestFile], None],
         answers: RunAnswers,
+        tried: Set[str],
     ) -> None:
         self._root, self._works, self._on_file, self._answers = root, works, on_file, answers
         self._run = [work.submission.id for work in works]
+        self._announced: set[str] = set()
         self._reports: dict[str, SubmitReport] = {}
         self._files: dict[str, RequestFile] = {}
         self._owners: dict[str, list[SubmissionWork]] = {}
@@ -99,9 +117,13 @@ class _Sending:
         if hold_without_room(root, waiting):
             waiting = waited_on(root, works)
         released = held_that_fit(root, distinct(waiting)) | held_with_room(root, distinct(waiting))
+        self._leaves_held = any(
+            (file.is_held_by_budget or file.is_held_by_queue) and file.id not in released
+            for file in distinct(waiting)
+        )
         for work in works:
             for file in waiting[work.submission.id]:
-                if file.state.sendable or file.id in released:
+                if (file.state.sendable or file.id in released) and file.id not in tried:
                     work.report.waiting.pop(file.id, None)  # why it was not sent before is over
                     self._files[file.id] = file
                     self._owners.setdefault(file.id, []).append(work)
@@ -116,14 +138,27 @@ class _Sending:
                 return waited_on(self._root, self._works)
         return current
 
+    @property
+    def ids(self) -> set[str]:
+        """The ids of its files."""
+        return set(self._files)
+
+    def left_room(self) -> bool:
+        """Whether files are held that may have room now: one that would have taken it turned out to be damaged."""
+        if not (self._leaves_held and self._files):
+            return False
+        now = distinct(waited_on(self._root, self._works))
+        return any(file.id in self._files and file.state is FileState.REFUSED for file in now)
+
     def run(self, seconds: float | None) -> None:
+        """Send the files, for so many seconds at most."""
         if not self._files:
             return
         with SharedLine(self._root.ledger, self._works[0].submission.pipeline).used() as line:
             transfers = Transfers(
                 self._root.settings.transfers,
                 self._send,
-                before=self._announce,
+                progress=self._announce,
                 apart=lambda file: file.requests,
                 pace=Pace(seconds, lambda file: file.bytes, bytes_per_weight=1.0, line=line),
             )
@@ -138,8 +173,10 @@ class _Sending:
             for work in self._owners[file.id]:
                 work.report.waiting[file.id] = SLOW_LINE
 
-    def _announce(self, file: RequestFile) -> None:
-        if not self._has_failed(file):
+    def _announce(self, file: RequestFile, done: int) -> None:
+        """Announce a file at the start of its body: nothing holds it any more then."""
+        if done == 0 and file.id not in self._announced:
+            self._announced.add(file.id)
             self._on_file(file)
 
     def _has_failed(self, file: RequestFile) -> bool:

@@ -65,7 +65,7 @@ def submit_batches(
             more. It is so for the sensor's run in any case.
         seconds: The time that the run has left; `None` for no limit. Files that cannot be sent within it are left
             for later.
-        on_file: Called with each file before it is sent.
+        on_file: Called with each file when its upload begins.
         own_answers: See `Pipeline.own_answers`.
         tools: The pipeline's functions that give the results of tools.
 

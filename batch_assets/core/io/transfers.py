@@ -48,7 +48,6 @@ class Transfers(Generic[Item]):
         work: Does one item. Its second argument is a function that `work` calls now and then with how far it is,
             and that raises `BrokenOffError` when the work should stop. It returns the items to do in place of this
             one.
-        before: Called with each item before it starts, in the caller's thread.
         after: Called with each item whose work is done, in the caller's thread. Until it is called, the item
             counts as in progress.
         progress: Called with an item and how far it is, in the caller's thread.
@@ -65,7 +64,6 @@ class Transfers(Generic[Item]):
         at_most: int,
         work: Callable[[Item, Progress], Iterable[Item]],
         *,
-        before: Callable[[Item], None] = lambda _: None,
         after: Callable[[Item], None] = lambda _: None,
         progress: Callable[[Item, int], None] = lambda *_: None,
         apart: Callable[[Item], Hashable] = id,
@@ -73,7 +71,7 @@ class Transfers(Generic[Item]):
         pace: Pace[Item] | None = None,
     ) -> None:
         self._at_most, self._work, self._apart = at_most, work, apart
-        self._before, self._after, self._progress = before, after, progress
+        self._after, self._progress = after, progress
         self._breaks_off = breaks_off
         self._pace: Pace[Item] = pace if pace is not None else Pace(None, lambda _: 0.0)
         self.left: list[Item] = []
@@ -118,7 +116,6 @@ class Transfers(Generic[Item]):
 
     def _begin(self, position: int, item: Item) -> None:
         self._waiting.remove((position, item))
-        self._before(item)
         self._begun += 1
         number, alone = self._begun, not self._in_progress
         self._in_progress[number] = position, item

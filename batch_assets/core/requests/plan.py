@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.requests.approval import replaces_approved
 from batch_assets.core.requests.confirmation import Confirmation
+from batch_assets.core.requests.enough import Enough
 from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, preparing_build, reading_inputs
 from batch_assets.core.requests.partition_build import PartitionBuild, readable
@@ -21,7 +24,7 @@ from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.token_counts import token_counter
 from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
 from batch_assets.core.root import Root
-from batch_assets.core.text import count
+from batch_assets.core.text import count, duration
 
 
 @dataclass(frozen=True)
@@ -134,11 +137,28 @@ def _planned(
         root, build.replaced, prompts, estimates, requests=report.written, size=report.bytes
     ):
         confirmation.let_go(estimates)
+        held = _of_few(root, pipeline, build.replaced, report.written)
     else:
         held = [f"a run would hold the requests until a user approves them: {why_held}"]
     of_pilot = _of_pilot(pipeline, build.pilot_need, report.written)
     batches = files.files + (build.pilot_need is PilotNeed.TAKE and bool(of_pilot))
     return Plan(report, batches, [*warnings, *held, *of_pilot])
+
+
+def _of_few(root: Root, pipeline: Pipeline, replaced: Sequence[RequestFile], requests: int) -> list[str]:
+    """Return what a user should know about `min_requests`, unless partitions count together for it."""
+    enough = Enough.of(pipeline.config.batching)
+    if enough is None or not requests or pipeline.config.batching.across_partitions:
+        return []
+    with root.ledger.read() as tx:
+        now = tx.now
+    held = enough.held(requests, replaced, now)
+    if held is None:
+        return []
+    return [
+        "a run that starts by itself would hold the requests until there are more, for "
+        f"{duration(held.until - now)} at most: {held.why}"
+    ]
 
 
 def _of_pilot(pipeline: Pipeline, need: PilotNeed, requests: int) -> list[str]:

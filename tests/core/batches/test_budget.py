@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.batches.caps import record_caps
-from batch_assets.core.batches.submit import submit_partitions
+from batch_assets.core.batches.submit import submit_batches, submit_partitions
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.errors import ConfigError, SettingsError
 from batch_assets.core.ledger import submissions
@@ -101,6 +101,26 @@ def test_a_run_whose_money_is_gone_waits_for_a_user_and_goes_on_when_the_cap_is_
     assert step_of(world, raised) == Send(SendReason.AFFORDABLE, 1)
     world.finish(raised)
     assert sent(world) == 4
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_a_damaged_file_takes_no_money_of_those_after_it(world: World, is_missing: bool) -> None:
+    """All of it in the same run. A file is announced when its upload begins, during which damage may be found."""
+    pipeline = budgeted(world, 4, 0.1 * ONE, batching={"max_requests": 2})
+    report = world.build(pipeline)
+    announced: list[str] = []
+
+    def submit() -> None:
+        submit_batches(world.root, pipeline.name, on_file=lambda file: announced.append(file.id))
+
+    submit()
+    assert (world.states(pipeline), announced) == (["held", "held"], [])
+    budgeted(world, 4, 2.2 * ONE)
+    first, second = sorted(world.submission_folder(pipeline, report).glob("part-*.jsonl"))
+    first.unlink() if is_missing else first.write_bytes(second.read_bytes())
+    submit()
+    assert world.states(pipeline) == ["refused", "submitted"]
+    assert announced == [file.id for file in world.files(pipeline)[int(is_missing) :]]
 
 
 def test_a_request_that_alone_is_too_dear_is_held(world: World) -> None:

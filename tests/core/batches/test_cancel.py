@@ -314,15 +314,14 @@ def test_a_run_that_is_sending_stops_before_the_next_file(world: World) -> None:
     world.build(pipeline)
     sent: list[str] = []
 
-    def cancel_before_the_second(file: RequestFile) -> None:
-        """Only the mark on the submission: the file itself is not reached yet."""
-        if sent:
-            with world.root.ledger.write() as tx:
-                submissions.cancel(tx, file.submission_id, "canceled by a person")
+    def cancel_during_the_first(file: RequestFile) -> None:
+        """Only the mark on the submission: the next file is not reached yet."""
+        with world.root.ledger.write() as tx:
+            submissions.cancel(tx, file.submission_id, "canceled by a person")
         sent.append(file.id)
 
-    submit_batches(world.root, pipeline.name, on_file=cancel_before_the_second)
-    assert len(world.accepted()) == 1
+    submit_batches(world.root, pipeline.name, on_file=cancel_during_the_first)
+    assert len(world.accepted()) == len(sent) == 1
     assert world.states(pipeline) == ["submitted", "ready"]
     let_the_sensor_work(world, pipeline)
     assert types(world, pipeline) == ["canceled"] * 4

@@ -18,7 +18,8 @@ from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Join, MaterializeBatches, NeedsUser, Send, SendReason, Wait, Waiting
 from batch_assets.core.requests.gather import build_partitions
-from batch_assets.core.requests.report import AskAgain
+from batch_assets.core.requests.plan import plan_requests
+from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain
 
 from ..support import World, texts
 
@@ -28,6 +29,11 @@ HOUR = 3600.0
 def trickle(world: World, rows: int, **fields: Any) -> Pipeline:
     batching = {"min_requests": 10, "max_wait": "6h", **fields.pop("batching", {})}
     return world.pipeline(texts(rows), batching=batching, **fields)
+
+
+def warnings(world: World, pipeline: Pipeline) -> list[str]:
+    """What a plan says about requests that are held."""
+    return plan_requests(world.root, pipeline, "", NOTHING_AGAIN).warnings
 
 
 def scheduled(world: World, pipeline: Pipeline, partition: str = "") -> None:
@@ -54,14 +60,22 @@ def sent(world: World) -> list[int]:
 def test_small_builds_become_one_batch_once_there_are_enough(world: World) -> None:
     for rows in (3, 7):
         pipeline = trickle(world, rows)
+        (planned,) = warnings(world, pipeline)
+        assert re.fullmatch(
+            r"a run that starts by itself would hold the requests until there are more, for \d h( \d+ min)? at "
+            rf"most: {rows} requests are there, and min_requests is 10",
+            planned,
+        )
         scheduled(world, pipeline)
         assert (sent(world), world.states(pipeline)) == ([], ["held"])
         (file,) = world.files(pipeline)
         assert file.error == f"{rows} requests are there, and min_requests is 10"
     pipeline = trickle(world, 12)
+    assert warnings(world, pipeline) == []
     scheduled(world, pipeline)
     assert sent(world) == [12]
     world.finish(pipeline)
+    assert warnings(world, pipeline) == [], "nothing would be sent"
     scheduled(world, trickle(world, 14))
     assert sent(world) == [12]
 
