@@ -109,6 +109,16 @@ def count_key(kind: str) -> str:
     return f"batch_assets/{kind}"
 
 
+def values_key(column: str) -> str:
+    """Return the key of the answers by the value of a column. No other key has a colon."""
+    return f"batch_assets/values:{column}"
+
+
+def share_key(column: str, value: str) -> str:
+    """Return the key of the share of the answers that have a value in a column."""
+    return f"batch_assets/{column}:{value}"
+
+
 def total_key(column: str) -> str:
     """Return the key of the sum of a column of the table of what was spent."""
     return f"batch_assets/spend_{column}"

@@ -84,6 +84,10 @@ def test_a_valid_table_passes_all_checks(
         "- 1 row: empty\\_prompt: params.messages\\[0\\].content: the text is empty"
     }
     assert {name for name, check in checks.items() if check.blocking} == {"failed_rows_are_few"}
+    (event,) = [one for one in result.get_asset_materialization_events() if one.asset_key.path[-1] == "results"]
+    chart = str(event.materialization.metadata["batch_assets/values:mood"].value)
+    assert [line.split(" | ")[0] for line in chart.splitlines()[2:4]] == ["| glad", "| sad"]
+    assert chart.endswith("\n\n1 row without an answer.")
     assert sorted(evaluations(run(make_assets("others"), instance))) == ALWAYS
 
 

@@ -36,6 +36,7 @@ class Answers:
 
     Attributes:
         fields: The fields of these columns, in order.
+        classes: The values of typed columns that have only some; see `OutputSchema.classes`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Answers:
     ) -> None:
         self._output, self._tool, self._parse = output, tool, parse
         typed = [pa.field(name, type_) for name, type_ in output.types.items()] if output else []
+        self.classes = output.classes if output is not None else {}
         self.fields = [*typed, *([TOOL_CALLS] if tool_calls else [])]
 
     def add(self, columns: dict[str, Any]) -> int:

@@ -72,6 +72,16 @@ class OutputSchema:
         self._checks = SchemaChecks(self._shape, schema, bounded)
         self.unchecked = [*self._checks.unchecked, *_not_run(validators)]
 
+    @property
+    def classes(self) -> dict[str, list[Any]]:
+        """The values of columns that have only some: enums and booleans, by name, in the schema's order."""
+        members = {
+            name: list(part.values) if part.kind == "enum" else [True, False]
+            for name, part in self._shape.fields.items()
+            if part.type is not None and part.kind in ("enum", "boolean")
+        }
+        return {name: values for name, values in members.items() if len(values) > 1}
+
     def columns(self, texts: pa.StringArray) -> tuple[list[pa.Array], list[str | None]]:
         """Parse answers into one array per property.
 

@@ -49,6 +49,11 @@ class ArrowColumns:
             if field.metadata and b"description" in field.metadata
         }
 
+    @property
+    def classes(self) -> dict[str, list[Any]]:
+        """The columns of booleans. Which values other columns can have is not declared."""
+        return {name: [True, False] for name, type_ in self.types.items() if pa.types.is_boolean(type_)}
+
     def columns(self, values: _Values) -> tuple[list[pa.Array], _Problems]:
         """Convert values to one array per column.
 

@@ -78,6 +78,7 @@ class ResultsJoin:
 
     Attributes:
         schema: The schema of the table.
+        classes: See `Answers`.
         versions: The `versions_digest` of the pipeline's response files; `None` if one of them is unknown.
 
     Raises:
@@ -106,6 +107,7 @@ class ResultsJoin:
         self._has_own_ok = "is_ok" in given_way([*self._carried, *(field.name for field in self._answers.fields)])
         counted = Counted(refreshes, untried, submission.fresh_after)
         self._survey = survey(root, submission.pipeline, self._index, self._manifest.key, counted)
+        self.classes = self._answers.classes
         self.versions = self._survey.versions
         self._sums: ChainSums | None = None
         if (chains := self._survey.chains) is not None:

@@ -23,6 +23,7 @@ class JoinedTable(BaseModel):
     Attributes:
         version: The version of its file, see `Storage.versions`.
         report: The counts of its report.
+        values: The answers by value, by column.
         tally: Its tally, without the costs.
         costs: Those by batch id, in picodollars.
     """
@@ -31,6 +32,7 @@ class JoinedTable(BaseModel):
 
     version: str
     report: dict[str, Any]
+    values: dict[str, dict[str, int]]
     tally: dict[str, Any]
     costs: dict[str, int]
 
@@ -40,6 +42,7 @@ class JoinedTable(BaseModel):
         tally = report.tally
         return cls(
             version=version,
+            values=report.values,
             costs=dict(tally.costs),
             report={name: getattr(report, name) for name in _COUNTS} | {"counts": dict(report.counts)},
             tally={
@@ -84,6 +87,7 @@ class JoinedTable(BaseModel):
             storage.uri(*parts),
             schema,
             **{**self.report, "counts": Counter(self.report["counts"])},
+            values=self.values,
             tally=Tally(
                 errors=Counter({(result, error): rows for result, error, rows in tally["errors"]}),
                 requests=Counter(tally["requests"]),

@@ -19,6 +19,7 @@ from batch_assets.core.prices.money import picodollars_by, picodollars_in, usd
 from batch_assets.core.prices.prices import NAMELESS
 from batch_assets.core.results.fate import RowFate
 from batch_assets.core.results.join import JoinedRows
+from batch_assets.core.results.value_counts import ValueCounts, add_values
 from batch_assets.core.text import about_dollars
 
 _COUNTED = ["result_type", "batch_id", "attempts", "cost_usd", "response_model"]
@@ -133,6 +134,7 @@ class ResultsReport:
         invalid_outputs: The number of rows whose answer does not match the schema.
         refused_answers: The number of rows whose answer the model refused to give.
         truncated: The number of rows whose answer was cut off, or still calls tools with a function.
+        values: The answers by the value of each enum and boolean column.
         tally: Requests, costs and failures in more detail.
         ask_again: The number of distinct requests that are retried automatically.
         kept: The number of rows of a refresh that keep their older answer: the new request failed permanently.
@@ -152,6 +154,7 @@ class ResultsReport:
     invalid_outputs: int = 0
     refused_answers: int = 0
     truncated: int = 0
+    values: ValueCounts = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     ask_again: int = 0
     kept: int = 0
@@ -234,6 +237,7 @@ class ResultsReport:
         self.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
         self.truncated += joined.unanswered_calls
         self.invalid_outputs += joined.invalid_outputs
+        add_values(self.values, table)
         self.tally.add(table, pa.array(joined.is_first))
         self.tally.live_cost += picodollars_in(joined.live_cost_usd)
         asked_again = np.isin(joined.fates, (RowFate.RETRY.value, RowFate.FOLLOW_UP.value))

@@ -22,6 +22,7 @@ from batch_assets.core.results.former_tables import move_former
 from batch_assets.core.results.join import ResultsJoin
 from batch_assets.core.results.joined_table import JoinedTable
 from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.value_counts import no_values
 from batch_assets.core.root import Root
 from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
@@ -170,7 +171,9 @@ def _write(
         lease: The lease on the table.
         prices: The prices in force.
     """
-    report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
+    report = ResultsReport(
+        submission.id, uri, join.schema, values=no_values(join.classes), left_out=submission.left_out
+    )
     with TableWriter(scratch, join.schema) as writer:
         unreleased = _RELEASE_BYTES
         for joined in join.slices():

@@ -25,6 +25,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.estimate import range_metadata
+from batch_assets.dagster.metadata.values import values_metadata
 from batch_assets.dagster.partitions import row_count_key
 from batch_assets.dagster.remedies import as_text
 
@@ -52,6 +53,7 @@ def results_metadata(
         **console_link(root.settings, its_batches.ids),
     }
     metadata |= _estimate(pipeline, submission, report, metadata.get(keys.NEW_COST_USD))
+    metadata |= values_metadata(report, partition)
     if excluded := not_in_costs(pipeline):
         metadata[keys.COST_EXCLUDES] = excluded
     if report.left_out:

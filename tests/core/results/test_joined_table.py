@@ -17,8 +17,15 @@ from ..support import CREATE, World, params, texts
 
 SCHEMA = {
     "type": "object",
-    "properties": {"label": {"type": "string"}},
-    "required": ["label"],
+    "properties": {
+        "label": {"type": "string"},
+        "mood": {"type": "string", "enum": ["glad", "sad"]},
+        "stars": {"anyOf": [{"type": "integer", "enum": [1, 2, 3]}, {"type": "null"}]},
+        "is_new": {"type": "boolean"},
+        "topic": {"type": "string", "enum": [f"topic {number}" for number in range(40)]},
+        "always": {"type": "string", "const": "same"},
+    },
+    "required": ["label", "mood", "stars", "is_new", "topic", "always"],
     "additionalProperties": False,
 }
 
@@ -54,6 +61,17 @@ def test_the_same_table_is_not_written_again(world: World) -> None:
     assert before.invalid_outputs or before.refused_answers
     assert set(before.counts) == {"succeeded"}
     assert len(before.tally.attempts) == 2
+    table = world.table(pipeline)
+    names = {"mood": ["glad", "sad"], "stars": ["1", "2", "3"], "is_new": ["true", "false"]}
+    assert before.values.keys() == {*names, "topic"}
+    for name, values in names.items():
+        column = table[name].dropna()
+        in_table = (column.astype(int) if name == "stars" else column).astype(str).str.lower()
+        assert before.values[name] == {value: int((in_table == value).sum()) for value in values}
+        assert list(before.values[name]) == values, "in the order of the schema"
+    assert before.values["topic"] == {
+        topic: rows for topic, rows in table["topic"].value_counts().to_dict().items() if rows
+    }, "of many values only those that occur"
     at = written_at(table_of(world, pipeline))
 
     again = joined(world, pipeline)
