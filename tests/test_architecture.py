@@ -13,7 +13,7 @@ from tests.documentation import PROJECT, page
 
 PAGE, WINGS = page("docs/architecture.md"), page("docs/adr/0001-wings.md")
 PACKAGE = PROJECT / "batch_assets"
-FOLDERS = ("core/", "cli/", "dagster/", "emulator/", "defs/")
+FOLDERS = ("core/", "cli/", "dagster/", "emulator/", "testing/", "defs/", "definitions/")
 MAP = "Where to change what"
 # A path, and the function that it is about.
 _NAMED_FUNCTION = re.compile(r"`([a-z_/]+\.py)`\s+\(`([\w.]+)`\)")

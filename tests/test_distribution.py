@@ -81,4 +81,5 @@ def test_the_metadata_of_the_wheel(distribution: Distribution) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "batch-assets = batch_assets.cli:main" in entry_points
     assert "[dagster_dg_cli.registry_modules]\nbatch_assets = batch_assets" in entry_points
+    assert "[pytest11]\nbatch_assets = batch_assets.testing.plugin" in entry_points
     assert Path(distribution.wheel).name.endswith("-py3-none-any.whl")

@@ -21,7 +21,7 @@ DEPLOYED = (
 # The extras of pyproject.toml that a file locks.
 EXTRAS = {
     "demo": ("demo",),
-    "dev": (*("all", "dev", "docs", "test", "demo"), *DEPLOYED),
+    "dev": (*("all", "dev", "docs", "test", "testing", "demo"), *DEPLOYED),
     "runtime": DEPLOYED,
 }
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
@@ -85,7 +85,7 @@ def test_every_extra_is_locked() -> None:
     assert set(EXTRAS["dev"]) == set(PYPROJECT["project"]["optional-dependencies"])
 
 
-def test_all_has_every_extra_for_users() -> None:
+def test_all_has_every_extra_for_runs() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     together = {extra for text in extras["all"] for extra in Requirement(text).extras}
-    assert together == extras.keys() - {"all", "dev", "docs", "test"}
+    assert together == extras.keys() - {"all", "dev", "docs", "test", "testing"}

@@ -15,7 +15,7 @@ class DgProject:
     """A project that `dg` knows.
 
     Attributes:
-        folder: Its folder, the nearest one at or above the current folder.
+        folder: Its folder, the nearest one at or above the folder that was asked for.
         root_module: The package that its pyproject.toml names.
         table: The table [tool.dg.project].
     """
@@ -25,13 +25,16 @@ class DgProject:
     table: dict[str, Any]
 
     @classmethod
-    def find(cls) -> DgProject:
+    def find(cls, start: Path | None = None) -> DgProject:
         """Find the project.
+
+        Args:
+            start: Where to begin; `None` for the current folder.
 
         Raises:
             SettingsError: When there is none, or its pyproject.toml names no package.
         """
-        folder = find_project()
+        folder = find_project(start)
         pyproject = folder / "pyproject.toml"
         table = dg_table(pyproject)
         if table is None and not (folder / "workspace.yaml").is_file():

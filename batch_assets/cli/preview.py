@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from batch_assets.cli import text
 from batch_assets.cli.find_pipeline import find_pipeline
+from batch_assets.cli.request_lines import request_lines
 from batch_assets.cli.resource_option import settings_of_pipeline
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from batch_assets.core.requests.preview import PreviewedRow, Price
 
 _ROWS = 3
-_DATA = 40  # characters of Base64 that are shown
 
 
 @click.command()
@@ -62,16 +61,9 @@ def preview(name: str, row: str | None, partition: str) -> None:
 
 
 def _lines(row: PreviewedRow, price: Price | None) -> Iterator[str]:
-    if row.rejection is not None:
-        yield f"row {row.key}: rejected, so it is not sent: {': '.join(row.rejection)}"
-    if row.params is None or price is None:
+    yield from request_lines(row)
+    if price is None:
         return
-    from batch_assets.core.prices.worst_case import parsed_params
-
-    yield f"row {row.key}"
-    yield json.dumps(_short(parsed_params(row.params)), indent=2, ensure_ascii=False)
-    for name, value in row.headers.items():
-        yield f"  {name}: {value}"
     tokens = count(price.tokens, "token")
     if price.is_counted:
         yield f"  prompt: {tokens}, as the API counts them"
@@ -84,14 +76,3 @@ def _lines(row: PreviewedRow, price: Price | None) -> Iterator[str]:
         return
     yield f"  cost: {estimate.batch.as_text}, with an answer of 0 to max_tokens tokens"
     yield from (f"    {note}" for note in estimate.exclusions)
-
-
-def _short(value: Any) -> Any:
-    """Return params with the Base64 of media cut."""
-    if isinstance(value, dict):
-        data = value.get("data")
-        if value.get("type") == "base64" and isinstance(data, str) and len(data) > _DATA:
-            rest = count(len(data) - _DATA, "more character")
-            value = value | {"data": f"{data[:_DATA]}… and {rest}"}
-        return {name: _short(inner) for name, inner in value.items()}
-    return [_short(inner) for inner in value] if isinstance(value, list) else value

@@ -39,17 +39,20 @@ class LoadedProject:
     folder: Path
 
 
-def load_project() -> LoadedProject:
+def load_project(start: Path | None = None) -> LoadedProject:
     """Load the project's definitions and return its pipelines.
+
+    Args:
+        start: The folder of the project, or one in it; `None` for the current folder.
 
     Raises:
         SettingsError: When there is no project, or it has no definitions.
     """
-    specs = list(load_definitions().resolve_all_asset_specs())
+    specs = list(load_definitions(start).resolve_all_asset_specs())
     return LoadedProject(
         dict(sorted(pipelines_in(specs).items())),
         dict(sorted(broken_in(specs).items())),
-        DgProject.find().folder,
+        DgProject.find(start).folder,
     )
 
 
@@ -66,11 +69,14 @@ def load_settings(key: str) -> Settings:
         return settings_for(key, initialized)
 
 
-def load_definitions() -> dg.Definitions:
+def load_definitions(start: Path | None = None) -> dg.Definitions:
     """Return the definitions of the project that the command is run in.
 
     Like `dg`, it imports the module that the project's pyproject.toml names. Broken pipeline files are not logged:
     the command shows those that matter to it. A command loads them once, however often it asks.
+
+    Args:
+        start: See `load_project`.
 
     Raises:
         SettingsError: When there is no project, or its module cannot be imported or has no definitions.
@@ -79,13 +85,13 @@ def load_definitions() -> dg.Definitions:
     known: dict[str, Any] = context.meta if context is not None else {}
     if _LOADED not in known:
         with collecting():
-            known[_LOADED] = _load_definitions()
+            known[_LOADED] = _load_definitions(start)
     definitions: dg.Definitions = known[_LOADED]
     return definitions
 
 
-def _load_definitions() -> dg.Definitions:
-    project = DgProject.find()
+def _load_definitions(start: Path | None) -> dg.Definitions:
+    project = DgProject.find(start)
     name = project.target_module
     for path in (project.folder / "src", project.folder):  # for a project that is not installed
         if path.is_dir() and str(path) not in sys.path:

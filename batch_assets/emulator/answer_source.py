@@ -79,11 +79,12 @@ class AnswerSource:
         """Close the connections."""
         await self._client.aclose()
 
-    async def answer(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    async def answer(self, params: Mapping[str, Any], custom_id: str | None) -> dict[str, Any]:
         """Ask for the answer to a request.
 
         Args:
             params: The params of the request, which are valid.
+            custom_id: Its custom_id, which the server does not get; `None` for a live call.
 
         Returns:
             `content`, `stop_reason`, `stop_sequence` and `usage` (its `input_tokens` and `output_tokens`) of the

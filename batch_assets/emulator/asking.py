@@ -1,4 +1,4 @@
-"""Asks a server for the answers to accepted batches, in the background.
+"""Asks a server, or the code of a test, for the answers to accepted batches, in the background.
 
 An answer is stored as soon as it is there. After a restart, only the requests without one are sent. Requests of a
 batch that is canceled or expired are not sent any more, and an answer that comes too late is dropped.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -21,8 +21,32 @@ from batch_assets.emulator.results import errored, parse_betas, result_of
 from batch_assets.emulator.state import Store
 from batch_assets.emulator.wire import HttpError, derived_id, new_id
 
-if TYPE_CHECKING:
-    from batch_assets.emulator.answer_source import AnswerSource
+
+class Source(Protocol):
+    """What answers requests. Its methods belong to one event loop.
+
+    Attributes:
+        concurrency: How many requests it is asked at a time.
+    """
+
+    concurrency: int
+
+    async def answer(self, params: Mapping[str, Any], custom_id: str | None) -> dict[str, Any]:
+        """Answer a request.
+
+        Args:
+            params: The params of the request.
+            custom_id: Its custom_id; `None` for a live call.
+
+        Returns:
+            `content`, `stop_reason`, `stop_sequence` and `usage` of the message.
+
+        Raises:
+            HttpError: When there is no answer.
+        """
+
+    async def close(self) -> None:
+        """Release what it holds."""
 
 
 class Asking:
@@ -30,11 +54,11 @@ class Asking:
 
     Args:
         store: The stored batches.
-        source: The server that answers.
+        source: What answers.
         now: Returns the current instant, in microseconds.
     """
 
-    def __init__(self, store: Store, source: AnswerSource, now: Callable[[], int]) -> None:
+    def __init__(self, store: Store, source: Source, now: Callable[[], int]) -> None:
         self._store, self._source, self._now = store, source, now
         self._batches: asyncio.Queue[str] = asyncio.Queue()
         self._requests: asyncio.Queue[tuple[BatchRecord, int, bytes]] = asyncio.Queue(maxsize=1)
@@ -62,9 +86,9 @@ class Asking:
             params: The params of the request.
 
         Raises:
-            HttpError: As `AnswerSource.answer`.
+            HttpError: As `Source.answer`.
         """
-        return whole_message(params, new_id("msg"), await self._source.answer(params), "standard")
+        return whole_message(params, new_id("msg"), await self._source.answer(params, None), "standard")
 
     async def _read_batches(self) -> None:
         while True:
@@ -98,7 +122,7 @@ class Asking:
             return result_of(request, code, record, parse_betas(record.betas), 0)
         params, custom_id = request["params"], request["custom_id"]
         try:
-            answer = await self._source.answer(params)
+            answer = await self._source.answer(params, custom_id)
         except HttpError as error:
             request_id = derived_id("workerreq", record.id, custom_id)
             return errored(Refusal(error.type, error.message), request_id)

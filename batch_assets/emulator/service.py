@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from batch_assets.emulator.asking import Asking
+from batch_assets.emulator.asking import Asking, Source
 from batch_assets.emulator.batches import (
     EXPIRY_SECONDS,
     SECOND,
@@ -27,9 +27,6 @@ from batch_assets.emulator.records import BatchRecord
 from batch_assets.emulator.results import Preparation
 from batch_assets.emulator.state import Store
 from batch_assets.emulator.wire import HttpError
-
-if TYPE_CHECKING:
-    from batch_assets.emulator.answer_source import AnswerSource
 
 DEFAULT_WORKSPACE = "default"
 
@@ -109,15 +106,13 @@ class Service:
         submissions: How often params were submitted under an error mix, by their digest.
         calls: The number of API calls, by method and path template.
         preparation: Makes results in advance.
-        asking: Asks a server for the answers; `None` if they are emulated.
+        asking: Asks something else for the answers; `None` if they are emulated.
         bill: What the accepted requests cost.
         in_memory: The bytes of bodies in memory, by client.
         on_disk: The bytes of create bodies that are not accepted or refused yet, by client.
     """
 
-    def __init__(
-        self, store: Store, settings: Settings, faults: Faults, source: AnswerSource | None = None
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings, faults: Faults, source: Source | None = None) -> None:
         self.store, self.settings, self.faults = store, settings, faults
         self.clock = Clock(*store.load_clock())
         self.submissions: Counter[bytes] = Counter()

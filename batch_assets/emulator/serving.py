@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -109,9 +109,14 @@ def run_server(
         from batch_assets.emulator.answer_source import AnswerSource  # httpx2 takes time to import
 
         source = AnswerSource(answers_from, answers_model, answers_concurrency, answers_patience)
-    with _store(state) as store, _listen(host, port) as listener:
+    with _store(state) as store, listen(host, port) as listener:
         service = Service(store, settings, Faults(faults), source)
-        _Server(service, listener, stop_with_stdin).run(sockets=[listener])
+        server = EmulatorServer(service, listener, _announce, stop_with_stdin=stop_with_stdin)
+        server.run(sockets=[listener])
+
+
+def _announce(url: str) -> None:
+    print(f"{READY}{url}", flush=True)
 
 
 @contextlib.contextmanager
@@ -124,7 +129,16 @@ def _store(state: Path | None) -> Iterator[Store]:
         yield store
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket of a server.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 for any free port.
+
+    Raises:
+        OSError: When the port is in use.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -136,10 +150,24 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which also prints a line when it is ready, and asks for answers while it runs."""
+class EmulatorServer(uvicorn.Server):
+    """uvicorn's server, which also reports when it is ready, and asks for answers while it runs.
 
-    def __init__(self, service: Service, listener: socket.socket, stop_with_stdin: bool) -> None:
+    Args:
+        service: The emulator.
+        listener: The socket that it listens on.
+        on_ready: Called with the URL when it is ready.
+        stop_with_stdin: Whether to stop when standard input is closed.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        listener: socket.socket,
+        on_ready: Callable[[str], None],
+        *,
+        stop_with_stdin: bool = False,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 EmulatorApp(service),
@@ -153,13 +181,14 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
-        self._service, self._listener, self._stop_with_stdin = service, listener, stop_with_stdin
+        self._service, self._listener, self._on_ready = service, listener, on_ready
+        self._stop_with_stdin = stop_with_stdin
         self._asking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         host, port = self._listener.getsockname()[:2]
-        print(f"{READY}http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        self._on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         if self._stop_with_stdin:
             threading.Thread(target=self._wait_for_stdin, daemon=True).start()
         if self._service.asking is not None:

@@ -7,12 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from batch_assets.core.pipeline.load import load_pipeline
-from batch_assets.core.pipeline.pipeline import Pipeline
-
-from ..support import World
+from batch_assets.testing import PromptSnapshot, RunPipeline
 
 PROJECT = Path(__file__).parents[3]
 RECIPES = PROJECT / "docs" / "recipes"
@@ -49,12 +45,6 @@ PROMISED: dict[str, tuple[int, dict[str, pa.DataType]]] = {
 }
 
 
-def recipe(name: str) -> Pipeline:
-    content = yaml.safe_load((RECIPES / name / "defs.yaml").read_text())
-    assert content["type"] == "batch_assets.MessageBatchComponent"
-    return load_pipeline(content["attributes"], folder=RECIPES / name, project=PROJECT)
-
-
 def test_every_recipe_is_tested_and_listed() -> None:
     folders = {path.parent.name for path in RECIPES.glob("*/defs.yaml")}
     assert folders == set(PROMISED)
@@ -63,13 +53,17 @@ def test_every_recipe_is_tested_and_listed() -> None:
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_a_recipe_runs_unchanged(world: World, name: str) -> None:
-    pipeline = recipe(name)
-    table = world.run(pipeline)
+def test_a_recipe_runs_unchanged(run_pipeline: RunPipeline, name: str, tmp_path: Path) -> None:
+    table = run_pipeline(RECIPES / name)
     rows, columns = PROMISED[name]
     assert list(table["result_type"]) == ["succeeded"] * rows
     assert table["error_type"].isna().all(), list(table["error_message"])
-    schema = pq.read_schema(world.path(name, "results", "results.parquet"))
+    schema = pq.read_schema(tmp_path / "batch_assets" / name / "results" / "results.parquet")
     for column, type_ in columns.items():
         assert schema.field(column).type == type_, column
     assert ("tool_calls" in schema.names) is False
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_requests_of_a_recipe_are_as_they_were_reviewed(prompt_snapshot: PromptSnapshot, name: str) -> None:
+    prompt_snapshot(RECIPES / name, most=2)

@@ -1,0 +1,144 @@
+"""A pipeline's run in a test: from rows to the table, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.find_pipeline import BrokenPipelineError, UnknownPipelineError
+from batch_assets.cli.headless import run_pipeline
+from batch_assets.cli.progress import make_console, watching
+from batch_assets.cli.project import LoadedProject, load_project
+from batch_assets.core.errors import SettingsError
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.report import AskAgain
+from batch_assets.core.settings import Settings, find_project
+from batch_assets.testing.emulator import BatchEmulator
+
+Rows = Sequence[Mapping[str, Any]] | Any
+"""Rows of a dataset: a list of dicts, or a table of pandas, polars or Arrow."""
+_COMPONENT = "batch_assets.MessageBatchComponent"
+
+
+class Pipelines:
+    """The pipelines that tests name.
+
+    Args:
+        folder: The folder in which the project is, or one of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _project(self) -> LoadedProject:
+        with loading():
+            return load_project(self._folder)
+
+    def find(self, pipeline: str | Path) -> Pipeline:
+        """Return a pipeline.
+
+        Args:
+            pipeline: Its name in the project's definitions, or the path of a folder with its pipeline file.
+
+        Raises:
+            BatchAssetsError: When there is no such pipeline, or its file is broken.
+        """
+        if isinstance(pipeline, Path):
+            return _of_file(pipeline)
+        project = self._project
+        if pipeline in project.broken:
+            raise BrokenPipelineError(str(project.broken[pipeline]))
+        if pipeline not in project.pipelines:
+            raise UnknownPipelineError(pipeline, project.pipelines)
+        return project.pipelines[pipeline].pipeline
+
+
+def _of_file(folder: Path) -> Pipeline:
+    file = folder if folder.is_file() else folder / "defs.yaml"
+    document = yaml.safe_load(file.read_text("utf-8"))
+    if document.get("type") != _COMPONENT:
+        raise SettingsError(
+            f"{file} has the type {document.get('type')}: only the project's definitions know it, so give the "
+            "name of the pipeline"
+        )
+    return load_pipeline(document["attributes"], folder=file.parent, project=find_project(file.parent))
+
+
+def with_rows(pipeline: Pipeline, rows: Rows) -> tuple[Pipeline, Any]:
+    """Return a pipeline that has rows of a test as its dataset, and these rows as a table.
+
+    Row key, carried columns and types stay as the pipeline says.
+    """
+    config = pipeline.config
+    dataset = config.dataset
+    kept = {name: getattr(dataset, name) for name in ("columns", "types", "bad_rows")}
+    key = dataset.key if dataset.key is not None or not dataset.files else dataset.key_column
+    asset = DatasetConfig(asset="rows_of_a_test", key=key, **kept)
+    return replace(pipeline, config=config.model_copy(update={"dataset": asset})), _as_table(rows)
+
+
+def _as_table(rows: Rows) -> Any:
+    if not isinstance(rows, Sequence):
+        return rows
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in columns})
+
+
+class RunPipeline:
+    """Runs pipelines against the emulator of a test. Call it.
+
+    Args:
+        emulator: The emulator.
+        pipelines: The pipelines that tests name.
+    """
+
+    def __init__(self, emulator: BatchEmulator, pipelines: Pipelines) -> None:
+        self._emulator, self._pipelines = emulator, pipelines
+
+    def __call__(
+        self, pipeline: str | Path, rows: Rows | None = None, *, partition: str = "", limit: int | None = None
+    ) -> pd.DataFrame:
+        """Run a pipeline, and return its table.
+
+        It reads the dataset, sends requests, waits for the answers, sends again what failed for a passing reason,
+        and writes the table under the root of the test. It writes no sink, sends no notice, and asks for no
+        approval. pytest shows its progress with a failure.
+
+        Args:
+            pipeline: Its name in the project's definitions, or the path of a folder with its pipeline file.
+            rows: The rows to ask about, in place of the pipeline's dataset.
+            partition: The partition key, for a pipeline with partitions.
+            limit: Send only the first requests. The rows of the others are `pending`.
+
+        Raises:
+            BatchAssetsError: When the pipeline is broken, or the run fails.
+        """
+        found = self._pipelines.find(pipeline)
+        if rows is not None:
+            found, table = with_rows(found, rows)
+        elif (asset := found.config.dataset.asset) is not None:
+            raise SettingsError(f"{found.source}: the dataset is the asset {asset}: give the test rows of its own")
+        else:
+            table = None
+        # Not the settings of a resource: a test never uses another root or another API.
+        try:
+            with open_root(Settings.from_env()) as root, watching(make_console()) as watcher:
+                report = run_pipeline(
+                    root, found, partition, watcher, again=AskAgain(limit=limit), is_approved=True, table=table
+                )
+        finally:
+            self._emulator.check()
+        table_of_run: pd.DataFrame = pd.read_parquet(report.uri)
+        return table_of_run
