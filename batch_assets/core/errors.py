@@ -10,6 +10,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     │   ├── EndpointMismatchError
     │   ├── PairingError
     │   ├── RenderingChangedError        core/requests/rendering_change.py
+    │   ├── NoResultsError               core/reading/tables.py
     │   ├── SubmissionStoppedError
     │   ├── BrokenFilesError             dagster/broken/report.py
     │   └── BrokenPipelineError          cli/find_pipeline.py
@@ -130,7 +131,7 @@ class DatasetError(FinalError):
 
 
 class EndpointMismatchError(FinalError):
-    """The root's ledger belongs to another API endpoint or organization."""
+    """The root's ledger belongs to another API endpoint, organization or workspace."""
 
 
 class PairingError(FinalError):
