@@ -113,7 +113,7 @@ class ToolResults:
                 _log.warning(f"the function of the tool {name!r} failed", exc_info=error)
             raise _UnusableError(f"its function failed with {as_text(error)}. {_CORRECT}") from None
         if not isinstance(content, str | list):
-            raise _UnusableError(f"its function returned a {type(content).__name__}. {_CORRECT}")
+            raise _UnusableError(f"its function returned a {type(content).__name__}. {_RETURN}")
         return _checked(result | ({"content": content} if content else {}))
 
 
@@ -127,20 +127,19 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
         # Only values that JSON has: any other might be written differently by another process.
         as_json: dict[str, Any] = orjson.loads(orjson.dumps(result))
     except TypeError as error:
-        raise _UnusableError(f"what its function returned has no JSON form: {error}. {_CORRECT}") from None
+        raise _UnusableError(f"what its function returned has no JSON form: {error}. {_RETURN}") from None
     if isinstance(as_json.get("content"), list):
         asked = {"model": "", "max_tokens": 1, "messages": [{"role": "user", "content": [as_json]}]}
         if (problem := check_params(asked, betas=True)) is not None:
             field, text = problem
             field = field.removeprefix("params.messages[0].content[0].")
-            raise _UnusableError(f"what its function returned is no content: {field}: {text}. {_CORRECT}")
+            raise _UnusableError(f"what its function returned is no content: {field}: {text}. {_RETURN}")
     return as_json
 
 
-_CORRECT = (
-    "It has to return a text or a list of content blocks, or to raise ToolFailed with a text for the model. "
-    "Correct it; or leave it out of `tool_functions`, and build the requests again"
-)
+_LEAVE = "or leave it out of `tool_functions`, and build the requests again"
+_CORRECT = f"Correct it, or have it raise ToolFailed with a text for the model; {_LEAVE}"
+_RETURN = f"It has to return a text or a list of content blocks. Correct it; {_LEAVE}"
 
 
 class _UnusableError(Exception):
