@@ -201,6 +201,20 @@ def test_own_code_is_always_asked(world: World) -> None:
     assert world.build(pipeline).written == 2
 
 
+def test_another_tool_with_a_function_is_another_rule_for_answers(world: World) -> None:
+    write_rows(world.folder / "rows.jsonl", texts(1))
+    asked = params(tools=[{"name": name, "input_schema": {"type": "object"}} for name in ("one", "two")])
+
+    def with_functions(*names: str) -> Pipeline:
+        hooks = Hooks(tool_functions=dict.fromkeys(names, str))
+        return world.pipeline(params=asked, retry={"paused": 1}, hooks=hooks)
+
+    settled(world, with_functions("one"))
+
+    assert world.build(with_functions("one")).is_unchanged
+    assert not world.build(with_functions("one", "two")).is_unchanged
+
+
 def test_a_pipeline_with_notices_has_a_submission_for_each_run(world: World) -> None:
     attributes = {"notify": [{"webhook": {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}}]}
     first = settled(world, world.pipeline(texts(2), **attributes))
