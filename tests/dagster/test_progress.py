@@ -52,7 +52,7 @@ class Watched:
         return [{key: value.value for key, value in event.metadata.items()} for event in events]
 
     def counts(self) -> list[list[int]]:
-        return [[event[keys.count_key(name)] for name in COUNTS] for event in self.report()]
+        return [[event.get(keys.count_key(name), 0) for name in COUNTS] for event in self.report()]
 
     def later(self, seconds: float) -> None:
         """Make the last observation this much older."""

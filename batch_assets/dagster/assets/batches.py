@@ -25,6 +25,7 @@ from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.metadata.console import console_link
+from batch_assets.dagster.metadata.numbers import without_zeros
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of
 from batch_assets.dagster.remedies import as_text, materialize
@@ -111,7 +112,7 @@ def _metadata(root: Root, report: SubmitReport, submitted: list[Batch], now: flo
         keys.SUBMITTED: len(report.submitted),
         keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in submitted]),
         keys.BATCH_TABLE: batch_table(submitted, now, lasting=True),
-        keys.ASKED_AGAIN: report.planned_again,
+        **without_zeros({keys.ASKED_AGAIN: report.planned_again}),
         **paid_twice_of(submitted),
         **console_link(root.settings, submitted),
     }

@@ -25,7 +25,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata import markdown
-from batch_assets.dagster.metadata.estimate import estimate_metadata, preview_metadata
+from batch_assets.dagster.metadata.estimate import counts_of_rows, estimate_metadata, preview_metadata
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
 from batch_assets.dagster.remedies import as_text
 
@@ -142,12 +142,8 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
     folder = submission_parts(pipeline.name, partition, report.submission_id)
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: report.submission_id,
-        keys.ROWS: report.rows,
-        keys.REJECTED: report.rejected,
-        keys.REQUESTS: report.requests,
+        **counts_of_rows(report),
         keys.NEW: report.written,
-        keys.REUSED: report.reused,
-        keys.IN_FLIGHT: report.in_flight,
         keys.FILES: len(report.files),
         keys.BYTES: report.bytes,
         keys.URI: root.storage.uri(*folder),
@@ -158,9 +154,7 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         metadata[keys.HELD] = f"{report.why_held}. {as_text(Approve(pipeline.name, partition))}"
     if report.waits_for_pilot is not None:
         metadata[keys.PILOT] = report.waits_for_pilot
-    if report.left_out:
-        metadata[keys.LEFT_OUT] = report.left_out
-    if pipeline.partitions is not None and pipeline.partitions.column is not None:
+    if report.without_partition:
         metadata[keys.WITHOUT_PARTITION] = report.without_partition
     if report.mixed_columns:
         rows = [

@@ -14,6 +14,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.examine import Examination
 from batch_assets.core.text import count, counts, percent
+from batch_assets.dagster.metadata.numbers import without_zeros
 
 _SHOWN = 10
 _DIGITS = 4
@@ -109,7 +110,7 @@ def _none_pending(pipeline: Pipeline, table: Examination) -> Verdict:
     if table.retried:
         reason += f"; {count(table.retried, 'request')} will be sent again"
     good = not pending or table.in_flight + table.retried > 0
-    return Verdict(good, reason if pending else "", {ResultType.PENDING.value: pending})
+    return Verdict(good, reason if pending else "", without_zeros({ResultType.PENDING.value: pending}))
 
 
 def _columns_match(pipeline: Pipeline, table: Examination) -> Verdict:
@@ -120,14 +121,14 @@ def _columns_match(pipeline: Pipeline, table: Examination) -> Verdict:
             f"Materialize {pipeline.name}/requests and the assets after it: answered requests are not sent again"
         )
     reason = f"{'; '.join(table.columns)}. {remedy}" if table.columns else ""
-    return Verdict(not table.columns, reason, {"differences": len(table.columns)})
+    return Verdict(not table.columns, reason, without_zeros({"differences": len(table.columns)}))
 
 
 def _values_expected(pipeline: Pipeline, table: Examination) -> Verdict:
     unexpected = table.unexpected.total()
     answers = count(unexpected, "answer has", "answers have")
     reason = f"{answers} a value that is missing from its enum" if unexpected else ""
-    return Verdict(not unexpected, reason, {"unexpected": unexpected}, table.unexpected)
+    return Verdict(not unexpected, reason, without_zeros({"unexpected": unexpected}), table.unexpected)
 
 
 def _model_stays(pipeline: Pipeline, table: Examination) -> Verdict:
@@ -135,7 +136,9 @@ def _model_stays(pipeline: Pipeline, table: Examination) -> Verdict:
 
 
 def _figures(name: str, number: int, share: float, **limit: float) -> dict[str, Any]:
-    return {name: number, "share": round(share, _DIGITS), **limit}
+    """Return the numbers, and the limit as text: Dagster plots numbers, and the limit is always the same."""
+    limits = {key: percent(value) for key, value in limit.items()}
+    return without_zeros({name: number, "share": round(share, _DIGITS)}) | limits
 
 
 def _share(part: int, total: int) -> float:

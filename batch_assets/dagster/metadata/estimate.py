@@ -12,6 +12,7 @@ from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.plan import Plan
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.dagster import keys
+from batch_assets.dagster.metadata.numbers import rounded, without_zeros
 from batch_assets.dagster.metadata.prompt import request_as_markdown
 
 
@@ -41,28 +42,36 @@ def preview_metadata(report: RequestsReport) -> dict[str, dg.MarkdownMetadataVal
 
 def range_metadata(amounts: Range) -> dict[str, float]:
     """Return the metadata of a range of amounts."""
-    metadata = {keys.ESTIMATED_LOW_USD: usd(amounts.low), keys.ESTIMATED_HIGH_USD: usd(amounts.high)}
+    metadata = {
+        keys.ESTIMATED_LOW_USD: rounded(usd(amounts.low)),
+        keys.ESTIMATED_HIGH_USD: rounded(usd(amounts.high)),
+    }
     if amounts.expected is not None:
-        metadata[keys.ESTIMATED_COST_USD] = usd(amounts.expected)
+        metadata[keys.ESTIMATED_COST_USD] = rounded(usd(amounts.expected))
     return metadata
+
+
+def counts_of_rows(report: RequestsReport) -> dict[str, float]:
+    """Return the numbers of rows and requests. What most builds do not have is left out if it is 0."""
+    others = {
+        keys.REJECTED: report.rejected,
+        keys.REUSED: report.reused,
+        keys.IN_FLIGHT: report.in_flight,
+        keys.LEFT_OUT: report.left_out,
+    }
+    return {keys.ROWS: report.rows, keys.REQUESTS: report.requests, **without_zeros(others)}
 
 
 def plan_metadata(plan: Plan) -> dict[str, Any]:
     """Return the metadata of a plan."""
     report = plan.report
     metadata: dict[str, Any] = {
-        keys.ROWS: report.rows,
-        keys.REJECTED: report.rejected,
-        keys.REQUESTS: report.requests,
+        **counts_of_rows(report),
         keys.ESTIMATED_REQUESTS: report.written,
-        keys.REUSED: report.reused,
-        keys.IN_FLIGHT: report.in_flight,
         keys.BATCHES: plan.batches,
         keys.BYTES: report.bytes,
         keys.ESTIMATED_COST: plan.cost_as_text,
     }
-    if report.left_out:
-        metadata[keys.LEFT_OUT] = report.left_out
     if plan.warnings:
         metadata[keys.WARNINGS] = dg.MetadataValue.json(plan.warnings)
     return metadata | estimate_metadata(report.estimate, report.rest) | preview_metadata(report)

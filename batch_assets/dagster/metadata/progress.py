@@ -15,6 +15,7 @@ from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
 from batch_assets.dagster.cursor import Observed
 from batch_assets.dagster.metadata.batch_table import batch_table
+from batch_assets.dagster.metadata.numbers import without_zeros
 from batch_assets.dagster.pipelines import PipelineAssets
 
 # Pause between two observations of a submission's batches. A plot shows about 100 points, so it covers a day. The
@@ -24,6 +25,8 @@ _PAUSE_SECONDS, _PAUSE_EMULATED = 900.0, 2.0
 _AT_ONCE = 50
 # A submission that became complete between two ticks still gets its last observation.
 RECENT_SECONDS = 900.0
+# The first two counts of the API are those of requests that go as they should.
+_ALWAYS = (keys.BATCHES, keys.BATCHES_OPEN, *map(keys.count_key, COUNTS[:2]))
 
 
 def counts_of(batches: list[Batch]) -> dict[str, int]:
@@ -49,10 +52,15 @@ def observation(key: dg.AssetKey, submission: Submission, batches: list[Batch], 
     """Return an observation of `<name>/batches`, with the numbers and a table of the batches."""
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: submission.id,
-        **counts_of(batches),
+        **_shown(counts_of(batches)),
         keys.BATCH_TABLE: batch_table(batches, now),
     }
     return dg.AssetObservation(key, partition=submission.partition or None, metadata=metadata)
+
+
+def _shown(counts: dict[str, int]) -> dict[str, float]:
+    """Return the counts without those of outcomes that most batches do not have, if they are 0."""
+    return {key: counts[key] for key in _ALWAYS} | without_zeros(counts)
 
 
 class Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from textwrap import TextWrapper
 from typing import Any
 
 import jinja2
@@ -16,9 +17,13 @@ from batch_assets.core.text import count
 from batch_assets.core.urls import without_secrets
 from batch_assets.dagster.metadata.markdown import code, fenced
 
+# Without a language, or with that of Markdown, Dagster would color words and set marked ones in italics.
+_PLAIN = "text"
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
 # Limits in characters. A longer text is cut, and a note says so.
 _TEXT, _VALUE, _PARAMS = 4000, 1000, 6000
+# Dagster does not wrap lines of code, and its page has room for about this many characters.
+_WIDTH = 88
 
 
 def prompt_as_markdown(pipeline: Pipeline) -> str:
@@ -29,11 +34,11 @@ def prompt_as_markdown(pipeline: Pipeline) -> str:
     system = params.get("system")
     if isinstance(system, str):
         del params["system"]
-        parts += ["**System prompt**", _block(files.expanded(system), "markdown", _TEXT)]
+        parts += ["**System prompt**", _block(files.expanded(system), _PLAIN, _TEXT)]
     parts += ["**Params**", _block(_as_yaml(params), "yaml", _PARAMS)]
     for name in dict.fromkeys(name for value in _strings(params) for name in _included(value)):
         if text := files.text(name):
-            parts += [f"**File {code(name)}**", _block(text, "markdown", _TEXT)]
+            parts += [f"**File {code(name)}**", _block(text, _PLAIN, _TEXT)]
     return "\n\n".join(parts)
 
 
@@ -75,8 +80,26 @@ class _Files:
 
 def _block(text: str, language: str, most: int) -> str:
     if len(text) <= most:
-        return fenced(text, language)
-    return f"{fenced(text[:most], language)}\n\n*… and {count(len(text) - most, 'more character')}.*"
+        return fenced(_wrapped(text), language)
+    return f"{fenced(_wrapped(text[:most]), language)}\n\n*… and {count(len(text) - most, 'more character')}.*"
+
+
+def _wrapped(text: str) -> str:
+    """Return a text with its long lines broken between words. Further lines are indented like the first."""
+    return "\n".join(part for line in text.split("\n") for part in _lines(line))
+
+
+def _lines(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())]
+    wrapper = TextWrapper(
+        _WIDTH,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return [line] if len(line) <= _WIDTH else wrapper.wrap(line)
 
 
 def _as_yaml(params: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.estimate import range_metadata
+from batch_assets.dagster.metadata.numbers import rounded, without_zeros
 from batch_assets.dagster.metadata.values import values_metadata
 from batch_assets.dagster.partitions import row_count_key
 from batch_assets.dagster.remedies import as_text
@@ -35,18 +36,20 @@ _ERRORS_SHOWN = 20
 def results_metadata(
     root: Root, pipeline: Pipeline, collected: CollectedResults, report: ResultsReport, partition: str
 ) -> dict[str, Any]:
-    """Return the metadata. Numbers are numbers, so Dagster plots them; unknown values are left out, never 0."""
+    """Return the metadata. Numbers are numbers, so Dagster plots them; unknown values are left out, never 0.
+
+    Counts and costs of what most tables do not have are left out if they are 0.
+    """
     with root.ledger.read() as tx:
         submission = submissions.by_id(tx, report.submission_id)
         its_batches = own_batches(tx, report.submission_id)
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: report.submission_id,
         row_count_key(partition): report.rows,
-        **{keys.count_key(kind): report.counts[kind] for kind in ResultType},
+        **_rows(report),
         **_requests(submission, report, its_batches),
         **_tokens(report),
         **_cache(pipeline, report),
-        keys.INVALID_OUTPUTS: report.invalid_outputs,
         **_cost(report, its_batches, root.settings.prices),
         **_seconds(its_batches),
         **_location(root, pipeline, report, partition),
@@ -63,11 +66,7 @@ def results_metadata(
     if report.rescued:
         metadata[keys.RESCUED] = report.rescued
         if report.rescue_cost_usd is not None:
-            metadata[keys.RESCUE_COST_USD] = report.rescue_cost_usd
-    if report.refused_answers:
-        metadata[keys.REFUSED_ANSWERS] = report.refused_answers
-    if report.truncated:
-        metadata[keys.TRUNCATED_ANSWERS] = report.truncated
+            metadata[keys.RESCUE_COST_USD] = rounded(report.rescue_cost_usd)
     if report.tally.errors:
         metadata[keys.ERRORS] = _errors(report)
     if collected.problems:
@@ -89,31 +88,43 @@ def cost_unknown(report: ResultsReport, prices: Prices) -> str | None:
     return f"The cost is unknown: {prices.why_unknown(report.tally.unpriced_models)}."
 
 
+def _rows(report: ResultsReport) -> dict[str, float]:
+    """Return the rows by result type, and the answers that cannot be used."""
+    others = {keys.count_key(kind): report.counts[kind] for kind in ResultType if kind is not ResultType.SUCCEEDED}
+    unusable = {
+        keys.INVALID_OUTPUTS: report.invalid_outputs,
+        keys.REFUSED_ANSWERS: report.refused_answers,
+        keys.TRUNCATED_ANSWERS: report.truncated,
+    }
+    succeeded = {keys.count_key(ResultType.SUCCEEDED): report.counts[ResultType.SUCCEEDED]}
+    return succeeded | without_zeros(others | unusable)
+
+
 def _requests(submission: Submission, report: ResultsReport, its_batches: OwnBatches) -> dict[str, Any]:
     counted = report.tally.requests
     new = sum(count for batch_id, count in counted.items() if batch_id in its_batches.ids)
     counts = {
         keys.REQUESTS: submission.requests,
         keys.NEW: new,
-        keys.REUSED: counted.total() - new,
-        keys.BYTES: its_batches.bytes,
+        **without_zeros({keys.REUSED: counted.total() - new, keys.BYTES: its_batches.bytes}),
     }
     return counts | ({keys.ATTEMPTS: max(report.tally.attempts)} if report.tally.attempts else {})
 
 
-def _tokens(report: ResultsReport) -> dict[str, int]:
-    return {
-        keys.INPUT_TOKENS: report.input_tokens,
-        keys.OUTPUT_TOKENS: report.output_tokens,
-        keys.CACHE_CREATION_INPUT_TOKENS: report.tally.cache_creation_input_tokens,
-        keys.CACHE_READ_INPUT_TOKENS: report.tally.cache_read_input_tokens,
+def _tokens(report: ResultsReport) -> dict[str, float]:
+    cached = {
+        keys.CACHE_WRITE_TOKENS: report.tally.cache_creation_input_tokens,
+        keys.CACHE_READ_TOKENS: report.tally.cache_read_input_tokens,
     }
+    tokens = {keys.INPUT_TOKENS: report.input_tokens, keys.OUTPUT_TOKENS: report.output_tokens}
+    return tokens | without_zeros(cached)
 
 
 def _cache(pipeline: Pipeline, report: ResultsReport) -> dict[str, Any]:
+    rate, saved = report.tally.cache_hit_rate, report.saved_cache_usd
     values = {
-        keys.CACHE_HIT_RATE: report.tally.cache_hit_rate,
-        keys.SAVED_CACHE_USD: report.saved_cache_usd,
+        keys.CACHE_HIT_RATE: round(rate, 4) if rate is not None else None,
+        keys.SAVED_CACHE_USD: rounded(saved) if saved is not None else None,
         keys.CACHE_PROBLEM: report.cache_problem(has_cache_control=has_cache_control(pipeline.config.params)),
     }
     return {key: value for key, value in values.items() if value is not None}
@@ -127,7 +138,9 @@ def _cost(report: ResultsReport, its_batches: OwnBatches, prices: Prices) -> dic
         keys.REUSED_COST_USD: report.tally.cost_of(answered - its_batches.ids),
         keys.LIVE_COST_USD: report.live_cost_usd,
     }
-    known_costs = {key: value for key, value in costs.items() if value is not None}
+    known_costs = {key: rounded(value) for key, value in costs.items() if value is not None}
+    if not known_costs.get(keys.REUSED_COST_USD):
+        known_costs.pop(keys.REUSED_COST_USD, None)
     reason = cost_unknown(report, prices)
     return known_costs | ({keys.COST_UNKNOWN: reason} if reason else {})
 
@@ -147,7 +160,7 @@ def _estimate(
     if report.final and estimate.is_known and actual_usd is not None and not is_shared:
         error = estimate.error_percent(round(actual_usd * PICODOLLARS))
         if error is not None:
-            metadata[keys.ESTIMATE_ERROR_PERCENT] = round(error, 2)
+            metadata[keys.ESTIMATE_OFF_PERCENT] = round(error, 2)
     return metadata
 
 
@@ -157,7 +170,7 @@ def _seconds(its_batches: OwnBatches) -> dict[str, float]:
         keys.PROCESSING_SECONDS: its_batches.processing,
         keys.COLLECTION_SECONDS: its_batches.collection,
     }
-    return {key: round(seconds, 3) for key, seconds in durations.items() if seconds is not None}
+    return {key: round(seconds, 1) for key, seconds in durations.items() if seconds is not None}
 
 
 def _errors(report: ResultsReport) -> dg.MarkdownMetadataValue:

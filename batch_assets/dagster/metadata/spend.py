@@ -13,6 +13,7 @@ from batch_assets.core.spend.spend_table import PAID_IN_VAIN, SAVED, SpendRow, S
 from batch_assets.core.text import dollars
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
+from batch_assets.dagster.metadata.numbers import rounded, without_zeros
 
 _DAYS, _GROUPS, _BAR = 31, 20, 24
 _COLUMNS = ["requests", "rows", "spent", "per 1,000 rows", "saved by batches", "saved by caching", "in vain"]
@@ -28,17 +29,21 @@ def spend_metadata(rows: Sequence[SpendRow], uri: str) -> dict[str, Any]:
     total = SpendTotal.of(rows)
     metadata: dict[str, Any] = {
         keys.ROW_COUNT: len(rows),
-        keys.SPEND_TOTAL_USD: usd(total.cost),
-        **{keys.total_key(name): usd(total.amounts[name]) for name in (*SAVED, *PAID_IN_VAIN)},
-        keys.SPEND_UNKNOWN_REQUESTS: total.unknown_requests,
-        keys.SPEND_UNPRICED_ANSWERS: total.amounts["unpriced_answers"],
+        keys.SPEND_TOTAL_USD: rounded(usd(total.cost)),
+        **without_zeros(
+            {
+                **{keys.total_key(name): rounded(usd(total.amounts[name])) for name in (*SAVED, *PAID_IN_VAIN)},
+                keys.SPEND_UNANSWERED: total.unknown_requests,
+                keys.SPEND_UNPRICED: total.amounts["unpriced_answers"],
+            }
+        ),
         keys.SPEND_BY_DAY: _by_day(rows),
         keys.SPEND_BY_PIPELINE: _table("pipeline", grouped(rows, "pipeline")),
         keys.SPEND_BY_MODEL: _table("model", grouped(rows, "model")),
         keys.URI: uri,
     }
     if total.most is not None:
-        metadata[keys.SPEND_MOST_USD] = usd(total.most)
+        metadata[keys.SPEND_MOST_USD] = rounded(usd(total.most))
     return metadata
 
 
