@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,29 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.dagster.scaffold import MessageBatchScaffolder, MessageBatchScaffoldParams
 from batch_assets.emulator import Emulator
+from tests.distribution import Distribution
 from tests.forked import ForkServer
 
 REPOSITORY = Path(__file__).parents[2]
 _DG = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
 
 
+@pytest.fixture(scope="module")
+def installed(distribution: Distribution, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who has installed the wheel: nothing of this repository is beside it."""
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(distribution.wheel) as wheel:
+        wheel.extractall(folder)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
 @pytest.fixture
-def dg(python: ForkServer) -> Callable[..., str]:
+def dg(python: ForkServer, installed: dict[str, str]) -> Callable[..., str]:
     """Run `dg` in a project, and return its output."""
 
     def run(project: Path, *arguments: str) -> str:
-        done = python.python("-c", _DG, *arguments, cwd=project, timeout=240)
+        env = None if project == REPOSITORY else installed
+        done = python.python("-c", _DG, *arguments, cwd=project, env=env, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -41,7 +53,7 @@ def dg(python: ForkServer) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's own project, with batch_assets installed."""
+    """A user's own project."""
     folder = tmp_path_factory.mktemp("project")
     package = folder / "scaffolded"
     (package / "defs").mkdir(parents=True)
@@ -84,11 +96,11 @@ def _undescribed_fields(schema: dict[str, Any]) -> list[str]:
 
 
 def test_a_scaffolded_pipeline_runs_unchanged(
-    project: Path, tmp_path: Path, dg: Callable[..., str], python: ForkServer
+    project: Path, tmp_path: Path, dg: Callable[..., str], python: ForkServer, installed: dict[str, str]
 ) -> None:
     dg(project, "scaffold", "defs", "batch_assets.MessageBatchComponent", "shop/first-steps")
     with Emulator(latency=0.0) as emulator:
-        env = os.environ | {
+        env = installed | {
             "BATCH_ASSETS_EMULATOR": emulator.url,
             "BATCH_ASSETS_ROOT": str(tmp_path / "root"),
             "DAGSTER_HOME": str(tmp_path),
@@ -97,6 +109,9 @@ def test_a_scaffolded_pipeline_runs_unchanged(
         command = ["-m", "dagster", "asset", "materialize", "-m", "scaffolded.definitions"]
         done = python.python(*command, *selection, cwd=project, env=env, timeout=240)
         assert done.returncode == 0, done.stderr[-3000:]
+    where = "import batch_assets; print(batch_assets.__file__)"
+    found = python.python("-c", where, cwd=project, env=env, timeout=240).stdout
+    assert found.startswith(installed["PYTHONPATH"])
     table = pd.read_parquet(tmp_path / "root" / "first_steps" / "results")
     assert table["result_type"].tolist() == ["succeeded"] * 3
 
