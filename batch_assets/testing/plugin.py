@@ -26,10 +26,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def _batch_pipelines(pytestconfig: pytest.Config) -> Pipelines:
+def _batch_projects() -> dict[Path, Pipelines]:
+    """The projects whose definitions are loaded, by folder: they are loaded once."""
+    return {}
+
+
+@pytest.fixture
+def _batch_pipelines(request: pytest.FixtureRequest, _batch_projects: dict[Path, Pipelines]) -> Pipelines:
+    """The pipelines of the project that the test's file is in. Its root may be another one than that of pytest."""
+    from batch_assets.core.settings import find_project
     from batch_assets.testing.runs import Pipelines
 
-    return Pipelines(pytestconfig.rootpath)
+    project = find_project(request.path.parent)
+    return _batch_projects.setdefault(project, Pipelines(project))
 
 
 @pytest.fixture

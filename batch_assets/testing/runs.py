@@ -35,7 +35,7 @@ class Pipelines:
     """The pipelines that tests name.
 
     Args:
-        folder: The folder in which the project is, or one of its own.
+        folder: The folder of the project.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -51,6 +51,7 @@ def test_answers_by_row_key(batch_emulator: BatchEmulator, run_pipeline: RunPipe
     assert list(table["mood"])[:2] == ["good", "bad"]
     assert table["mood"][2] in ("good", "bad"), "a row without an answer has an emulated one"
     assert set(table["result_type"]) == {"succeeded"}
+    assert batch_emulator.unused == []
     assert (batch_emulator.bill()["requests"], len(batch_emulator.log())) == (3, 1)
     assert list(run_pipeline(pipeline, ROWS)["mood"]) == list(table["mood"])
     assert len(batch_emulator.log()) == 1, "what is answered is not sent again"

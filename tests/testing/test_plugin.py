@@ -7,6 +7,7 @@ import json
 import pytest
 
 # pytester forgets modules that the runs within it import, and some of these cannot be imported twice.
+from batch_assets.testing import emulator as emulator
 from batch_assets.testing import prompts as prompts
 
 pytest_plugins = ["pytester"]
@@ -80,16 +81,10 @@ def test_prompts_are_compared_with_a_file(pytester: pytest.Pytester) -> None:
 
 
 def test_answers_that_no_request_asked_for_fail_the_test(pytester: pytest.Pytester) -> None:
-    write_pipeline(pytester, "{{ text }}")
     pytester.makepyfile(
         """
-        from pathlib import Path
-
-        ROWS = [{"id": 7, "text": "one"}]
-
-        def test_left_over(batch_emulator, run_pipeline):
+        def test_left_over(batch_emulator):
             batch_emulator.answers({7: "seven", "R-9": "nine"})
-            assert list(run_pipeline(Path("asked"), ROWS)["response_text"]) == ["seven"]
 
         def test_that_failed_before(batch_emulator):
             batch_emulator.answers({7: "seven"})
@@ -98,4 +93,22 @@ def test_answers_that_no_request_asked_for_fail_the_test(pytester: pytest.Pytest
     )
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1, failed=1, errors=1)
-    result.stdout.fnmatch_lines(["*no request was sent for the row keys 'R-9' of the answers*"])
+    result.stdout.fnmatch_lines(["*no request was sent for the row keys 7, 'R-9' of the answers*"])
+
+
+def test_the_project_is_that_of_the_file_and_not_that_of_pytest(pytester: pytest.Pytester) -> None:
+    write_pipeline(pytester, "{{ text }}")
+    package = pytester.mkdir("inner") / "own"
+    (package / "defs").mkdir(parents=True)
+    (pytester.path / "asked").rename(package / "defs" / "asked")
+    (package / "__init__.py").touch()
+    (package / "definitions.py").write_text(
+        "from pathlib import Path\nimport dagster as dg\n"
+        "defs = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
+    )
+    (package.parent / "pyproject.toml").write_text('[tool.dg]\n[tool.dg.project]\nroot_module = "own"\n')
+    (package.parent / "test_inner.py").write_text(
+        "def test_rows(prompt_snapshot):\n    prompt_snapshot('asked', [{'id': 7, 'text': 'one'}])\n"
+    )
+    pytester.runpytest_inprocess("--update-prompts", package.parent).assert_outcomes(passed=1)
+    assert (package.parent / "prompts" / "asked.txt").read_text().startswith("row 7\n")
