@@ -10,7 +10,7 @@ from pathlib import Path
 from batch_assets.cli.request_lines import request_lines
 from batch_assets.core.requests.preview import previewed_rows
 from batch_assets.core.settings import Settings
-from batch_assets.testing.runs import Pipelines, Rows, with_rows
+from batch_assets.testing.runs import Pipelines, Rows, for_test
 
 UPDATE = "--update-prompts"
 """The option of pytest that writes the snapshots."""
@@ -54,9 +54,7 @@ class PromptSnapshot:
             BatchAssetsError: When the pipeline is broken, or does not fit the rows.
         """
         __tracebackhide__ = True  # pytest shows the test's own line
-        found, table = self._pipelines.find(pipeline), None
-        if rows is not None:
-            found, table = with_rows(found, rows)
+        found, table = for_test(self._pipelines.find(pipeline), rows, partition)
         shown = previewed_rows(Settings.from_env(), found, partition, most=most, table=table)
         text = "".join(f"{line}\n" for row in shown for line in request_lines(row))
         if not text:

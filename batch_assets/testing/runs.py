@@ -76,20 +76,36 @@ def _of_file(folder: Path) -> Pipeline:
     return load_pipeline(document["attributes"], folder=file.parent, project=find_project(file.parent))
 
 
-def with_rows(pipeline: Pipeline, rows: Rows) -> tuple[Pipeline, Any]:
-    """Return a pipeline that has rows of a test as its dataset, and these rows as a table.
+def for_test(pipeline: Pipeline, rows: Rows | None, partition: str) -> tuple[Pipeline, Any]:
+    """Return a pipeline that reads rows of a test, and writes nothing elsewhere, with these rows as a table.
 
     Row key, carried columns and types stay as the pipeline says.
+
+    Args:
+        pipeline: The pipeline.
+        rows: The rows; `None` for those of the pipeline's dataset.
+        partition: The partition key; "" for none.
+
+    Raises:
+        SettingsError: When rows or a partition are missing, or there are no partitions.
     """
     config = pipeline.config
     dataset = config.dataset
-    kept = {name: getattr(dataset, name) for name in ("columns", "types", "bad_rows")}
-    key = dataset.key if dataset.key is not None or not dataset.files else dataset.key_column
-    asset = DatasetConfig(asset="rows_of_a_test", key=key, **kept)
-    return replace(pipeline, config=config.model_copy(update={"dataset": asset})), _as_table(rows)
+    if (pipeline.partitions is not None) != bool(partition):
+        has = "has no partitions: leave out" if partition else "has partitions: name one with"
+        raise SettingsError(f"{pipeline.source}: the pipeline {has} `partition`")
+    if rows is None and dataset.asset is not None:
+        raise SettingsError(f"{pipeline.source}: the dataset is the asset {dataset.asset}: give the test rows")
+    # A run looks at the table of its sink before it sends anything.
+    changes: dict[str, Any] = {"sink": None}
+    if rows is not None:
+        kept = {name: getattr(dataset, name) for name in ("columns", "types", "bad_rows")}
+        key = dataset.key if dataset.key is not None or not dataset.files else dataset.key_column
+        changes["dataset"] = DatasetConfig(asset="rows_of_a_test", key=key, **kept)
+    return replace(pipeline, config=config.model_copy(update=changes)), _as_table(rows)
 
 
-def _as_table(rows: Rows) -> Any:
+def _as_table(rows: Rows | None) -> Any:
     if not isinstance(rows, Sequence):
         return rows
     columns = dict.fromkeys(name for row in rows for name in row)
@@ -125,13 +141,7 @@ class RunPipeline:
         Raises:
             BatchAssetsError: When the pipeline is broken, or the run fails.
         """
-        found = self._pipelines.find(pipeline)
-        if rows is not None:
-            found, table = with_rows(found, rows)
-        elif (asset := found.config.dataset.asset) is not None:
-            raise SettingsError(f"{found.source}: the dataset is the asset {asset}: give the test rows of its own")
-        else:
-            table = None
+        found, table = for_test(self._pipelines.find(pipeline), rows, partition)
         # Not the settings of a resource: a test never uses another root or another API.
         try:
             with open_root(Settings.from_env()) as root, watching(make_console()) as watcher:

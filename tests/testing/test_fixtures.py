@@ -142,13 +142,15 @@ def test_a_limit_and_partitions(run_pipeline: RunPipeline, tmp_path: Path) -> No
     folder = write_pipeline(tmp_path, partitions=partitions)
     table = run_pipeline(folder, rows, partition="2026-11-02", limit=1)
     assert dict(zip(table["id"], table["result_type"], strict=True)) == {1: "succeeded", 3: "pending"}
+    with pytest.raises(BatchAssetsError, match="the pipeline has partitions: name one with `partition`"):
+        run_pipeline(folder, rows)
 
 
-def test_no_resource_and_no_variable_leads_elsewhere(
-    batch_emulator: BatchEmulator, run_pipeline: RunPipeline, tmp_path: Path
-) -> None:
-    folder = write_pipeline(tmp_path, resource_key="eu")
-    run_pipeline(folder, ROWS)
+def test_no_resource_sink_or_notice_leads_elsewhere(run_pipeline: RunPipeline, tmp_path: Path) -> None:
+    webhook = {"url_env": "UNSET", "secret_env": "UNSET"}
+    elsewhere = {"resource_key": "eu", "sink": {"url_env": "UNSET"}, "notify": [{"webhook": webhook}]}
+    folder = write_pipeline(tmp_path, **elsewhere)
+    assert set(run_pipeline(folder, ROWS)["result_type"]) == {"succeeded"}
     assert (tmp_path / "batch_assets" / "moods" / "results" / "results.parquet").is_file()
 
 
