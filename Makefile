@@ -3,6 +3,7 @@
 
 PORT = 4010
 UI_PORT = 3000
+DASHBOARD_PORT = 4020
 LATENCY = 2
 KILLS =
 FLEET_PARTITIONS =
@@ -29,6 +30,7 @@ ROOT := data/emulated/port-$(PORT)
 STATE := data/emulator/port-$(PORT)
 endif
 EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE) --latency $(LATENCY)
+DASHBOARD_COMMAND := $(BIN)/batch-assets dashboard --port $(DASHBOARD_PORT)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
@@ -48,7 +50,8 @@ for name, columns in {
     path = f"{sys.argv[1]}/{name}/results"
     print(f'pd.read_parquet("{path}")[{columns}].head()')
     print(pd.read_parquet(path, columns=columns).head().to_string(index=False, max_colwidth=34), end="\n\n")
-print("Next: make dev starts the UI on the same data.")
+print("Next: .venv/bin/batch-assets dashboard shows all of this in the browser.")
+print("      make dev starts Dagster's UI and the dashboard on the same data.")
 endef
 
 demo: export SCRIPT = $(SHOW_RESULTS)
@@ -58,22 +61,26 @@ demo: $(DEMO) ## Run both demo pipelines against the emulator: no account, no ke
 	  set -e; for name in review_triage ticket_replies; do $(BIN)/batch-assets run $$name; echo; done'
 	@$(BIN)/python -c "$$SCRIPT" $(ROOT)
 
-dev: $(DEMO) ## Start UI and daemon; uses the real API if ANTHROPIC_API_KEY is set and EMULATOR=1 is not
+# A shell in the background ignores Ctrl-C, so the dashboard is ended when the UI has ended.
+dev: $(DEMO) ## Start UI, daemon and dashboard; uses the real API if ANTHROPIC_API_KEY is set and EMULATOR=1 is not
 	@mkdir -p .dagster; [ -e .dagster/dagster.yaml ] || cp dagster.yaml .dagster/
 	@export DAGSTER_HOME="$(CURDIR)/.dagster" PYTHONWARNINGS='ignore:Function `dev_command` is superseded'; \
-	echo "UI:  http://127.0.0.1:$(UI_PORT)  (ready in about half a minute; Ctrl-C stops everything)"; \
+	echo "UI:        http://127.0.0.1:$(UI_PORT)  (ready in about half a minute; Ctrl-C stops everything)"; \
+	echo "Dashboard: http://127.0.0.1:$(DASHBOARD_PORT)  (UI_PORT=… and DASHBOARD_PORT=… choose other ports)"; \
+	command="$(DAGSTER_COMMAND)"; emulator="$$BATCH_ASSETS_EMULATOR"; \
 	if [ -n "$$BATCH_ASSETS_EMULATOR" ]; then \
 	  echo "API: EMULATOR at $$BATCH_ASSETS_EMULATOR, because BATCH_ASSETS_EMULATOR is set"; \
-	  exec $(DAGSTER_COMMAND); \
 	elif [ -n "$(EMULATOR)" ] || [ -z "$(CREDENTIALS)" ]; then \
 	  echo "API: EMULATOR, started by this command on port $(PORT): answers are made up and cost nothing"; \
 	  echo "     (for the real API, set ANTHROPIC_API_KEY; data of the two never mix)"; \
 	  [ $(PORT) = 4010 ] || export BATCH_ASSETS_ROOT="$${BATCH_ASSETS_ROOT:-$(CURDIR)/$(ROOT)}"; \
-	  exec $(EMULATOR_COMMAND) -- $(DAGSTER_COMMAND); \
+	  command="$(EMULATOR_COMMAND) -- $(DAGSTER_COMMAND)"; emulator=http://127.0.0.1:$(PORT); \
 	else \
 	  echo "API: the REAL one; batches cost money (EMULATOR=1 uses the emulator instead)"; \
-	  exec $(DAGSTER_COMMAND); \
-	fi
+	fi; \
+	BATCH_ASSETS_EMULATOR="$$emulator" $(DASHBOARD_COMMAND) >/dev/null & \
+	trap "kill $$! 2>/dev/null" EXIT INT TERM; \
+	$$command
 
 test: lint docs ## Check everything that `make lint` and `make docs` check, and run all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -152,7 +159,7 @@ screenshots: $(DEV) ## Take the pictures in docs/images again, with Chromium
 # All files have the same versions: dev.txt constrains the other three.
 lock: $(DEV) ## Write requirements/*.txt with the newest versions; UPGRADE= keeps locked ones where possible
 	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements/dev.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra demo \
+	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra dashboard --extra demo \
 	  --output-file requirements/demo.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra aws --extra azure --extra celery --extra duckdb \
 	  --extra gcs --extra google-cloud --extra k8s --extra mysql --extra postgres --extra s3 --extra slack \

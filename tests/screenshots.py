@@ -16,6 +16,7 @@ from typing import Any
 from batch_assets.emulator import Emulator
 from tests.dagster.browser import TALL, WIDE, click_through, find_chromium, open_page, shoot
 from tests.dagster.dagster_deployment import Deployment
+from tests.dashboard_server import DashboardServer
 
 _REPOSITORY = Path(__file__).parents[1]
 _IMAGES = _REPOSITORY / "docs" / "images"
@@ -26,6 +27,7 @@ _BATCHING = "\n  batching: {max_requests: 20}\n"
 _GROUPS = ("message_batches", _NAME, "ticket_replies")
 _LARGE = {"width": 1900, "height": 1200}
 _GRAPH = {"x": 600, "y": 160, "width": 1240, "height": 890}
+_DASHBOARD, _AT_A_GLANCE = {"width": 1240, "height": 1400}, {"x": 60, "y": 180, "width": 1120, "height": 990}
 _SECONDS_A_BATCH = 6.0
 _PATIENCE = 300.0
 # The part of the tall pages between the navigation and the definition, whose paths belong to this run.
@@ -71,7 +73,7 @@ def _materialize(deployment: Deployment, page: Any) -> None:
 
 
 def _end_batches(deployment: Deployment, page: Any, emulator: Emulator) -> None:
-    """End one batch after the other. Take the picture of the sensor's page halfway."""
+    """End one batch after the other. Take the pictures of the sensor's page and the dashboard halfway."""
     ids = [batch["id"] for batch in emulator.log()]
     for number, batch_id in enumerate(ids, 1):
         time.sleep(_SECONDS_A_BATCH)
@@ -83,10 +85,22 @@ def _end_batches(deployment: Deployment, page: Any, emulator: Emulator) -> None:
             result = page.get_by_text("0 runs requested").nth(2)
             click_through(page, url, result, page.get_by_text("in progress").first)
             _shoot(page, "sensor")
+            shoot_dashboard(page, deployment.root)
     deployment.launch(["message_batches", "spend"])
     for key in ([_NAME, "results"], ["review_summary"], ["message_batches", "spend"]):
         deployment.wait(lambda key=key: deployment.events("Materializations", *key), _PATIENCE)
     deployment.wait(lambda: deployment.checks(_NAME, "results"), _PATIENCE)
+
+
+def shoot_dashboard(page: Any, root: Path) -> None:
+    """Take the picture of the dashboard of a root."""
+    with DashboardServer(root) as server:
+        page.set_viewport_size(_DASHBOARD)
+        page.goto(server.url)
+        page.get_by_text("Latency of the provider").first.wait_for()
+        page.locator(".vega-embed").nth(1).wait_for()
+        _shoot(page, "dashboard", _AT_A_GLANCE)
+        page.set_viewport_size(WIDE)
 
 
 def _take(deployment: Deployment, page: Any) -> None:

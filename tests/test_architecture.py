@@ -168,7 +168,7 @@ def test_the_wings_are_those_of_the_contract_in_its_order() -> None:
     ]
     assert described == [layer.split(" | ") for layer in layers]
     drawing = next(block.text for block in WINGS.blocks() if "dagster" in block.text)
-    assert drawing.split("\n\n")[0].splitlines() == ["cli", "dagster", *layers]
+    assert drawing.split("\n\n")[0].splitlines() == ["cli", "dagster | dashboard", *layers]
 
 
 def test_the_map_has_a_sign_for_every_topic() -> None:

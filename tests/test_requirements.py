@@ -20,8 +20,8 @@ DEPLOYED = (
 )
 # The extras of pyproject.toml that a file locks.
 EXTRAS = {
-    "demo": ("demo",),
-    "dev": (*("all", "dev", "docs", "test", "testing", "demo"), *DEPLOYED),
+    "demo": ("dashboard", "demo"),
+    "dev": (*("all", "dashboard", "demo", "dev", "docs", "test", "testing"), *DEPLOYED),
     "runtime": DEPLOYED,
 }
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))

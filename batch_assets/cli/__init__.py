@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | check | preview | plan | approve | status | spend | cancel | list | …`.
+"""The command line: `batch-assets run | check | preview | plan | approve | status | dashboard | spend | …`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -17,6 +17,7 @@ from batch_assets import __version__
 from batch_assets.cli.approve import approve
 from batch_assets.cli.cancel import cancel
 from batch_assets.cli.check import check
+from batch_assets.cli.dashboard import dashboard
 from batch_assets.cli.doctor.command import doctor
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.erase import erase
@@ -46,8 +47,9 @@ See the requests of some rows, and what a run would send and cost:
 Use the real API:
   export ANTHROPIC_API_KEY=…
   batch-assets run NAME
-See its progress from another terminal:
+See its progress from another terminal, or in the browser:
   batch-assets status
+  batch-assets dashboard
 
 \b
 Environment:
@@ -136,6 +138,7 @@ for _command in (
     plan,
     approve,
     status,
+    dashboard,
     spend,
     reconcile_bill,
     cancel,

@@ -29,6 +29,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── SinkError
     ├── LedgerUnavailableError
     ├── LedgerVersionError
+    ├── NoLedgerError
     ├── NoticeNotSentError               core/notify/delivery.py
     ├── NoticeRefusedError               core/notify/delivery.py
     ├── EraseError                       core/erase/run.py
@@ -198,7 +199,11 @@ class LedgerUnavailableError(BatchAssetsError):
 
 
 class LedgerVersionError(BatchAssetsError):
-    """A later version of this package has upgraded the ledger's tables."""
+    """The ledger's tables are of another version of this package."""
+
+
+class NoLedgerError(BatchAssetsError):
+    """There is no ledger to look at: nothing has run yet."""
 
 
 class SubmissionStoppedError(FinalError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batch_assets.core.recovery.catch_up import catch_up
 from batch_assets.core.recovery.found_files import pipelines_of
+from batch_assets.core.recovery.looking import look_at_ledger
 from batch_assets.core.recovery.pairing import check_files, open_ledger
 from batch_assets.core.recovery.root_file import note_key
 from batch_assets.core.root import Recovery, Root
@@ -21,3 +22,13 @@ def open_root(settings: Settings | None = None) -> Root:
     """
     recovery = Recovery(open_ledger, catch_up, pipelines_of, check_files, note_key)
     return Root(settings or Settings.from_env(), recovery)
+
+
+def open_root_to_look(settings: Settings) -> Root:
+    """Open a root to look at it: its ledger is neither created nor upgraded, rebuilt nor paired.
+
+    Args:
+        settings: Where files and ledger are.
+    """
+    recovery = Recovery(look_at_ledger, catch_up, pipelines_of, check_files, note_key)
+    return Root(settings, recovery)

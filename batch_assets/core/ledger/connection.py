@@ -144,6 +144,11 @@ class Ledger:
         finally:
             engine.dispose()
 
+    def has_current_tables(self) -> bool:
+        """Whether the tables are still of this version. A later version may have upgraded them since."""
+        with self._begin(write=False) as connection:
+            return migrations.version_of(connection) == migrations.HEAD
+
     def _bring_up_to_date(self, fill: Callable[[Transaction], None] | None) -> None:
         with self._begin(write=True) as connection:
             if not self._is_sqlite:

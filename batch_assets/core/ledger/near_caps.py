@@ -1,4 +1,4 @@
-"""Budgets of which most is spent. Users are notified before files are held."""
+"""How much of each budget is spent, and the budgets of which most is. Users are notified before files are held."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _PERCENT = 80
 
 
 @dataclass(frozen=True)
-class NearCap:
-    """A budget of which 80 % or more is spent in the current period.
+class BudgetUse:
+    """How much of a budget is spent in the current period.
 
     Attributes:
         pipeline: The pipeline; `ROOT` for the budget of the root.
@@ -37,6 +37,11 @@ class NearCap:
     submission: Submission | None = None
 
     @property
+    def is_near_cap(self) -> bool:
+        """Whether 80 % or more of it is spent."""
+        return self.total.settled * 100 >= self.budget.picodollars * _PERCENT
+
+    @property
     def text(self) -> str:
         """How much is spent, for the user."""
         spent, percent = self.total.settled, self.total.settled * 100 // self.budget.picodollars
@@ -50,8 +55,13 @@ class NearCap:
         return f"{name}: {self.text}" if name else self.text
 
 
-def near_caps(tx: Transaction, by_name: Mapping[str, Budget | None]) -> list[NearCap]:
-    """Return the budgets of which 80 % or more is spent.
+def near_caps(tx: Transaction, by_name: Mapping[str, Budget | None]) -> list[BudgetUse]:
+    """Return the budgets of which 80 % or more is spent. See `budget_uses`."""
+    return [use for use in budget_uses(tx, by_name) if use.is_near_cap]
+
+
+def budget_uses(tx: Transaction, by_name: Mapping[str, Budget | None]) -> list[BudgetUse]:
+    """Return how much of each budget is spent; of a budget per run, for each run that is not complete.
 
     Without a budget it takes no statement. Each budget takes the sums that `budgets` compares with the cap, and a
     budget per run also the submissions that are not complete.
@@ -65,12 +75,10 @@ def near_caps(tx: Transaction, by_name: Mapping[str, Budget | None]) -> list[Nea
     for submission in in_motion(tx, tx.now) if runs else ():
         if submission.pipeline in runs and submission.final_at is None:
             runs[submission.pipeline][submission.id] = submission
-    near: list[NearCap] = []
+    uses: list[BudgetUse] = []
     for name, budget in limits.items():
         own = runs.get(name, {})
         days = budget.days(tx.now)
         for key, total in reservations.totals(tx, budget, name or None, list(own)).items():
-            if total.settled * 100 >= budget.picodollars * _PERCENT:
-                period = key if days is None else str(days[0])
-                near.append(NearCap(name, budget, total, period, own.get(key)))
-    return near
+            uses.append(BudgetUse(name, budget, total, key if days is None else str(days[0]), own.get(key)))
+    return uses

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from batch_assets.core.answers.result_types import ResultType, failed_share
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.ledger.near_caps import NearCap
+from batch_assets.core.ledger.near_caps import BudgetUse
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
@@ -41,7 +41,7 @@ def content_of(
     asset: Sequence[str],
     ending: Sequence[tuple[Batch, float]] = (),
     held: Sequence[RequestFile] = (),
-    near: NearCap | None = None,
+    near: BudgetUse | None = None,
 ) -> dict[str, Any]:
     """Make the JSON content of a notification. The text for people is under the key `message`.
 

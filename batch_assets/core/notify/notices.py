@@ -18,7 +18,7 @@ from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Transaction, holds, notices, submissions
 from batch_assets.core.ledger.budgets import ROOT
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
-from batch_assets.core.ledger.near_caps import NearCap, near_caps
+from batch_assets.core.ledger.near_caps import BudgetUse, near_caps
 from batch_assets.core.ledger.records import Batch, Notice, RequestFile, Submission
 from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.notify.content import content_of, event_of
@@ -136,7 +136,7 @@ class _Occurrence:
     day: str = ""
     ending: tuple[tuple[Batch, float], ...] = ()
     held: tuple[RequestFile, ...] = ()
-    near: NearCap | None = None
+    near: BudgetUse | None = None
 
     def id_for(self, target: str) -> str:
         """The id of the notice to a target. It never changes, not even in a rebuilt ledger."""

@@ -82,20 +82,42 @@ def build_spend(root: Root, labels: Mapping[str, Labels] | None = None) -> Spend
         BusyError: When another process writes it for too long.
     """
     with leases.hold(root.ledger, "spend", wait=_WAIT_SECONDS, work="the table of what was spent") as lease:
-        with root.ledger.read() as tx:
-            run = _Run(
-                root,
-                names=pipelines(tx),
-                batches=sent.sent_batches(tx),
-                tables=sent.tables_in_force(tx),
-                refreshing=sent.refreshing_pipelines(tx),
-            )
-        by_batch = run.batch_rows()
-        rows = _grouped(by_batch, run.batches, run.use(), read_labels(root.storage) | dict(labels or {}))
+        run = _Run.of(root, read_kept(root.storage), read_uses(root.storage))
+        by_batch, uses = run.batch_rows(), run.uses()
+        rows = _grouped(
+            by_batch, run.batches, TableUse.sum(uses.values()), read_labels(root.storage) | dict(labels or {})
+        )
         lease.check()
+        write_uses(root.storage, uses)
         write_kept(root.storage, by_batch)
         write_spend(root.storage, rows)
         return SpendReport(rows, run.read, run.problems)
+
+
+class SpendReader:
+    """Reads what was spent as `build_spend` does, and writes nothing.
+
+    What was read of a file is kept until the file changes, from the last table on.
+
+    Args:
+        root: The root.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._kept, self._uses = read_kept(root.storage), read_uses(root.storage)
+
+    def read(self) -> SpendReport:
+        """Return what was spent."""
+        run = _Run.of(self._root, self._kept, self._uses)
+        by_batch, self._uses = run.batch_rows(), run.uses()
+        self._kept = defaultdict(list)
+        for row in by_batch:
+            self._kept[row.pipeline, row.batch_id].append(row)
+        use = TableUse.sum(self._uses.values())
+        return SpendReport(
+            _grouped(by_batch, run.batches, use, read_labels(self._root.storage)), run.read, run.problems
+        )
 
 
 class _Run:
@@ -103,6 +125,8 @@ class _Run:
 
     Args:
         root: The root.
+        kept: What is known of response files, by pipeline and batch.
+        kept_uses: What is known of results tables, by pipeline and partition.
         names: The pipelines.
         batches: What was sent.
         tables: The results tables.
@@ -117,6 +141,8 @@ class _Run:
     def __init__(
         self,
         root: Root,
+        kept: Mapping[tuple[str, str], list[BatchRow]],
+        kept_uses: Mapping[tuple[str, str], TableUse],
         names: list[str],
         batches: list[SentBatch],
         tables: list[TableInForce],
@@ -125,9 +151,28 @@ class _Run:
         self._root, self._names, self._tables = root, names, tables
         self.batches, self.read, self.problems = batches, 0, list[str]()
         self._by_id = {batch.id: batch for batch in batches}
-        self._kept = read_kept(root.storage)
+        self._kept, self._kept_uses = kept, kept_uses
         twice = {batch.pipeline for batch in batches if batch.is_paid_twice or batch.is_live}
         self._with_duplicates = refreshing | twice
+
+    @classmethod
+    def of(
+        cls,
+        root: Root,
+        kept: Mapping[tuple[str, str], list[BatchRow]],
+        kept_uses: Mapping[tuple[str, str], TableUse],
+    ) -> _Run:
+        """Return a run over what the ledger records now. See the class."""
+        with root.ledger.read() as tx:
+            return cls(
+                root,
+                kept,
+                kept_uses,
+                names=pipelines(tx),
+                batches=sent.sent_batches(tx),
+                tables=sent.tables_in_force(tx),
+                refreshing=sent.refreshing_pipelines(tx),
+            )
 
     def batch_rows(self) -> list[BatchRow]:
         """Return the rows of all batches: of the response files, and of batches without one."""
@@ -228,21 +273,19 @@ class _Run:
         except (FileNotFoundError, DamagedFileError, UnboundedCostError):
             return None
 
-    def use(self) -> TableUse:
+    def uses(self) -> dict[tuple[str, str], TableUse]:
         """Return what the results tables make of the answers. A table that is as it was is not read."""
         submissions: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
         for batch in self.batches:
             submissions[batch.pipeline, batch.partition][batch.id] = batch.submission_id
-        storage, kept = self._root.storage, read_uses(self._root.storage)
         uses: dict[tuple[str, str], TableUse] = {}
         for table in self._tables:
             key = table.pipeline, table.partition
-            its = kept.get(key)
+            its = self._kept_uses.get(key)
             if its is None or table.version is None or its.version != table.version:
-                its = use_of(storage, *key, submissions[key], table.version or "")
+                its = use_of(self._root.storage, *key, submissions[key], table.version or "")
             uses[key] = its
-        write_uses(storage, uses)
-        return TableUse.sum(uses.values())
+        return uses
 
 
 def _estimate_in(recorded: str) -> dict[str, int]:

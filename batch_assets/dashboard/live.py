@@ -1,0 +1,170 @@
+"""What all open pages share: the root, and what was read of it last. It is read once for all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from batch_assets.core.errors import BatchAssetsError, NoLedgerError
+from batch_assets.core.io.database import as_text
+from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.open_root import open_root_to_look
+from batch_assets.core.settings import Settings
+from batch_assets.core.spend.build import SpendReader, SpendReport
+from batch_assets.dashboard.row_history import Version, versions_of
+from batch_assets.dashboard.state import PipelineView, State, Words, read_state
+from batch_assets.dashboard.tables import Failure, Row, Tables
+
+T = TypeVar("T")
+# Seconds between two looks at the ledger, and at the files for what was spent. After one that took long, the pause
+# is longer than it by the factor.
+_STATE_PAUSE, _SPEND_PAUSE, _PAUSE_FACTOR = 1.5, 10.0, 10.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at the root showed.
+
+    Attributes:
+        number: Grows whenever something has changed.
+        state: The state; `None` if it could not be read.
+        problem: Why it could not be read, and what to do; `None` if it could.
+        has_ledger: Whether there is a ledger; if not, nothing has run yet.
+        broken: The mistakes of broken pipeline files.
+    """
+
+    number: int
+    state: State | None
+    problem: str | None
+    has_ledger: bool
+    broken: tuple[str, ...]
+
+
+class Live:
+    """Reads a root again and again for all pages that are open.
+
+    Args:
+        settings: Where root and ledger are.
+        words: How to word what comes next.
+    """
+
+    def __init__(self, settings: Settings, words: Words) -> None:
+        self._settings, self._words = settings, words
+        self.root = open_root_to_look(settings)
+        self._tables = Tables(self.root)
+        self._lock = threading.RLock()
+        self._look = Look(0, None, None, True, ())
+        self._seen: Look | None = None
+        self._look_again_at = 0.0
+        self._spend: SpendReport | None = None
+        self._spend_of: tuple[object, ...] = ()
+        self._spend_again_at = 0.0
+        self._reader: SpendReader | None = None
+        self._kept: dict[tuple[str, str], tuple[object, object]] = {}
+
+    @property
+    def root_name(self) -> str:
+        """Where the root is."""
+        return self._settings.root
+
+    @property
+    def ledger_name(self) -> str:
+        """Where the ledger is, without its password."""
+        url = parse_url(self._settings.ledger_url)
+        return str(url.database) if url.get_backend_name() == "sqlite" else as_text(url)
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the settings name an emulator, so that amounts are not billed."""
+        return self._settings.emulator_url is not None
+
+    def look(self) -> Look:
+        """Return what the root shows now, or showed a moment ago."""
+        with self._lock:
+            began = time.monotonic()
+            if began >= self._look_again_at:
+                look = self._read()
+                if replace(look, state=_without_now(look.state), number=0) != self._seen:
+                    self._seen = replace(look, state=_without_now(look.state), number=0)
+                    self._look = replace(look, number=self._look.number + 1)
+                ended = time.monotonic()
+                self._look_again_at = ended + max(_STATE_PAUSE, _PAUSE_FACTOR * (ended - began))
+            return self._look
+
+    def _read(self) -> Look:
+        broken = tuple(self._words.broken_files())
+        try:
+            if not self.root.ledger.has_current_tables():
+                self.root.close()  # opening it again says what to do
+            return Look(0, read_state(self.root, self._words), None, True, broken)
+        except BatchAssetsError as error:  # the page shows it, and looks again
+            self.root.close()
+            return Look(0, None, self._words.error(error), not isinstance(error, NoLedgerError), broken)
+
+    def spend(self, look: Look) -> SpendReport | None:
+        """Return what was spent; `None` while there is no ledger. It may be some seconds old."""
+        if look.state is None:
+            return None
+        with self._lock:
+            began = time.monotonic()
+            version = tuple(each.version for each in look.state.pipelines)
+            if self._spend is None or (version != self._spend_of and began >= self._spend_again_at):
+                self._reader = self._reader or SpendReader(self.root)
+                self._spend, self._spend_of = self._reader.read(), version
+                ended = time.monotonic()
+                self._spend_again_at = ended + max(_SPEND_PAUSE, _PAUSE_FACTOR * (ended - began))
+            return self._spend
+
+    def failures(self, pipelines: Sequence[PipelineView]) -> list[Failure]:
+        """Return why rows failed, the most frequent reasons first."""
+        found = [
+            failure
+            for pipeline in pipelines
+            for failure in self._once("failures", pipeline, lambda name: self._tables.failures(name))
+        ]
+        return sorted(found, key=lambda failure: -failure.rows)
+
+    def distributions(self, pipeline: PipelineView) -> dict[str, list[tuple[str, int]]]:
+        """Return the values of each typed column that has few of them, and how often each occurs."""
+        return self._once("distributions", pipeline, lambda name: self._tables.distributions(name))
+
+    def _once(self, kind: str, pipeline: PipelineView, read: Callable[[str], T]) -> T:
+        """Return what was read of a pipeline's tables, and read it again only if one of them has changed."""
+        with self._lock:
+            known = self._kept.get((kind, pipeline.name))
+            if known is None or known[0] != pipeline.version:
+                known = self._kept[kind, pipeline.name] = pipeline.version, read(pipeline.name)
+        return known[1]  # type: ignore[return-value]  # what `read` returned for this kind
+
+    def search(self, pipeline: str, text: str) -> list[Row]:
+        """Return rows with a text, see `Tables.search`."""
+        return self._tables.search(pipeline, text.strip())
+
+    def row(self, pipeline: str, partition: str, key: str) -> Row | None:
+        """Return one row with all its columns, see `Tables.row`."""
+        return self._tables.row(pipeline, partition, key)
+
+    def versions(self, pipeline: str, partition: str, key: str) -> list[Version]:
+        """Return the versions of a row's request, see `versions_of`."""
+        return versions_of(self.root, self._tables, pipeline, partition, key)
+
+
+def _without_now(state: State | None) -> State | None:
+    """Return a state without its time. Whole minutes count, for the texts that tell how long something takes."""
+    return replace(state, now=state.now // 60) if state is not None else None
+
+
+_served: list[Live] = []
+
+
+def serve_from(live: Live) -> None:
+    """Set what the pages of this process show."""
+    _served[:] = [live]
+
+
+def served() -> Live:
+    """Return what the pages of this process show."""
+    return _served[0]

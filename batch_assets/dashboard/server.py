@@ -1,0 +1,123 @@
+"""Serve the page on this machine: by default for this machine only, with a token for any other."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import marimo
+import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from batch_assets.core.errors import SettingsError
+from batch_assets.dashboard.live import Live, serve_from
+
+_PAGE = Path(__file__).with_name("page.py")
+# Nothing is loaded from elsewhere, also not an image whose address is in an answer.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is only reachable from this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def new_token() -> str:
+    """Make a token that the page asks for."""
+    return secrets.token_urlsafe(24)
+
+
+class OwnPagesOnly:
+    """Refuses requests that another page in the same browser makes, and sets the policy of the page.
+
+    Without it, any page that a user opens could read the root: browsers let pages open WebSockets anywhere.
+
+    Args:
+        app: The app.
+        is_local: Whether it is served on this machine only. Then it answers only to the names of this machine.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_local: bool) -> None:
+        self._app, self._is_local = app, is_local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        name = urlsplit(f"//{host}").hostname or ""
+        is_foreign = origin is not None and urlsplit(origin).netloc != host
+        if is_foreign or (self._is_local and not is_loopback(name)):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await PlainTextResponse("This page is for this machine only.", 403)(scope, receive, send)
+            return
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"content-security-policy", _POLICY.encode()),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Args:
+        host: The address.
+        port: The port; 0 for any that is free.
+
+    Raises:
+        SettingsError: When the address is in use or not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError(
+            f"the dashboard cannot listen on {host}, port {port}: {error.strerror}. Name another one with --port"
+        ) from None
+
+
+def serve(live: Live, listening: socket.socket, token: str | None) -> NoReturn:
+    """Serve the page until the process is interrupted, and end the process.
+
+    Args:
+        live: What it shows.
+        listening: The socket to serve on.
+        token: The token that the page asks for; `None` for none.
+    """
+    serve_from(live)
+    app = marimo.create_asgi_app(quiet=True, include_code=False, token=token)
+    built = app.with_app(path="/", root=str(_PAGE)).build()
+    own = OwnPagesOnly(built, is_local=is_loopback(listening.getsockname()[0]))
+    server = uvicorn.Server(
+        uvicorn.Config(own, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    )
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
+    # The threads of pages that were open wait for them without end. Nothing is written, so nothing is cut off.
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,275 @@
+"""Questions to the results tables, which DuckDB answers from the Parquet files.
+
+Each question reads the columns that it needs, and returns a bounded number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from batch_assets.core.answers.result_columns import PARTITION, ColumnGroups
+from batch_assets.core.answers.result_types import FAILED
+from batch_assets.core.errors import StorageError
+from batch_assets.core.io.file_systems import open_file_system
+from batch_assets.core.root import Root
+
+MOST_ROWS = 50
+"""The most rows that a search returns."""
+_MOST_FAILURES, _SAMPLES = 20, 3
+# Columns with at most this many values are shown as a distribution.
+_MOST_VALUES = 12
+_CONFIG: dict[str, Any] = {
+    "threads": 2,
+    "memory_limit": "1GB",
+    # Nothing is fetched from the network.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+_TEXT = "VARCHAR"
+_PLAIN = (_TEXT, "BOOLEAN", "BIGINT")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Rows that failed for the same reason.
+
+    Attributes:
+        pipeline: The pipeline.
+        result_type: Their result type.
+        error_type: Their error type; "" if they have none.
+        message: Their text.
+        rows: Their number.
+        keys: The row keys of some of them, as text.
+    """
+
+    pipeline: str
+    result_type: str
+    error_type: str
+    message: str
+    rows: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a results table.
+
+    Attributes:
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        key: The row key, as text.
+        values: All columns, in order.
+        typed: The names of the typed columns.
+        carried: The names of the carried columns.
+    """
+
+    pipeline: str
+    partition: str
+    key: str
+    values: dict[str, Any]
+    typed: tuple[str, ...]
+    carried: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a pipeline's tables.
+
+    Attributes:
+        types: Names to types of DuckDB, in order.
+        groups: The columns by where they come from.
+    """
+
+    types: dict[str, str]
+    groups: ColumnGroups
+
+    @property
+    def key(self) -> str:
+        return self.groups.key
+
+    @property
+    def searched(self) -> list[str]:
+        """The columns with text of people: carried ones, and the answer."""
+        texts = [name for name in self.groups.carried if self.types[name] == _TEXT]
+        return [*texts, "response_text"]
+
+
+class Tables:
+    """The results tables of a root.
+
+    Args:
+        root: The root.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._storage, self._settings = root.storage, root.settings
+
+    def failures(self, pipeline: str) -> list[Failure]:
+        """Return why rows of a pipeline failed, the most frequent reason first, with some of their keys."""
+        with self._open(pipeline) as (db, columns):
+            if columns is None:
+                return []
+            key = _quoted(columns.key)
+            rows = db.execute(
+                f"SELECT result_type, coalesce(error_type, ''), coalesce(left(error_message, 500), ''), count(*), "
+                f"list(CAST({key} AS VARCHAR) ORDER BY file_row_number)[1:{_SAMPLES}] FROM results "
+                f"WHERE result_type IN ({_marks(FAILED)}) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
+                [*map(str, FAILED), _MOST_FAILURES],
+            ).fetchall()
+        return [Failure(pipeline, kind, error, text, rows, tuple(keys)) for kind, error, text, rows, keys in rows]
+
+    def distributions(self, pipeline: str) -> dict[str, list[tuple[str, int]]]:
+        """Return the values of each typed column that has few of them, and how often each occurs."""
+        with self._open(pipeline) as (db, columns):
+            if columns is None:
+                return {}
+            plain = [name for name in columns.groups.typed if columns.types[name] in _PLAIN]
+            if not plain:
+                return {}
+            # Counting is cheap, and grouping a column of a million texts is not.
+            counted = ", ".join(f"approx_count_distinct({_quoted(name)})" for name in plain)
+            numbers = db.execute(f"SELECT {counted} FROM results").fetchone() or ()
+            few = [name for name, number in zip(plain, numbers, strict=True) if number <= 2 * _MOST_VALUES]
+            found = {name: self._values(db, name) for name in few}
+        return {name: values for name, values in found.items() if 0 < len(values) <= _MOST_VALUES}
+
+    @staticmethod
+    def _values(db: duckdb.DuckDBPyConnection, name: str) -> list[tuple[str, int]]:
+        column = _quoted(name)
+        return db.execute(
+            f"SELECT CAST({column} AS VARCHAR), count(*) FROM results WHERE {column} IS NOT NULL "
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            [_MOST_VALUES + 1],
+        ).fetchall()
+
+    def search(self, pipeline: str, text: str) -> list[Row]:
+        """Return rows whose key is a text, or whose key, carried text or answer contains it; by default the first.
+
+        Args:
+            pipeline: The pipeline.
+            text: The text, in any case.
+        """
+        with self._open(pipeline) as (db, columns):
+            if columns is None:
+                return []
+            key = f"CAST({_quoted(columns.key)} AS VARCHAR)"
+            if not text:
+                return _rows(db, pipeline, columns, "true", [])
+            exact = _rows(db, pipeline, columns, f"{key} = ?", [text])
+            if exact:
+                return exact
+            among = [key, *map(_quoted, columns.searched)]
+            contains = " OR ".join(f"contains(lower({column}), lower(?))" for column in among)
+            return _rows(db, pipeline, columns, contains, [text] * len(among))
+
+    def row(self, pipeline: str, partition: str, key: str) -> Row | None:
+        """Return one row with all its columns.
+
+        Args:
+            pipeline: The pipeline.
+            partition: The partition key; "" without partitions.
+            key: The row key, as text.
+        """
+        with self._open(pipeline) as (db, columns):
+            if columns is None:
+                return None
+            condition, values = f"CAST({_quoted(columns.key)} AS VARCHAR) = ?", [key]
+            if PARTITION in columns.types:
+                condition, values = f"{condition} AND {PARTITION} = ?", [key, partition]
+            return next(iter(_rows(db, pipeline, columns, condition, values, whole=True)), None)
+
+    @contextmanager
+    def _open(self, pipeline: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, _Columns | None]]:
+        """Open a database with the view `results`, and the columns of the tables; `None` if there is no table."""
+        with self.database() as db:
+            pattern = self.uri(pipeline, "results", "**", "results.parquet")
+            options = "union_by_name = true, hive_partitioning = true, hive_types_autocast = false"
+            source = f"read_parquet({_literal(pattern)}, {options}, file_row_number = true)"
+            try:
+                db.execute(f"CREATE VIEW results AS SELECT * FROM {source}")
+            except duckdb.IOException as error:
+                if "No files found" not in str(error):
+                    raise StorageError(f"{self.uri(pipeline, 'results')} cannot be read: {error}") from None
+                yield db, None
+                return
+            described = db.execute("DESCRIBE results").fetchall()
+            types = {name: kind for name, kind, *_ in described if name != "file_row_number"}
+            schema = db.sql("SELECT * FROM results LIMIT 0").to_arrow_table().schema
+            yield db, _Columns(types, ColumnGroups.of(schema.field(name) for name in types if name != PARTITION))
+
+    @contextmanager
+    def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a database in memory that can read the files of the root."""
+        with duckdb.connect(":memory:", config=_CONFIG) as db:
+            if not self._storage.is_local:
+                db.register_filesystem(open_file_system(self._settings.root, self._settings.storage_options)[0])
+            yield db
+
+    def uri(self, *parts: str) -> str:
+        """Return the location of a file as DuckDB takes it."""
+        return self._storage.uri(*parts)
+
+
+def _rows(
+    db: duckdb.DuckDBPyConnection,
+    pipeline: str,
+    columns: _Columns,
+    condition: str,
+    values: Sequence[str],
+    *,
+    whole: bool = False,
+) -> list[Row]:
+    """Return the first rows for which a condition holds.
+
+    Args:
+        db: A database with the view `results`.
+        pipeline: The pipeline.
+        columns: The columns of the view.
+        condition: The condition in SQL.
+        values: The values of its parameters.
+        whole: Return all columns, and not only those of a list.
+    """
+    listed = [
+        columns.key,
+        "result_type",
+        "response_text",
+        *columns.groups.typed,
+        *columns.groups.carried,
+        "cost_usd",
+        "attempts",
+    ]
+    if PARTITION in columns.types:
+        listed.append(PARTITION)
+    names = list(columns.types) if whole else listed
+    found = db.execute(
+        f"SELECT {', '.join(map(_quoted, names))} FROM results WHERE {condition} LIMIT ?", [*values, MOST_ROWS]
+    ).fetchall()
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    return [
+        Row(
+            pipeline,
+            row.get(PARTITION) or "",
+            str(row[columns.key]),
+            row,
+            tuple(columns.groups.typed),
+            tuple(columns.groups.carried),
+        )
+        for row in rows
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,290 @@
+"""The dashboard: what it reads of a real root, and the page in a real browser."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.cli.remedies import error_as_text
+from batch_assets.cli.status_errors import errors_of
+from batch_assets.cli.what_next import waits_for
+from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.ledger.migrations import HEAD
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.settings import Settings
+from batch_assets.core.spend.spend_table import SpendTotal
+from batch_assets.dashboard.explorer import prompt_text
+from batch_assets.dashboard.live import Live
+from batch_assets.dashboard.server import is_loopback
+from batch_assets.dashboard.state import Words
+from batch_assets.emulator import Emulator
+from benchmarks.ticks import counting
+from tests.cli.many_partitions import fill
+from tests.core.support import CREATE, World, environment, params
+from tests.dagster.browser import find_chromium, open_page
+from tests.dashboard_server import DashboardServer
+
+MOODS = ["happy", "sad"]
+SCHEMA = {
+    "type": "object",
+    "properties": {"mood": {"enum": MOODS, "type": "string"}, "urgent": {"type": "boolean"}},
+    "required": ["mood", "urgent"],
+    "additionalProperties": False,
+}
+TEXTS = {f"row-{number}": f"parcel {number} <b>late</b>" for number in range(24)} | {"empty": ""}
+_PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(state=tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+def new_world(emulator: Emulator, folder: Path) -> World:
+    settings = Settings.from_env(environment(emulator.url, folder / "root"))
+    return World(emulator, folder, open_root(settings))
+
+
+def classify(world: World, system: str, **more: Any) -> Pipeline:
+    """A pipeline with typed answers, of which some fail."""
+    more = {"output_schema": SCHEMA, "max_failed": 1.0, "retry": {"max_attempts": 1}} | more
+    return world.pipeline(TEXTS, name="classify", params=params(system=system), **more)
+
+
+def run_twice(world: World) -> None:
+    """Run a pipeline, and again with another prompt, a budget and failures."""
+    world.emulator.faults([{"match": CREATE | {"nth": 2}, "action": {"error_mix": {"billing_error": 0.3}}}])
+    world.run(classify(world, "Tell the mood."))
+    edited = classify(world, "Tell the mood, shortly.", budget={"max_usd": 5, "per": "day"})
+    record_caps(world.root, [edited])
+    world.run(edited)
+    world.emulator.reset_faults()
+
+
+def live_of(settings: Settings) -> Live:
+    return Live(settings, Words(waits_for, errors_of, error_as_text, lambda: ["defs/x.yaml:3: no such field"]))
+
+
+@pytest.fixture(scope="module")
+def world(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = new_world(emulator, tmp_path_factory.mktemp("world"))
+    run_twice(world)
+    yield world
+    world.root.close()
+
+
+def test_what_it_reads_is_what_was_run(world: World) -> None:
+    table = world.table(classify(world, "any"))
+    live = live_of(world.root.settings)
+    look = live.look()
+    assert look.state is not None and look.broken == ("defs/x.yaml:3: no such field",)
+    (view,) = look.state.pipelines
+    assert (view.total.done, view.total.rows) == (25, 25)
+    assert dict(view.total.results) == table["result_type"].value_counts().to_dict()
+    assert len(look.state.batches) == 2 and all(each.seconds is not None for each in look.state.batches)
+    (budget,) = look.state.budgets
+    spend = live.spend(look)
+    assert spend is not None and budget.total.settled == SpendTotal.of(spend.rows).cost > 0
+    assert live.distributions(view) == {
+        name: sorted(
+            ((str(value).lower(), number) for value, number in table[name].value_counts().items()),
+            key=lambda pair: (-pair[1], pair[0]),
+        )
+        for name in ("mood", "urgent")
+    }
+    refused, rejected = live.failures([view])
+    assert (rejected.result_type, rejected.rows, rejected.keys) == ("rejected", 1, ("empty",))
+    failed = table[table["result_type"] == "errored"]
+    assert (refused.error_type, refused.rows) == ("billing_error", len(failed))
+    assert refused.keys == tuple(failed["id"][:3])
+
+
+def test_a_row_is_found_with_everything_that_was_asked_about_it(world: World) -> None:
+    live = live_of(world.root.settings)
+    done = world.table(classify(world, "any")).query("result_type == 'succeeded'")["id"].iloc[0]
+    number = done.removeprefix("row-")
+    assert [row.key for row in live.search("classify", done)] == [done]
+    assert {row.key for row in live.search("classify", "PARCEL 2")} == {"row-2", *(f"row-2{n}" for n in range(4))}
+    assert live.search("classify", "' OR true --") == [] == live.search("other", done)
+    row = live.row("classify", "", done)
+    assert row is not None and row.typed == ("mood", "urgent") and row.carried == ("text",)
+    newest, first = live.versions("classify", "", done)
+    assert newest.params is not None and first.params is not None
+    assert newest.answers[-1].values["response_text"] == row.values["response_text"]
+    assert "SYSTEM\nTell the mood, shortly." in prompt_text(newest.params)
+    assert "SYSTEM\nTell the mood." in prompt_text(first.params) and f"parcel {number} <b>late" in prompt_text(
+        first.params
+    )
+    assert [answer.batch is not None for answer in (*newest.answers, *first.answers)] == [True, True]
+    (empty,) = live.versions("classify", "", "empty")
+    assert empty.rejected is not None and "the text is empty" in empty.rejected and empty.answers == ()
+
+
+def test_it_changes_nothing_and_waits_for_no_writer(world: World) -> None:
+    ledger = Path(world.root.settings.root, "ledger.db")
+    files = {path: path.stat().st_mtime_ns for path in Path(world.root.settings.root).rglob("*") if path.is_file()}
+    before = hashlib.sha256(ledger.read_bytes()).hexdigest()
+    with world.root.ledger.write():  # the only writer that SQLite allows
+        live = live_of(world.root.settings)
+        look = live.look()
+        assert look.state is not None
+        live.spend(look)
+        live.versions("classify", "", "row-1")
+    assert hashlib.sha256(ledger.read_bytes()).hexdigest() == before
+    now = {path: path.stat().st_mtime_ns for path in Path(world.root.settings.root).rglob("*") if path.is_file()}
+    assert {path for path in {*files, *now} if files.get(path) != now.get(path)} <= {
+        ledger.with_name(f"ledger.db-{end}") for end in ("wal", "shm")
+    }
+
+
+def test_a_look_needs_no_more_statements_for_more_partitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(tmp_path / "root"))
+    seen = {}
+    for partitions in (60, 240):
+        fill(f"of{partitions}", complete=partitions // 2, running=partitions // 2)
+        with counting() as statements:
+            state = live_of(Settings.from_env()).look().state
+        seen[partitions] = len(statements)
+    assert state is not None and state.pipelines[0].left is not None
+    assert seen[60] == seen[240] <= 40
+
+
+def test_a_ledger_of_another_version_is_not_upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(tmp_path / "root"))
+    assert "there is no ledger yet" in (live_of(Settings.from_env()).look().problem or "")
+    assert not (tmp_path / "root").exists()
+    fill("few", complete=1)
+    for version, advice in (
+        ("0025", "The next run with this version upgrades it"),
+        ("9999", "Install that version"),
+    ):
+        set_version(tmp_path / "root", version)
+        look = live_of(Settings.from_env()).look()
+        assert look.has_ledger and advice in (look.problem or "")
+        assert version_in(tmp_path / "root") == version
+
+
+def set_version(root: Path, version: str) -> None:
+    with sqlite3.connect(root / "ledger.db") as ledger:
+        ledger.execute("update ledger_version set version_num = ?", [version])
+    ledger.close()
+
+
+def version_in(root: Path) -> str:
+    with sqlite3.connect(root / "ledger.db") as ledger:
+        ((version,),) = ledger.execute("select version_num from ledger_version")
+    ledger.close()
+    return str(version)
+
+
+def answer_of(url: str, **headers: str) -> tuple[int, str]:
+    """Return the status of an answer, and where it came from."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+    try:
+        with opener.open(urllib.request.Request(url, headers=headers)) as response:
+            return int(response.status), str(response.url)
+    except urllib.error.HTTPError as error:
+        return error.code, url
+
+
+def test_other_addresses_need_a_token_and_other_pages_get_nothing(tmp_path: Path) -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1")] == [
+        *[True] * 3,
+        *[False] * 2,
+    ]
+    with DashboardServer(tmp_path / "root", "--host", "0.0.0.0") as server:
+        address, _, token = server.url.partition("?access_token=")
+        assert len(token) >= 32
+        assert answer_of(f"{address}api/status")[0] == 401
+        assert "/auth/login" in answer_of(f"{address}?access_token=guess")[1]
+        assert "/auth/login" not in answer_of(server.url)[1]
+        assert answer_of(f"{address}health") == (200, f"{address}health")
+        assert answer_of(f"{address}health", Origin="https://example.com")[0] == 403
+    assert token not in server.output
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['marimo'] = None\nfrom importlib import util\nspec = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'marimo' else spec(name, *more)\n"
+        "from batch_assets.cli import main; main(['dashboard'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "not installed (marimo): pip install 'batch-assets[dashboard]'" in done.stderr
+
+
+def test_the_page_in_a_browser(emulator: Emulator, tmp_path: Path) -> None:
+    """One page from an empty root to the end, which is never loaded again."""
+    if find_chromium() is None:
+        pytest.skip("NO BROWSER: install chromium to run the test of the dashboard's page")
+    pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
+    with DashboardServer(tmp_path / "root") as server, open_page(_PATIENCE) as page:
+        walk_through(page, server.url, emulator, tmp_path)
+    assert "Traceback" not in server.output, server.output
+
+
+def walk_through(page: Any, url: str, emulator: Emulator, folder: Path) -> None:
+    elsewhere: list[str] = []
+    page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith(url) else None)
+    page.goto(url)
+    page.get_by_text("there is no ledger yet").wait_for()
+
+    world = new_world(emulator, folder)
+    try:
+        run_twice(world)
+        page.get_by_role("region", name="Pipelines").get_by_text("25 of 25, 100 %").wait_for()
+        cost = world.table(classify(world, "any"))["cost_usd"].sum()
+        page.get_by_role("region", name="Spent by pipeline").get_by_text("classify").wait_for()
+        assert cost > 0
+        page.get_by_role("region", name="Budgets").get_by_text("$5.00 per day").wait_for()
+        page.get_by_role("region", name="Failed rows").get_by_text("the text is empty").wait_for()
+        page.get_by_role("region", name="From submission to end").get_by_text("classify").wait_for()
+        assert page.locator("marimo-vega, .vega-embed").count() >= 4
+
+        emulator.settings(latency=3600.0)
+        other = world.pipeline({"late": "a text"}, name="other")
+        world.send(other)
+        page.get_by_role("region", name="Pipelines").get_by_text("at the latest").wait_for()
+        emulator.settings(latency=0.0)
+        emulator.end_batches()
+        world.finish(other)
+        page.get_by_role("region", name="Pipelines").get_by_text("1 of 1, 100 %").wait_for()
+
+        done = world.table(classify(world, "any")).query("result_type == 'succeeded'")["id"].iloc[0]
+        search_for_a_row(page, done)
+        set_version(folder / "root", "0025")
+        page.get_by_text("has the tables of an earlier version").wait_for()
+        set_version(folder / "root", HEAD)
+        page.get_by_role("region", name="Pipelines").get_by_text("1 of 1, 100 %").wait_for()
+    finally:
+        world.root.close()
+    assert elsewhere == []
+
+
+def search_for_a_row(page: Any, key: str) -> None:
+    """Find a row with the keyboard by its text. Markup in texts is shown as it is."""
+    text = f"parcel {key.removeprefix('row-')} <b>late</b>"
+    page.get_by_label("Search").first.focus()
+    page.keyboard.type(text)
+    page.keyboard.press("Enter")
+    page.get_by_text(f"classify · {key} · succeeded").wait_for()
+    page.locator("pre", has_text="Tell the mood, shortly.").first.wait_for()
+    page.locator("pre", has_text=text).first.wait_for()
+    page.locator("pre", has_text='{"mood":').first.wait_for()
+    history = page.get_by_role("region", name="History of this row")
+    assert history.get_by_role("row").count() == 3
+    page.get_by_text("+Tell the mood, shortly.").wait_for()
