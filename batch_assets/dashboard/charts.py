@@ -27,7 +27,7 @@ _FORMATS = ((600, "%H:%M:%S"), (86_400, "%H:%M"), (float("inf"), "%b %d %H:%M"))
 def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
     """Return the newest batches on a time line: from submission to end or now, with the deadline of running ones.
 
-    The line ends a little after now. A deadline that is further away is a text beside the bar, and no mark.
+    The line ends a little after now or, if none is running, after the last end. A deadline that is further away is a text beside the bar, and no mark.
 
     Args:
         batches: The batches, the newest first.
@@ -35,19 +35,21 @@ def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
     """
     shown = batches[:_BARS]
     first = min((_began(each, now) for each in shown), default=now)
-    end = now + max(60.0, (now - first) / 4)
+    is_running = any(each.batch.state is BatchState.OPEN for each in shown)
+    last = now if is_running else max((each.batch.ended_at or now for each in shown), default=now)
+    end = last + max(1.0, (last - first) / 4)
     bars, deadlines = [], []
     for number, each in enumerate(shown):
         batch, began = each.batch, _began(each, now)
-        is_running = batch.state is BatchState.OPEN
+        is_open = batch.state is BatchState.OPEN
         took = duration((batch.ended_at or now) - began)
-        due = batch.expires_at if is_running else None
+        due = batch.expires_at if is_open else None
         bar = {
             "batch": " ".join(filter(None, [each.pipeline, each.partition, f"…{batch.id[-6:]}"])),
             "order": number,
             "from": _time(began),
             "to": _time(max(began + 1.0, batch.ended_at or now)),
-            "state": _RUNNING if is_running else _ENDED,
+            "state": _RUNNING if is_open else _ENDED,
             "requests": batch.requests,
             "text": took if due is None else f"{took}, {duration(due - now)} left",
         }
@@ -55,7 +57,7 @@ def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
         if due is not None and due <= end:
             deadlines.append({**bar, "deadline": _time(due)})
     row = alt.Y("batch:N", sort=alt.EncodingSortField("order"), title=None, axis=alt.Axis(labelLimit=260))
-    scale = alt.Scale(type="utc", domain=[_time(first), _time(end)])
+    scale = alt.Scale(type="utc", domain=[1000 * first, 1000 * end])
     time = alt.X("from:T", title="time (UTC)", scale=scale, axis=_time_axis([first, end]))
     states = alt.Scale(domain=[_ENDED, _RUNNING], range=_COLORS[:2])
     base = alt.Chart(_data(bars)).encode(y=row)
@@ -66,11 +68,11 @@ def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
         stroke=alt.Stroke("state:N", scale=states, legend=None),
         tooltip=["batch:N", "state:N", "requests:Q", "text:N"],
     )
-    texts = base.mark_text(align="left", dx=5, color="#333").encode(x="to:T", text="text:N")
+    texts = base.mark_text(align="left", dx=5, color="#333").encode(x=alt.X("to:T", scale=scale), text="text:N")
     layers = [drawn, texts]
     if deadlines:
         marks = alt.Chart(_data(deadlines)).mark_point(shape="diamond", filled=True, size=90, color=_COLORS[3])
-        layers.append(marks.encode(x="deadline:T", y=row, tooltip=["batch:N", "deadline:T"]))
+        layers.append(marks.encode(x=alt.X("deadline:T", scale=scale), y=row, tooltip=["batch:N", "deadline:T"]))
     return _sized(alt.layer(*layers), 40 + 22 * max(1, len(bars)))
 
 

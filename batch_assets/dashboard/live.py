@@ -22,6 +22,8 @@ T = TypeVar("T")
 # Seconds between two looks at the ledger, and at the files for what was spent. After one that took long, the pause
 # is longer than it by the factor.
 _STATE_PAUSE, _SPEND_PAUSE, _PAUSE_FACTOR = 1.5, 10.0, 10.0
+# Seconds that a page waits for what was spent.
+_PATIENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Look:
     problem: str | None
     has_ledger: bool
     broken: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the pipelines; none if the root could not be read."""
+        return tuple(each.name for each in self.state.pipelines) if self.state is not None else ()
 
 
 class Live:
@@ -62,6 +69,7 @@ class Live:
         self._spend: SpendReport | None = None
         self._spend_of: tuple[object, ...] = ()
         self._spend_again_at = 0.0
+        self._reading: threading.Thread | None = None
         self._reader: SpendReader | None = None
         self._kept: dict[tuple[str, str], tuple[object, object]] = {}
 
@@ -105,18 +113,34 @@ class Live:
             return Look(0, None, self._words.error(error), not isinstance(error, NoLedgerError), broken)
 
     def spend(self, look: Look) -> SpendReport | None:
-        """Return what was spent; `None` while there is no ledger. It may be some seconds old."""
-        if look.state is None:
-            return None
+        """Return what was spent when it was last read; `None` before the first time, and while there is no ledger.
+
+        It is read in a thread, because a root whose table was never written has all its response files read once.
+        The page gets what is new with a later look.
+        """
         with self._lock:
-            began = time.monotonic()
-            version = tuple(each.version for each in look.state.pipelines)
-            if self._spend is None or (version != self._spend_of and began >= self._spend_again_at):
-                self._reader = self._reader or SpendReader(self.root)
-                self._spend, self._spend_of = self._reader.read(), version
-                ended = time.monotonic()
-                self._spend_again_at = ended + max(_SPEND_PAUSE, _PAUSE_FACTOR * (ended - began))
-            return self._spend
+            version = tuple(each.version for each in look.state.pipelines) if look.state is not None else ()
+            if version != self._spend_of and self._reading is None and time.monotonic() >= self._spend_again_at:
+                self._reading = threading.Thread(target=self._read_spend, args=(version,), daemon=True)
+                self._reading.start()
+            reading = self._reading
+        if reading is not None:
+            reading.join(_PATIENCE)
+        return self._spend
+
+    def _read_spend(self, version: tuple[object, ...]) -> None:
+        began, report = time.monotonic(), self._spend
+        try:
+            self._reader = self._reader or SpendReader(self.root)
+            report = self._reader.read()
+        except BatchAssetsError:  # the look shows it
+            self._reader = None
+        with self._lock:
+            ended = time.monotonic()
+            self._spend, self._spend_of, self._reading = report, version, None
+            self._spend_again_at = ended + max(_SPEND_PAUSE, _PAUSE_FACTOR * (ended - began))
+            if ended - began > _PATIENCE:
+                self._seen = None  # the next look is shown again, with what was read
 
     def failures(self, pipelines: Sequence[PipelineView]) -> list[Failure]:
         """Return why rows failed, the most frequent reasons first."""
@@ -139,9 +163,12 @@ class Live:
                 known = self._kept[kind, pipeline.name] = pipeline.version, read(pipeline.name)
         return known[1]  # type: ignore[return-value]  # what `read` returned for this kind
 
-    def search(self, pipeline: str, text: str) -> list[Row]:
-        """Return rows with a text, see `Tables.search`."""
-        return self._tables.search(pipeline, text.strip())
+    def search(self, pipeline: str, text: str) -> tuple[list[Row], str | None]:
+        """Return rows with a text, see `Tables.search`, or why they cannot be read."""
+        try:
+            return self._tables.search(pipeline, text.strip()), None
+        except BatchAssetsError as error:
+            return [], str(error)
 
     def row(self, pipeline: str, partition: str, key: str) -> Row | None:
         """Return one row with all its columns, see `Tables.row`."""

@@ -21,7 +21,9 @@ def _() -> Any:
     # Every two seconds each open page asks. What all of them show is read at most that often.
     refresh = mo.ui.refresh(options=["2s", "10s", "1m"], default_interval="2s", label="Look again every")
     get_look, set_look = mo.state(live.look())
-    return get_look, refresh, set_look
+    # The choices below are made again only when there is another pipeline: they keep what the user chose.
+    get_names, set_names = mo.state(live.look().names)
+    return get_look, get_names, refresh, set_look, set_names
 
 
 @app.cell
@@ -38,11 +40,13 @@ def _(get_look: Any, refresh: Any) -> Any:
 
 
 @app.cell
-def _(get_look: Any, refresh: Any, set_look: Any) -> Any:
+def _(get_look: Any, get_names: Any, refresh: Any, set_look: Any, set_names: Any) -> Any:
     refresh.value
     newest = live.look()
     if newest.number != get_look().number:
         set_look(newest)
+    if newest.names and newest.names != get_names():
+        set_names(newest.names)
     return
 
 
@@ -85,27 +89,11 @@ def _(state: Any) -> Any:
     mo.vstack(
         [
             sections.heading("Failures", "What failed and why."),
-            sections.failures(live.failures(state.pipelines)),
+            sections.guarded(lambda: sections.failures(live.failures(state.pipelines))),
             sections.heading("Answers", "How often each value occurs, in typed columns with few values."),
-            sections.distributions(state.pipelines, live.distributions),
+            sections.guarded(lambda: sections.distributions(state.pipelines, live.distributions)),
         ]
     )
-    return
-
-
-@app.cell
-def _(get_look: Any) -> Any:
-    _state = get_look().state
-    names = tuple(each.name for each in _state.pipelines) if _state is not None else ()
-    get_names, set_names = mo.state(names)
-    return get_names, names, set_names
-
-
-@app.cell
-def _(get_names: Any, names: Any, set_names: Any) -> Any:
-    # The choice below is made again only when there is another pipeline: it keeps what the user chose.
-    if names != get_names():
-        set_names(names)
     return
 
 
@@ -125,9 +113,9 @@ def _(get_names: Any) -> Any:
 
 @app.cell
 def _(pipeline: Any, search: Any) -> Any:
-    rows = live.search(pipeline.value, search.value)
+    rows, problem = live.search(pipeline.value, search.value)
     found = explorer.found_rows(rows)
-    found if rows else sections.note("No row has this key or text.")
+    found if rows else sections.note(problem or "No row has this key or text.")
     return found, rows
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import marimo as mo
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.planning.status import PartitionState
 from batch_assets.core.planning.time_to_go import TimeToGo
 from batch_assets.core.prices.money import usd
@@ -100,6 +101,14 @@ def plain(text: str) -> Element:
 def note(text: str, kind: Literal["neutral", "warn", "success", "danger"] = "neutral") -> Element:
     """Return a text in a box."""
     return mo.callout(mo.plain_text(text), kind=kind)
+
+
+def guarded(show: Callable[[], Element]) -> Element:
+    """Return what is shown, or in its place why it cannot be read."""
+    try:
+        return show()
+    except BatchAssetsError as error:
+        return note(str(error), "danger")
 
 
 def notices(look: Look, *, is_emulated: bool) -> Element:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-import marimo
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -22,6 +23,8 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.dashboard.live import Live, serve_from
 
 _PAGE = Path(__file__).with_name("page.py")
+# Where marimo keeps settings and a log of its own. They are of no use here, and the user's settings do not apply.
+_MARIMO_FOLDERS = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 # Nothing is loaded from elsewhere, also not an image whose address is in an answer.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; "
@@ -110,14 +113,23 @@ def serve(live: Live, listening: socket.socket, token: str | None) -> NoReturn:
         token: The token that the page asks for; `None` for none.
     """
     serve_from(live)
+    with TemporaryDirectory(prefix="batch-assets-dashboard-") as own:
+        os.environ.update(dict.fromkeys(_MARIMO_FOLDERS, own))
+        _run(listening, token)
+    # The threads of pages that were open wait for them without end. Nothing is written, so nothing is cut off.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _run(listening: socket.socket, token: str | None) -> None:
+    import marimo  # finds its folders while it is imported
+
     app = marimo.create_asgi_app(quiet=True, include_code=False, token=token)
     built = app.with_app(path="/", root=str(_PAGE)).build()
     own = OwnPagesOnly(built, is_local=is_loopback(listening.getsockname()[0]))
     server = uvicorn.Server(
         uvicorn.Config(own, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    # The threads of pages that were open wait for them without end. Nothing is written, so nothing is cut off.
-    sys.stdout.flush()
-    os._exit(0)

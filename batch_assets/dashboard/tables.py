@@ -30,6 +30,8 @@ _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# How DuckDB says that there is no table yet.
+_NO_FILES = "No files found"
 _TEXT = "VARCHAR"
 _PLAIN = (_TEXT, "BOOLEAN", "BIGINT")
 
@@ -186,21 +188,32 @@ class Tables:
     @contextmanager
     def _open(self, pipeline: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, _Columns | None]]:
         """Open a database with the view `results`, and the columns of the tables; `None` if there is no table."""
-        with self.database() as db:
-            pattern = self.uri(pipeline, "results", "**", "results.parquet")
-            options = "union_by_name = true, hive_partitioning = true, hive_types_autocast = false"
-            source = f"read_parquet({_literal(pattern)}, {options}, file_row_number = true)"
+        pattern = self.uri(pipeline, "results", "**", "results.parquet")
+        options = "union_by_name = true, hive_partitioning = true, hive_types_autocast = false"
+        source = f"read_parquet({_literal(pattern)}, {options}, file_row_number = true)"
+        with self.database() as db, self._reading(pipeline):
             try:
                 db.execute(f"CREATE VIEW results AS SELECT * FROM {source}")
             except duckdb.IOException as error:
-                if "No files found" not in str(error):
-                    raise StorageError(f"{self.uri(pipeline, 'results')} cannot be read: {error}") from None
+                if _NO_FILES not in str(error):
+                    raise
                 yield db, None
                 return
             described = db.execute("DESCRIBE results").fetchall()
             types = {name: kind for name, kind, *_ in described if name != "file_row_number"}
             schema = db.sql("SELECT * FROM results LIMIT 0").to_arrow_table().schema
             yield db, _Columns(types, ColumnGroups.of(schema.field(name) for name in types if name != PARTITION))
+
+    @contextmanager
+    def _reading(self, pipeline: str) -> Iterator[None]:
+        """Raise an error that names the tables if one of them cannot be read."""
+        try:
+            yield
+        except (duckdb.Error, ValueError) as error:
+            raise StorageError(
+                f"a table in {self.uri(pipeline, 'results')} cannot be read: {error}. The next run of the "
+                "pipeline writes it again"
+            ) from None
 
     @contextmanager
     def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
