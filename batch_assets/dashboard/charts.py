@@ -27,7 +27,8 @@ _FORMATS = ((600, "%H:%M:%S"), (86_400, "%H:%M"), (float("inf"), "%b %d %H:%M"))
 def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
     """Return the newest batches on a time line: from submission to end or now, with the deadline of running ones.
 
-    The line ends a little after now or, if none is running, after the last end. A deadline that is further away is a text beside the bar, and no mark.
+    The line ends a little after now or, if none is running, after the last end. A deadline that is further away
+    is a text beside the bar, and no mark.
 
     Args:
         batches: The batches, the newest first.
