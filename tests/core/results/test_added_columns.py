@@ -89,6 +89,9 @@ def test_is_ok_names_the_rows_whose_answer_is_whole_and_valid(world: World) -> N
     assert {"refusal", "max_tokens", "pause_turn", "end_turn"} <= set(table["stop_reason"].dropna())
     assert (~table["is_ok"] & is_whole).any(), "an answer that is whole and does not match"
     assert table["is_ok"].any() and table["mood"][table["is_ok"]].notna().all()
+    plain = world.run(world.pipeline(texts(60), name="plain"))  # without a schema, a refusal has no error type
+    assert plain["is_ok"].equals(plain["stop_reason"] == "end_turn")
+    assert plain["error_type"][plain["stop_reason"] == "refusal"].isna().all()
 
 
 def test_a_table_of_an_earlier_version_gets_the_column_without_a_request(
