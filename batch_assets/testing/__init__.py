@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from batch_assets.testing.emulator import BatchEmulator
     from batch_assets.testing.prompts import PromptSnapshot
     from batch_assets.testing.runs import RunPipeline
-    from batch_assets.testing.script import Answer, AskedRequest, Failure
+    from batch_assets.testing.script import Answer, AskedRequest, Failure, ToolCall
 
-__all__ = ["Answer", "AskedRequest", "BatchEmulator", "Failure", "PromptSnapshot", "RunPipeline"]
+__all__ = ["Answer", "AskedRequest", "BatchEmulator", "Failure", "PromptSnapshot", "RunPipeline", "ToolCall"]
 
 _HOMES = {
     "Answer": "script",
@@ -24,6 +24,7 @@ _HOMES = {
     "Failure": "script",
     "PromptSnapshot": "prompts",
     "RunPipeline": "runs",
+    "ToolCall": "script",
 }
 
 

@@ -26,8 +26,8 @@ class BatchEmulator(EmulatorThread):
         """Answer requests as a script says. What no script answers gets an emulated answer.
 
         A value is text, or anything else for JSON: the answer to an `output_schema`, or the input of a tool that
-        must be called. `Failure` is an error, `Answer` has another `stop_reason`, and None leaves the request to
-        the scripts that were added before.
+        must be called. `ToolCall` calls another tool, `Failure` is an error, `Answer` has another `stop_reason`,
+        and None leaves the request to the scripts that were added before.
 
         Args:
             script: A map of row key to value, or a function that takes an `AskedRequest` and returns a value. Rows

@@ -11,7 +11,7 @@ import orjson
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, SLUG_CHARACTERS, slug
 from batch_assets.emulator.answers import emulated_answer, last_user_text
 from batch_assets.emulator.tokens import prompt_tokens, text_tokens
-from batch_assets.emulator.wire import ERROR_TYPES, HttpError
+from batch_assets.emulator.wire import ERROR_TYPES, HttpError, derived_id
 
 _STATUSES = {name: status for status, name in ERROR_TYPES.items()}
 # Of the 64 characters of a custom_id, those that follow the slug.
@@ -45,6 +45,19 @@ class Answer:
 
     value: Any
     stop_reason: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool in place of an answer.
+
+    Attributes:
+        name: The name of the tool.
+        input: Its input.
+    """
+
+    name: str
+    input: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,8 @@ class ScriptedAnswers:
         self._functions: list[Callable[[AskedRequest], Any]] = []
         self._unused: dict[str, Any] = {}
         self._rows: dict[str, str] = {}
+        self._seen: set[str] = set()  # since the last script: the next one may be for another pipeline
+        self._unclear: dict[str, Any] = {}
         self.problem: Exception | None = None
 
     @property
@@ -98,6 +113,7 @@ class ScriptedAnswers:
         Raises:
             ValueError: When two of its row keys are the same in a custom_id.
         """
+        self._seen.clear()
         if callable(script):
             self._functions.insert(0, script)
             return
@@ -107,6 +123,7 @@ class ScriptedAnswers:
                 raise ValueError(f"the row keys {other!r} and {key!r} look the same in a request: use a function")
         answers = {name: script[key] for name, key in by_slug.items()}
         self._unused |= by_slug
+        self._unclear |= {name: key for name, key in by_slug.items() if name != str(key)}
 
         def answer(request: AskedRequest) -> Any:
             self._unused.pop(request.row, None)
@@ -116,8 +133,8 @@ class ScriptedAnswers:
 
     async def answer(self, params: Mapping[str, Any], custom_id: str | None) -> dict[str, Any]:
         """Answer a request; see `batch_assets.emulator.asking.Source`."""
-        request = AskedRequest(self._row_of(custom_id), params, last_user_text(params))
         try:
+            request = AskedRequest(self._row_of(custom_id), params, last_user_text(params))
             for function in self._functions:
                 if (value := function(request)) is not None:
                     return _message(params, value)
@@ -132,10 +149,24 @@ class ScriptedAnswers:
         """Release nothing: there is nothing to release."""
 
     def _row_of(self, custom_id: str | None) -> str:
-        """Return the row key that a request belongs to. Follow-ups have the digest of their first request."""
+        """Return the row key that a request belongs to. Follow-ups have the digest of their first request.
+
+        Raises:
+            ValueError: When a row key of a map may be meant, and so may the key of another row.
+        """
         if custom_id is None:
             return ""
-        return self._rows.setdefault(custom_id[-DIGEST_CHARACTERS:], custom_id[:-_AFTER_SLUG])
+        digest = custom_id[-DIGEST_CHARACTERS:]
+        if digest not in self._rows:
+            row = custom_id[:-_AFTER_SLUG]
+            if row in self._unclear and row in self._seen:
+                key = self._unclear[row]
+                raise ValueError(
+                    f"two requests look like that of the row key {key!r} of the answers: use a function"
+                )
+            self._rows[digest] = row
+            self._seen.add(row)
+        return self._rows[digest]
 
 
 def _message(params: Mapping[str, Any], value: Any) -> dict[str, Any]:
@@ -144,9 +175,13 @@ def _message(params: Mapping[str, Any], value: Any) -> dict[str, Any]:
     stop_reason = None
     if isinstance(value, Answer):
         value, stop_reason = value.value, value.stop_reason
-    tool = (params.get("tool_choice") or {}).get("name")
-    if tool is not None and isinstance(value, Mapping):
-        content = [{"type": "tool_use", "id": "toolu_01test", "name": tool, "input": dict(value)}]
+    forced = (params.get("tool_choice") or {}).get("name")
+    if forced is not None and isinstance(value, Mapping):
+        value = ToolCall(forced, value)
+    content: list[dict[str, Any]]
+    if isinstance(value, ToolCall):
+        call_id = derived_id("toolu", orjson.dumps(params).decode())
+        content = [{"type": "tool_use", "id": call_id, "name": value.name, "input": dict(value.input)}]
         reason = "tool_use"
     else:
         text = value if isinstance(value, str) else orjson.dumps(value).decode()

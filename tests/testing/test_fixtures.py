@@ -13,7 +13,7 @@ import pytest
 
 from batch_assets import build_message_batch_assets
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.testing import Answer, AskedRequest, BatchEmulator, Failure, RunPipeline
+from batch_assets.testing import Answer, AskedRequest, BatchEmulator, Failure, RunPipeline, ToolCall
 
 SCHEMA = {
     "type": "object",
@@ -115,6 +115,16 @@ def test_the_input_of_a_tool(batch_emulator: BatchEmulator, run_pipeline: RunPip
     assert list(run_pipeline(write_pipeline(tmp_path, params=params), ROWS)["mood"]) == ["bad"] * 3
 
 
+def test_a_call_of_a_tool(batch_emulator: BatchEmulator, run_pipeline: RunPipeline, tmp_path: Path) -> None:
+    params = PARAMS | {"tools": [{"name": "search", "input_schema": {"type": "object"}}]}
+    batch_emulator.answers({"R 1": ToolCall("search", {"text": "router"})})
+    called, other = run_pipeline(write_pipeline(tmp_path, params=params), ROWS[:2]).to_dict("records")
+    assert (called["stop_reason"], other["stop_reason"]) == ("tool_use", "end_turn")
+    (call,) = called["tool_calls"]
+    assert (call["name"], json.loads(call["input"])) == ("search", {"text": "router"})
+    assert other["tool_calls"] is None
+
+
 def test_faults_and_time(batch_emulator: BatchEmulator, run_pipeline: RunPipeline, pipeline: Path) -> None:
     batch_emulator.faults([{"match": {"method": "POST"}, "action": {"error_mix": {"expired": 1.0}}}])
     table = run_pipeline(pipeline, ROWS)
@@ -134,6 +144,16 @@ def test_an_exception_of_a_function_is_that_of_the_test(
 def test_row_keys_that_look_the_same_are_refused(batch_emulator: BatchEmulator) -> None:
     with pytest.raises(ValueError, match=r"'R 1' and 'R\.1' look the same in a request: use a function"):
         batch_emulator.answers({"R 1": "a", "R.1": "b"})
+
+
+def test_rows_that_look_the_same_get_no_answer_of_another(
+    batch_emulator: BatchEmulator, run_pipeline: RunPipeline, pipeline: Path
+) -> None:
+    batch_emulator.answers({"R 1": {"mood": "good"}})
+    run_pipeline(pipeline, [ROWS[0] | {"text": "The text of before."}])
+    batch_emulator.answers({"R 1": {"mood": "bad"}})
+    with pytest.raises(ValueError, match="two requests look like that of the row key 'R 1' of the answers"):
+        run_pipeline(pipeline, [*ROWS, {"id": "R.1", "text": "Another row."}])
 
 
 def test_a_limit_and_partitions(run_pipeline: RunPipeline, tmp_path: Path) -> None:
