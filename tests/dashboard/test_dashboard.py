@@ -267,6 +267,7 @@ def walk_through(page: Any, url: str, emulator: Emulator, folder: Path) -> None:
         world.finish(other)
         pipelines.get_by_text("1 of 1, 100 %").wait_for()
 
+        page.locator("option", has_text="other").first.wait_for(state="attached")  # a new pipeline: new choices
         done = world.table(classify(world, "any")).query("result_type == 'succeeded'")["id"].iloc[0]
         search_for_a_row(page, done)
         world.run(world.pipeline({"late": "a text", "later": "another text"}, name="other"))
