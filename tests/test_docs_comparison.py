@@ -1,0 +1,30 @@
+"""docs/comparison.md is about the versions that its script installs."""
+
+from __future__ import annotations
+
+from benchmarks.peers.tools import RUNNERS, TOOLS
+from tests.documentation import page
+
+PAGE = page("docs/comparison.md")
+
+
+def test_the_figures_are_those_of_the_pinned_versions() -> None:
+    rows = PAGE.table("When something breaks")
+    expected = [
+        tool.name if not tool.packages else f"{tool.name} {tool.packages[0].rpartition('==')[2]}" for tool in TOOLS
+    ]
+    assert [row[0] for row in rows] == expected
+    assert all((RUNNERS / tool.runner).is_file() for tool in TOOLS if tool.runner)
+    assert all("==" in package or "<" in package for tool in TOOLS for package in tool.packages)
+
+
+def test_what_is_only_read_has_its_version() -> None:
+    versions = [name for name in expected_columns() if name]
+    assert len(versions) == 7
+    assert all(name[-1].isdecimal() for name in versions)
+
+
+def expected_columns() -> list[str]:
+    """The heads of the columns of the other tools."""
+    (head,) = [line for line in PAGE.text.splitlines() if line.startswith("| | batch-assets |")]
+    return [cell.strip() for cell in head.strip("|").split("|")][2:]
