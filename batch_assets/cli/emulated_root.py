@@ -29,9 +29,11 @@ def with_api(settings: Settings) -> Iterator[Settings]:
     The emulator is started unless it runs, and then stopped at the end.
 
     Raises:
-        SettingsError: When the settings name no API, and the root is another one.
+        SettingsError: When the settings name no API, and the root is another one, or a provider that cannot be
+            called.
     """
-    url = _emulator_of(settings) if settings.base_url is None else None
+    is_unset = settings.base_url is None and settings.client.lacks is None
+    url = _emulator_of(settings) if is_unset else None
     if url is None:
         settings.require_endpoint()
         yield settings

@@ -40,6 +40,12 @@ def test_status_list_and_run_work(after_demo: Project) -> None:
     assert not (after_demo.folder / "data" / "output").exists()
 
 
+def test_a_provider_that_cannot_be_called_is_not_replaced(after_demo: Project) -> None:
+    done = after_demo.run("run", "asked", env={"BATCH_ASSETS_PROVIDER": "aws"})
+    assert done.returncode == 1
+    assert "for the provider aws, set BATCH_ASSETS_WORKSPACE" in done.stderr
+
+
 def test_another_root_is_left_alone(after_demo: Project) -> None:
     env = {"BATCH_ASSETS_ROOT": str(after_demo.folder / "elsewhere")}
     assert "Nothing has run yet" in after_demo.run("status", env=env).stdout
