@@ -27,6 +27,7 @@ from batch_assets.emulator import Emulator
 from tests.receivers import Receiver, receiver
 
 from ..gateway import Gateway
+from ..lost_ledger import delete_ledger
 from ..support import BATCHES, LIST, World, params, texts
 
 ACCESS_KEY, SECRET, SESSION = "AKIAEMULATOR", "secret-of-the-access-key", "session-token-of-the-role"
@@ -232,6 +233,17 @@ def test_a_root_stays_in_its_workspace(emulator: Emulator, world: Callable[[dict
     for env in (direct(emulator.url, "wrkspc_2"), {"ANTHROPIC_BASE_URL": emulator.url, "ANTHROPIC_API_KEY": KEY}):
         with pytest.raises(EndpointMismatchError, match="belongs to the workspace wrkspc_1"):
             world(env).root.check_endpoint()
+
+
+def test_a_rebuilt_ledger_knows_the_workspace(
+    emulator: Emulator, world: Callable[[dict[str, str]], World]
+) -> None:
+    first = world(direct(emulator.url, "wrkspc_1"))
+    first.send(first.pipeline(texts(1)))
+    delete_ledger(first)
+    with pytest.raises(EndpointMismatchError, match="belongs to the workspace wrkspc_1"):
+        world(direct(emulator.url, "wrkspc_2")).root.check_endpoint()
+    world(direct(emulator.url, "wrkspc_1")).root.check_endpoint()
 
 
 def test_a_pipeline_keeps_to_its_provider_and_workspace(tmp_path: Path, emulator: Emulator) -> None:
