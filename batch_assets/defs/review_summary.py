@@ -28,8 +28,8 @@ def review_summary() -> dg.MaterializeResult[Any]:
 
     with open_root() as root:
         with root.storage.open(*results_parts("review_triage", "")) as file:
-            reviews = pd.read_parquet(file, columns=["product", "result_type", "sentiment", "needs_reply"])
-        answered = reviews[reviews["result_type"] == "succeeded"]
+            reviews = pd.read_parquet(file, columns=["product", "is_ok", "sentiment", "needs_reply"])
+        answered = reviews[reviews["is_ok"]]
         image = chart(answered)
         summary = summarize(answered)
         with root.storage.write("review_summary", "summary.parquet") as scratch:

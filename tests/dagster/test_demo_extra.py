@@ -15,7 +15,12 @@ from batch_assets import definitions
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 REVIEWS = pd.DataFrame(
-    {"product": ["Lamp"], "result_type": ["succeeded"], "sentiment": ["positive"], "needs_reply": [True]}
+    {
+        "product": ["Lamp", "Lamp", "Lamp"],
+        "is_ok": [True, False, True],
+        "sentiment": ["positive", None, "negative"],  # the answer of the second row does not match the schema
+        "needs_reply": [True, None, False],
+    }
 )
 
 
@@ -39,7 +44,8 @@ def summarized() -> dg.ExecuteInProcessResult:
 
 def test_the_summary_draws_its_chart(root: Path) -> None:
     assert summarized().success
-    assert len(pd.read_parquet(root / "review_summary" / "summary.parquet")) == 1
+    (product,) = pd.read_parquet(root / "review_summary" / "summary.parquet").to_dict("records")
+    assert product == {"product": "Lamp", "reviews": 2, "negative": 1, "needs_reply": 1}
 
 
 def test_without_matplotlib_the_summary_names_the_extra_to_install(
