@@ -139,7 +139,7 @@ def cost_by_day(bars: Sequence[dict[str, Any]]) -> Chart:
         .mark_bar(stroke="white", size=max(4, min(40, 700 // max(1, len({bar["day"] for bar in bars})))))
         .encode(
             x=alt.X("day:O", title="day (UTC)", axis=alt.Axis(labelAngle=-40)),
-            y=alt.Y("usd:Q", title="USD", axis=alt.Axis(format="$,.4~f")),
+            y=alt.Y("usd:Q", title="USD", axis=alt.Axis(format="$,.2~r")),
             color=_color("pipeline"),
             tooltip=["day:O", "pipeline:N", alt.Tooltip("usd:Q", format="$,.6f")],
         )
