@@ -58,6 +58,8 @@ def write_project(folder: Path, package: str, pipelines: int) -> Path:
         (pipeline_folder / "system.md").write_text(_SYSTEM)
         (pipeline_folder / "output.schema.json").write_text(json.dumps(_SCHEMA))
     (inner / "__init__.py").touch()
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "reviews.csv").write_text("review_id,product,text\n1,a hammer,It works.\n")
     project = f'[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "{package}"\n'
     (folder / "pyproject.toml").write_text(project)
     return inner

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,7 @@ import yaml
 
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.quoting import shell_quoted
+from batch_assets.dagster.loading import is_code_server
 
 SHIPPED = Path(__file__).with_name("dagster.yaml")
 """The shipped dagster.yaml, to be copied into a DAGSTER_HOME."""
@@ -265,7 +265,7 @@ def warn_of_differences() -> None:
     A run loads the definitions too, and the command line needs no instance: neither repeats the warning. Without
     DAGSTER_HOME, `dagster dev` takes the dagster.yaml of the current folder.
     """
-    if sys.argv[1:3] != ["api", "grpc"]:
+    if not is_code_server():
         return
     file = Path(os.environ.get("DAGSTER_HOME") or Path.cwd(), FILE_NAME)
     try:

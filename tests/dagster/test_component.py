@@ -49,6 +49,24 @@ def test_three_assets_in_a_chain(project: Project) -> None:
     assert loaded["greetings/results"].kinds == {"parquet"}
 
 
+def test_what_a_first_run_would_fail_with_is_a_warning_at_load(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warnings(text: str) -> list[str]:
+        caplog.clear()
+        project.load(text)
+        return [record.getMessage() for record in caplog.records if record.name == "batch_assets"]
+
+    (project.folder / "data").mkdir()
+    (project.folder / "data" / "greetings.csv").write_text("id,text\n1,hello\n")
+    assert warnings(PIPELINE) == []
+    (path,) = warnings(PIPELINE.replace("greetings.csv", "greeting.csv"))
+    assert "dataset.path: there is no file or folder data/greeting.csv yet: relative paths start from /" in path
+    assert warnings(PIPELINE.replace("greetings.csv", "2026-*.csv")) == []
+    (model,) = warnings(PIPELINE.replace("claude-haiku-5-5", "claude-haiku-55"))
+    assert "params.model: 'claude-haiku-55' has no price" in model and "did you mean 'claude-haiku-5-5'?" in model
+
+
 def test_several_pipelines_bring_the_asset_with_what_was_spent_along_once(project: Project) -> None:
     for name, key in (("second", ""), ("third", "  resource_key: eu\n"), ("fourth", "  resource_key: eu\n")):
         owners = "post_processing:\n  assets:\n    - target: '*'\n      attributes: {owners: ['team:reviews']}\n"

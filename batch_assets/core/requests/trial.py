@@ -9,13 +9,12 @@ from typing import Any
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.pipeline.retirement import retirement
-from batch_assets.core.prices.prices import Prices
+from batch_assets.core.requests.first_look import model_warnings
 from batch_assets.core.requests.inputs import late_column_warnings, misfits
 from batch_assets.core.requests.preview import rows_of
 from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.settings import Settings
-from batch_assets.core.text import count, nearest
+from batch_assets.core.text import count
 
 # A few rows may be rejected for good reasons, such as an empty text. So many of them hint at a mistake.
 _TRIED = 20
@@ -44,7 +43,7 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
         table: The value of `dataset.asset`, if the pipeline has one.
         today: The date in UTC.
     """
-    trial = Trial(warnings=_of_model(pipeline, settings.prices, today))
+    trial = Trial(warnings=model_warnings(pipeline, settings.prices, today))
     try:
         with Dataset(pipeline, table, partition) as dataset:
             templates = row_templates(pipeline, dataset)
@@ -66,15 +65,3 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
     except (ConfigError, DatasetError) as error:
         trial.faults.append(str(error))
     return trial
-
-
-def _of_model(pipeline: Pipeline, prices: Prices, today: date) -> list[str]:
-    """Return what a user should know about the model, unless it depends on the row."""
-    model = pipeline.template.outline().get("model")
-    if isinstance(model, str) and not prices.knows(model):
-        meant = nearest(model, prices.models)
-        hint = f"did you mean {meant!r}? Otherwise give" if meant is not None else "give"
-        problem = f"{model!r} has no price, so the API may not know it, and its cost is unknown: {hint} it a price"
-        return [str(pipeline.error("params.model", f"{problem} in the price file"))]
-    retires = retirement(pipeline, prices, today)
-    return [f"{pipeline.source}: {retires}"] if retires is not None else []

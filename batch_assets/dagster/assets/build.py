@@ -15,10 +15,10 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.core.pipeline.hooks import NO_TOOLS, ToolFunctions
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
-from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.prices.prices import prices_in
 from batch_assets.core.remedies import Stage
 from batch_assets.core.requests.confirmation import Confirmation
+from batch_assets.core.requests.first_look import first_look
 from batch_assets.core.settings import find_project, partitions_per_run_in, prices_file_in
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
@@ -29,6 +29,7 @@ from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.assets.results import materialize_results
 from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.failures import explained
+from batch_assets.dagster.loading import is_code_server, is_validation
 from batch_assets.dagster.partitions import (
     Event,
     GivenPartitions,
@@ -99,7 +100,7 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
         pipeline: The pipeline.
         spec_of: Returns the spec of a stage.
     """
-    _warn_of_retirement(pipeline)
+    _warn_at_load(pipeline)
     specs: dict[Stage, dg.AssetSpec] = {}
     upstream = upstream_key(pipeline)
     deps: list[dg.AssetKey | dg.AssetDep] = [upstream] if upstream is not None else []
@@ -166,14 +167,17 @@ def _requests(
     return requests_of_asset
 
 
-def _warn_of_retirement(pipeline: Pipeline) -> None:
+def _warn_at_load(pipeline: Pipeline) -> None:
+    """Log what a first run would fail with. Runs do not repeat it, and our commands look closer themselves."""
+    if not (is_code_server() or is_validation()):
+        return
     try:
         prices = prices_in(prices_file_in(os.environ))
     except SettingsError as error:  # whoever opens the root gets it
         _log.warning(str(error))
         return
-    if problem := retirement(pipeline, prices, datetime.now(UTC).date()):
-        _log.warning(f"{pipeline.source}: {problem}")
+    for warning in first_look(pipeline, prices, datetime.now(UTC).date()):
+        _log.warning(warning)
 
 
 def _mark_as_new(context: dg.AssetExecutionContext) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,11 +10,10 @@ from functools import cache
 
 from batch_assets.core.errors import FinalError
 from batch_assets.dagster.broken_file import BrokenFile
+from batch_assets.dagster.loading import is_validation
 
 _log = logging.getLogger("batch_assets")
 _collected: ContextVar[list[BrokenFile] | None] = ContextVar("broken files", default=None)
-# `dg check defs` and `dagster definitions validate` set it.
-_VALIDATION = "DAGSTER_IS_DEFS_VALIDATION_CLI"
 
 
 class BrokenFilesError(FinalError):
@@ -42,7 +40,7 @@ def report(*files: BrokenFile) -> None:
     collected = _collected.get()
     if collected is not None:
         collected += files
-    elif files and os.environ.get(_VALIDATION):
+    elif files and is_validation():
         raise BrokenFilesError("\n".join(map(str, files))) from None
     else:
         for file in files:
