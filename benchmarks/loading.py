@@ -58,8 +58,6 @@ def write_project(folder: Path, package: str, pipelines: int) -> Path:
         (pipeline_folder / "system.md").write_text(_SYSTEM)
         (pipeline_folder / "output.schema.json").write_text(json.dumps(_SCHEMA))
     (inner / "__init__.py").touch()
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / "data" / "reviews.csv").write_text("review_id,product,text\n1,a hammer,It works.\n")
     project = f'[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "{package}"\n'
     (folder / "pyproject.toml").write_text(project)
     return inner
@@ -72,6 +70,8 @@ def measure(pipelines: int) -> tuple[float, float]:
     def load(folder: Path, package: str, count: int) -> tuple[float, float]:
         sys.path.insert(0, str(folder))
         inner = write_project(folder, package, count)
+        (folder / "data").mkdir()
+        (folder / "data" / "reviews.csv").write_text("review_id,product,text\n1,a hammer,It works.\n")
         used, began = time.process_time(), time.perf_counter()
         definitions = dg.load_from_defs_folder(path_within_project=inner)
         definitions.get_repository_def()
