@@ -137,6 +137,7 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.long_ledger
 	$(BIN)/python -m benchmarks.changes
+	$(BIN)/python -m benchmarks.dashboard
 
 bench-large: $(DEV) ## Measure the largest sizes: hours, and 35 GB of disk; what was done is not done again
 	$(BIN)/python -m benchmarks.large
