@@ -41,8 +41,9 @@ def reconcile_bill(days: int, workspaces: tuple[str, ...], resource: str | None)
     """Compare what was spent with the provider's bill, day by day.
 
     It reads what the organization's batches cost from the provider's usage and cost API, and compares it with
-    the table that `batch-assets spend` writes. The difference of each day is named. The API needs an admin key,
-    from the variable ANTHROPIC_ADMIN_KEY. The key goes to the API only, and is stored nowhere.
+    the table that `batch-assets spend` writes. The difference of each day is named. Live calls of `rescue` are
+    left out. The API needs an admin key, from the variable ANTHROPIC_ADMIN_KEY. The key goes to the API only, and
+    is stored nowhere.
 
     The provider reports costs some hours later, so the last day is often incomplete.
 
@@ -59,7 +60,7 @@ def reconcile_bill(days: int, workspaces: tuple[str, ...], resource: str | None)
     from batch_assets.core.api.cost_report import CostReport
     from batch_assets.core.api.errors import ApiError
     from batch_assets.core.open_root import open_root
-    from batch_assets.core.spend.bill import compare
+    from batch_assets.core.spend.bill import compare, live_text
     from batch_assets.core.spend.build import build_spend
 
     settings = settings_of(resource)
@@ -81,6 +82,8 @@ def reconcile_bill(days: int, workspaces: tuple[str, ...], resource: str | None)
     compared = compare(spend.rows, charges, first, last)
     for line in _lines(compared):
         click.echo(printable(line))
+    if live := live_text(spend.rows, first, last):
+        click.echo(live)
     if not all(day.agrees for day in compared):
         sys.exit(1)
 

@@ -1,6 +1,6 @@
-"""The endpoint for what an organization's batches cost, by day, model and workspace.
+"""The endpoint for what an organization's batches and live calls cost, by day, model and workspace.
 
-It is made from the emulator's own bill. Only what a report about batches needs is emulated: anything else is
+It is made from the emulator's own bill. Only what a report about them needs is emulated: anything else is
 refused with 400.
 """
 
@@ -23,7 +23,8 @@ from batch_assets.emulator.wire import HttpError, json_response, timestamp
 COST = "/v1/organizations/analytics/cost"
 BETA = "analytics-usage-cost-2026-08-24"
 """The beta that a call has to name."""
-_PRODUCT = "message_batches_api"
+_BATCHES, _LIVE = "message_batches_api", "messages_api"
+"""The products: a live call is none of batches."""
 _MOST_DAYS = 31
 _LIMIT = 1000
 _DAY = 86_400 * SECOND
@@ -41,7 +42,7 @@ _Charge = tuple[int, str, int]  # when, which model, picodollars
 
 
 async def cost(call: Call) -> Response:
-    """GET /v1/organizations/analytics/cost: what batches cost, with a row for each day and group."""
+    """GET /v1/organizations/analytics/cost: what products cost, with a row for each day and group."""
     if BETA not in call.betas.split(","):
         raise HttpError(400, f"anthropic-beta: this endpoint needs {BETA}")
     query = call.request.query_params
@@ -57,9 +58,8 @@ async def cost(call: Call) -> Response:
     if unknown := set(groups) - set(_GROUPS):
         raise HttpError(400, f"group_by: not emulated: {', '.join(sorted(unknown))}")
     products, workspaces = query.getlist("products[]"), query.getlist("workspace_ids[]")
-    rows: list[tuple[_Row, list[int]]] = []
-    if not products or _PRODUCT in products:
-        rows = await run_in_threadpool(_rows, call.service, start, end, groups, workspaces)
+    charged = _charges(call.service, products or [_BATCHES, _LIVE])
+    rows = await run_in_threadpool(_rows, charged, start, end, groups, workspaces)
     limit, first = call.limit(_LIMIT), _cursor(query.get("page"))
     page = rows[first : first + limit]
     has_more = first + limit < len(rows)
@@ -99,12 +99,16 @@ def _cursor(page: str | None) -> int:
 
 
 def _rows(
-    service: Service, start: int, end: int, groups: list[str], workspaces: list[str]
+    charged: Iterable[tuple[str, Iterable[_Charge]]],
+    start: int,
+    end: int,
+    groups: list[str],
+    workspaces: list[str],
 ) -> list[tuple[_Row, list[int]]]:
     """Return the amounts in picodollars and the numbers of requests, by day and group."""
     rows: dict[_Row, Counter[str]] = {}
     by_model, by_workspace = "model" in groups, "workspace_id" in groups
-    for name, charges in _charges(service):
+    for name, charges in charged:
         workspace = workspace_id(name)
         if workspaces and workspace not in workspaces:
             continue  # before its charges are computed
@@ -120,13 +124,15 @@ def _in_order(entry: tuple[_Row, Counter[str]]) -> tuple[int, int]:
     return day, -sums["amount"]
 
 
-def _charges(service: Service) -> Iterator[tuple[str, Iterable[_Charge]]]:
-    """Yield what each batch and each live call costs, with its workspace."""
-    for record in service.store.all():
-        yield record.workspace, _batch_charges(service, record, service.progress(record))
-    for call in service.store.live_calls():
-        if call.picodollars:
-            yield call.workspace, [(call.at, call.model, call.picodollars)]
+def _charges(service: Service, products: list[str]) -> Iterator[tuple[str, Iterable[_Charge]]]:
+    """Yield what each batch and each live call of some products costs, with its workspace."""
+    if _BATCHES in products:
+        for record in service.store.all():
+            yield record.workspace, _batch_charges(service, record, service.progress(record))
+    if _LIVE in products:
+        for call in service.store.live_calls():
+            if call.picodollars:
+                yield call.workspace, [(call.at, call.model, call.picodollars)]
 
 
 def _batch_charges(service: Service, record: BatchRecord, progress: Progress) -> Iterator[_Charge]:

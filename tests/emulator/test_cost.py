@@ -61,7 +61,13 @@ def test_the_report_is_the_bill_by_day_model_and_workspace(organization: Emulato
     )
     (north,) = report(organization, workspace_ids=["wrkspc_north"], group_by=["model"])
     assert north.group.workspace_id is None and Decimal(north.cost.amount) * CENT == billed["north"]
-    assert report(organization, products=["messages_api"]) == []
+    with client(organization, "key-north") as made:
+        made.messages.create(model=MODEL, max_tokens=10, messages=[{"role": "user", "content": "Hello"}])
+    (live,) = report(organization, products=["messages_api"])
+    (call,) = organization.live_calls()
+    assert int(Decimal(live.cost.amount) * CENT) == call["picodollars"] > 0
+    assert [row.cost.amount for row in report(organization)] == [row.cost.amount for row in rows]
+    assert len(report(organization, products=["message_batches_api", "messages_api"], group_by=[])) == 1
 
 
 def test_a_batch_over_midnight_counts_on_two_days(organization: Emulator) -> None:

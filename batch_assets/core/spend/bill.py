@@ -13,8 +13,8 @@ from batch_assets.core.api.cost_report import Charge
 from batch_assets.core.prices.money import usd
 from batch_assets.core.prices.prices import undated
 from batch_assets.core.spend.by_batch import UNKNOWN, sum_of_bounds
-from batch_assets.core.spend.spend_table import SpendRow, unknown_as_text
-from batch_assets.core.text import dollars
+from batch_assets.core.spend.spend_table import LIVE_TIER, SpendRow, unknown_as_text
+from batch_assets.core.text import count, dollars
 
 _MICRODOLLAR = 10**6  # picodollars: a smaller difference is one of rounding
 
@@ -90,10 +90,10 @@ class BilledDay:
 
 
 def compare(rows: Iterable[SpendRow], charges: Iterable[Charge], first: date, last: date) -> list[BilledDay]:
-    """Compare the table with the bill.
+    """Compare the table with the bill of batches.
 
     Args:
-        rows: The table.
+        rows: The table. Live calls are left out: the provider bills them with all other calls of the Messages API.
         charges: The bill, from a day before `first`.
         first: The first UTC day.
         last: The last one.
@@ -105,7 +105,7 @@ def compare(rows: Iterable[SpendRow], charges: Iterable[Charge], first: date, la
             # The bill and the answers may name different snapshots of a model.
             days[charge.day].billed[undated(charge.model)] += charge.picodollars
     for row in rows:
-        if row.day is None or row.day not in days:
+        if row.day is None or row.day not in days or row.tier == LIVE_TIER:
             continue
         into = days[row.day]
         if row.kind == UNKNOWN:
@@ -115,6 +115,24 @@ def compare(rows: Iterable[SpendRow], charges: Iterable[Charge], first: date, la
             into.spent[undated(row.model)] += row.cost
     _judge(list(days.values()))
     return [days[day] for day in dates[1:]]
+
+
+def live_text(rows: Iterable[SpendRow], first: date, last: date) -> str:
+    """Return what live calls of some days cost, which `compare` leaves out, for the user; "" without any.
+
+    Args:
+        rows: The table.
+        first: The first UTC day.
+        last: The last one.
+    """
+    live = [row for row in rows if row.tier == LIVE_TIER and row.day is not None and first <= row.day <= last]
+    requests, cost = sum(row.amounts["requests"] for row in live), sum(row.cost for row in live)
+    if not requests:
+        return ""
+    return (
+        f"not compared: {count(requests, 'live call')} of rescue, {dollars(usd(cost))}; the provider bills them "
+        "with all other calls of the Messages API"
+    )
 
 
 def _judge(days: Sequence[BilledDay]) -> None:

@@ -16,13 +16,14 @@ from batch_assets.core.client_settings import ADMIN_KEY
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Overrides, Settings
-from batch_assets.core.spend.bill import BilledDay, Verdict, compare
+from batch_assets.core.spend.bill import BilledDay, Verdict, compare, live_text
 from batch_assets.core.spend.build import build_spend
+from batch_assets.core.spend.spend_table import BATCH_TIER, LIVE_TIER
 from batch_assets.emulator import Emulator
 
 from ..support import World, environment, params, texts
 
-KEYS = ("equal", "elsewhere", "unread", "other-root", "midnight", "nothing")
+KEYS = ("equal", "elsewhere", "unread", "other-root", "midnight", "rescued", "nothing")
 ADMIN = "key-of-an-admin"
 COST = {"method": "GET", "path": "/v1/organizations/analytics/cost"}
 DAY = timedelta(days=1)
@@ -136,6 +137,22 @@ def test_a_batch_over_midnight(root_of: Callable[..., World]) -> None:
     assert one.difference == -two.difference > 0 and "a batch ran over midnight" in two.why
     (last,) = reconcile(world, "midnight", one.day)
     assert last.verdict is Verdict.MORE, "the next day is not known"
+
+
+def test_live_calls_are_no_batches(root_of: Callable[..., World]) -> None:
+    world = root_of("rescued")
+    pipeline = world.pipeline(texts(2), deadline="6h", rescue="live")
+    world.send_late(pipeline)
+    assert world.submit(pipeline, unattended=True).live_calls.answered == 2
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    rows = build_spend(world.root).rows
+    batch, live = (sum(row.cost for row in rows if row.tier == tier) for tier in (BATCH_TIER, LIVE_TIER))
+    days = reconcile(world, "rescued")
+    assert [day.verdict for day in days] == [Verdict.EQUAL] * len(days) and live > batch > 0
+    assert sum(day.billed.total() for day in days) == batch
+    assert live_text(rows, today() - DAY, today() + DAY).startswith("not compared: 2 live calls of rescue, ")
+    assert live_text(rows, today() - 9 * DAY, today() - 8 * DAY) == ""
 
 
 @pytest.mark.parametrize(
