@@ -19,6 +19,7 @@ from batch_assets import (
 )
 from batch_assets.cli.project import load_project
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.dagster.component_blocks import KeptAttributes, mistake_in
 from batch_assets.dagster.pipelines import pipelines_in, with_unique_names
 from tests.projects import IN_PYTHON, PIPELINE, Project, whole_text
@@ -279,6 +280,23 @@ def test_texts_of_a_block_that_read_like_numbers_stay_texts(project: Project) ->
     assert (loaded.path, loaded.key, loaded.columns) == ("2024", "1", ["1", "2.50"])
     assert loaded.csv is not None
     assert (loaded.csv.names, loaded.csv.null_values) == (["1", "2.50"], ["0"])
+
+
+def test_texts_beside_templates_stay_texts(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YEAR", "2024")
+    text = PIPELINE.replace("{path: data/greetings.csv, key: id}", "{path: '{{ env.YEAR }}', key: '1'}")
+
+    def config(more: str) -> PipelineConfig:
+        return pipelines_in(project.load(text + more).resolve_all_asset_specs())["greetings"].pipeline.config
+
+    loaded = config("  cost_center: '4711'\n  pilot: '20'\n")
+    assert (loaded.cost_center, loaded.dataset.path, loaded.dataset.key) == ("4711", "2024", "1")
+    assert loaded.pilot is not None and loaded.pilot.rows == 20
+    assert config("  cost_center: '0047'\n").cost_center == "0047"
+    assert config("  cost_center: '{{ env.YEAR }}'\n").cost_center == "2024"
+    with pytest.raises(Exception) as caught:
+        project.load(text + "  cost_center: 4711\n")
+    assert "cost_center: give a text, not 4711; put it in quotes if it is one" in whole_text(caught.value)
 
 
 def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
