@@ -64,10 +64,12 @@ def _find(name: str) -> tuple[dict[str, PipelineAssets], PipelineAssets | None]:
         project = load_project()
     if name in project.broken:
         raise BrokenPipelineError(str(project.broken[name]))
-    _name_broken(project.broken.values())
+    name_broken(project.broken.values(), "is left out")
     return project.pipelines, project.pipelines.get(name)
 
 
-def _name_broken(files: Iterable[BrokenFile]) -> None:
+def name_broken(files: Iterable[BrokenFile], consequence: str) -> None:
+    """Name broken files on standard error, with what follows for their pipelines."""
     for file in files:
-        click.echo(printable(f"{file.name} is left out, because its file is broken: {file}", lines=True), err=True)
+        reason = f"{file.name} {consequence}, because its file is broken: {file}"
+        click.echo(printable(reason, lines=True), err=True)

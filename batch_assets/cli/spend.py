@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from batch_assets.cli.definitions_error import DefinitionsError, loading
 from batch_assets.cli.resource_option import resource_option, settings_of
+from batch_assets.core.quoting import printable
 from batch_assets.core.text import dollars
 
 if TYPE_CHECKING:
     from batch_assets.core.spend.grouping import By, SpendGroup
+    from batch_assets.core.spend.spend_table import Labels, SpendRow
 
 _HEADER = ("requests", "rows", "spent", "per 1,000 rows", "in vain")
 
@@ -30,7 +34,8 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     """Show what was spent, from the answers that are stored.
 
     It writes the table <root>/spend.parquet, as the asset message_batches/spend does, and prints it. Amounts are
-    by the price list that was in force when the answers were stored.
+    by the price list that was in force when the answers were stored. With --csv alone, it takes cost centers and
+    tags from the project's definitions; otherwise those of the last table stay.
 
     \b
     Examples:
@@ -41,35 +46,56 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     from batch_assets.core.open_root import open_root
     from batch_assets.core.spend.build import build_spend
     from batch_assets.core.spend.grouping import grouped
-    from batch_assets.core.spend.spend_table import SpendTotal, as_rows
+    from batch_assets.core.spend.spend_table import SpendTotal
 
-    with open_root(settings_of(resource, looks_only=True)) as root:
-        report = build_spend(root)
+    settings = settings_of(resource, looks_only=True)
+    labels = _labels() if as_csv and by is None else {}
+    with open_root(settings) as root:
+        report = build_spend(root, labels)
     for problem in report.problems:
         click.echo(problem, err=True)
     if as_csv:
-        lines = (
-            as_rows(report.rows)
-            if by is None
-            else [_csv_line(group, by) for group in grouped(report.rows, cast("By", by))]
-        )
-        writer = csv.DictWriter(sys.stdout, lines[0] if lines else ["day"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+        _write_csv(report.rows, cast("By | None", by))
         return
     chosen = cast("By", by or "pipeline")
     click.echo(_as_text(chosen, grouped(report.rows, chosen)))
     click.echo(SpendTotal.of(report.rows).as_text)
 
 
-def _csv_line(group: SpendGroup, by: str) -> dict[str, object]:
-    from batch_assets.core.spend.amounts import AMOUNTS, COUNTED
-    from batch_assets.core.spend.spend_table import in_dollars
+def _labels() -> dict[str, Labels]:
+    """Return cost center and tags of the project's pipelines. What cannot be loaded is said on standard error."""
+    from batch_assets.cli.find_pipeline import name_broken
+    from batch_assets.cli.project import load_definitions
+    from batch_assets.dagster.assets.spend import labels_of
+    from batch_assets.dagster.broken_file import broken_in
 
-    numbers: dict[str, object] = {by: group.name, "rows": group.rows}
-    numbers |= {name: group.amounts[name] for name in COUNTED}
-    numbers |= {name: in_dollars(group.amounts[name]) for name in (*AMOUNTS, "saved_reuse_usd", "invalid_usd")}
-    return numbers | {"high_usd": None if group.high is None else in_dollars(group.high)}
+    try:
+        with loading():
+            specs = list(load_definitions().resolve_all_asset_specs())
+    except DefinitionsError as error:
+        click.echo(printable(f"cost_center and tags are those of the last table: {error}", lines=True), err=True)
+        return {}
+    name_broken(broken_in(specs).values(), "has the cost_center and tags of the last table")
+    return labels_of(specs)
+
+
+def _write_csv(rows: list[SpendRow], by: By | None) -> None:
+    from batch_assets.core.spend.grouping import grouped
+    from batch_assets.core.spend.spend_table import as_rows, sums_as_rows
+
+    if by is None:
+        lines = as_rows(rows)
+    else:
+        groups = grouped(rows, by)
+        sums = sums_as_rows(groups)
+        lines = [{by: group.name} | its_sums for group, its_sums in zip(groups, sums, strict=True)]
+    writer = csv.DictWriter(sys.stdout, lines[0] if lines else ["day"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _as_cell(value) for name, value in line.items()} for line in lines)
+
+
+def _as_cell(value: object) -> object:
+    return f"{value:f}" if isinstance(value, Decimal) else value  # str(Decimal) is 0E-12 for nothing
 
 
 def _as_text(by: str, groups: Sequence[SpendGroup]) -> str:

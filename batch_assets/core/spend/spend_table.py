@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
@@ -102,6 +102,19 @@ class Labels:
 
 
 NO_LABELS = Labels()
+
+
+class Summed(Protocol):
+    """Numbers and amounts of a row of the table, or of several rows together. See `SpendRow`."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def amounts(self) -> Amounts: ...
+    @property
+    def high(self) -> int | None: ...
+    @property
+    def cost(self) -> int: ...
 
 
 @dataclass
@@ -199,13 +212,19 @@ def in_dollars(picodollars: int) -> Decimal:
 def _columns(rows: list[SpendRow]) -> dict[str, Any]:
     """Return the columns of SPEND_SCHEMA."""
     columns: dict[str, Any] = {
-        name: [getattr(row, name) for row in rows] for name in ("day", "rows", "pipeline", "workspace")
+        name: [getattr(row, name) for row in rows] for name in ("day", "pipeline", "workspace")
     }
     columns["kind"] = [row.kind for row in rows]
     columns["cost_center"] = [row.labels.cost_center for row in rows]
     columns["tags"] = [dump(dict(row.labels.tags)) if row.labels.tags else None for row in rows]
     columns |= {name: [getattr(row, name) or None for row in rows] for name in ("partition", "model")}
     columns["service_tier"] = [row.tier for row in rows]
+    return columns | _sums(rows)
+
+
+def _sums(rows: Sequence[Summed]) -> dict[str, Any]:
+    """Return the columns with numbers and amounts."""
+    columns: dict[str, Any] = {"rows": [row.rows for row in rows]}
     columns |= {name: [row.amounts[name] for row in rows] for name in COUNTED}
     money: dict[str, list[int | None]] = {
         name: [row.amounts[name] for row in rows] for name in (*_COSTS, *SAVED, *PAID_IN_VAIN)
@@ -219,6 +238,14 @@ def _columns(rows: list[SpendRow]) -> dict[str, Any]:
 def as_rows(rows: list[SpendRow]) -> list[dict[str, Any]]:
     """Return rows by the columns of SPEND_SCHEMA, with amounts as decimals."""
     lines: list[dict[str, Any]] = pa.table(_columns(rows), SPEND_SCHEMA).to_pylist()
+    return lines
+
+
+def sums_as_rows(sums: Sequence[Summed]) -> list[dict[str, Any]]:
+    """Return the columns of SPEND_SCHEMA with numbers and amounts, as `as_rows` does."""
+    columns = _sums(sums)
+    schema = pa.schema([column for column in SPEND_SCHEMA if column.name in columns])
+    lines: list[dict[str, Any]] = pa.table(columns, schema).to_pylist()
     return lines
 
 
