@@ -69,6 +69,7 @@ class Live:
         self._spend: SpendReport | None = None
         self._spend_of: tuple[object, ...] = ()
         self._spend_again_at = 0.0
+        self._spend_is_late = False
         self._reading: threading.Thread | None = None
         self._reader: SpendReader | None = None
         self._kept: dict[tuple[str, str], tuple[object, object]] = {}
@@ -95,6 +96,8 @@ class Live:
             began = time.monotonic()
             if began >= self._look_again_at:
                 look = self._read()
+                if self._spend_is_late and self._reading is None and began >= self._spend_again_at:
+                    self._seen = None  # the page asks again for what was spent, although nothing else has changed
                 if replace(look, state=_without_now(look.state), number=0) != self._seen:
                     self._seen = replace(look, state=_without_now(look.state), number=0)
                     self._look = replace(look, number=self._look.number + 1)
@@ -119,10 +122,14 @@ class Live:
         The page gets what is new with a later look.
         """
         with self._lock:
-            version = tuple(each.version for each in look.state.pipelines) if look.state is not None else ()
-            if version != self._spend_of and self._reading is None and time.monotonic() >= self._spend_again_at:
-                self._reading = threading.Thread(target=self._read_spend, args=(version,), daemon=True)
-                self._reading.start()
+            version = look.state.spend_version if look.state is not None else ()
+            self._spend_is_late = False
+            if version != self._spend_of:
+                if self._reading is None and time.monotonic() >= self._spend_again_at:
+                    self._reading = threading.Thread(target=self._read_spend, args=(version,), daemon=True)
+                    self._reading.start()
+                else:
+                    self._spend_is_late = True
             reading = self._reading
         if reading is not None:
             reading.join(_PATIENCE)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.ledger import Transaction, budgets, submissions
+from batch_assets.core.ledger import Transaction, budgets, sent, submissions
 from batch_assets.core.ledger.near_caps import BudgetUse, budget_uses
 from batch_assets.core.ledger.recent import RecentBatch, recent_batches
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
@@ -45,11 +45,13 @@ class PartitionView:
         status: Its status.
         waits_for: What it waits for, and who has to do something.
         errors: What is wrong with it.
+        joined_at: When its table was last written; `None` if it was not.
     """
 
     status: PartitionStatus
     waits_for: str
     errors: tuple[str, ...]
+    joined_at: float | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class PipelineView:
     @property
     def version(self) -> tuple[object, ...]:
         """Changes whenever one of its tables may have changed."""
-        return tuple(sorted((each.status.submission, *each.status.results.items()) for each in self.partitions))
+        return tuple(sorted((each.status.submission, each.joined_at or 0.0) for each in self.partitions))
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class State:
         total: All partitions together.
         batches: The newest batches, the newest first.
         budgets: How much of each budget is spent.
+        sent: Differs whenever something was sent, answered or lost since; see `sent_version`.
     """
 
     now: float
@@ -91,6 +94,12 @@ class State:
     total: StatusTotal
     batches: tuple[RecentBatch, ...]
     budgets: tuple[BudgetUse, ...]
+    sent: tuple[object, ...]
+
+    @property
+    def spend_version(self) -> tuple[object, ...]:
+        """Changes whenever what was spent may have changed."""
+        return self.sent, *(each.version for each in self.pipelines)
 
     def pipeline(self, name: str) -> PipelineView | None:
         """Return a pipeline by its name."""
@@ -115,6 +124,7 @@ def read_state(root: Root, words: Words) -> State:
                 PartitionStatus.of(snapshot),
                 words.waits_for(snapshot),
                 tuple(words.errors_of(tx, snapshot)) if few else (),
+                snapshot.submission.joined_at,
             )
             for snapshot in snapshots
         ]
@@ -124,6 +134,7 @@ def read_state(root: Root, words: Words) -> State:
             StatusTotal.of([view.status for view in views]),
             tuple(recent),
             tuple(budget_uses(tx, recorded)),
+            sent.sent_version(tx),
         )
 
 

@@ -18,10 +18,14 @@ from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.status_errors import errors_of
 from batch_assets.cli.what_next import waits_for
 from batch_assets.core.batches.caps import record_caps
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger.migrations import HEAD
+from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
+from batch_assets.core.spend.build import SpendReader
 from batch_assets.core.spend.spend_table import SpendTotal
 from batch_assets.dashboard.explorer import prompt_text
 from batch_assets.dashboard.live import Live
@@ -30,7 +34,9 @@ from batch_assets.dashboard.state import Words
 from batch_assets.emulator import Emulator
 from benchmarks.ticks import counting
 from tests.cli.many_partitions import fill
-from tests.core.support import CREATE, World, environment, params
+from tests.core.batches.test_follow_ups import TWICE, short
+from tests.core.batches.test_rescue import rescue, rescued
+from tests.core.support import CREATE, World, as_new, environment, params, texts
 from tests.dagster.browser import find_chromium, open_page
 from tests.dashboard_server import DashboardServer
 
@@ -149,6 +155,64 @@ def test_it_changes_nothing_and_waits_for_no_writer(world: World) -> None:
     assert {path for path in {*files, *now} if files.get(path) != now.get(path)} <= {
         ledger.with_name(f"ledger.db-{end}") for end in ("wal", "shm")
     }
+
+
+def test_what_was_spent_follows_each_step_of_a_run(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also batches that are sent, follow-ups, and the late answers of a batch whose rows are complete."""
+    for pause in ("_STATE_PAUSE", "_SPEND_PAUSE", "_PAUSE_FACTOR"):
+        monkeypatch.setattr(f"batch_assets.dashboard.live.{pause}", 0.0)
+    as_new(emulator)
+    world = new_world(emulator, tmp_path)
+    chained = world.pipeline(texts(2), params=short(), retry=TWICE)
+    live = live_of(world.root.settings)
+
+    def is_shown() -> bool:
+        spend = live.spend(live.look())
+        assert spend is not None
+        return SpendTotal.of(spend.rows) == SpendTotal.of(SpendReader(world.root).read().rows)
+
+    world.send(chained)
+    assert is_shown(), "sent"
+    for number in range(2):
+        world.collect(chained)
+        world.submit(chained, unattended=True)
+        assert is_shown(), f"follow-up {number + 1} sent"
+    world.finish(chained)
+    assert is_shown(), "complete"
+    world.build(chained, refresh=True)
+    world.submit(chained)
+    assert is_shown(), "refresh sent"
+    world.finish(chained)
+    late = rescued(world, name="late")
+    assert is_shown(), "sent late"
+    rescue(world, late)
+    assert is_shown(), "rescued"
+    emulator.settings(latency=0)
+    emulator.end_batches()
+    poll(world.root, now=True)
+    collect_results(world.root, late.name)
+    assert is_shown(), "paid twice"
+    world.root.close()
+
+
+def test_what_was_spent_is_asked_for_again_after_the_pause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although nothing else has changed by then: the page reads it only with a look that is new to it."""
+    monkeypatch.setattr("batch_assets.dashboard.live._STATE_PAUSE", 0.0)
+    monkeypatch.setattr("batch_assets.dashboard.live._PAUSE_FACTOR", 0.0)
+    live = live_of(world.root.settings)
+    live.spend(live.look())
+    with world.root.ledger.write() as tx:
+        tx.record(EntityKind.BATCH, "msgbatch_x", None, "collected", "a test")
+    look = live.look()
+    live.spend(look)
+    assert live.look().number == look.number, "it is too early"
+    monkeypatch.setattr(live, "_spend_again_at", 0.0)
+    again = live.look()
+    assert again.number == look.number + 1
+    live.spend(again)
+    assert live.look().number == again.number
 
 
 def test_a_look_needs_no_more_statements_for_more_partitions(

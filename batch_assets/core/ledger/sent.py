@@ -13,7 +13,7 @@ from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED, 
 from batch_assets.core.ledger.rescue_tables import live_group
 from batch_assets.core.ledger.states import FILES_IN_DOUBT
 from batch_assets.core.ledger.submissions import newest_seqs
-from batch_assets.core.ledger.tables import batch, intent, request_file, submission
+from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission
 
 _KEY_CHARACTERS = 8
 
@@ -61,6 +61,24 @@ _FILE = (
     request_file.c.name,
     request_file.c.breakpoint,
 )
+
+
+def sent_version(tx: Transaction) -> tuple[object, ...]:
+    """Return what differs whenever `sent_batches` may return something else, or more answers are stored.
+
+    It is one statement, which reads no table that grows. Not all that counts is a transition: a group of live
+    calls begins, the last bytes of an upload leave, and a batch is no longer looked for.
+    """
+    in_doubt = sa.and_(intent.c.outcome.in_(INTENTS_IN_DOUBT), intent.c.body_complete.is_not(False))
+    watched = sa.and_(intent.c.outcome.in_(INTENTS_WATCHED), intent.c.watch_until > tx.now)
+    columns = (
+        sa.select(sa.func.max(history.c.seq)),
+        sa.select(sa.func.count()).select_from(live_group),
+        sa.select(sa.func.max(live_group.c.started_at)),
+        sa.select(sa.func.count()).select_from(intent).where(in_doubt),
+        sa.select(sa.func.count()).select_from(intent).where(watched),
+    )
+    return tuple(tx.execute(sa.select(*(column.scalar_subquery() for column in columns))).one())
 
 
 def sent_batches(tx: Transaction) -> list[SentBatch]:
