@@ -18,6 +18,7 @@ PRICES = default_prices()
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "A" * 20_000}
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 FETCH = {"type": "web_fetch_20250910", "name": "web_fetch"}
+CLEAR = {"type": "clear_tool_uses_20250919", "trigger": {"type": "tool_uses", "value": 3}}
 
 
 def request(content: Any = "a text", **more: Any) -> dict[str, Any]:
@@ -134,13 +135,24 @@ def test_each_use_of_a_server_tool_may_read_the_whole_context_window() -> None:
         ({"tools": [{"type": "code_execution_20250825", "name": "c"}]}, "params.tools[0]: nothing limits what"),
         ({"mcp_servers": [{"url": "https://example.com"}]}, "params.mcp_servers"),
         ({"container": "container_1"}, "params.container"),
-        ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "params.context_management"),
+        (
+            {"context_management": {"edits": [CLEAR, {"type": "compact_20260112"}]}},
+            "params.context_management.edits[1].type: nothing limits the cost of an edit of the context such as",
+        ),
+        ({"context_management": {"edits": "all"}}, "params.context_management"),
+        ({"context_management": {"edits": [CLEAR | {"type": None}]}}, "params.context_management.edits[0].type"),
     ],
 )
 def test_what_nothing_bounds_is_named(more: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnboundedCostError) as error:
         most(request(**more))
     assert reason in str(error.value)
+
+
+def test_edits_that_only_remove_tokens_cost_no_more() -> None:
+    edits = [{"type": "clear_thinking_20251015"}, CLEAR]
+    assert most(request()) < most(request(context_management={"edits": edits})) < most(request()) + 200 * 275_000
+    assert most(request(context_management={"edits": []})) < most(request(context_management={"edits": edits}))
 
 
 def test_a_model_whose_window_is_unknown_is_bounded_by_its_bytes_alone(tmp_path: Path) -> None:

@@ -30,9 +30,10 @@ _CLIENT = ("custom", "bash_", "text_editor_", "computer_", "memory_")
 _UNLIMITED_FIELDS = {
     "mcp_servers": "calls of MCP servers",
     "container": "code execution",
-    "context_management": "compaction of the context",
     "fallbacks": "fallbacks",
 }
+# Edits of the context that only remove tokens. Compaction asks the model for a summary.
+_ONLY_REMOVES = "clear_"
 
 
 def worst_case(prices: Prices, params: bytes, *, writes_cache: bool = False, is_live: bool = False) -> int:
@@ -79,7 +80,9 @@ def server_tool_uses(request: Mapping[str, Any]) -> tuple[int, int]:
     """
     for field, what in _UNLIMITED_FIELDS.items():
         if request.get(field):
-            raise UnboundedCostError(f"nothing limits what {what} cost", f"params.{field}")
+            raise UnboundedCostError(f"nothing limits the cost of {what}", f"params.{field}")
+    if (edit := _costly_edit(request.get("context_management"))) is not None:
+        raise UnboundedCostError("nothing limits the cost of an edit of the context such as compaction", edit)
     uses = dict.fromkeys(_LIMITED, 0)
     tools = request.get("tools")
     for number, tool in enumerate(tools if isinstance(tools, list) else ()):
@@ -95,6 +98,19 @@ def server_tool_uses(request: Mapping[str, Any]) -> tuple[int, int]:
         if type(limit) is int:
             uses[name] += max(0, limit)
     return uses[_SEARCH], uses["web_fetch_"]
+
+
+def _costly_edit(management: Any) -> str | None:
+    """Return the field with an edit of the context that may do more than remove tokens; `None` without one."""
+    field = "params.context_management"
+    if not management:
+        return None
+    edits = management.get("edits", []) if isinstance(management, Mapping) else None
+    if not isinstance(edits, list):
+        return field
+    kinds = (edit.get("type") if isinstance(edit, Mapping) else None for edit in edits)
+    removes = [isinstance(kind, str) and kind.startswith(_ONLY_REMOVES) for kind in kinds]
+    return None if all(removes) else f"{field}.edits[{removes.index(False)}].type"
 
 
 def parsed_params(params: bytes) -> dict[str, Any]:
