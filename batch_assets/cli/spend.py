@@ -63,7 +63,7 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
 
 
 def _labels() -> dict[str, Labels]:
-    """Return cost center and tags of the project's pipelines. What cannot be loaded is said on standard error."""
+    """Return cost center and tags of the project's pipelines. What cannot be loaded is named on standard error."""
     from batch_assets.cli.find_pipeline import name_broken
     from batch_assets.cli.project import load_definitions
     from batch_assets.dagster.assets.spend import labels_of
