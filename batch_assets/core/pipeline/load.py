@@ -18,7 +18,13 @@ from batch_assets.core.pipeline.bounded_cost import no_bound
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
-from batch_assets.core.pipeline.rules import gathering_problem, partitions_problem, rescue_problem, watch_problem
+from batch_assets.core.pipeline.rules import (
+    gathering_problem,
+    partitions_problem,
+    rescue_problem,
+    rescue_warning,
+    watch_problem,
+)
 from batch_assets.core.pipeline.tool_rules import tools_problem
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.cache_control import useless_cache_control
@@ -87,6 +93,8 @@ def load_pipeline(
     if problem := useless_cache_control(outline):
         field, text = problem
         _log_once(f"{source}: {pipeline.template.field_with_file(field)}: {text}")
+    if warning := rescue_warning(pipeline):
+        _log_once(f"{source}: rescue: {warning}")
     for field, text in pipeline.unchecked:
         _log_once(f"{source}: {field}: answers are not checked against {text}")
     return pipeline

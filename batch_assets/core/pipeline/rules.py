@@ -84,6 +84,18 @@ def rescue_problem(pipeline: Pipeline) -> tuple[str, str] | None:
     return None
 
 
+def rescue_warning(pipeline: Pipeline) -> str | None:
+    """Return what `retry` does not do for rows that `rescue` asks; `None` if there is nothing."""
+    if pipeline.rescue_rule is None or pipeline.follow_ups is None:
+        return None
+    retry = pipeline.config.retry
+    fields = [f"retry.{name}" for name in ("invalid", "truncated", "paused") if getattr(retry, name)]
+    return (
+        f"answers of live calls are not asked again or continued, as {' and '.join(fields)} would have it: such a "
+        "row keeps the answer of its live call"
+    )
+
+
 def watch_problem(pipeline: Pipeline) -> str | None:
     """Return why the dataset cannot be watched, or `None` if it can or need not be."""
     if not pipeline.config.watch:

@@ -34,6 +34,18 @@ def test_a_valid_pipeline_is_loaded_without_reading_its_dataset(tmp_path: Path) 
     assert load_pipeline(GOOD, folder=tmp_path).name == "asked"
 
 
+def test_a_rescue_whose_answers_are_not_followed_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    retry: dict[str, Any] = {"truncated": {"times": 1}, "paused": 2}
+    for more in ({"retry": retry}, {"deadline": "6h", "rescue": "live"}):
+        load_pipeline(GOOD | more, folder=tmp_path)
+    assert caplog.messages == []
+    load_pipeline(GOOD | {"deadline": "6h", "rescue": "live", "retry": retry}, folder=tmp_path)
+    (text,) = caplog.messages
+    assert "rescue: answers of live calls are not asked again or continued, as retry.truncated and retry." in text
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "problem"),
     [
