@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def plan(name: str, partition: str, retry_failed: bool, refresh: bool, limit: int | None) -> None:
     """Show what a run of the pipeline NAME would send, and what it would cost.
 
-    The command reads the dataset as a run does. It sends nothing and registers nothing. It needs no key; with one
-    it has the API count the tokens of some prompts, if no stored answer shows them, which costs nothing.
+    The command reads the dataset as a run does. It makes no batch, registers nothing and needs no key. With one
+    it sends up to 100 prompts to have their tokens counted, if no stored answer shows them, which costs nothing.
 
     \b
     Examples:

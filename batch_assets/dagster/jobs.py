@@ -25,8 +25,8 @@ _RETRY_FAILED = (
     "estimated cost before anything is sent; {name}_plan with `retry_failed: true` reports it without sending."
 )
 _PLAN = (
-    "Reports what a run of {name} would send and what it would cost. Nothing is written or sent. The plan is in "
-    "the log, and in the metadata of an observation of its requests."
+    "Reports what a run of {name} would send and what it would cost. Nothing is written, and no batch is made. "
+    "The plan is in the log, and in the metadata of an observation of its requests."
 )
 _REFRESH = (
     "Sends all requests of {name} again, answered or not. By default it sends nothing and only reports how many "

@@ -1,4 +1,4 @@
-"""A plan: what a run would send and what it would cost. Nothing is written, registered or sent."""
+"""A plan: what a run would send and what it would cost. Nothing is written or registered, and no batch is made."""
 
 from __future__ import annotations
 

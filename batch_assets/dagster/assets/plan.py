@@ -27,7 +27,7 @@ def report_plan(
     config: RequestsConfig,
     table: Any = None,
 ) -> None:
-    """Report what would be sent, in the log and in an observation of the asset. Nothing is written or sent.
+    """Report what would be sent, in the log and in an observation of the asset. No batch is made.
 
     Args:
         context: The context of the step.

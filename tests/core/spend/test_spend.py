@@ -217,18 +217,22 @@ def test_a_lost_reply_is_unknown_until_its_batch_is_found(world: World) -> None:
     assert set(audit(world)["kind"]) == {"known"}
 
 
-def test_erased_rows_and_a_lost_ledger_change_no_amount(world: World) -> None:
-    pipeline = world.pipeline(texts(4), params=params(system=CACHED))
+def test_erased_rows_and_a_lost_ledger_change_nothing_of_what_was_paid(world: World) -> None:
+    rows = texts(4)
+    pipeline = world.pipeline(rows | {"again": rows["row-2"]}, params=params(system=CACHED))
     world.run(pipeline)
     before = spent(world)
-    erase(world.root, pipeline.name, ["row-1"], pipeline)
+    erase(world.root, pipeline.name, ["row-1", "again"], pipeline)
     for _ in range(2):
         for name in (SPEND, SPEND_BATCHES):  # nothing kept helps
             world.path(*name).unlink()
         after = audit(world)
-        gone = ("rows", "usd_per_1000_rows", "workspace", "estimated_low_usd", "estimated_high_usd")
+        of_rows = {"rows", "usd_per_1000_rows", "saved_reuse_usd", "invalid_usd"}
+        gone = of_rows | {"workspace", "estimated_low_usd", "estimated_high_usd"}
         columns = [name for name in SPEND_SCHEMA.names if name not in gone]
         assert after[columns].equals(before[columns])
+        assert (*before["rows"], *after["rows"]) == (5, 3)
+        assert cost_of(before, "saved_reuse_usd") > cost_of(after, "saved_reuse_usd") == 0
         world.root.close()
         for path in world.path().glob("ledger.db*"):
             path.unlink()
