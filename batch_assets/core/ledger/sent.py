@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED, IntentOutcome
 from batch_assets.core.ledger.rescue_tables import live_group
-from batch_assets.core.ledger.states import FILES_IN_DOUBT
+from batch_assets.core.ledger.states import FILES_IN_DOUBT, BatchState
 from batch_assets.core.ledger.submissions import newest_seqs
 from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission
 
@@ -31,7 +31,8 @@ class SentBatch:
         requests: The number of its requests.
         at: When it ended, else when it was created or sent; 0.0 if nothing of it is known.
         key: The start of the salted hash of the API key that sent it; `None` if it is unknown.
-        is_paid_twice: Whether its request file became another batch as well.
+        may_be_repeated: Whether its requests may have other answers: its request file became another batch as
+            well, it is a group of live calls, or its answers were given up, and may be restored from a backup.
         writes_cache: Whether its requests may have written the prompt cache by a breakpoint of ours.
         is_live: Whether it is a group of live calls, and not a batch.
         most: The most that its requests can cost in picodollars, if that is recorded; `None` if it is not.
@@ -46,7 +47,7 @@ class SentBatch:
     requests: int
     at: float
     key: str | None
-    is_paid_twice: bool = False
+    may_be_repeated: bool = False
     writes_cache: bool = False
     is_live: bool = False
     most: int | None = None
@@ -88,7 +89,7 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
     )
     key_hashes = {row.file_id: row.key_hash for row in tx.execute(known)}
     at = sa.func.coalesce(batch.c.ended_at, batch.c.created_at, batch.c.submitted_at, 0.0)
-    columns = batch.c.id, batch.c.live_of, batch.c.paid_twice, batch.c.requests, at.label("at")
+    columns = batch.c.id, batch.c.state, batch.c.live_of, batch.c.paid_twice, batch.c.requests, at.label("at")
     statement = (
         sa.select(*columns, *_FILE, submission.c.estimate)
         .join(request_file, request_file.c.id == sa.func.coalesce(batch.c.file_id, batch.c.live_of))
@@ -98,10 +99,11 @@ def sent_batches(tx: Transaction) -> list[SentBatch]:
     for row in tx.execute(statement.order_by(batch.c.id)):
         one = _sent(row, row.id, row.at, key_hashes.get(row.file_id))
         if row.live_of is not None:
-            one = replace(one, is_live=True)
+            one = replace(one, is_live=True, may_be_repeated=True)
         else:
             writes_cache = row.breakpoint is not None
-            one = replace(one, is_paid_twice=row.paid_twice, writes_cache=writes_cache, estimate=row.estimate)
+            is_repeated = row.paid_twice or row.state is BatchState.LOST
+            one = replace(one, may_be_repeated=is_repeated, writes_cache=writes_cache, estimate=row.estimate)
         sent.append(one)
     return sent + _unstored_live(tx, key_hashes) + _unseen(tx)
 
@@ -124,7 +126,12 @@ def _unstored_live(tx: Transaction, key_hashes: Mapping[str, str]) -> list[SentB
         request_file, request_file.c.id == live_group.c.file_id
     )
     return [
-        replace(_sent(row, row.id, row.started_at, key_hashes.get(row.file_id)), is_live=True, most=row.worst_case)
+        replace(
+            _sent(row, row.id, row.started_at, key_hashes.get(row.file_id)),
+            is_live=True,
+            may_be_repeated=True,
+            most=row.worst_case,
+        )
         for row in tx.execute(statement)
     ]
 

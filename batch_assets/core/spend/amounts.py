@@ -36,10 +36,12 @@ COUNTED = ("requests", "answers", "unpriced_answers", *TOKENS)
 """The columns with numbers of something."""
 CLASSES = ("input_usd", "cache_write_5m_usd", "cache_write_1h_usd", "cache_read_usd", "output_usd", "fees_usd")
 USELESS = ("superseded_usd", "paid_twice_usd", "refused_usd", "truncated_usd")
-AMOUNTS = ("cost_usd", *CLASSES, "unsplit_usd", "saved_batch_usd", "saved_cache_usd", *USELESS)
-"""The columns with amounts, in picodollars. The classes and `unsplit_usd` add up to `cost_usd`."""
-IN_FORCE, SUPERSEDED, PAID_TWICE = range(3)
-"""Whether an answer is in force, was replaced by a refresh, or is another answer to a request that has one."""
+AMOUNTS = ("cost_usd", *CLASSES, "unsplit_usd", "saved_batch_usd", "saved_cache_usd", *USELESS, "invalid_usd")
+"""The columns with amounts, in picodollars. The classes and `unsplit_usd` add up to `cost_usd`. `invalid_usd` are
+answers that a follow-up has replaced: which of the others are invalid is known from the results tables."""
+IN_FORCE, SUPERSEDED, PAID_TWICE, CONTINUED, REPLACED = range(5)
+"""Whether an answer is in force, was replaced by a refresh, or is another answer to a request that has one; and of
+those in force: whether another one continued it, so that it is a part of the result, or replaced it as invalid."""
 
 _COLUMNS = [
     "digest",
@@ -73,6 +75,7 @@ class FileAmounts:
         by_model: By the model that answered; "" for requests without an answer.
         unknown: The digests of requests that may have been billed and whose answers are not stored; S16.
         unknown_requests: Their number, those without a digest included.
+        has_pruned: Whether answers were pruned, so that their requests may have been asked again.
     """
 
     def __init__(self, *, is_live: bool = False) -> None:
@@ -80,6 +83,7 @@ class FileAmounts:
         self.by_model: dict[str, Amounts] = {}
         self.unknown: list[Digests] = []
         self.unknown_requests = 0
+        self.has_pruned = False
 
     @classmethod
     def of(
@@ -90,7 +94,8 @@ class FileAmounts:
         Args:
             file: The open file.
             prices: The prices in force, by which costs are split.
-            fates: IN_FORCE, SUPERSEDED or PAID_TWICE for each row; int8, shape (rows,). `None`: all are in force.
+            fates: IN_FORCE, SUPERSEDED, PAID_TWICE, CONTINUED or REPLACED for each row; int8, shape (rows,).
+                `None`: all are in force.
             is_live: Whether they are answers of live calls.
         """
         columns, total = _COLUMNS, cls(is_live=is_live)
@@ -118,7 +123,9 @@ class FileAmounts:
             # The API gives no reason. Ours is that the batch was deleted before its answers were stored.
             pc.and_(pc.equal(rows["result_type"], ResultType.CANCELED.value), rows["error_message"].is_valid()),
         )
-        unknown = pc.and_(unknown, pc.invert(_is_pruned(rows)))
+        is_pruned = _is_pruned(rows)
+        self.has_pruned |= bool(pc.any(is_pruned).as_py())
+        unknown = pc.and_(unknown, pc.invert(is_pruned))
         self.unknown_requests += pc.sum(unknown).as_py() or 0
         self.unknown.append(digest_array(rows["digest"].filter(unknown).drop_null()))
         known = pc.invert(unknown)
@@ -163,6 +170,7 @@ def _amounts(
     amounts["paid_twice_usd"] = _sum(cost[fate == PAID_TWICE])
     amounts["refused_usd"] = _sum(cost[in_force & is_refused])
     amounts["truncated_usd"] = _sum(cost[in_force & is_truncated])
+    amounts["invalid_usd"] = _sum(cost[fate == REPLACED])
     return amounts
 
 

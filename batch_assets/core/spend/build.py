@@ -51,7 +51,7 @@ from batch_assets.core.store.digests import tails_of
 from batch_assets.core.store.most_cost import most_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.response_listing import response_versions
-from batch_assets.core.store.responses import open_responses, paid_at_of, reading_responses
+from batch_assets.core.store.responses import has_follow_ups, open_responses, paid_at_of, reading_responses
 
 _WAIT_SECONDS = 60.0
 
@@ -152,7 +152,7 @@ class _Run:
         self.batches, self.read, self.problems = batches, 0, list[str]()
         self._by_id = {batch.id: batch for batch in batches}
         self._kept, self._kept_uses = kept, kept_uses
-        twice = {batch.pipeline for batch in batches if batch.is_paid_twice or batch.is_live}
+        twice = {batch.pipeline for batch in batches if batch.may_be_repeated}
         self._with_duplicates = refreshing | twice
 
     @classmethod
@@ -194,21 +194,28 @@ class _Run:
             for text, version in response_versions(self._root.storage, pipeline).items()
             if (name := ResponseName.parse(text)) is not None and name.batch_id is not None
         }
-        kept = {name: self._kept.get((pipeline, name.stem), []) for name in versions}
-        is_new = {name: not rows or rows[0].version != versions[name] for name, rows in kept.items()}
-        duplicates: dict[str, NDArray[np.int8]] | None = None
-        if pipeline in self._with_duplicates and any(is_new.values()):
-            duplicates = fates_of(self._root, pipeline)
-        for name in sorted(versions, key=str):
-            fates = duplicates.get(str(name)) if duplicates is not None else None
-            mark = hashlib.sha256(fates.tobytes()).hexdigest()[:16] if fates is not None else ""
-            if is_new[name] or (duplicates is not None and kept[name][0].duplicates != mark):
-                yield name, self._read(pipeline, name, versions[name], fates, mark) or kept[name]
-            else:
-                yield name, kept[name]
+        rows = {name: self._kept.get((pipeline, name.stem), []) for name in sorted(versions, key=str)}
+        new = [name for name, its in rows.items() if not its or its[0].version != versions[name]]
+        is_related = pipeline in self._with_duplicates or _are_related(rows)
+        if new and not is_related:
+            rows |= {name: self._read(pipeline, name, versions[name]) or rows[name] for name in new}
+            is_related = _are_related(rows)
+        if new and is_related:
+            fates = fates_of(self._root, pipeline)
+            for name, its in rows.items():
+                fate = fates.get(str(name))
+                mark = hashlib.sha256(fate.tobytes()).hexdigest()[:16] if fate is not None else ""
+                if not its or (its[0].version, its[0].duplicates) != (versions[name], mark):
+                    rows[name] = self._read(pipeline, name, versions[name], fate, mark) or its
+        yield from rows.items()
 
     def _read(
-        self, pipeline: str, name: ResponseName, version: str, fates: NDArray[np.int8] | None, mark: str
+        self,
+        pipeline: str,
+        name: ResponseName,
+        version: str,
+        fates: NDArray[np.int8] | None = None,
+        mark: str = "",
     ) -> list[BatchRow]:
         """Read a response file. Returns nothing if it is damaged or gone."""
         storage, prices = self._root.storage, self._root.settings.prices
@@ -219,20 +226,21 @@ class _Run:
             ):
                 day = day_of(paid_at_of(file))
                 amounts = FileAmounts.of(file, prices, fates, is_live=name.is_live)
+                is_related = amounts.has_pruned or has_follow_ups(file)
         except (DamagedFileError, FileNotFoundError) as error:
             self.problems.append(str(error))
             return []
         self.read += 1
-        state = {"version": version, "duplicates": mark}
+        state = version, mark, is_related
         rows = [
-            BatchRow(pipeline, name.stem, model, KNOWN, day, of_model, of_model["cost_usd"], **state)
+            BatchRow(pipeline, name.stem, model, KNOWN, day, of_model, of_model["cost_usd"], *state)
             for model, of_model in amounts.by_model.items()
         ]
         if amounts.unknown_requests:
             tails = {tail for digests in amounts.unknown for tail in tails_of(digests).tolist()}
             high = self._most(name.stem, tails, amounts.unknown_requests)
             unknown = Counter({"requests": amounts.unknown_requests})
-            rows.append(BatchRow(pipeline, name.stem, "", UNKNOWN, day, unknown, high, **state))
+            rows.append(BatchRow(pipeline, name.stem, "", UNKNOWN, day, unknown, high, *state))
         return rows
 
     def _missing_row(self, batch: SentBatch) -> BatchRow:
@@ -288,6 +296,11 @@ class _Run:
         return uses
 
 
+def _are_related(rows: Mapping[ResponseName, list[BatchRow]]) -> bool:
+    """Whether the answers of response files have to be compared, as far as the files show."""
+    return any(its[0].is_related for its in rows.values() if its)
+
+
 def _estimate_in(recorded: str) -> dict[str, int]:
     """Return the range of an estimate as the ledger keeps it; nothing if none is known."""
     estimate = json.loads(recorded)["batch"]
@@ -330,6 +343,7 @@ def _grouped(
             used.add(row.batch_id)
             into.rows += use.rows[row.batch_id]
             into.amounts["invalid_usd"] += use.invalid[row.batch_id]
+            into.amounts["truncated_usd"] += use.unfinished[row.batch_id]
             into.amounts["saved_reuse_usd"] += use.reused[row.batch_id]
             # Live calls have none: the estimate is of batches.
             if batch is not None and batch.estimate is not None and batch.submission_id not in estimated:

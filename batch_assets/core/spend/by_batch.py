@@ -25,7 +25,7 @@ MONEY = pa.decimal128(38, 12)
 KNOWN, UNKNOWN = "known", "unknown"
 """The kinds of rows: what answers that are stored cost, and requests that may have to be paid without one."""
 _TEXTS = ("pipeline", "batch_id", "model", "kind")
-_STATE = ("version", "duplicates")
+_STATE, _RELATED = ("version", "duplicates"), "is_related"
 _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXTS),
@@ -34,6 +34,7 @@ _SCHEMA = pa.schema(
         *((name, MONEY) for name in AMOUNTS),
         ("high_usd", MONEY),
         *((name, pa.string()) for name in _STATE),
+        (_RELATED, pa.bool_()),
     ]
 )
 
@@ -52,7 +53,9 @@ class BatchRow:
         high: The most that it can have cost, in picodollars; `None` if there is no bound.
         version: The version of the response file. Without one: identifies the prices and the request file that
             give no bound, if `high` is `None`.
-        duplicates: Identifies which of its answers are not in force; "" if all are.
+        duplicates: Identifies which of its answers are not in force, or were followed by others; "" if none.
+        is_related: Whether other response files may have answers to its requests, as far as the file shows: some
+            of its answers were pruned, or are answers to follow-ups.
     """
 
     pipeline: str
@@ -64,6 +67,7 @@ class BatchRow:
     high: int | None = 0
     version: str = ""
     duplicates: str = ""
+    is_related: bool = False
 
 
 def sum_of_bounds(one: int | None, other: int | None) -> int | None:
@@ -85,7 +89,7 @@ def read_kept(storage: Storage) -> dict[tuple[str, str], list[BatchRow]]:
             day=columns["day"][at],
             amounts=Counter({name: columns[name][at] for name in (*COUNTED, *AMOUNTS) if columns[name][at]}),
             high=columns["high_usd"][at],
-            **{name: columns[name][at] for name in (*_TEXTS, *_STATE)},
+            **{name: columns[name][at] for name in (*_TEXTS, *_STATE, _RELATED)},
         )
         kept.setdefault((row.pipeline, row.batch_id), []).append(row)
     return kept
@@ -93,7 +97,9 @@ def read_kept(storage: Storage) -> dict[tuple[str, str], list[BatchRow]]:
 
 def write_kept(storage: Storage, rows: list[BatchRow]) -> None:
     """Write the rows, in the place of those of the last run."""
-    columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in (*_TEXTS, "day", *_STATE)}
+    columns: dict[str, Any] = {
+        name: [getattr(row, name) for row in rows] for name in (*_TEXTS, "day", *_STATE, _RELATED)
+    }
     columns |= {name: [row.amounts[name] for row in rows] for name in COUNTED}
     columns |= {name: money_column([row.amounts[name] for row in rows]) for name in AMOUNTS}
     columns["high_usd"] = money_column([row.high for row in rows])

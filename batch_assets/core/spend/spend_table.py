@@ -80,7 +80,7 @@ MEANINGS = {
     "superseded_usd": "Paid in vain: answers that a refresh replaced.",
     "paid_twice_usd": "Paid in vain: another answer to a request that has one.",
     "refused_usd": "Paid in vain: answers that the model refused to finish.",
-    "truncated_usd": "Paid in vain: answers that were cut off or paused.",
+    "truncated_usd": "Paid in vain: answers that were cut off, or end with a pause or calls of tools.",
     "invalid_usd": "Paid in vain: answers that do not match the output schema.",
     "estimated_low_usd": "The lower end of what the runs were estimated to cost.",
     "estimated_high_usd": "The upper end of what the runs were estimated to cost.",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,11 +28,13 @@ _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("pipeline", "partition", "version", "batch_id")),
         ("rows", pa.int64()),
+        ("truncated_usd", MONEY),
         ("invalid_usd", MONEY),
         ("saved_reuse_usd", MONEY),
     ]
 )
 _COLUMNS = ["custom_id", "result_type", "stop_reason", "cost_usd", "shared_with", "error_type", "batch_id"]
+_IS_OK = "is_ok"
 
 
 @dataclass
@@ -41,16 +44,19 @@ class TableUse:
     Attributes:
         rows: The rows that have an answer of the batch.
         invalid: What answers cost that do not match the output schema, in picodollars.
+        unfinished: What other answers cost that end with calls of tools which nothing answered, in picodollars.
         reused: What the rows that no request was sent for would have cost, in picodollars.
-        invalid_follow_ups: The custom_ids of follow-ups that are not in `invalid` yet: the cost of their row is
-            that of the chain.
+        invalid_follow_ups, unfinished_follow_ups: The custom_ids of follow-ups that are not in `invalid` or
+            `unfinished` yet: the cost of their row is that of the chain.
         version: The version of the table.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     invalid: Counter[str] = field(default_factory=Counter)
+    unfinished: Counter[str] = field(default_factory=Counter)
     reused: Counter[str] = field(default_factory=Counter)
     invalid_follow_ups: dict[str, list[str]] = field(default_factory=dict)
+    unfinished_follow_ups: dict[str, list[str]] = field(default_factory=dict)
     version: str = ""
 
     @classmethod
@@ -60,6 +66,7 @@ class TableUse:
         for use in uses:
             total.rows.update(use.rows)
             total.invalid.update(use.invalid)
+            total.unfinished.update(use.unfinished)
             total.reused.update(use.reused)
         return total
 
@@ -73,6 +80,7 @@ def read_uses(storage: Storage) -> dict[tuple[str, str], TableUse]:
         batch_id = columns["batch_id"][at]
         use.rows[batch_id] = columns["rows"][at]
         use.invalid[batch_id] = columns["invalid_usd"][at]
+        use.unfinished[batch_id] = columns["truncated_usd"][at]
         use.reused[batch_id] = columns["saved_reuse_usd"][at]
     return uses
 
@@ -86,6 +94,7 @@ def write_uses(storage: Storage, uses: Mapping[tuple[str, str], TableUse]) -> No
         "version": [use.version for _, use, _ in rows],
         "batch_id": [batch_id for _, _, batch_id in rows],
         "rows": [use.rows[batch_id] for _, use, batch_id in rows],
+        "truncated_usd": money_column([use.unfinished[batch_id] for _, use, batch_id in rows]),
         "invalid_usd": money_column([use.invalid[batch_id] for _, use, batch_id in rows]),
         "saved_reuse_usd": money_column([use.reused[batch_id] for _, use, batch_id in rows]),
     }
@@ -120,22 +129,33 @@ def use_of(
             open_parquet(source) as file,
         ):
             submission, shared = submission_of(file.schema_arrow), Counter[str]()
-            for rows in slices_of(file, _COLUMNS):
+            columns = [*_COLUMNS, _IS_OK] if _has_is_ok(file.schema_arrow) else _COLUMNS
+            for rows in slices_of(file, columns):
                 answered = _answered(rows)
                 shared.update(answered["custom_id"].filter(answered["shared_with"].is_valid()).to_pylist())
                 _add(use, answered, submission, submission_of_batch)
             for rows in slices_of(file, _COLUMNS) if shared else ():
                 _add_shared(use, _answered(rows), shared)
-        for batch_id, custom_ids in use.invalid_follow_ups.items():
-            use.invalid[batch_id] += _own_costs(storage, pipeline, batch_id, custom_ids)
+        for amounts, follow_ups in (
+            (use.invalid, use.invalid_follow_ups),
+            (use.unfinished, use.unfinished_follow_ups),
+        ):
+            for batch_id, custom_ids in follow_ups.items():
+                amounts[batch_id] += _own_costs(storage, pipeline, batch_id, custom_ids)
     except (DamagedFileError, FileNotFoundError):
         return TableUse(version=version)
     return use
 
 
+def _has_is_ok(schema: pa.Schema) -> bool:
+    """Whether a results table has our column `is_ok`, and not another one of the user's with this name."""
+    at = schema.names.index("result_type") + 1
+    return list(schema.names[at : at + 1]) == [_IS_OK]
+
+
 def _answered(rows: pa.RecordBatch) -> pa.Table:
     is_answer = pc.and_(pc.equal(rows["result_type"], ResultType.SUCCEEDED.value), rows["batch_id"].is_valid())
-    return pa.Table.from_batches([rows]).select(_COLUMNS).filter(is_answer)
+    return pa.Table.from_batches([rows]).filter(is_answer)
 
 
 def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_batch: dict[str, str]) -> None:
@@ -151,15 +171,23 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
     names, codes = batches.dictionary.to_pylist(), batches.indices.to_numpy()
     is_whole = ~stopped(rows["stop_reason"]).to_numpy()
     is_invalid = pc.fill_null(pc.equal(rows["error_type"], ErrorType.INVALID_OUTPUT.value), False).to_numpy()
+    is_unfinished = np.zeros(len(rows), bool)
+    if _IS_OK in rows.column_names:  # all others that are not ok end with calls of tools
+        is_unfinished = is_whole & ~is_invalid & ~pc.fill_null(rows[_IS_OK], True).to_numpy()
     is_invalid &= is_whole
-    is_follow_up = is_invalid & counts_in(rows["custom_id"]).any(axis=1)
+    is_follow_up = (is_invalid | is_unfinished) & counts_in(rows["custom_id"]).any(axis=1)
+    in_vain = (
+        (is_invalid, use.invalid, use.invalid_follow_ups),
+        (is_unfinished, use.unfinished, use.unfinished_follow_ups),
+    )
     for code, name in enumerate(names):
         its = codes == code
         use.rows[name] += int(its.sum())
-        use.invalid[name] += int(amounts[its & is_invalid & ~is_follow_up].sum())
-        if (its & is_follow_up).any():
-            follow_ups = rows["custom_id"].filter(pa.array(its & is_follow_up)).to_pylist()
-            use.invalid_follow_ups.setdefault(name, []).extend(follow_ups)
+        for which, into, of_follow_ups in in_vain:
+            into[name] += int(amounts[its & which & ~is_follow_up].sum())
+            if (its & which & is_follow_up).any():
+                custom_ids = rows["custom_id"].filter(pa.array(its & which & is_follow_up)).to_pylist()
+                of_follow_ups.setdefault(name, []).extend(custom_ids)
         if submission is not None and submission_of_batch.get(name, submission) != submission:
             use.reused[name] += int(amounts[its].sum())
 

@@ -37,6 +37,7 @@ from batch_assets.core.results.write import write_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.amounts import USELESS
 from batch_assets.core.spend.build import build_spend
+from batch_assets.core.spend.spend_table import PAID_IN_VAIN
 from tests.forked import ForkServer
 
 from ..erase.support import every_text
@@ -448,6 +449,24 @@ def test_each_answer_of_a_chain_was_paid_in_vain_once(world: World) -> None:
     spend = pd.read_parquet(world.path(*SPEND))
     assert spend["truncated_usd"].sum() > 0 and spend["invalid_usd"].sum() > 0
     assert spend["truncated_usd"].sum() + spend["invalid_usd"].sum() == spend["cost_usd"].sum()
+
+
+def test_what_a_follow_up_continued_is_no_waste_and_what_it_replaced_is(world: World) -> None:
+    rules = {"paused": 1, "invalid": 1}
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+    pipeline = world.pipeline(texts(2), params=params(tools=[search]), output_schema=SCHEMA, retry=rules)
+    scripted(world, "pause_turn", "malformed")
+    assert world.run(pipeline)["is_ok"].all()
+    paused, malformed, whole = responses(world, pipeline).groupby("attempts")["cost_usd"].sum()
+    build_spend(world.root)
+    spend = pd.read_parquet(world.path(*SPEND)).astype(dict.fromkeys((*PAID_IN_VAIN, "cost_usd"), float))
+    assert spend["cost_usd"].sum() == pytest.approx(paused + malformed + whole)
+    assert spend["invalid_usd"].sum() == pytest.approx(malformed)
+    assert spend[list(PAID_IN_VAIN)].sum().sum() == pytest.approx(malformed)
+    kept = pd.read_parquet(world.path(*SPEND))
+    prune(world.root, "asked", 0.0, is_dry=False, in_force=True)
+    build_spend(world.root)
+    assert pd.read_parquet(world.path(*SPEND))[list(USELESS)].equals(kept[list(USELESS)])
 
 
 @pytest.mark.parametrize("is_erased", [False, True], ids=["pruned", "erased"])

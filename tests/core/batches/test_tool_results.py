@@ -29,6 +29,7 @@ from batch_assets.core.results.examine import examine
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import build_spend
+from batch_assets.core.spend.spend_table import PAID_IN_VAIN
 from tests.forked import ForkServer
 
 from ..erase.support import every_text
@@ -259,6 +260,20 @@ def test_everything_knows_the_chain_of_a_tool(world: World) -> None:
     assert picodollars(spend["cost_usd"]) == picodollars(stored["cost_usd"])
     assert spend["superseded_usd"].sum() == spend["paid_twice_usd"].sum() == 0
     nothing_more(world, pipeline)
+
+
+def test_a_last_answer_that_still_calls_a_tool_was_paid_in_vain(world: World) -> None:
+    """The answer before it is no waste: it was continued. Neither is one that nothing could have answered."""
+    pipeline = calling(world, texts(2), paused=1)
+    scripted(world, "tool_use", "tool_use")
+    assert not world.run(pipeline)["is_ok"].any()
+    scripted(world, "tool_use")
+    assert world.run(world.pipeline(texts(2), name="final", params=params(tools=[LOOK_UP])))["is_ok"].all()
+    build_spend(world.root)
+    spend, stored = pd.read_parquet(world.path(*SPEND)), responses(world, pipeline)
+    last = picodollars(stored.loc[stored["attempts"] == 2, "cost_usd"])
+    assert last == picodollars(spend["truncated_usd"]) > 0
+    assert last == sum(picodollars(spend[name]) for name in PAID_IN_VAIN)
 
 
 def test_nothing_is_left_of_a_result_when_its_row_is_erased(world: World) -> None:

@@ -23,6 +23,7 @@ from batch_assets.core.io.layout import SPEND, SPEND_BATCHES
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.submissions import of_pipeline
 from batch_assets.core.prices.money import PICODOLLARS
+from batch_assets.core.prune import prune
 from batch_assets.core.spend.amounts import CLASSES
 from batch_assets.core.spend.build import SpendReport, build_spend
 from batch_assets.core.spend.spend_table import MEANINGS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
@@ -255,6 +256,28 @@ def test_a_batch_that_is_paid_twice(world: World) -> None:
     frame = audit(world)
     assert cost_of(frame, "paid_twice_usd") * PICODOLLARS == total.cost
     assert set(frame["kind"]) == {"known"}
+
+
+@pytest.mark.parametrize("way", ["pruned", "given up"])
+def test_answers_that_were_asked_again_are_paid_twice(world: World, way: str) -> None:
+    """Nothing in the ledger says so of pruned ones; and lost ones are there again once a backup is restored."""
+    pipeline = world.pipeline(texts(3))
+    world.run(pipeline)
+    once = audit(world)
+    (path,) = world.path(pipeline.name, "responses").glob("*.parquet")
+    backup = path.read_bytes()
+    if way == "pruned":
+        prune(world.root, pipeline.name, 0.0, in_force=True, is_dry=False)
+    else:
+        path.unlink()
+        world.query("update batch set state = 'lost'")
+        world.query("update request_file set state = 'canceled'")
+        world.reopened()
+    world.run(pipeline)
+    if way == "given up":
+        path.write_bytes(backup)
+    frame = audit(world)
+    assert (cost_of(frame), cost_of(frame, "paid_twice_usd")) == (2 * cost_of(once), cost_of(once))
 
 
 @pytest.mark.parametrize("accepted", [True, False])
