@@ -12,7 +12,7 @@ from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.cancel import CancelReport, cancel_batches, finish
 from batch_assets.core.errors import BatchAssetsError, MoveRefusedError, ResultsError
-from batch_assets.core.ledger import Transaction, batches, leases, submissions
+from batch_assets.core.ledger import Transaction, batches, leases, pilots, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.remedies import ListBatches
@@ -131,6 +131,8 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
             if current.final_at is None and not current.is_canceled:
                 submissions.cancel(tx, submission.id, batches.CANCELED_BY_A_PERSON)
                 report.submissions.append(submission.id)
+        if report.submissions:
+            pilots.look_again(tx, pipeline)
     for submission in chosen:
         finish(root, submission, report)
     return report

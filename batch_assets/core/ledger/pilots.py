@@ -173,6 +173,12 @@ def looked(tx: Transaction, state: PilotState) -> None:
     tx.execute(sa.update(pilot).where(*_is(state.pilot)).values(looked_seq=state.collected))
 
 
+def look_again(tx: Transaction, pipeline: str) -> None:
+    """Let the pilots of a pipeline be judged again: what a submission sends again or follows has changed."""
+    open_ones = pilot.c.pipeline == pipeline, pilot.c.verdict.is_(None), pilot.c.looked_seq.is_not(None)
+    tx.execute(sa.update(pilot).where(*open_ones).values(looked_seq=None))
+
+
 def judge(tx: Transaction, judged: Pilot, verdict: PilotVerdict, why: str) -> list[RequestFile]:
     """Record a verdict, and let the files go that wait for it, or leave them to a user.
 

@@ -247,6 +247,7 @@ class Registrar:
     def _register(self, tx: Transaction) -> bool:
         if not submissions.register(tx, [each.registration() for each in self._built], self._set_aside):
             return False
+        pilots.look_again(tx, self._pipeline)
         self._record_pilot(tx)
         for each in self._built:
             builds.end(tx, each.id)

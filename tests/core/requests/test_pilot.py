@@ -13,10 +13,11 @@ from rich.console import Console
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.cli.progress import Lines
 from batch_assets.core.batches.approve import approve
-from batch_assets.core.batches.pilot import judge_pilots
+from batch_assets.core.batches.pilot import PilotReport, judge_pilots
+from batch_assets.core.batches.pilot_answers import PilotAnswers
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import pilots, submissions
 from batch_assets.core.ledger.states import PilotVerdict
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -41,6 +42,8 @@ from batch_assets.core.settings import Settings
 from tests.forked import ForkServer, die_at_boundary
 from tests.receivers import Receiver
 
+from ..batches.test_follow_ups import scripted
+from ..batches.test_tool_results import calling
 from ..lost_ledger import LOST, lose_ledger
 from ..noticing import WEBHOOK, now_due, tick
 from ..support import CREATE, World, environment, params, texts
@@ -117,11 +120,91 @@ def test_the_pilot_goes_first_and_the_rest_by_itself(world: World) -> None:
     assert len(set(world.accepted_custom_ids())) == 12
 
 
-def test_the_cost_of_the_rest_is_without_follow_ups(world: World) -> None:
-    pipeline = piloted(world, retry={"truncated": {"times": 2}})
-    collect_pilot(world, pipeline)
-    (pilot,) = world.submit(pipeline, unattended=True).pilots
-    assert pilot.rest.endswith("; without follow-ups, of which `retry` allows up to 2 for each request")
+def next_round(world: World, pipeline: Pipeline) -> list[PilotReport]:
+    """Collect what was sent, and send what is due: what the judged pilots brought."""
+    world.emulator.end_batches()
+    world.collect(pipeline)
+    return world.submit(pipeline, unattended=True).pilots
+
+
+def test_a_pilot_is_judged_by_the_last_answers_of_its_chains(world: World) -> None:
+    """Three requests are cut off with 10 tokens and with 20, and whole with 40."""
+    retry = {"truncated": {"times": 2}}
+    pipeline = piloted(world, params=params() | {"max_tokens": 10}, retry=retry)
+    world.send(pipeline)
+    assert [next_round(world, pipeline) for _ in range(2)] == [[], []]
+    assert (sent(world), held(world)) == ([3, 3, 3], {"pilot": 9}), "chains go on while the rest is held"
+    (pilot,) = next_round(world, pipeline)
+    assert pilot.verdict is PilotVerdict.GO and sent(world)[3:] == [9]
+    assert "follow-ups" not in pilot.rest, "they are in it"
+    with world.root.ledger.read() as tx:
+        state = pilots.of_prompt(tx, pipeline.name, pipeline.prompt_digest)
+    assert state is not None
+    found = PilotAnswers.read(world.root, state, None)
+    bills = {entry["id"]: entry["picodollars"] for entry in world.emulator.bill()["batches"]}
+    by_batch = [bills[batch["id"]] for batch in world.accepted()[:3]]
+    assert found.cost == sum(by_batch)
+    assert found.first_costs == [by_batch[0] // 3] * 3, "which the estimate is of"
+
+
+def test_a_pilot_whose_chains_end_without_a_valid_answer_is_not_as_expected(world: World) -> None:
+    """The first answers only call tools, and the last ones do not match the output schema."""
+    pipeline = calling(world, texts(12), pilot=3, paused=1, output_schema=SCHEMA)
+    scripted(world, "tool_use", "malformed")
+    world.send(pipeline)
+    assert next_round(world, pipeline) == [] and held(world) == {"pilot": 9}
+    (pilot,) = next_round(world, pipeline)
+    assert "3 of 3 answers are invalid" in pilot.why and held(world) == {"confirm": 9}
+    assert any("not valid JSON" in text for _, text in pilot.sample), "the sample has the last answers"
+
+
+def test_calls_of_tools_without_a_result_are_not_as_expected(world: World) -> None:
+    """The last follow-up that `retry` allows brings another call."""
+    pipeline = calling(world, texts(12), pilot=3, paused=1)
+    scripted(world, "tool_use", "tool_use")
+    world.send(pipeline)
+    assert next_round(world, pipeline) == []
+    (pilot,) = next_round(world, pipeline)
+    assert "3 of 3 answers are invalid" in pilot.why and held(world) == {"confirm": 9}
+
+
+def test_a_pilot_whose_follow_ups_fail_is_judged_without_them(world: World) -> None:
+    scripted(world, None, "permission_error")
+    pipeline = piloted(world, params=params() | {"max_tokens": 10}, retry={"truncated": {"times": 2}})
+    world.send(pipeline)
+    assert next_round(world, pipeline) == []
+    (pilot,) = next_round(world, pipeline)
+    assert "3 of 3 answers are invalid" in pilot.why and sent(world) == [3, 3]
+
+
+def test_a_pilot_is_judged_by_the_rules_of_the_submission_in_force(world: World) -> None:
+    """The user who builds again without `retry` does not wait for follow-ups that nothing sends."""
+    short = params() | {"max_tokens": 10}
+    world.send(piloted(world, params=short, retry={"truncated": {"times": 2}}))
+    world.emulator.end_batches()
+    world.collect(piloted(world, params=short, retry={"truncated": {"times": 2}}))
+    pipeline = piloted(world, params=short)
+    assert judge_pilots(world.root, world.files(pipeline), None) == []
+    assert step_of(world, pipeline) != Send(SendReason.PILOT, 1)
+    world.build(pipeline)
+    (pilot,) = world.submit(pipeline).pilots
+    assert "3 of 3 answers are invalid" in pilot.why and held(world) == {"confirm": 9}
+
+
+def test_other_partitions_wait_for_the_chains_of_a_pilot(world: World) -> None:
+    pipeline = partitioned(world, params=params() | {"max_tokens": 10}, retry={"truncated": {"times": 2}})
+    for key in "ab":
+        world.send(pipeline, key)
+    for _ in range(2):
+        world.emulator.end_batches()
+        world.collect(pipeline, "a")
+        assert world.submit(pipeline, "b", unattended=True).pilots == []
+        assert step_of(world, pipeline, "b") == Wait(None, Waiting.PILOT)
+        world.submit(pipeline, "a", unattended=True)
+    world.emulator.end_batches()
+    world.collect(pipeline, "a")
+    (pilot,) = world.submit(pipeline, "b", unattended=True).pilots
+    assert pilot.verdict is PilotVerdict.GO and held(world) == {}
 
 
 def test_the_next_run_of_the_prompt_has_no_pilot_and_another_prompt_has_one(world: World) -> None:
