@@ -28,6 +28,7 @@ from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, has_mark
 from batch_assets.core.store.in_flight import digests_of_submission, known_digests
 from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.resent import ResentTrace, ResentUpload
 from batch_assets.core.text import duration
 
 _GONE = "its process is gone"
@@ -118,13 +119,26 @@ class _Reconciler:
             self._accepted[file.id] = problem
             return False
         return self._adopt(
-            intent,
+            self._later(intent, file, stored),
             file,
             receipt.batch,
             provisional=False,
             reason=batches.BY_RECEIPT,
             replied=receipt.replied is True,
         )
+
+    def _later(self, intent: Intent, file: RequestFile, stored: StoredRequestFile) -> Intent:
+        """Return the intent that a receipt belongs to: a later one if the file was sent again since the backup."""
+        try:
+            uploads = ResentTrace(stored).uploads()
+        except DamagedFileError:
+            return intent  # it shows no upload
+        for upload in uploads:
+            if upload.started_at == intent.started_at:
+                with self._root.ledger.write() as tx:
+                    self._lease.confirm(tx)
+                    return restore.sent_again(tx, file, intent, upload.watch_until)
+        return intent
 
     def _not_sent(self, intent: Intent, file: RequestFile) -> bool:
         """Settle a file whose process was gone before the body was complete: no server accepts such a body."""
@@ -351,33 +365,48 @@ class _Reconciler:
         self._found_ids.append(batch.id)
 
     def _send_again_after_grace(self, intent: Intent, file: RequestFile, lost_ids: list[str]) -> None:
-        grace = self._root.settings.reconcile_grace
         if intent.anchor_id not in self._listed and not workspace.is_ours(self._root, intent):
             self._explain(file, workspace.question(self._root))
             return
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            current = files.by_id(tx, file.id)
-            if not current.state.in_doubt or leases.is_held(tx, files.lease_name(file.id)):
+            reason, is_refused = (
+                self._why_again(tx, intent, file, lost_ids),
+                repeats.is_refused_after_all(tx, intent),
+            )
+            intent, watch_until = files.intent_of(tx, file.id, intent.id), tx.now + files.WATCH_SECONDS
+        if reason is None:
+            return
+        if not is_refused:  # a ledger that is lost from here on does not forget what may have to be paid
+            trace = ResentTrace(StoredRequestFile.of(self._root.storage, file))
+            trace.add(ResentUpload.of(intent, watch_until))
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            if self._why_again(tx, intent, file, lost_ids) is None:
                 return
-            last_byte_at = intent.last_byte_at
-            if last_byte_at is None:
-                # A killed upload has no last byte on record. Its lease ended after the last byte.
-                last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
-                files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
-            if repeats.is_refused_after_all(tx, intent):
-                reason = f"it was refused, and {intent.candidate_id} belongs to another"
-            elif tx.now < last_byte_at + grace:
-                if current.state is FileState.SENDING:
-                    move(tx, FileMove.DOUBT, file.id, _GONE)
-                return
-            elif lost_ids:
-                reason = f"the results of {', '.join(lost_ids)}, which may be its batch, can no longer be read"
-            else:
-                reason = f"the API shows no such batch after {duration(grace)}"
-            files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
+            files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=watch_until)
             if submissions.is_wanted(tx, file):
-                files.send_again(tx, current, f"{reason}: it is sent again")
+                files.send_again(tx, files.by_id(tx, file.id), f"{reason}: it is sent again")
             else:
                 reason = f"{reason}, and no submission in force waits on it"
                 move(tx, FileMove.DROP, file.id, reason, not_before=0.0)
+
+    def _why_again(self, tx: Transaction, intent: Intent, file: RequestFile, lost_ids: list[str]) -> str | None:
+        """Return why a file without candidates may be sent again; `None` if it may not, or not yet."""
+        grace, current = self._root.settings.reconcile_grace, files.by_id(tx, file.id)
+        if not current.state.in_doubt or leases.is_held(tx, files.lease_name(file.id)):
+            return None
+        last_byte_at = intent.last_byte_at
+        if last_byte_at is None:
+            # A killed upload has no last byte on record. Its lease ended after the last byte.
+            last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
+            files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
+        if repeats.is_refused_after_all(tx, intent):
+            return f"it was refused, and {intent.candidate_id} belongs to another"
+        if tx.now < last_byte_at + grace:
+            if current.state is FileState.SENDING:
+                move(tx, FileMove.DOUBT, file.id, _GONE)
+            return None
+        if lost_ids:
+            return f"the results of {', '.join(lost_ids)}, which may be its batch, can no longer be read"
+        return f"the API shows no such batch after {duration(grace)}"

@@ -29,6 +29,7 @@ from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_index import REASON
+from batch_assets.core.store.resent import ResentUpload
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 _OF_THE_API = """
@@ -68,7 +69,9 @@ def _vocabulary() -> pa.Array:
     texts += [word.value for kind in kinds for word in kind]
     texts += [move.event for moves in (FileMove, BatchMove, SubmissionMove) for move in moves]
     texts += [*RESULT_NAMES, TOOL_CALLS.name, *RESPONSE_SCHEMA.names]
-    texts += [name for document in (Manifest, Receipt, ErasedRecord) for name in document.model_fields]
+    texts += [
+        name for document in (Manifest, Receipt, ResentUpload, ErasedRecord) for name in document.model_fields
+    ]
     return pa.array([*texts, _OF_THE_API, _OF_FORMATS, _OF_THE_HISTORY])
 
 

@@ -22,6 +22,7 @@ from batch_assets.core.store.digests import Digests, tail_of
 from batch_assets.core.store.manifest import Manifest, PartEntry
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import body_bytes, custom_id_of, make_lines, own_tail, params_of
+from batch_assets.core.store.resent import ResentTrace
 
 _CHUNK = 1 << 20
 
@@ -69,7 +70,8 @@ class ErasedRequests:
                 is_replaced = erasure.replace_unsent(tx, file, remaining)
         if not is_replaced:
             if remaining is not None:
-                self.root.storage.remove(*stored.parts[:-1], remaining.name)
+                for name in (remaining.name, PartName.parse(remaining.name).resent):
+                    self.root.storage.remove(*stored.parts[:-1], name)
                 self._list(file, None, remaining.name)
             raise BusyError(f"another run is busy with {work}; repeat this one when that is done")
 
@@ -100,6 +102,7 @@ class ErasedRequests:
             )
             # Before the file: a rebuilt ledger must not take one that was held for one that anything may send.
             self._list(file, entry, entry.name)
+            ResentTrace(stored).copy_to(StoredRequestFile(self.root.storage, (*folder, str(name))))
             self.root.storage.publish(scratch, self.root.storage.path(*folder, str(name)))
         return entry.ledger_entry(SubmissionId(file.submission_id), file.pipeline, file.partition)
 

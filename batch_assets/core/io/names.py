@@ -13,6 +13,7 @@ from typing import Self
 _ID_TIME = "%Y%m%dT%H%M%S"
 _PART = re.compile(r"part-(?P<ordinal>\d{5}|[1-9]\d{5,})(?P<cuts>(?:-[12])*)")
 _REQUESTS, _RECEIPT, _RESPONSES, _DIGESTS = ".jsonl", ".batch.json", ".parquet", ".digests"
+_RESENT = ".resent.json"
 # The start of the name of a response file that has a refusal, not the responses of a batch.
 _REFUSED = "refused."
 # The start of the name of a response file that has answers from elsewhere.
@@ -99,6 +100,11 @@ class PartName:
     def receipt(self) -> str:
         """The name of the file's receipt."""
         return self.stem + _RECEIPT
+
+    @property
+    def resent(self) -> str:
+        """The name of the trace of the file's uploads that may have been accepted before it was sent again."""
+        return self.stem + _RESENT
 
     @property
     def digests(self) -> str:

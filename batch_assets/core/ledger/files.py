@@ -313,9 +313,10 @@ def claimants(tx: Transaction, requests: int) -> list[tuple[list[Intent], Reques
 
 
 def was_sent_again(tx: Transaction, earlier: Intent) -> bool:
-    """Whether the intent's file was sent again after it."""
+    """Whether the intent's file was sent again after it. A rebuilt ledger may have only the batch of that."""
     later = sa.select(intent.c.id).where(intent.c.file_id == earlier.file_id, intent.c.id > earlier.id)
-    return tx.execute(later).first() is not None
+    became = sa.select(batch.c.id).where(batch.c.file_id == earlier.file_id)
+    return tx.execute(later).first() is not None or tx.execute(became).first() is not None
 
 
 def of_file(tx: Transaction, file_id: str) -> list[Intent]:

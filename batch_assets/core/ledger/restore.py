@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Unpack
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 
@@ -14,7 +14,7 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.endpoint import Endpoint, bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.records import Batch, Intent, RequestFile
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind, FileMove, FileState, SubmissionMove
 from batch_assets.core.ledger.tables import batch as batch_table
 from batch_assets.core.ledger.tables import intent, request_file
@@ -81,6 +81,39 @@ def mistrust(tx: Transaction, file: RequestFile, why: str) -> None:
     _add_intent(tx, file.id, file.requests, file.bytes)
 
 
+def add_resent(tx: Transaction, file_id: str, started_at: float, **values: Any) -> None:
+    """Add an upload of a file that may have been accepted before the file was sent again, unless it is known.
+
+    Args:
+        tx: The transaction.
+        file_id: The id of the file.
+        started_at: When the upload began.
+        **values: The other columns of `intent`.
+    """
+    if any(known.started_at == started_at for known in files.of_file(tx, file_id)):
+        return
+    values |= {"file_id": file_id, "started_at": started_at, "outcome": IntentOutcome.RESENT}
+    inserted = tx.execute(sa.insert(intent).values(values))
+    intent_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+    reservations.reserve(tx, files.by_id(tx, file_id), intent_id, sent_at=started_at)
+
+
+def sent_again(tx: Transaction, file: RequestFile, earlier: Intent, watch_until: float) -> Intent:
+    """Record that a file was sent again after an upload that is in doubt, which an older ledger does not know.
+
+    Args:
+        tx: The transaction.
+        file: The file.
+        earlier: The intent of the upload.
+        watch_until: Until when its batch is looked for.
+
+    Returns:
+        The intent of the later upload.
+    """
+    files.settle(tx, earlier.id, IntentOutcome.RESENT, watch_until=watch_until)
+    return files.intent_of(tx, file.id, _add_intent(tx, file.id, file.requests, file.bytes))
+
+
 def contradiction(tx: Transaction, file_id: str, batch_id: str) -> str | None:
     """Return why a receipt cannot be that of a file; `None` if it can.
 
@@ -109,7 +142,7 @@ def sent_with(tx: Transaction, key_hash: str | None) -> None:
     tx.execute(just_added.where(intent.c.outcome == IntentOutcome.UNRESOLVED).values(key_hash=key_hash))
 
 
-def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> None:
+def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> int:
     values = {
         "file_id": file_id,
         "requests": requests,
@@ -119,7 +152,9 @@ def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> None
         "outcome": IntentOutcome.UNRESOLVED,
     }
     inserted = tx.execute(sa.insert(intent).values(values))
-    reservations.reserve(tx, files.by_id(tx, file_id), int(inserted.inserted_primary_key[0]))  # type: ignore[index]
+    intent_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+    reservations.reserve(tx, files.by_id(tx, file_id), intent_id)
+    return intent_id
 
 
 def add_open(

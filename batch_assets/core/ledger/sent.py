@@ -23,7 +23,7 @@ class SentBatch:
     """A batch of ours, a group of live calls, or an intent that may have created a batch.
 
     Attributes:
-        id: The id of the batch or the group; `intent-<number>` for an intent.
+        id: The id of the batch or the group; `intent-<file>-<time>` for an intent, as in a rebuilt ledger.
         pipeline: The pipeline.
         partition: The partition key of the submission that wrote its request file; "" without partitions.
         submission_id: That submission.
@@ -159,7 +159,8 @@ def _unseen(tx: Transaction) -> list[SentBatch]:
     )
     return [
         replace(
-            _sent(row, f"intent-{row.id}", row.started_at, row.key_hash), writes_cache=row.breakpoint is not None
+            _sent(row, f"intent-{row.file_id}-{row.started_at}", row.started_at, row.key_hash),
+            writes_cache=row.breakpoint is not None,
         )
         for row in tx.execute(statement)
     ]

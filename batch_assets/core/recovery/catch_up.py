@@ -35,7 +35,7 @@ from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline, reject_receipt
 from batch_assets.core.recovery.missing_files import check_renaming
-from batch_assets.core.recovery.rebuild import Known, write_pipeline
+from batch_assets.core.recovery.rebuild import Known, write_pipeline, write_resent
 from batch_assets.core.recovery.root_file import readable
 from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.root import Root
@@ -209,6 +209,7 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
                 continue
             if file.state.unsent:
                 _settle(tx, file, shown, known, is_certain=is_certain)
+        write_resent(tx, lost, {file.id for file in in_flight})
         restore.sent_with(tx, root_file.key_hash if root_file is not None else None)
         settled = sum(files.by_id(tx, file.id).state is not file.state for file in in_flight)
     if not (added or settled):

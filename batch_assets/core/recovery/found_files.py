@@ -30,6 +30,7 @@ from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes
+from batch_assets.core.store.resent import ResentTrace, ResentUpload
 from batch_assets.core.store.responses import (
     digest_array,
     ended_at_of,
@@ -95,6 +96,7 @@ class FoundPart:
         receipt: Its receipt; `None` if there is none, or it is damaged.
         exists: Whether the file itself exists.
         was_sent: Whether it was certainly sent. A damaged receipt shows that too.
+        resent: Its uploads that may have been accepted before it was sent again, oldest first.
     """
 
     name: PartName
@@ -103,6 +105,7 @@ class FoundPart:
     receipt: Receipt | None
     exists: bool
     was_sent: bool
+    resent: tuple[ResentUpload, ...] = ()
 
     def contents(self) -> Contents:
         """Read the requests of the file, as far as they can be read."""
@@ -295,8 +298,18 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
             receipt, was_sent = None, True
             problems.append(str(error))
         was_sent = was_sent or receipt is not None
-        parts.append(FoundPart(part, stored, entries.get(part), receipt, str(part) in names, was_sent))
+        resent = _resent(stored, problems) if part.resent in names else ()
+        parts.append(FoundPart(part, stored, entries.get(part), receipt, str(part) in names, was_sent, resent))
     return FoundSubmission(manifest, parts, problems, is_listed=listed is not None)
+
+
+def _resent(stored: StoredRequestFile, problems: list[str]) -> tuple[ResentUpload, ...]:
+    """Read the trace of a file that was sent again. Adds the text about a damaged one, which shows no upload."""
+    try:
+        return tuple(ResentTrace(stored).uploads())
+    except DamagedFileError as error:
+        problems.append(str(error))
+        return ()
 
 
 def _listed(manifest: Manifest, name: str) -> dict[PartName, PartEntry]:

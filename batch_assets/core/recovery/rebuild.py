@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +178,7 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
             ended_at=spare.ended_at,
         )
     _write_live_calls(tx, lost, known)
+    write_resent(tx, lost, {file.id for file in lost.files} - known.files)
     for submission_id, waits in lost.waits.items():
         if submission_id in known.submissions:  # only the files that were added
             waits = waits - known.files
@@ -195,6 +196,22 @@ def _write_live_calls(tx: Transaction, lost: LostPipeline, known: Known) -> None
         if header.file_id in ids:
             file = files.by_id(tx, header.file_id)
             rescues.restore(tx, file, header.group(group_id, file.pipeline))
+
+
+def write_resent(tx: Transaction, lost: LostPipeline, file_ids: Collection[str]) -> None:
+    """Record the uploads of files that were sent again and whose batch is not among those that were found since.
+
+    Args:
+        tx: The transaction. The batches are recorded: none of them takes the reservation of such an upload.
+        lost: What the files show.
+        file_ids: The ids of the files.
+    """
+    found_since = Counter(owner.id for _, owner in lost.spare if owner is not None)
+    for file in lost.files:
+        if file.id in file_ids:
+            uploads = file.part.resent[: max(0, len(file.part.resent) - found_since[file.id])]
+            for upload in uploads:
+                restore.add_resent(tx, file.id, bytes=file.bytes, **upload.columns())
 
 
 def _write_pilot(tx: Transaction, submission: FoundSubmission) -> None:

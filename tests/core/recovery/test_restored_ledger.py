@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.cancel import cancel
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.spend.build import build_spend
+from batch_assets.core.spend.spend_table import SpendTotal
 from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
@@ -390,3 +393,29 @@ def test_receipts_of_many_partitions_take_as_many_statements_as_those_of_few(wor
         return len(statements)
 
     assert counted(range(2)) == counted(range(2, 7))
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_an_upload_counts_whose_file_was_sent_again_since(world: World, is_known: bool) -> None:
+    hidden = {"match": LIST, "action": {"hide_from_list": 3600}}
+    world.emulator.faults([LOST, hidden])
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    if is_known:
+        world.reopened(BATCH_ASSETS_RECONCILE_GRACE="900")
+        world.submit(pipeline)
+    assert world.states(pipeline) == (["unresolved"] if is_known else ["ready"])
+    with forgotten(world):
+        world.reopened()
+        world.submit(pipeline)
+        world.finish(pipeline)
+        before = SpendTotal.of(build_spend(world.root).rows)
+    world.finish(pipeline)
+    after = SpendTotal.of(build_spend(world.root).rows)
+    assert (after.cost, after.most, after.unknown_requests) == (before.cost, before.most, 3)
+    world.emulator.reset_faults()
+    for _ in range(2):  # by its receipt, then in the list
+        reconcile(world.root)
+    world.collect(pipeline)
+    after = SpendTotal.of(build_spend(world.root).rows)
+    assert (after.cost, after.unknown_requests) == (2 * before.cost, 0)

@@ -29,6 +29,7 @@ from batch_assets.core.spend.build import SpendReport, build_spend
 from batch_assets.core.spend.spend_table import MEANINGS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
 from benchmarks.history import measured
 
+from ..lost_ledger import lose_ledger
 from ..support import CREATE, RESULTS, World, params, texts, write_rows
 
 CACHED = [{"type": "text", "text": "Be brief. " * 1000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
@@ -278,6 +279,29 @@ def test_answers_that_were_asked_again_are_paid_twice(world: World, way: str) ->
         path.write_bytes(backup)
     frame = audit(world)
     assert (cost_of(frame), cost_of(frame, "paid_twice_usd")) == (2 * cost_of(once), cost_of(once))
+
+
+def test_a_lost_ledger_remembers_an_upload_whose_file_was_sent_again(world: World) -> None:
+    hidden = {"match": {"method": "GET", "path": "/v1/messages/batches"}, "action": {"hide_from_list": 3600}}
+    world.emulator.faults([{"match": CREATE | {"times": 1}, "action": {"drop": "after_commit"}}, hidden])
+    pipeline = world.pipeline(texts(3))
+    world.run(pipeline)
+    before, billed = SpendTotal.of(build_spend(world.root).rows), sum(bill(world).values())
+    for _ in range(2):
+        lose_ledger(world)
+        after = SpendTotal.of(build_spend(world.root).rows)
+        assert (after.cost, after.most, after.unknown_requests) == (before.cost, before.most, 3)
+        assert after.most is not None and after.cost < billed <= after.most
+    reserved = world.query("select count(*) n from reservation where state = 'open' and batch_id is null")
+    assert [row.n for row in reserved] == [1]
+    world.emulator.reset_faults()
+    world.submit(pipeline, unattended=True)
+    world.collect(pipeline)
+    for _ in range(2):  # now its answers are stored
+        frame = audit(world)
+        assert cost_of(frame, "paid_twice_usd") * PICODOLLARS == before.cost
+        assert set(frame["kind"]) == {"known"}
+        lose_ledger(world)
 
 
 @pytest.mark.parametrize("accepted", [True, False])
