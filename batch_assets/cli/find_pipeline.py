@@ -64,12 +64,10 @@ def _find(name: str) -> tuple[dict[str, PipelineAssets], PipelineAssets | None]:
         project = load_project()
     if name in project.broken:
         raise BrokenPipelineError(str(project.broken[name]))
-    name_broken(project.broken.values(), "is left out")
+    _name_broken(project.broken.values())
     return project.pipelines, project.pipelines.get(name)
 
 
-def name_broken(files: Iterable[BrokenFile], consequence: str) -> None:
-    """Name broken files on standard error, with what follows for their pipelines."""
+def _name_broken(files: Iterable[BrokenFile]) -> None:
     for file in files:
-        reason = f"{file.name} {consequence}, because its file is broken: {file}"
-        click.echo(printable(reason, lines=True), err=True)
+        click.echo(printable(f"{file.name} is left out, because its file is broken: {file}", lines=True), err=True)

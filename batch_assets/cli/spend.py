@@ -64,7 +64,6 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
 
 def _labels() -> dict[str, Labels]:
     """Return cost center and tags of the project's pipelines. What cannot be loaded is named on standard error."""
-    from batch_assets.cli.find_pipeline import name_broken
     from batch_assets.cli.project import load_definitions
     from batch_assets.dagster.assets.spend import labels_of
     from batch_assets.dagster.broken_file import broken_in
@@ -75,7 +74,9 @@ def _labels() -> dict[str, Labels]:
     except DefinitionsError as error:
         click.echo(printable(f"cost_center and tags are those of the last table: {error}", lines=True), err=True)
         return {}
-    name_broken(broken_in(specs).values(), "has the cost_center and tags of the last table")
+    for file in broken_in(specs).values():
+        consequence = "has the cost_center and tags of the last table, because its file is broken"
+        click.echo(printable(f"{file.name} {consequence}: {file}", lines=True), err=True)
     return labels_of(specs)
 
 
