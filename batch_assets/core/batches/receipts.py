@@ -10,10 +10,11 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import Lease, Transaction, batches, files, restore
 from batch_assets.core.ledger.intents import IntentOutcome
-from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.receipt import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.resent import ResentTrace
 
 
 def write_receipt(root: Root, file: RequestFile, reported: BatchObject, *, replied: bool) -> Receipt:
@@ -48,6 +49,29 @@ def note_other(tx: Transaction, file: RequestFile, receipt: Receipt | None, batc
         return
     reason = f"an earlier receipt of {file.id} names it: these requests are paid twice"
     batches.note_late(tx, receipt.batch, file.id, reason, paid_twice=True)
+
+
+def intent_of_receipt(root: Root, file: RequestFile, intent: Intent, lease: Lease) -> Intent:
+    """Return the intent that the receipt of a file in doubt belongs to.
+
+    It is a later one if the file was sent again since its ledger was copied: the trace of that names the upload.
+
+    Args:
+        root: The root.
+        file: The request file.
+        intent: Its intent in doubt.
+        lease: The lease on the files in doubt.
+    """
+    try:
+        uploads = ResentTrace(StoredRequestFile.of(root.storage, file)).uploads()
+    except DamagedFileError:  # it shows no upload
+        return intent
+    for upload in uploads:
+        if upload.started_at == intent.started_at:
+            with root.ledger.write() as tx:
+                lease.confirm(tx)
+                return restore.sent_again(tx, file, intent, upload.watch_until)
+    return intent
 
 
 def adopt(root: Root, file: RequestFile, lease: Lease) -> str | None:

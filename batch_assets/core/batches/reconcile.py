@@ -14,7 +14,7 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.api.sdk_client import CREATE_SECONDS
 from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.first_line import first_custom_id
-from batch_assets.core.batches.receipts import note_other, write_receipt
+from batch_assets.core.batches.receipts import intent_of_receipt, note_other, write_receipt
 from batch_assets.core.batches.strangers import Strangers, is_beyond_proof, text_about
 from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
 from batch_assets.core.io.names import RequestFileId
@@ -119,26 +119,13 @@ class _Reconciler:
             self._accepted[file.id] = problem
             return False
         return self._adopt(
-            self._later(intent, file, stored),
+            intent_of_receipt(self._root, file, intent, self._lease),
             file,
             receipt.batch,
             provisional=False,
             reason=batches.BY_RECEIPT,
             replied=receipt.replied is True,
         )
-
-    def _later(self, intent: Intent, file: RequestFile, stored: StoredRequestFile) -> Intent:
-        """Return the intent that a receipt belongs to: a later one if the file was sent again since the backup."""
-        try:
-            uploads = ResentTrace(stored).uploads()
-        except DamagedFileError:
-            return intent  # it shows no upload
-        for upload in uploads:
-            if upload.started_at == intent.started_at:
-                with self._root.ledger.write() as tx:
-                    self._lease.confirm(tx)
-                    return restore.sent_again(tx, file, intent, upload.watch_until)
-        return intent
 
     def _not_sent(self, intent: Intent, file: RequestFile) -> bool:
         """Settle a file whose process was gone before the body was complete: no server accepts such a body."""

@@ -298,18 +298,9 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
             receipt, was_sent = None, True
             problems.append(str(error))
         was_sent = was_sent or receipt is not None
-        resent = _resent(stored, problems) if part.resent in names else ()
+        resent = ResentTrace(stored).found(problems) if part.resent in names else ()
         parts.append(FoundPart(part, stored, entries.get(part), receipt, str(part) in names, was_sent, resent))
     return FoundSubmission(manifest, parts, problems, is_listed=listed is not None)
-
-
-def _resent(stored: StoredRequestFile, problems: list[str]) -> tuple[ResentUpload, ...]:
-    """Read the trace of a file that was sent again. Adds the text about a damaged one, which shows no upload."""
-    try:
-        return tuple(ResentTrace(stored).uploads())
-    except DamagedFileError as error:
-        problems.append(str(error))
-        return ()
 
 
 def _listed(manifest: Manifest, name: str) -> dict[PartName, PartEntry]:

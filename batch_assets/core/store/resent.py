@@ -96,6 +96,14 @@ class ResentTrace:
         except FileNotFoundError:
             return []
 
+    def found(self, problems: list[str]) -> tuple[ResentUpload, ...]:
+        """Read the uploads, oldest first. Adds the text about a damaged trace, which shows none, to `problems`."""
+        try:
+            return tuple(self.uploads())
+        except DamagedFileError as error:
+            problems.append(str(error))
+            return ()
+
     def add(self, upload: ResentUpload) -> None:
         """Add an upload, unless it is there. The caller must hold a lease that keeps others from writing it."""
         storage, (*folder, name) = self.stored.storage, self.parts
@@ -108,13 +116,9 @@ class ResentTrace:
         self._write([*(each for each in uploads if each.started_at != upload.started_at), upload])
 
     def copy_to(self, stored: StoredRequestFile) -> None:
-        """Write the same trace beside another request file, which takes the place of this one.
-
-        Raises:
-            DamagedFileError: When it is not a trace.
-        """
-        if uploads := self.uploads():
-            ResentTrace(stored)._write(uploads)
+        """Write the same trace beside another request file, which takes the place of this one."""
+        if uploads := self.found([]):
+            ResentTrace(stored)._write(list(uploads))
 
     def _write(self, uploads: list[ResentUpload]) -> None:
         trace = _Trace(uploads=uploads)
