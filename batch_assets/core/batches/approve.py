@@ -71,6 +71,6 @@ def _waiting_for_pilot(tx: Transaction, held: list[RequestFile]) -> set[str]:
     for file_id, state in pilots.waited_for(tx, held).items():
         if state.pilot.verdict is PilotVerdict.ASK:
             pilots.approve(tx, state.pilot)
-        elif state.pilot.verdict is None and file_id not in {file.id for file in state.files}:
+        elif state.pilot.verdict is not PilotVerdict.GO and file_id not in {file.id for file in state.files}:
             waiting.add(file_id)
     return waiting

@@ -38,12 +38,10 @@ class PilotReport:
     def lines(self) -> list[str]:
         """The report as lines of text, without the sample."""
         waiting = count(self.requests, "request")
-        ends = {
-            PilotVerdict.GO: f"{waiting} may be sent now",
-            PilotVerdict.ASK: f"{waiting} are held until a user approves them",
-        }
+        is_go = self.verdict is PilotVerdict.GO
+        end = f"{waiting} may be sent now" if is_go else f"{waiting} are held until a user approves them"
         return [
-            f"{self.why}. {ends[self.verdict]}",
+            f"{self.why}. {end}",
             *([f"Estimated cost of the rest: {self.rest}"] if self.rest else []),
         ]
 
@@ -80,6 +78,8 @@ def _judged(root: Root, state: PilotState, answers: Answers | None) -> PilotRepo
         with root.ledger.write(pilot.pipeline) as tx:
             pilots.looked(tx, state)
         return None
+    if found.is_canceled:
+        return _decide(root, pilot, PilotVerdict.CANCELED, "The pilot was canceled", None)
     problems = found.problems(pilot.terms)
     if problems:
         return _decide(

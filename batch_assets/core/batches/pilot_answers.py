@@ -16,23 +16,21 @@ from batch_assets.core.answers.ok_rows import ok_rows
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.pilots import PilotState, PilotTerms
-from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.ledger.states import FileState
+from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices.money import PICODOLLARS, usd
 from batch_assets.core.prices.projection import project
 from batch_assets.core.prices.range import Range
 from batch_assets.core.root import Root
 from batch_assets.core.store.chains import Chains
-from batch_assets.core.store.digests import Digests, digests_of_tails
+from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.outcomes import in_force
+from batch_assets.core.store.pilot_requests import requests_of_pilot
 from batch_assets.core.store.pipeline_outcomes import digests_of_rows, open_answers, responses_to
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
-from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
-from batch_assets.core.store.request_lines import own_tail
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.text import count, dollars, percent
 
@@ -46,6 +44,7 @@ class PilotAnswers:
 
     Attributes:
         is_unfinished: Whether some of them are sent again automatically, or followed by another request.
+        is_canceled: Whether some of them were canceled, or not sent again or followed because of that.
         table: The responses in force, each the last of its chain, with the columns of a response file.
         sizes: The bytes of the lines of these requests; float64, shape (n,).
         costs: What the answers of each chain cost, in picodollars; `None` if that is not known, or there is none.
@@ -57,6 +56,7 @@ class PilotAnswers:
     """
 
     is_unfinished: bool
+    is_canceled: bool
     table: pa.Table
     sizes: NDArray[np.float64]
     costs: list[int | None]
@@ -79,7 +79,7 @@ class PilotAnswers:
             submission = submissions.by_id(tx, pilot.submission_id)
             current = submissions.newest(tx, pilot.pipeline, submission.partition) or submission
             refreshes, untried = refreshes_of(tx, pilot.pipeline), untried_of(tx, current)
-        digests, sizes = _requests_of(root, state.files)
+        digests, sizes = requests_of_pilot(root, state)
         stored = open_answers(root, pilot.pipeline, len(digests))
         responses = responses_to(stored, [digests])
         outcomes = in_force(responses, stored.files, refreshes, submission.fresh_after, untried)
@@ -103,12 +103,13 @@ class PilotAnswers:
             imported = stored.files.is_never_followed(row[known])
             counts = counts_in(table["custom_id"])
             follows = ~failed & (rules.kinds(columns, counts, root.settings.prices.max_output, imported) >= 0)
-            if outcomes.chains is not None:
+            if outcomes.chains is not None and not current.is_canceled:
                 follows &= ~outcomes.chains.is_over(outcomes.chains.find(row[known]), current.max_attempts)
             goes_on[np.flatnonzero(known)[follows]] = True
         is_unfinished = bool(goes_on.any() and _wanted_by(root, current, submission, digests)[goes_on].any())
+        is_canceled = bool((goes_on | (fates == RequestFate.CANCELED.value)).any()) and not is_unfinished
         problems = _problems(columns, table)
-        return cls(is_unfinished, table, sizes[known], costs, first_costs, failed, invalid, problems)
+        return cls(is_unfinished, is_canceled, table, sizes[known], costs, first_costs, failed, invalid, problems)
 
     @property
     def cost(self) -> int | None:
@@ -225,8 +226,8 @@ def _costs(
 
 
 def _problems(columns: Mapping[str, Any], table: pa.Table) -> list[str]:
-    names = ("error_message", "error_type")
-    texts = [*(columns[name].to_pylist() for name in names), table["stop_reason"].to_pylist()]
+    names = ("error_message", "error_type", "stop_reason", "result_type")
+    texts = [(columns if name in names[:2] else table)[name].to_pylist() for name in names]
     return [next(filter(None, reasons), "") for reasons in zip(*texts, strict=True)]
 
 
@@ -247,11 +248,3 @@ def _wanted_by(root: Root, current: Submission, first: Submission, digests: Dige
         for rows in index.slices([DIGEST]):
             wanted |= np.isin(digests, digests_of_rows(rows))
     return wanted
-
-
-def _requests_of(root: Root, of_pilot: Sequence[RequestFile]) -> tuple[Digests, NDArray[np.float64]]:
-    """Return the digests of a pilot's requests (S16) and the bytes of their lines (float64), shape (n,) each."""
-    collected = [file for file in of_pilot if file.state is FileState.COLLECTED]
-    lines = [line for file in collected for line in StoredRequestFile.of(root.storage, file).lines()]
-    sizes = np.array([len(line) for line in lines], np.float64)
-    return digests_of_tails([own_tail(line) for line in lines]), sizes

@@ -86,14 +86,22 @@ class PilotState:
     def is_due(self) -> bool:
         """Whether the files that wait for it are to be let go or left to a user: it is judged, or can be."""
         if self.pilot.verdict is not None:
-            return True
+            return not self.is_gone
         is_new = self.pilot.looked_seq is None or self.collected > self.pilot.looked_seq
         return is_new and not self.is_gone and all(not file.state.in_flight for file in self.files)
 
     @property
     def is_gone(self) -> bool:
         """Whether it brings no answer any more: it was replaced, refused or canceled."""
-        return self.pilot.verdict is None and all(file.state.let_go for file in self.files)
+        if self.pilot.verdict is not None:
+            return self.pilot.verdict is PilotVerdict.CANCELED
+        return all(file.state.let_go for file in self.files)
+
+    @property
+    def collected_files(self) -> list[RequestFile]:
+        """Those of its files whose answers are stored; none before all of them are sent and settled."""
+        is_settled = all(not file.state.in_flight for file in self.files)
+        return [file for file in self.files if is_settled and file.state is FileState.COLLECTED]
 
 
 def record(tx: Transaction, new: Pilot) -> None:
@@ -182,7 +190,8 @@ def look_again(tx: Transaction, pipeline: str) -> None:
 def judge(tx: Transaction, judged: Pilot, verdict: PilotVerdict, why: str) -> list[RequestFile]:
     """Record a verdict, and let the files go that wait for it, or leave them to a user.
 
-    Nothing changes if another process has judged it, or if it was replaced meanwhile.
+    After `CANCELED` they wait for the next pilot. Nothing changes if another process has judged it, or if it was
+    replaced meanwhile.
 
     Args:
         tx: The transaction.
@@ -198,6 +207,8 @@ def judge(tx: Transaction, judged: Pilot, verdict: PilotVerdict, why: str) -> li
         is_same = (*_is(judged), pilot.c.verdict.is_(None))
         if not tx.execute(sa.update(pilot).where(*is_same).values(**values)).rowcount:
             return []
+    if verdict is PilotVerdict.CANCELED:
+        return []
     waiting = waiting_for(tx, judged)
     if verdict is PilotVerdict.GO:
         holds.release(tx, waiting, why)

@@ -213,6 +213,8 @@ class PilotVerdict(StrEnum):
     """The other requests of the prompt may be sent."""
     ASK = "ask"
     """A user has to let them go."""
+    CANCELED = "canceled"
+    """Nothing: it was canceled before all was answered. The next build takes another pilot."""
 
 
 @unique

@@ -20,7 +20,7 @@ from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_
 from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.own_answers import own_answers
 from batch_assets.core.requests.pilot_sample import PilotSample
-from batch_assets.core.requests.piloting import BuiltPilot, PilotNeed, pilot_need, pilot_terms
+from batch_assets.core.requests.piloting import BuiltPilot, PilotNeed, pilot_terms, pilot_turn
 from batch_assets.core.requests.priority_order import PriorityOrder
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.rendering_change import check_rendering
@@ -109,7 +109,7 @@ class PartitionBuild:
         caching: The prompt caching of what is built with it; `None` to build it alone, or without `cache: auto`.
 
     Attributes:
-        pilot_need: What it does about a pilot.
+        pilot_turn: What it does about a pilot.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class PartitionBuild:
             pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
         )
         newest, headers = inputs.before.newest, self._renderer.headers
-        self._peers, self.pilot_need = peers, pilot_need(root, pipeline, self._selection.set_aside)
+        self._peers, self.pilot_turn = peers, pilot_turn(root, pipeline, self._selection.set_aside)
         self._pilot = self._pilot_sample()
         self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
         priority = pipeline.priority
@@ -194,7 +194,7 @@ class PartitionBuild:
             submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
             self._estimate()
             in_pilot = submission.pilot_size.requests
-            pilot = BuiltPilot(self.pilot_need, pilot_terms(self._pipeline), in_pilot, self._pilot_range())
+            pilot = BuiltPilot(self.pilot_turn, pilot_terms(self._pipeline), in_pilot, self._pilot_range())
             built = submission.finished(self._inputs.digest if is_covered else None, pilot)
             if self._peers is not None:
                 self._peers.piloted += in_pilot
@@ -206,7 +206,7 @@ class PartitionBuild:
     def _pilot_sample(self) -> PilotSample | None:
         """Return what takes the requests of a pilot; `None` if there is none, or peers have taken enough."""
         config = self._pipeline.config.pilot
-        if config is None or self.pilot_need is not PilotNeed.TAKE:
+        if config is None or self.pilot_turn.need is not PilotNeed.TAKE:
             return None
         left = config.rows - (self._peers.piloted if self._peers is not None else 0)
         return PilotSample(left) if left > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from batch_assets.core.ledger import Transaction, pilots
 from batch_assets.core.ledger.pilots import PilotState, PilotTerms
@@ -14,6 +15,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.own_answers import own_answers
 from batch_assets.core.root import Root
+from batch_assets.core.store.pilot_requests import is_canceled
 from batch_assets.core.text import count
 
 
@@ -28,7 +30,19 @@ class PilotNeed(Enum):
     """Its prompt has one already."""
 
 
-def pilot_need(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile]) -> PilotNeed:
+class PilotTurn(NamedTuple):
+    """What a build does about a pilot, and about an earlier one.
+
+    Attributes:
+        need: What it does.
+        canceled: The submission of the earlier pilot of its prompt that was canceled; `None` if none was.
+    """
+
+    need: PilotNeed
+    canceled: str | None = None
+
+
+def pilot_turn(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile]) -> PilotTurn:
     """Decide it before requests are written.
 
     Args:
@@ -38,30 +52,42 @@ def pilot_need(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile
     """
     config = pipeline.config.pilot
     if config is None:
-        return PilotNeed.NONE
+        return PilotTurn(PilotNeed.NONE)
     prompt = pipeline.prompt_digest
     with root.ledger.read() as tx:
+        last = pilots.of_prompt(tx, pipeline.name, prompt)
         state = current_pilot(tx, pipeline.name, prompt, set_aside)
+    if last is not None and (last.pilot.verdict is PilotVerdict.CANCELED or is_canceled(root, last)):
+        return PilotTurn(PilotNeed.TAKE, last.pilot.submission_id)  # what is answered was not judged
     if state is not None:
-        return PilotNeed.NONE if state.pilot.verdict is PilotVerdict.GO else PilotNeed.WAIT
+        return PilotTurn(PilotNeed.NONE if state.pilot.verdict is PilotVerdict.GO else PilotNeed.WAIT)
     known = int(own_answers(root, pipeline.name, prompt).is_own.sum())
-    return PilotNeed.NONE if known >= config.rows else PilotNeed.TAKE
+    return PilotTurn(PilotNeed.NONE if known >= config.rows else PilotNeed.TAKE)
 
 
 def current_pilot(
-    tx: Transaction, pipeline: str, prompt: str, set_aside: Collection[RequestFile]
+    tx: Transaction,
+    pipeline: str,
+    prompt: str,
+    set_aside: Collection[RequestFile],
+    canceled: Collection[str | None] = (),
 ) -> PilotState | None:
-    """Return the pilot of a prompt; `None` if there is none, or if it was not sent and is replaced.
+    """Return the pilot of a prompt; `None` if there is none, it was canceled, or not sent and is replaced.
 
     Args:
         tx: The transaction.
         pipeline: The name of the pipeline.
         prompt: The digest of the prompt.
         set_aside: The files that are replaced.
+        canceled: The submissions of pilots that were canceled.
     """
     state = pilots.of_prompt(tx, pipeline, prompt)
-    if state is None or state.pilot.verdict is not None:
+    if state is None or state.pilot.verdict is PilotVerdict.CANCELED:
+        return None
+    if state.pilot.verdict is not None:
         return state
+    if state.pilot.submission_id in canceled:
+        return None
     replaced = {file.id for file in set_aside}
     is_alive = any(not file.state.let_go and file.id not in replaced for file in state.files)
     return state if is_alive else None
@@ -80,13 +106,13 @@ class BuiltPilot:
     """What the build of a submission has done about a pilot.
 
     Attributes:
-        need: What it had to do.
+        turn: What it had to do.
         terms: By what a pilot is judged; `None` if the pipeline takes none.
         requests: The number of its requests in a pilot.
         range: What these would cost; `None` if that is not known.
     """
 
-    need: PilotNeed
+    turn: PilotTurn
     terms: PilotTerms | None
     requests: int
     range: Range | None

@@ -140,8 +140,8 @@ def _planned(
         held = _of_few(root, pipeline, build.replaced, report.written)
     else:
         held = [f"a run would hold the requests until a user approves them: {why_held}"]
-    of_pilot = _of_pilot(pipeline, build.pilot_need, report.written)
-    batches = files.files + (build.pilot_need is PilotNeed.TAKE and bool(of_pilot))
+    of_pilot = _of_pilot(pipeline, build.pilot_turn.need, report.written)
+    batches = files.files + (build.pilot_turn.need is PilotNeed.TAKE and bool(of_pilot))
     return Plan(report, batches, [*warnings, *held, *of_pilot])
 
 

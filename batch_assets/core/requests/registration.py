@@ -158,12 +158,14 @@ class Registrar:
 
     def _piloting(self) -> Piloting | None:
         """Return what the files have to do with the pilot of their prompt; `None` if they must be built again."""
-        needs = {each.pilot.need for each in self._built}
+        turns = [each.pilot.turn for each in self._built]
+        needs = {turn.need for turn in turns}
         if needs <= {PilotNeed.NONE}:
             return NO_PILOT
         prompt = self._built[0].prompt
         with self._root.ledger.read() as tx:
-            state = current_pilot(tx, self._pipeline, prompt, self._set_aside)
+            canceled = [turn.canceled for turn in turns]
+            state = current_pilot(tx, self._pipeline, prompt, self._set_aside, canceled)
         if state is not None:
             return earlier_pilot(state)
         taking = [each for each in self._built if each.pilot_files]

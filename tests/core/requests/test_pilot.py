@@ -441,6 +441,77 @@ def test_a_canceled_pilot_has_a_successor(world: World) -> None:
     assert sorted(sent(world)) == [2, 4, 6]
 
 
+def cancel_sent(world: World, pipeline: Pipeline, partition: str = "") -> None:
+    """Cancel what is sent of a pipeline; the API ends its batches with canceled requests."""
+    cancel(world.root, pipeline.name, partition or None)
+    world.emulator.settings(latency=0)
+    world.emulator.end_batches()
+
+
+def test_a_pilot_that_was_canceled_on_its_way_is_no_verdict(world: World) -> None:
+    """The next build takes the same requests, which were not paid for."""
+    world.emulator.settings(latency=86_400)
+    pipeline = piloted(world)
+    world.send(pipeline)
+    cancel_sent(world, pipeline)
+    world.collect(pipeline)
+    assert any("pilot of 3 random requests" in text for text in planned(world, pipeline))
+    assert world.query("select verdict from pilot") == [(None,)], "a plan changes nothing"
+    world.send(pipeline)
+    assert (sent(world), held(world)) == ([3, 3], {"pilot": 9})
+    first, second = (batch["custom_ids"] for batch in world.accepted(custom_ids=True))
+    assert sorted(first) == sorted(second)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sent(world) == [3, 3, 9] and set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+def test_a_pilot_that_is_built_again_while_it_is_canceled_is_retried(world: World) -> None:
+    world.emulator.settings(latency=86_400)
+    pipeline = piloted(world)
+    world.send(pipeline)
+    cancel_sent(world, pipeline)
+    world.send(pipeline)
+    assert (sent(world), held(world)) == ([3], {"pilot": 9})
+    assert next_round(world, pipeline) == [] and sent(world) == [3, 3]
+    (pilot,) = next_round(world, pipeline)
+    assert pilot.verdict is PilotVerdict.GO and sent(world) == [3, 3, 9]
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_partitions_need_a_build_if_the_pilot_was_canceled_on_its_way(world: World, is_followed: bool) -> None:
+    """Before its first answers, or before those that follow them."""
+    pipeline = partitioned(world, params=params() | {"max_tokens": 10}, retry={"truncated": {"times": 2}})
+    world.emulator.settings(latency=0 if is_followed else 86_400)
+    for key in "ba":
+        world.send(pipeline, key)
+    if is_followed:
+        world.emulator.end_batches()
+        world.collect(pipeline, "b")
+        assert world.submit(pipeline, "a", unattended=True).pilots == []
+        cancel(world.root, "asked", "b")
+    else:
+        cancel_sent(world, pipeline, "b")
+        world.collect(pipeline, "b")
+    assert step_of(world, pipeline, "a") == Send(SendReason.PILOT, 1)
+    assert world.submit(pipeline, "a", unattended=True).pilots == []
+    assert step_of(world, pipeline, "a") == NeedsUser(MaterializeRequests())
+    approve(world.root, "asked")
+    assert held(world) == {"pilot": 6}
+    world.send(pipeline, "c")
+    assert step_of(world, pipeline, "a") == Wait(None, Waiting.PILOT)
+    assert sent(world) == [4, 4]
+
+
+def test_requests_of_a_pilot_that_expired_for_good_are_named_with_that(world: World) -> None:
+    fail(world, expired=1.0)
+    pipeline = piloted(world, retry={"max_attempts": 1})
+    collect_pilot(world, pipeline)
+    (pilot,) = world.submit(pipeline, unattended=True).pilots
+    assert "3 of 3 requests failed" in pilot.why and pilot.why.count(": expired") == 3
+    assert {text for _, text in pilot.sample} == {"expired"}
+
+
 def test_an_erased_row_stays_out_of_the_pilot(world: World) -> None:
     pipeline = piloted(world, 4, pilot=3)
     world.build(pipeline)
