@@ -50,7 +50,7 @@ def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
             "order": number,
             "from": _time(began),
             "to": _time(max(began + 1.0, batch.ended_at or now)),
-            "state": _RUNNING if is_open else _ENDED,
+            "phase": _RUNNING if is_open else _ENDED,
             "requests": batch.requests,
             "text": took if due is None else f"{took}, {duration(due - now)} left",
         }
@@ -65,9 +65,9 @@ def timeline(batches: Sequence[RecentBatch], now: float) -> Chart:
     drawn = base.mark_bar(height={"band": 0.6}, strokeWidth=2).encode(
         x=time,
         x2="to:T",
-        color=alt.Color("state:N", scale=states, legend=alt.Legend(title=None, orient="top")),
-        stroke=alt.Stroke("state:N", scale=states, legend=None),
-        tooltip=["batch:N", "state:N", "requests:Q", "text:N"],
+        color=alt.Color("phase:N", scale=states, legend=alt.Legend(title=None, orient="top")),
+        stroke=alt.Stroke("phase:N", scale=states, legend=None),
+        tooltip=["batch:N", "phase:N", "requests:Q", "text:N"],
     )
     texts = base.mark_text(align="left", dx=5, color="#333").encode(x=alt.X("to:T", scale=scale), text="text:N")
     layers = [drawn, texts]

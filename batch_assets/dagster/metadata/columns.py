@@ -17,7 +17,7 @@ DESCRIPTIONS = {
     "result_type": "`succeeded`, `errored`, `expired`, `canceled`, `rejected` (never sent) or `pending`.",
     "is_ok": (
         "Whether the row has an answer that is whole and valid: `succeeded`, and neither `invalid_output` nor "
-        "refused, cut off or paused. Never null."
+        "refused, cut off or paused, nor with calls of tools with a function. Never null."
     ),
     "response_text": "The text blocks of the answer, joined.",
     "tool_calls": "Only if `params` has tools and none is forced: `id`, `name` and `input` (JSON) of every call.",

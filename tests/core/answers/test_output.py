@@ -55,7 +55,7 @@ def test_each_property_has_its_own_column_and_type(world: World) -> None:
     table = world.run(pipeline)
     schema = pq.read_schema(world.path("asked", "results", "results.parquet"))
     assert {name: schema.field(name).type for name in TYPES} == TYPES
-    assert schema.names[5 : 5 + len(TYPES)] == list(TYPES)
+    assert schema.names[6 : 6 + len(TYPES)] == list(TYPES)
     for row in table.to_dict("records"):
         answer = orjson.loads(row["response_text"])
         assert row["label"] == answer["label"]

@@ -119,7 +119,7 @@ def test_a_doubt_that_cannot_be_settled_ends_the_run(world: World) -> None:
     ("owner", "name", "key_of"),
     [
         pytest.param(Root, "catch_up", lambda root, pipeline, key: key, id="before"),
-        pytest.param(submit, "plan_again", lambda root, submission, answers: submission.partition, id="retries"),
+        pytest.param(submit, "plan_again", lambda root, submission, *_: submission.partition, id="retries"),
         pytest.param(Upload, "run", lambda upload, progress: upload._file.partition, id="upload"),
         pytest.param(submit, "finish_replaced", lambda root, submission: submission.partition, id="after"),
     ],
