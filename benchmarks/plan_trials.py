@@ -3,9 +3,10 @@
 In each trial the emulator answers a small run with `limit`. The plan of the rest, which is based on these answers,
 is compared with what the rest costs. Rows, lengths of prompts, the size of the small run and the kind of answers
 differ between the trials: short texts, and JSON whose length varies by half of its mean or nearly all of it. The
-order of the rows is random. Exits with 1 if fewer than 19 of 20 ranges hold the actual cost. A range whose upper
-end is more than 1.5 times its lower one is counted, not failed: it is wide because few answers of very different
-lengths were known.
+order of the rows is random. After these trials come some in which long answers are cut off and asked again, up to
+three times, so that rows cost one to four answers. Exits with 1 if fewer than 19 of 20 ranges hold the actual
+cost. A range whose upper end is more than 1.5 times its lower one is counted, not failed: it is wide because few
+answers of very different lengths were known.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from benchmarks.workload import POLL_SECONDS, params_for
 
 HELD_AT_LEAST, RATIO_AT_MOST = 0.95, 1.5
 _TRIALS, _ROWS = 20, 1000
+# Trials with follow-ups: their number, the kind of their answers, and max_tokens, which cuts off many of them.
+_CHAINED, _CHAINED_KIND, _SHORT = 4, "lists", 20
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 _POINT = {
     "type": "object",
@@ -77,7 +80,7 @@ class Trial:
         return self.high / self.low
 
 
-def make_pipeline(folder: Path, rows: int, kind: str, rng: np.random.Generator) -> Pipeline:
+def make_pipeline(folder: Path, rows: int, kind: str, rng: np.random.Generator, *, is_chained: bool) -> Pipeline:
     """Write a dataset of texts with random lengths, and make the pipeline over it."""
     lengths = np.clip(rng.lognormal(np.log(300), 0.7, rows), 10, 5000).astype(int)
     words = np.array(["alpha", "beta", "gamma", "delta", "epsilon"])
@@ -91,6 +94,9 @@ def make_pipeline(folder: Path, rows: int, kind: str, rng: np.random.Generator) 
         "dataset": {"path": "rows.jsonl", "key": "id"},
         "params": params_for(),
     }
+    if is_chained:
+        fields["params"] |= {"max_tokens": _SHORT}
+        fields["retry"] = {"truncated": {"times": 3}}
     if (type_ := ANSWERS[kind]) is not None:
         fields["output_schema"] = {
             "type": "object",
@@ -103,24 +109,25 @@ def make_pipeline(folder: Path, rows: int, kind: str, rng: np.random.Generator) 
 
 def finish(root: Root, pipeline: Pipeline) -> int:
     """Send what is built, wait for the answers, and return what all answers of the table cost, in picodollars."""
-    submit_batches(root, pipeline.name, "")
     while True:
+        submit_batches(root, pipeline.name, "")  # and the follow-ups of what was collected
         poll(root, now=True)
         results = collect_results(root, pipeline.name, "").results
         assert results is not None and results.cost_usd is not None
         with root.ledger.read() as tx:
             newest = submissions.newest(tx, pipeline.name, "")
             assert newest is not None
-            if not Snapshot.of(tx, newest).uncollected:
+            if not results.ask_again and not Snapshot.of(tx, newest).uncollected:
                 return round(results.cost_usd * PICODOLLARS)
         time.sleep(POLL_SECONDS)
 
 
-def trial(url: str, folder: Path, seed: int, rows: int) -> Trial:
+def trial(url: str, folder: Path, seed: int, rows: int, *, is_chained: bool) -> Trial:
     """Run one trial."""
     rng = np.random.default_rng(seed)
-    kind, pilot = list(ANSWERS)[seed % len(ANSWERS)], int(rng.integers(20, 51))
-    pipeline = make_pipeline(folder, rows, kind, rng)
+    kind = _CHAINED_KIND if is_chained else list(ANSWERS)[seed % len(ANSWERS)]
+    pilot = int(rng.integers(20, 51))
+    pipeline = make_pipeline(folder, rows, kind, rng, is_chained=is_chained)
     env = {"BATCH_ASSETS_EMULATOR": url, "BATCH_ASSETS_ROOT": str(folder / "root")}
     with open_root(Settings.from_env(env)) as root:
         build_requests(root, pipeline, limit=pilot)
@@ -130,7 +137,7 @@ def trial(url: str, folder: Path, seed: int, rows: int) -> Trial:
         build_requests(root, pipeline)
         actual = finish(root, pipeline) - paid
     low, high = estimate.batch.low / PICODOLLARS, estimate.batch.high / PICODOLLARS
-    return Trial(pilot, kind, low, high, actual / PICODOLLARS)
+    return Trial(pilot, "chains" if is_chained else kind, low, high, actual / PICODOLLARS)
 
 
 def main() -> None:
@@ -146,10 +153,11 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         Emulator(state=Path(folder) / "emulator", latency=0.0) as emulator,
     ):
-        for seed in range(arguments.seed, arguments.seed + arguments.trials):
+        for seed in range(arguments.seed, arguments.seed + arguments.trials + _CHAINED):
+            is_chained = seed >= arguments.seed + arguments.trials
             own = Path(folder) / f"trial-{seed}"
             own.mkdir()
-            done = trial(emulator.url, own, seed, arguments.rows)
+            done = trial(emulator.url, own, seed, arguments.rows, is_chained=is_chained)
             trials.append(done)
             print(
                 f"{seed:4d}  {done.pilot:5d}  {done.kind:7s}  ${done.low:.5f}  ${done.high:.5f}  "

@@ -103,9 +103,24 @@ class FollowUpRules(BaseModel):
         return np.array([self.paused, truncated, self.invalid], np.int8)
 
     @property
+    def most(self) -> int:
+        """The most follow-ups of a request."""
+        return int(self.times.sum(dtype=int))
+
+    @property
+    def most_without_pauses(self) -> int:
+        """The most follow-ups of a request that is never continued."""
+        return self.most - self.paused
+
+    @property
+    def in_upper_ends(self) -> str:
+        """What the upper end of an estimate has where no answer tells how many follow-ups there are."""
+        return f"follow-ups only in the upper end, up to {self.most_without_pauses} for each request"
+
+    @property
     def not_in_estimates(self) -> str:
-        """What estimates leave out: how many answers are followed is not known before."""
-        return f"without follow-ups, of which `retry` allows up to {self.times.sum(dtype=int)} for each request"
+        """What estimates leave out where nothing tells what it may cost."""
+        return f"without follow-ups, of which `retry` allows up to {self.most} for each request"
 
     def calls_tools(self, reasons: Any, messages: Any) -> NDArray[np.bool_]:
         """Return which answers wait for the results of tools that can be given: bool, shape (n,).
@@ -154,6 +169,35 @@ class FollowUpRules(BaseModel):
             kinds[_mask(pc.equal(reasons, reason))] = kind
         kinds[self.calls_tools(reasons, columns["response_json"])] = FollowUpKind.PAUSED
         kinds[imported] = _NONE
+        return self._allowed(kinds, columns, counts, most_output)
+
+    def may_go_on(
+        self, columns: Mapping[str, Any], counts: NDArray[np.int8], most_output: Callable[[str], int | None]
+    ) -> NDArray[np.bool_]:
+        """Return which answers may be followed by another request, as far as their stop reasons tell: bool, (n,).
+
+        The answers are not looked at. So one that does not match the output schema is not among them, and one that
+        calls a tool without a function is.
+
+        Args:
+            columns: `stop_reason`, `output_tokens` and `response_model` of n answers, by name.
+            counts: See `kinds`.
+            most_output: See `kinds`.
+        """
+        kinds = np.full(len(counts), _NONE, np.int8)
+        for reason, kind in (_KINDS | ({WAITS_FOR_TOOLS: FollowUpKind.PAUSED} if self.tools else {})).items():
+            kinds[_mask(pc.equal(columns["stop_reason"], reason))] = kind
+        goes_on: NDArray[np.bool_] = self._allowed(kinds, columns, counts, most_output) != _NONE
+        return goes_on
+
+    def _allowed(
+        self,
+        kinds: NDArray[np.int8],
+        columns: Mapping[str, Any],
+        counts: NDArray[np.int8],
+        most_output: Callable[[str], int | None],
+    ) -> NDArray[np.int8]:
+        """Return the kinds without those of which there were enough. Changed in place."""
         kinds[(counts >= self.times)[np.arange(len(kinds)), kinds]] = _NONE
         for number in np.flatnonzero(kinds == FollowUpKind.TRUNCATED.value).tolist():
             assert self.truncated is not None

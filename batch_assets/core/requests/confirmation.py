@@ -36,8 +36,8 @@ class Confirmation:
         unpriced = sorted({model for estimate in known for model in estimate.unpriced_models})
         if unpriced:
             return f"there is no price for {', '.join(unpriced)}, and {above}"
-        if not all(estimate.is_bounded for estimate in known):
-            return f"no max_uses limits its web searches, and {above}"
+        if unbounded := next(filter(None, (estimate.unbounded for estimate in known)), ""):
+            return f"{unbounded}, and {above}"
         high = highest(known)
         if self._let_go + high <= self._limit:
             return None

@@ -45,7 +45,8 @@ class Estimate:
         answers: The number of answers that were looked at.
         unpriced: About how many of the requests have no price. They are not in the amounts.
         unpriced_models: Their models.
-        is_bounded: Whether the upper end has everything. Searches of the web without limit are not in it.
+        unbounded: Why the upper end does not have everything, as a clause; "" if it has.
+        has_follow_ups: Whether the answers that were looked at count with their follow-ups.
         notes: What the figures leave out.
     """
 
@@ -58,7 +59,8 @@ class Estimate:
     answers: int
     unpriced: int = 0
     unpriced_models: tuple[str, ...] = ()
-    is_bounded: bool = True
+    unbounded: str = ""
+    has_follow_ups: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -70,7 +72,8 @@ class Estimate:
     def basis(self) -> str:
         """What the range is based on: "from 50 answers to this prompt"."""
         if self.output_basis is OutputBasis.ANSWERS:
-            return f"from {count(self.answers, 'answer')} to this prompt"
+            followed = " with their follow-ups" if self.has_follow_ups else ""
+            return f"from {count(self.answers, 'answer')} to this prompt{followed}"
         tokens = {
             InputBasis.ANSWERS: f"prompts by the tokens of {count(self.answers, 'earlier prompt')}",
             InputBasis.COUNTED: "prompts as the API counts their tokens",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batch_assets.core.answers.follow_up_rules import FollowUpRules
 from batch_assets.core.prices.prices import Prices
@@ -26,6 +27,7 @@ from batch_assets.core.requests.prompt_parts import (
 )
 from batch_assets.core.requests.request_sample import RequestSample
 from batch_assets.core.requests.token_rates import tokens_by_characters
+from batch_assets.core.text import count
 
 CountTokens = Callable[[Sequence[bytes]], Mapping[str, float]]
 """Has the API count the tokens of params, and returns the tokens per byte by model; nothing if that failed."""
@@ -33,6 +35,8 @@ CountTokens = Callable[[Sequence[bytes]], Mapping[str, float]]
 _INPUT_FACTORS = {InputBasis.ANSWERS: 1.1, InputBasis.COUNTED: 1.05, InputBasis.CHARACTERS: 1.5}
 # More is a mistake, which the API refuses: no context window is longer.
 _MOST_TOKENS, _MOST_SEARCHES = 1_000_000, 10_000
+# What an answer that does not match adds to the next prompt, beside itself: the reason.
+_REASON_TOKENS = 1_000
 # A prefix that is cached pays from so many requests on.
 _LEAST_CACHED = 3
 
@@ -53,7 +57,9 @@ def estimate_of(
         prices: The price list.
         is_wanted: See `OwnAnswers.to_this_prompt`.
         count_tokens: Counts the tokens of some requests, if no answer tells them; `None` to estimate them.
-        follow_ups: Which answers are followed by another request. Estimates only say that these are not in them.
+        follow_ups: Which answers are followed by another request. With enough answers to this prompt, their
+            follow-ups are what is expected; without them, the upper end has as many as there may be, or the
+            estimate says that it has none.
 
     Returns:
         `None` without requests.
@@ -68,12 +74,14 @@ def estimate_of(
     scale = _Scale.of(priced, round(sample.requests * share), round(sample.bytes * share))
     own = answers.to_this_prompt(is_wanted)
     counted = count_tokens(bodies) if count_tokens is not None and len(own) < LEAST_ANSWERS else {}
-    bounds = _Bounds(priced, scale, prices, answers, counted)
+    chains = _Chains.of(requests, own, follow_ups)
+    own = chains.answers
+    bounds = _Bounds(priced, scale, prices, answers, counted, chains.bounded)
     batch, live, output_basis, looked_at = bounds.batch, bounds.live, OutputBasis.MAX_TOKENS, len(answers)
-    projected = project(own.costs, own.sizes, scale.requests, scale.bytes) if priced else None
+    projected = project(chains.costs, own.sizes, scale.requests, scale.bytes) if priced else None
     if projected is not None and batch is not None:
         output_basis, looked_at = OutputBasis.ANSWERS, len(own)
-        batch = _within(projected, batch)
+        batch = _within(projected, batch, is_bounded=chains.is_bounded)
         live = batch.times(_live_factor(own, prices))
     return Estimate(
         requests=sample.requests,
@@ -85,8 +93,9 @@ def estimate_of(
         answers=looked_at,
         unpriced=sample.requests - scale.requests,
         unpriced_models=unpriced_models,
-        is_bounded=output_basis is OutputBasis.ANSWERS or not _has_endless_searches(requests),
-        notes=tuple(_notes(requests, output_basis, follow_ups)),
+        unbounded=_unbounded(requests, output_basis, chains),
+        has_follow_ups=follow_ups is not None and output_basis is OutputBasis.ANSWERS,
+        notes=tuple(_notes(requests, output_basis, chains)),
     )
 
 
@@ -143,6 +152,54 @@ class _Scale:
         return cls(requests, bytes_, requests / len(priced), bytes_ / size)
 
 
+@dataclass(frozen=True)
+class _Chains:
+    """What is known of the follow-ups of requests.
+
+    Attributes:
+        rules: Which answers are followed by another request; `None` if none are.
+        answers: The answers to this prompt: of those that are enough, only such whose follow-ups are all known.
+        open: How many answers were left out for it, if too few would have been left, and are in all the same.
+        pauses: Whether turns may be continued, with prompts whose length nothing tells.
+    """
+
+    rules: FollowUpRules | None
+    answers: OwnAnswers
+    open: int
+    pauses: bool
+
+    @classmethod
+    def of(cls, requests: list[_Request], own: OwnAnswers, rules: FollowUpRules | None) -> _Chains:
+        if rules is None:
+            return cls(None, own, 0, False)
+        has_tools = bool(rules.tools) or any(has_server_tools(request.params) for request in requests)
+        whole = own.with_whole_chains()
+        is_enough = len(whole) >= LEAST_ANSWERS
+        return cls(
+            rules,
+            whole if is_enough else own,
+            0 if is_enough else len(own) - len(whole),
+            has_tools and bool(rules.paused),
+        )
+
+    @property
+    def costs(self) -> NDArray[np.float64]:
+        """What the answers cost, with their follow-ups: float64, shape (n,)."""
+        if self.rules is None:
+            return self.answers.costs
+        return self.answers.costs + np.nan_to_num(self.answers.later_costs)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the rules bound what follow-ups cost."""
+        return not self.pauses
+
+    @property
+    def bounded(self) -> FollowUpRules | None:
+        """The rules, if they bound what follow-ups cost."""
+        return self.rules if self.is_bounded else None
+
+
 class _Bounds:
     """The least and the most that requests can cost, by the tokens of their prompts and `max_tokens`.
 
@@ -152,6 +209,7 @@ class _Bounds:
         prices: The price list, which knows the models.
         answers: Answers of the pipeline.
         counted: The tokens per byte by model, as the API counted them.
+        follow_ups: The rules of the follow-ups that the upper ends have; `None` for none.
 
     Attributes:
         batch: The cost in batches; `None` without requests.
@@ -166,8 +224,9 @@ class _Bounds:
         prices: Prices,
         answers: OwnAnswers,
         counted: Mapping[str, float],
+        follow_ups: FollowUpRules | None,
     ) -> None:
-        self._answers, self._counted = answers, counted
+        self._answers, self._counted, self._follow_ups = answers, counted, follow_ups
         self._rates: dict[str, float | None] = {}
         self.basis = InputBasis.ANSWERS
         self.batch = self.live = None
@@ -224,14 +283,33 @@ class _Bounds:
         whole = prices.cost(request.model, high | searches | {"output_tokens": request.max_tokens})
         assert cheap is not None and dear is not None and whole is not None, "the models have prices"
         answer = np.subtract(whole, dear, dtype=float) * scale.by_requests
-        return np.array(cheap, float) * scale.by_bytes, np.array(dear, float) * scale.by_bytes + answer
+        most_costly = np.array(dear, float) * scale.by_bytes + answer
+        if (rules := self._follow_ups) is not None:
+            output = _most_tokens(rules, request.max_tokens, prices.max_output(request.model))
+            prompt = "cache_creation_input_tokens" if caches else "input_tokens"
+            longer = high | {prompt: most + rules.invalid * (output + _REASON_TOKENS), "output_tokens": output}
+            if caches:
+                longer |= {"cache_creation": {"ephemeral_1h_input_tokens": longer[prompt]}}
+            last = prices.cost(request.model, longer | searches)
+            assert last is not None, "the model has a price"
+            added = np.subtract(last, dear, dtype=float) * scale.by_requests
+            most_costly += rules.most_without_pauses * (np.array(dear, float) * scale.by_bytes + added)
+        return np.array(cheap, float) * scale.by_bytes, most_costly
 
 
-def _within(projected: Range, bounds: Range) -> Range:
+def _most_tokens(rules: FollowUpRules, max_tokens: int, most: int | None) -> int:
+    """Return the largest max_tokens of the follow-ups of a request."""
+    if (rule := rules.truncated) is not None:
+        for _ in range(rule.times):
+            max_tokens = rule.raised(max_tokens, most) or max_tokens
+    return min(max_tokens, _MOST_TOKENS)
+
+
+def _within(projected: Range, bounds: Range, *, is_bounded: bool) -> Range:
     """Cut a projection at the least and the most that is possible. Bounds that it contradicts are no use."""
     assert projected.expected is not None
     low = max(projected.low, min(bounds.low, projected.expected))
-    high = min(projected.high, max(bounds.high, projected.expected))
+    high = min(projected.high, max(bounds.high, projected.expected)) if is_bounded else projected.high
     return Range(low, projected.expected, high)
 
 
@@ -260,10 +338,22 @@ def _has_endless_searches(requests: list[_Request]) -> bool:
     return any(most_searches(request.params) is None for request in requests)
 
 
-def _notes(requests: list[_Request], basis: OutputBasis, follow_ups: FollowUpRules | None) -> list[str]:
-    notes = [follow_ups.not_in_estimates] if follow_ups is not None else []
+def _unbounded(requests: list[_Request], basis: OutputBasis, chains: _Chains) -> str:
+    """Return why the upper end does not have everything; "" if it has."""
     if basis is OutputBasis.ANSWERS:
-        return notes
+        return f"{count(chains.open, 'answer')} to this prompt may still have follow-ups" if chains.open else ""
+    if _has_endless_searches(requests):
+        return "no max_uses limits its web searches"
+    return "" if chains.is_bounded else "what its follow-ups cost is not known before some are answered"
+
+
+def _notes(requests: list[_Request], basis: OutputBasis, chains: _Chains) -> list[str]:
+    if basis is OutputBasis.ANSWERS:
+        followed = count(chains.open, "of these answers", "of these answers")
+        return [f"without the follow-ups still to come of {followed}"] if chains.open else []
+    notes = []
+    if (rules := chains.rules) is not None:
+        notes.append(rules.not_in_estimates if chains.pauses else rules.in_upper_ends)
     if any(has_server_tools(request.params) for request in requests):
         notes.append("without the input that web searches, fetched pages and code execution add")
     if _has_endless_searches(requests):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, islice
 
@@ -12,14 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.follow_up_rules import FollowUpKind, FollowUpRules
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import with_columns
 from batch_assets.core.ledger.collected import last_collection
 from batch_assets.core.ledger.estimates import AnsweredFile, answered_files
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prices.prices import undated
+from batch_assets.core.requests.chain_costs import ENDS, chains_after, has_follow_ups
 from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digests_of_tails, pack
@@ -30,7 +33,7 @@ from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, r
 # The files that are looked through, those that are read, the row groups of each, and the answers that are enough.
 _LISTED, _FILES, _GROUPS, _ENOUGH = 50, 3, 4, 400
 _INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-_COLUMNS = ["digest", "result_type", "response_model", "cost_usd", "live_cost_usd", *_INPUT]
+_COLUMNS = ["digest", "result_type", "cost_usd", "live_cost_usd", *ENDS, *_INPUT]
 
 IsWanted = Callable[[Digests], NDArray[np.bool_]]
 
@@ -47,6 +50,8 @@ class OwnAnswers:
         costs: The cost in picodollars; float64, NaN if it is unknown.
         live_costs: The cost as a live call; float64, NaN if it is unknown.
         is_own: Whether the request was built from this prompt, as far as that is on record: bool.
+        later_costs: The cost of the follow-ups in picodollars, 0 without any; float64, NaN if it is unknown.
+        is_whole: Whether no chain of the answer's file has follow-ups still to come: bool.
     """
 
     digests: Digests
@@ -56,6 +61,8 @@ class OwnAnswers:
     costs: NDArray[np.float64]
     live_costs: NDArray[np.float64]
     is_own: NDArray[np.bool_]
+    later_costs: NDArray[np.float64]
+    is_whole: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -66,13 +73,18 @@ class OwnAnswers:
         Args:
             is_wanted: Whether the rows that are built now want requests, which then are of this prompt.
         """
-        return self._at((self.is_own | is_wanted(self.digests)) & ~np.isnan(self.costs))
+        return self.at((self.is_own | is_wanted(self.digests)) & ~np.isnan(self.costs))
+
+    def with_whole_chains(self) -> OwnAnswers:
+        """Return those whose follow-ups are all known, with what these cost."""
+        return self.at(self.is_whole & ~np.isnan(self.later_costs))
 
     def of_model(self, model: str) -> OwnAnswers:
         """Return the answers of a model."""
-        return self._at(self.models == undated(model))
+        return self.at(self.models == undated(model))
 
-    def _at(self, chosen: NDArray[np.bool_]) -> OwnAnswers:
+    def at(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> OwnAnswers:
+        """Return some of the answers, by a mask or by their positions."""
         return OwnAnswers(
             self.digests[chosen],
             self.models[chosen],
@@ -81,6 +93,8 @@ class OwnAnswers:
             self.costs[chosen],
             self.live_costs[chosen],
             self.is_own[chosen],
+            self.later_costs[chosen],
+            self.is_whole[chosen],
         )
 
     @classmethod
@@ -88,7 +102,8 @@ class OwnAnswers:
         """Join those of several files."""
         if not parts:
             none = np.empty(0)
-            return cls(pack([]), np.empty(0, str), none, none, none, none, np.empty(0, bool))
+            some = np.empty(0, bool)
+            return cls(pack([]), np.empty(0, str), none, none, none, none, some, none, some)
         return cls(
             np.concatenate([part.digests for part in parts]),
             np.concatenate([part.models for part in parts]),
@@ -97,6 +112,8 @@ class OwnAnswers:
             np.concatenate([part.costs for part in parts]),
             np.concatenate([part.live_costs for part in parts]),
             np.concatenate([part.is_own for part in parts]),
+            np.concatenate([part.later_costs for part in parts]),
+            np.concatenate([part.is_whole for part in parts]),
         )
 
 
@@ -108,24 +125,24 @@ class _Kept:
     answers: OwnAnswers
 
 
-def own_answers(root: Root, pipeline: str, prompt: str) -> OwnAnswers:
-    """Read some of the answers of a pipeline that were stored last, those to one prompt first.
+def own_answers(root: Root, pipeline: Pipeline) -> OwnAnswers:
+    """Read some of the answers of a pipeline that were stored last, those to its prompt first.
 
-    Those to follow-ups are left out.
+    Answers to follow-ups count with those that they follow, if the pipeline has answers followed.
 
     Args:
         root: The root.
-        pipeline: The name of the pipeline.
-        prompt: The digest of the prompt.
+        pipeline: The pipeline.
     """
-    name = f"answers of {pipeline} to {prompt}"
+    prompt, rules = pipeline.prompt_digest, pipeline.follow_ups
+    name = f"answers of {pipeline.name} to {prompt} by {rules.as_text() if rules is not None else None}"
     with root.ledger.read() as tx:
-        last = last_collection(tx, pipeline)
+        last = last_collection(tx, pipeline.name)
         kept = root.kept.get(name)
         if isinstance(kept, _Kept) and kept.last == last:
             return kept.answers
-        listed = answered_files(tx, pipeline, _LISTED) if last else []
-    answers = _read(root, [(each, _prompt_of(each) == prompt) for each in listed])
+        listed = answered_files(tx, pipeline.name, _LISTED) if last else []
+    answers = _read(root, [(each, _prompt_of(each) == prompt) for each in listed], rules)
     root.kept[name] = _Kept(last, answers)
     return answers
 
@@ -135,28 +152,37 @@ def _prompt_of(answered: AnsweredFile) -> str | None:
     return recorded.prompt if recorded is not None else None
 
 
-def _read(root: Root, listed: list[tuple[AnsweredFile, bool]]) -> OwnAnswers:
-    first = (each for each in sorted(listed, key=lambda each: not each[1]) if not _has_follow_ups(root, each[0]))
+def _read(root: Root, listed: list[tuple[AnsweredFile, bool]], rules: FollowUpRules | None) -> OwnAnswers:
+    first = (each for each in sorted(listed, key=lambda each: not each[1]) if not has_follow_ups(root, each[0]))
     best = list(islice(first, _FILES))
     before = accumulate((answered.file.requests for answered, _ in best), initial=0)
     chosen = [each for each, requests in zip(best, before, strict=False) if requests < _ENOUGH]
-    return OwnAnswers.joined(root.storage.together([partial(_of_file, root, *each) for each in chosen]))
+    if rules is None:
+        return OwnAnswers.joined(root.storage.together([partial(_of_file, root, *each, None) for each in chosen]))
+    age = {answered.batch_id: number for number, (answered, _) in enumerate(listed)}
+    chosen.sort(key=lambda each: age[each[0].batch_id])
+    parts = root.storage.together([partial(_of_file, root, *each, rules) for each in chosen])
+    first_answers = OwnAnswers.joined(parts)
+    # Of a request that was refreshed, the follow-ups are those of its newest answer.
+    _, newest = np.unique(first_answers.digests, return_index=True)
+    ages = np.array([age[answered.batch_id] for answered, _ in chosen], np.int64)
+    of_file = np.repeat(ages, np.array([len(part) for part in parts], np.int64))
+    answers = first_answers.at(newest)
+    chains = chains_after(root, [answered for answered, _ in listed], answers.digests, of_file[newest], rules)
+    is_open = np.where(chains.has_any, chains.is_open, ~answers.is_whole)
+    is_whole = ~np.isin(of_file[newest], of_file[newest][is_open])
+    return replace(answers, later_costs=chains.costs, is_whole=is_whole)
 
 
-def _has_follow_ups(root: Root, answered: AnsweredFile) -> bool:
-    """Whether a file has follow-ups. A plan counts first requests, and these have other prompts and answers."""
-    return answered.file.attempt > 1 and StoredRequestFile.of(root.storage, answered.file).has_follow_ups()
-
-
-def _of_file(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
+def _of_file(root: Root, answered: AnsweredFile, is_own: bool, rules: FollowUpRules | None) -> OwnAnswers:
     """Read the answers to some requests of a file; none if it cannot be read: whatever needs it reports that."""
     try:
-        return _answers_to(root, answered, is_own)
+        return _answers_to(root, answered, is_own, rules)
     except (DamagedFileError, FileNotFoundError):
         return OwnAnswers.joined([])
 
 
-def _answers_to(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
+def _answers_to(root: Root, answered: AnsweredFile, is_own: bool, rules: FollowUpRules | None) -> OwnAnswers:
     """Read the answers to some requests of a file. Both files have the same order."""
     file, name = answered.file, ResponseName.of_batch(answered.batch_id)
     with (
@@ -175,6 +201,11 @@ def _answers_to(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
     found = stored.filter(is_of_line)
     positions = place.filter(is_of_line).combine_chunks().to_numpy(zero_copy_only=False)
     sizes = np.array([len(params_of(line)) for line in lines], np.float64)
+    columns = {name: found[name] for name in ENDS}
+    goes_on = np.zeros(len(found), bool)
+    if rules is not None:
+        none = np.zeros((len(found), len(FollowUpKind)), np.int8)
+        goes_on = rules.may_go_on(columns, none, root.settings.prices.max_output)
     return OwnAnswers(
         digests[positions],
         np.array([undated(model or "") for model in found["response_model"].to_pylist()], str),
@@ -183,6 +214,8 @@ def _answers_to(root: Root, answered: AnsweredFile, is_own: bool) -> OwnAnswers:
         _numbers(found, "cost_usd", np.nan) * PICODOLLARS,
         _numbers(found, "live_cost_usd", np.nan) * PICODOLLARS,
         np.full(len(found), is_own),
+        np.zeros(len(found)),
+        ~goes_on,
     )
 
 

@@ -216,7 +216,7 @@ class PartitionBuild:
         size = self._submission.pilot_size
         if not size.requests:
             return None
-        answers = own_answers(self._root, self._pipeline.name, self._pipeline.prompt_digest)
+        answers = own_answers(self._root, self._pipeline)
         estimate = estimate_of(size, answers, self._root.settings.prices, self._selection.is_wanted)
         return estimate.batch if estimate is not None and estimate.is_known else None
 
@@ -241,9 +241,8 @@ class PartitionBuild:
         report, written, beyond = self._submission.report, self._requests.written, self._requests.beyond
         if not written.requests and not beyond.requests:
             return
-        prompt, prices = self._pipeline.prompt_digest, self._root.settings.prices
-        answers, is_wanted = own_answers(self._root, self._pipeline.name, prompt), self._selection.is_wanted
-        known = answers, prices, is_wanted, count_tokens, self._pipeline.follow_ups
+        answers, prices = own_answers(self._root, self._pipeline), self._root.settings.prices
+        known = answers, prices, self._selection.is_wanted, count_tokens, self._pipeline.follow_ups
         report.estimate, report.rest = estimate_of(written, *known), estimate_of(beyond, *known)
         report.example = next((params.decode() for params in written.params()), None)
 

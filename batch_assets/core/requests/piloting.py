@@ -61,7 +61,7 @@ def pilot_turn(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile
         return PilotTurn(PilotNeed.TAKE, last.pilot.submission_id)  # what is answered was not judged
     if state is not None:
         return PilotTurn(PilotNeed.NONE if state.pilot.verdict is PilotVerdict.GO else PilotNeed.WAIT)
-    known = int(own_answers(root, pipeline.name, prompt).is_own.sum())
+    known = int(own_answers(root, pipeline).is_own.sum())
     return PilotTurn(PilotNeed.NONE if known >= config.rows else PilotNeed.TAKE)
 
 

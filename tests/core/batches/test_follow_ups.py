@@ -26,7 +26,7 @@ from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
-from batch_assets.core.prices.money import picodollars_in
+from batch_assets.core.prices.money import PICODOLLARS, picodollars_in
 from batch_assets.core.prune import prune
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.plan import plan_requests
@@ -416,7 +416,7 @@ def test_the_spend_table_has_every_answer_and_none_as_superseded(world: World) -
     assert spend["paid_twice_usd"].sum() == 0
 
 
-def test_a_plan_is_made_from_the_answers_to_first_requests(world: World) -> None:
+def test_a_plan_expects_the_follow_ups_that_earlier_rows_had(world: World) -> None:
     pipeline = world.pipeline(texts(4), params=short(), retry=TWICE)
     world.send(pipeline)
     world.collect(pipeline)
@@ -429,14 +429,43 @@ def test_a_plan_is_made_from_the_answers_to_first_requests(world: World) -> None
     more = world.pipeline(texts(20), params=short(), retry=TWICE)
     after = plan_requests(world.root, more, "", NOTHING_AGAIN).estimate
     assert before is not None and after is not None
-    assert (after.answers, after.batch) == (before.answers, before.batch)
-    assert after.answers == 4
-    assert after.as_text.endswith("; without follow-ups, of which `retry` allows up to 2 for each request")
-    unknown = world.pipeline(texts(20), params=params("Edited: {{ text }}"), retry={**TWICE, "paused": 5})
+    assert before.exclusions == ["without the follow-ups still to come of 4 of these answers"]
+    assert before.unbounded and not after.unbounded and not after.exclusions
+    assert "from 4 answers to this prompt with their follow-ups" in after.as_text
+    assert before.batch is not None and after.batch is not None
+    cost = round(responses(world, pipeline)["cost_usd"].sum() * PICODOLLARS)
+    assert before.batch.high < 4 * cost < after.batch.high
+    single = world.pipeline(texts(20), params=short())
+    first = plan_requests(world.root, single, "", NOTHING_AGAIN).estimate
+    more = world.pipeline(texts(20), params=short(), retry=TWICE)
+    assert first is not None and first.batch is not None
+    assert first.batch.expected == before.batch.expected, "who has nothing asked again pays for first requests"
+    world.run(more)
+    actual = round(responses(world, pipeline)["cost_usd"].sum() * PICODOLLARS) - cost
+    assert after.batch.low <= actual <= after.batch.high
+
+
+def test_a_plan_without_answers_bounds_follow_ups_or_is_held(world: World) -> None:
+    """The upper end is that of chains as long as `retry` allows; that of pauses is not known."""
+    rows, schema = texts(20), {"output_schema": SCHEMA}
+    single = world.pipeline(rows, params=short(), **schema)
+    chained = world.pipeline(rows, params=short(), retry={**TWICE, "invalid": 1}, **schema)
+    plans = [plan_requests(world.root, each, "", AskAgain()).estimate for each in (single, chained)]
+    ranges = [plan.batch for plan in plans if plan is not None and plan.batch is not None]
+    assert ranges[0].low == ranges[1].low and ranges[1].high > 4 * ranges[0].high
+    assert plans[1] is not None and not plans[1].unbounded
+    assert plans[1].exclusions == ["follow-ups only in the upper end, up to 3 for each request"]
+    search = params(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}])
+    paused = world.pipeline(rows, params=search, retry={"paused": 5}, confirm_above=1000)
+    held = world.build(paused).why_held
+    assert (
+        held == "what its follow-ups cost is not known before some are answered, and confirm_above is $1,000.0000"
+    )
+    unknown = world.pipeline(texts(20), params=search | params("Edited: {{ text }}"), retry={**TWICE, "paused": 5})
     edited = plan_requests(world.root, unknown, "", AskAgain(limit=5))
     assert edited.report.rest is not None and edited.estimate is not None
     for estimate in (edited.report.rest, edited.estimate):
-        assert estimate.exclusions == ["without follow-ups, of which `retry` allows up to 7 for each request"]
+        assert estimate.exclusions[0] == "without follow-ups, of which `retry` allows up to 7 for each request"
 
 
 def test_each_answer_of_a_chain_was_paid_in_vain_once(world: World) -> None:

@@ -237,7 +237,7 @@ def test_a_large_file_is_looked_at_in_some_places(world: World) -> None:
     """The answers that are read belong to the requests that are read."""
     pipeline = world.pipeline(texts(6000))
     table = world.run(pipeline)
-    known = own_answers(world.root, "asked", pipeline.prompt_digest)
+    known = own_answers(world.root, pipeline)
     assert 200 < len(known) < 2000
     assert known.is_own.all()
     assert known.costs.mean() / PICODOLLARS == pytest.approx(table["cost_usd"].mean(), rel=0.05)
