@@ -339,7 +339,10 @@ def walk_through(page: Any, url: str, emulator: Emulator, folder: Path) -> None:
         assert page.get_by_label("Search").first.input_value().startswith("parcel "), "a look keeps what was typed"
         world.path("other", "results", "results.parquet").write_bytes(b"no table")
         counts = '{"succeeded": 1, "errored": 1}'
-        world.query("update submission set counts = :counts where pipeline = 'other'", counts=counts)
+        world.query(
+            "update submission set counts = :counts, joined_at = joined_at + 1 where pipeline = 'other'",
+            counts=counts,
+        )
         page.get_by_text("cannot be read").first.wait_for()
         set_version(folder / "root", "0025")
         page.get_by_text("has the tables of an earlier version").wait_for()

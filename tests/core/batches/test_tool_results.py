@@ -131,7 +131,7 @@ def test_an_output_schema_is_for_the_end_of_the_turn(world: World) -> None:
     """An answer that waits for a tool is not invalid: not for `retry.invalid`, and not for a pilot."""
     more = {"output_schema": SCHEMA, "retry": {"invalid": 1}, "pilot": 1}
     pipeline = calling(world, texts(3), **more)
-    scripted(world, *["tool_use"] * 4)
+    scripted(world, "tool_use", None, "tool_use")  # the pilot, its follow-up, the others
     table = world.run(pipeline)
     assert table["word"].notna().all() and table["error_type"].isna().all()
     assert all(last["messages"][-1]["content"][0]["content"].startswith("shipped") for last in sent(world)[-1])

@@ -88,21 +88,21 @@ def test_a_request_that_is_sent_again_is_answered_once_and_a_canceled_one_not_at
     world.run(world.pipeline(before))
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.5, "first": 1}}}])
     world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(before | texts(8), batching={"max_requests": 4})
+    pipeline = world.pipeline(before | texts(40), batching={"max_requests": 20})
     first, _ = world.send(pipeline).submitted
-    assert answered(world, pipeline) == (0, 8)
+    assert answered(world, pipeline) == (0, 40)
     world.emulator.end_batches(first)
     report = world.collect(pipeline).results
-    assert report is not None and 0 < report.ask_again < 4
-    known = 4 - report.ask_again
-    assert answered(world, pipeline) == (known, 8), "attempts that ended without an answer do not count"
+    assert report is not None and 0 < report.ask_again < 20
+    known = 20 - report.ask_again
+    assert answered(world, pipeline) == (known, 40), "attempts that ended without an answer do not count"
     world.submit(pipeline, unattended=True)
     assert len(world.files(pipeline)) == 3
-    assert answered(world, pipeline) == (known, 8), "the second attempt is no further request"
+    assert answered(world, pipeline) == (known, 40), "the second attempt is no further request"
     cancel(world.root, pipeline.name)
     world.emulator.end_batches()
     poll(world.root, now=True)
-    assert answered(world, pipeline) == (known, 8), "a canceled request is not answered"
+    assert answered(world, pipeline) == (known, 40), "a canceled request is not answered"
 
 
 def test_models_of_answers_without_a_price_are_reported_even_without_a_name() -> None:
