@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
@@ -90,14 +90,20 @@ def load_pipeline(
     if problem := problem or refused_value(outline, version) or no_bound(pipeline, outline):
         field, text = problem
         raise pipeline.error(pipeline.template.field_with_file(field), text)
+    for warning in _warnings(pipeline, outline):
+        _log_once(f"{source}: {warning}")
+    return pipeline
+
+
+def _warnings(pipeline: Pipeline, outline: dict[str, Any]) -> Iterator[str]:
+    """Yield what a user should know about a pipeline that is valid, each with its field."""
     if problem := useless_cache_control(outline):
         field, text = problem
-        _log_once(f"{source}: {pipeline.template.field_with_file(field)}: {text}")
+        yield f"{pipeline.template.field_with_file(field)}: {text}"
     if warning := rescue_warning(pipeline):
-        _log_once(f"{source}: rescue: {warning}")
+        yield f"rescue: {warning}"
     for field, text in pipeline.unchecked:
-        _log_once(f"{source}: {field}: answers are not checked against {text}")
-    return pipeline
+        yield f"{field}: answers are not checked against {text}"
 
 
 @cache
