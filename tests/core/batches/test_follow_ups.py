@@ -642,10 +642,30 @@ def run_in_a_process(folder: str, variables: dict[str, str]) -> None:
 def test_killed_anywhere_a_chain_goes_on_and_nothing_is_paid_twice(
     new_world: Callable[..., World], python: ForkServer
 ) -> None:
-    work, step = f"{__name__}:run_in_a_process", 500
+    def prepare(world: World, rows: dict[str, str]) -> Pipeline:
+        return world.pipeline(rows, params=short(), retry=TWICE)
+
+    kill_anywhere(new_world, python, f"{__name__}:run_in_a_process", prepare, step=500)
+
+
+def kill_anywhere(
+    new_world: Callable[..., World],
+    python: ForkServer,
+    work: str,
+    prepare: Callable[[World, dict[str, str]], Pipeline],
+    *,
+    step: int,
+) -> None:
+    """Kill a run of two chains of two follow-ups at random positions, and repeat it: each answer is followed once.
+
+    Args:
+        work: The function that runs all stages in a process.
+        prepare: Makes the pipeline of a world over some rows.
+        step: The number of positions between two kills.
+    """
     for die_at in range(random.randint(1, step), 5000, step):  # other positions in every run
         world = new_world(name=f"killed at {die_at}")
-        pipeline = world.pipeline(texts(2, f"row {die_at}"), params=short(), retry=TWICE)
+        pipeline = prepare(world, texts(2, f"row {die_at}"))
         arguments = {
             "folder": str(world.folder),
             "variables": environment(world.emulator.url, world.root.settings.root),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,8 @@ from tests.forked import ForkServer
 
 from ..erase.support import every_text
 from ..lost_ledger import lose_ledger
-from ..support import World, environment, make_pipeline, params, texts
-from .test_follow_ups import SCHEMA, nothing_more, responses, scripted, sent
+from ..support import World, make_pipeline, params, texts
+from .test_follow_ups import SCHEMA, kill_anywhere, nothing_more, responses, scripted, sent
 
 LOOK_UP = {
     "name": "look_up",
@@ -343,24 +342,9 @@ def python() -> Iterator[ForkServer]:
 
 def test_killed_anywhere_each_answer_is_followed_once(new_world: Callable[..., World], python: ForkServer) -> None:
     """Whatever the function returned the first time, what was registered is sent, and nothing else."""
-    work, step = f"{__name__}:run_in_a_process", 700
-    for die_at in range(random.randint(1, step), 5000, step):  # other positions in every run
-        world = new_world(name=f"killed at {die_at}")
-        pipeline = calling(world, texts(2, f"row {die_at}"))
+
+    def prepare(world: World, rows: dict[str, str]) -> Pipeline:
         scripted(world, "tool_use", "tool_use")
-        arguments = {
-            "folder": str(world.folder),
-            "variables": environment(world.emulator.url, world.root.settings.root),
-        }
-        (outcome,) = python.run((work, arguments), die_at=die_at)
-        assert outcome.killed or not outcome.error, outcome
-        world.query("update lease set until = 0")
-        (again,) = python.run((work, arguments))
-        assert not again.error, again
-        assert [batch["requests"] for batch in world.accepted()] == [2, 2, 2], die_at
-        table = world.table(pipeline)
-        assert list(table["attempts"]) == [3, 3] and list(table["stop_reason"]) == ["end_turn"] * 2, die_at
-        if not outcome.killed:
-            break
-    else:
-        raise AssertionError("it was killed every time: look further")
+        return calling(world, rows)
+
+    kill_anywhere(new_world, python, f"{__name__}:run_in_a_process", prepare, step=700)
