@@ -106,8 +106,7 @@ submission = Table(
     Column("canceled_at", Float),  # a user canceled it: from then on nothing of it is sent or retried
     Column("estimate", Text),  # JSON: what its requests were estimated to cost, before they were sent
     Column("pilot", String(64)),  # the digest of the prompt whose pilot its files wait for; NULL: they do not
-    # A later submission of its partition was registered; NULL: it may be in force, which its `seq` decides.
-    Column("superseded_at", Float),
+    Column("superseded_at", Float),  # a later one was registered; NULL: it may be in force, as its `seq` decides
     Column("history_removed_at", Float),  # retention removed what nothing needs of its lines in the history
     Index("submission_by_partition", "pipeline", "partition", "seq"),
     Index("submission_in_force", "superseded_at", "pipeline", "partition", "seq"),
