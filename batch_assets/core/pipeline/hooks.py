@@ -50,11 +50,7 @@ NO_TOOLS: ToolFunctions = MappingProxyType({})
 
 
 class ToolFailed(Exception):
-    """Raised by the function of a tool to tell the model that the call failed, and why.
-
-    Args:
-        message: The text for the model.
-    """
+    """Raised by the function of a tool to tell the model that the call failed; its message goes to the model."""
 
 
 def name_of(hook: Callable[..., Any]) -> str:
