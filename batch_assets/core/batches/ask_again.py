@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from batch_assets.core.batches.tool_results import ToolResults
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, SubmissionId
 from batch_assets.core.ledger import Lease, joins, leases, standstills, submissions
-from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.records import RequestFile, RequestFileEntry, Submission
 from batch_assets.core.ledger.request_leases import hold_partition
 from batch_assets.core.pipeline.hooks import NO_TOOLS, ToolFunctions
 from batch_assets.core.root import Root
@@ -130,7 +130,9 @@ def _plan(
                 lease.check()
                 follow_ups.add(attempt, headers, [text])
     written = [*retries.written, *follow_ups.written]
-    if not _register(root, submission, lease, written, in_flight, since, wanted, lost):
+    files = _entries(root, submission, retries.written)
+    files += [replace(entry, follows=True) for entry in _entries(root, submission, follow_ups.written)]
+    if not _register(root, submission, lease, files, in_flight, since, wanted, lost):
         for entry in written:
             remove_digests(root.storage, folder, entry.part)
             root.storage.remove(*folder, entry.name)
@@ -143,22 +145,26 @@ def _answers_of(root: Root, submission: Submission) -> Answers:
     return Manifest.read(root.storage, *location).answers
 
 
+def _entries(root: Root, submission: Submission, written: Sequence[PartEntry]) -> list[RequestFileEntry]:
+    """Return request files as the ledger registers them."""
+    submission_id = SubmissionId(submission.id)
+    return [
+        entry.ledger_entry(submission_id, submission.pipeline, submission.partition)
+        for entry in with_breakpoints(root, submission, written)
+    ]
+
+
 def _register(
     root: Root,
     submission: Submission,
     lease: Lease,
-    written: Sequence[PartEntry],
+    files: Sequence[RequestFileEntry],
     in_flight: RequestsInFlight,
     since: RegisteredSince,
     wanted: DigestSet,
     lost: LostTexts,
 ) -> bool:
     """Register the request files of a retry, unless others have registered the same requests meanwhile."""
-    submission_id = SubmissionId(submission.id)
-    files = [
-        entry.ledger_entry(submission_id, submission.pipeline, submission.partition)
-        for entry in with_breakpoints(root, submission, written)
-    ]
     for _ in range(LOOKS):
         with root.ledger.write(submission.pipeline) as tx:
             lease.confirm(tx)

@@ -30,6 +30,7 @@ class FileColumns(TypedDict, total=False):
     worst_case: int | None
     stub: str | None
     breakpoint: str | None
+    follows: bool | None
 
 
 class BatchColumns(TypedDict, total=False):

@@ -103,6 +103,7 @@ def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEnt
             hold=current.hold,
             why_held=why_held,
             breakpoint=current.breakpoint,
+            follows=current.follows,
             not_before=current.not_before,
         )
         submissions.add_files(tx, file.submission_id, [entry])

@@ -114,6 +114,7 @@ class RequestFile:
     worst_case: int | None = None
     stub: str | None = None
     breakpoint: str | None = None
+    follows: bool | None = None
 
     @property
     def is_held_by_budget(self) -> bool:
@@ -228,6 +229,7 @@ class RequestFileEntry:
         stub: The id of the file that is sent first; `None` without a breakpoint.
         breakpoint: The breakpoint as JSON.
         not_before: When it is sent at the latest if it is held for more; else 0.
+        follows: Whether its requests are follow-ups.
     """
 
     id: str
@@ -244,6 +246,7 @@ class RequestFileEntry:
     stub: str | None = None
     breakpoint: str | None = None
     not_before: float = 0.0
+    follows: bool | None = None
 
     def columns_in(self, submission_id: str) -> FileColumns:
         """Return its columns in the ledger, as a file of a submission."""
@@ -261,6 +264,7 @@ class RequestFileEntry:
             "stub": self.stub,
             "breakpoint": self.breakpoint,
             "not_before": self.not_before,
+            "follows": self.follows,
         }
 
 

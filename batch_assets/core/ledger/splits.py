@@ -38,6 +38,7 @@ def replace(tx: Transaction, file: RequestFile, parts: Sequence[FileColumns]) ->
         "headers": file.headers,
         "stub": file.stub,
         "breakpoint": file.breakpoint,
+        "follows": file.follows,
     }
     for file_id, part in zip(ids, parts, strict=True):
         reason = f"{part['requests']} requests of {file.name}"

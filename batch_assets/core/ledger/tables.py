@@ -137,9 +137,9 @@ request_file = Table(
     Column("checksum", String(64)),  # SHA-256 of the file in hexadecimal; NULL for files of earlier versions
     Column("hold", EnumColumn(HoldReason, 16)),  # what has to allow it to be sent; NULL if nothing has to
     Column("worst_case", BigInteger),  # the most that it can cost in picodollars; NULL: not computed, or no bound
-    # The request file that is sent first, for the prompt cache: itself, if it is. NULL: it has no breakpoint.
-    Column("stub", String(160)),
+    Column("stub", String(160)),  # the file that is sent first, for the prompt cache; NULL: it has no breakpoint
     Column("breakpoint", Text),  # JSON: where its requests get `cache_control` while they are sent
+    Column("follows", Boolean),  # its requests are follow-ups; NULL: they are not, or it is from before 0028
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
     partial_index("request_file_by_collection", "pipeline", "collected_seq", where="collected_seq IS NOT NULL"),

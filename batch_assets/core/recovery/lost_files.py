@@ -76,6 +76,11 @@ class LostFile:
         sets = self.submission.manifest.header_sets
         return self.part.headers(sets) if sets and self.part.exists else None
 
+    @property
+    def has_follow_ups(self) -> bool:
+        """Whether its requests are follow-ups, as far as the file shows."""
+        return self.submission.manifest.follow_ups is not None and self.part.stored.has_follow_ups()
+
     def steps(self) -> NDArray[np.int32]:
         """Return the number of follow-ups up to each of its requests: int32, shape (n,)."""
         steps = np.zeros(len(self.digests), np.int32)

@@ -263,6 +263,7 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "hold": listed.hold_reason if listed is not None else hold,
         "stub": listed.stub if listed is not None else None,
         "breakpoint": listed.breakpoint_json if listed is not None else None,
+        "follows": file.has_follow_ups or None,
     }
     restore.add_file(tx, file.id, file.state, file.why, **values)
     receipt = file.part.receipt

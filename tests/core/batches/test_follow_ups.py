@@ -26,6 +26,8 @@ from batch_assets.core.ledger import joins, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.status import PartitionStatus
 from batch_assets.core.prices.money import PICODOLLARS, picodollars_in
 from batch_assets.core.prune import prune
 from batch_assets.core.requests.build import build_requests
@@ -148,6 +150,46 @@ def test_a_row_waits_for_the_end_of_its_chain(world: World) -> None:
         joins.join_again(tx, done.results.submission_id)
     again = write_results(world.root, pipeline.name)
     assert again is not None and (again.ask_again, again.counts) == (0, {"pending": 2})
+
+
+def test_the_counts_of_rows_and_requests_add_up_while_answers_are_followed(world: World) -> None:
+    """No row counts as two things, and no request as answered whose row still waits for the end of its chain."""
+    kinds = ("malformed", "max_tokens", "pause_turn", "expired", "overloaded_error", "permission_error", "refusal")
+    mix = {"match": CREATE | {"times": 3}, "action": {"error_mix": dict.fromkeys(kinds, 0.11)}}
+    world.emulator.faults([mix])
+    rows = texts(40) | {"same": "the text of row 0"}
+    rules = {"invalid": 1, "truncated": {"times": 1, "max_tokens": 200}, "paused": 1}
+    pipeline = world.pipeline(rows, output_schema=SCHEMA, retry=rules)
+    world.send(pipeline)
+    seen, was_final = set[str](), False
+    while not was_final:
+        report = world.collect(pipeline).results
+        assert report is not None
+        table, status = world.table(pipeline), status_of(world, pipeline)
+        seen |= {kind for kind, number in report.counts.items() if number}
+        assert report.counts == table["result_type"].value_counts().to_dict() == status.results
+        assert status.done == sum(table["result_type"] != "pending")
+        answers = table[table["result_type"] == "succeeded"]
+        assert status.answered == answers["shared_with"].isna().sum()
+        assert report.invalid_outputs == (answers["error_type"] == "invalid_output").sum()
+        stopped = answers["stop_reason"].isin(["max_tokens", "pause_turn"])
+        assert (report.truncated, report.refused_answers) == (
+            sum(stopped),
+            sum(answers["stop_reason"] == "refusal"),
+        )
+        world.submit(pipeline, unattended=True)
+        assert status_of(world, pipeline).answered == status.answered, "what is asked again was no answer"
+        was_final = report.final
+    assert seen >= {"pending", "succeeded"}
+    lose_ledger(world)
+    assert status_of(world, pipeline).answered == status.answered
+
+
+def status_of(world: World, pipeline: Pipeline) -> PartitionStatus:
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        return PartitionStatus.of(Snapshot.of(tx, newest))
 
 
 def test_a_chain_ends_where_its_limit_or_the_model_ends_it(world: World) -> None:
