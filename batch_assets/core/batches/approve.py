@@ -66,11 +66,15 @@ def describe_approved(approved: list[RequestFile]) -> list[str]:
 
 
 def _waiting_for_pilot(tx: Transaction, held: list[RequestFile]) -> set[str]:
-    """Return the ids of the files whose pilot is not judged. One that was left to a user is approved."""
+    """Return the ids of the files whose pilot is not judged. One that was left to a user is approved.
+
+    The files of a pilot do not wait for it, nor do the stubs that they wait for themselves.
+    """
     waiting: set[str] = set()
     for file_id, state in pilots.waited_for(tx, held).items():
+        first = {id_ for file in state.files for id_ in (file.id, file.stub)}
         if state.pilot.verdict is PilotVerdict.ASK:
             pilots.approve(tx, state.pilot)
-        elif state.pilot.verdict is not PilotVerdict.GO and file_id not in {file.id for file in state.files}:
+        elif state.pilot.verdict is not PilotVerdict.GO and file_id not in first:
             waiting.add(file_id)
     return waiting

@@ -549,6 +549,24 @@ def test_a_stub_of_the_prompt_cache_goes_before_the_pilot(world: World) -> None:
     assert sorted(sent(world)) == [1, 3, 36]
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["the ledger is kept", "the ledger is lost"])
+def test_approving_the_cost_lets_the_stub_go_that_the_pilot_waits_for(world: World, is_lost: bool) -> None:
+    long = params(system="You label texts. " * 1200)
+    pipeline = piloted(world, 40, params=long, cache="auto", confirm_above=0)
+    world.send(pipeline)
+    assert (sent(world), held(world)) == ([], {"confirm": 40})
+    if is_lost:
+        lose_ledger(world)
+        world.submit(pipeline)
+        assert (sent(world), held(world)) == ([], {"confirm": 40}), "whether it was allowed is lost"
+    assert sorted(file.requests for file in approve(world.root, "asked")) == [1, 3]
+    world.send(pipeline)
+    assert (sent(world), held(world)) == ([1], {"cache": 3, "pilot": 36})
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sorted(sent(world)) == [1, 3, 36]
+
+
 def judge_in_a_process(variables: dict[str, str], pipeline: str, boundary: int) -> None:
     """Judge the pilot of a pipeline, and be killed at a boundary after the root is open."""
     root = open_root(Settings.from_env(variables))
