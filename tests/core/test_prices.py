@@ -274,9 +274,13 @@ def test_a_mistake_in_a_users_file_names_file_and_field(tmp_path: Path, content:
 @pytest.mark.parametrize(
     ("model", "today", "text"),
     [
-        ("claude-sonnet-4-5", date(2026, 10, 1), "retires on 2026-11-30, in 60 days"),
+        (
+            "claude-sonnet-4-5",
+            date(2026, 10, 1),
+            "params.model: claude-sonnet-4-5 was deprecated on 2026-09-30 and retires on 2026-11-30, in 60 days",
+        ),
         ("claude-sonnet-4-5-20250929", date(2026, 11, 29), "retires on 2026-11-30, in 1 day. Requests to it fail"),
-        ("claude-sonnet-4-5", date(2026, 11, 30), "retired on 2026-11-30"),
+        ("claude-sonnet-4-5", date(2026, 11, 30), "params.model: claude-sonnet-4-5 retired on 2026-11-30"),
         ("claude-sonnet-4-5", date(2026, 9, 30), None),
         ("claude-opus-4-1-20250805", date(2026, 11, 30), "retired on 2026-08-05"),
         ("claude-opus-5-5", date(2026, 11, 30), None),

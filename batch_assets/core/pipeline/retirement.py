@@ -12,7 +12,7 @@ _DAYS = 60
 
 
 def retirement(pipeline: Pipeline, prices: Prices, today: date) -> str | None:
-    """Return when the model of a pipeline retires and what to do.
+    """Return when the model of a pipeline was deprecated and retires, and what to do.
 
     Args:
         pipeline: The pipeline.
@@ -23,9 +23,14 @@ def retirement(pipeline: Pipeline, prices: Prices, today: date) -> str | None:
         `None` if that is more than 60 days from now or was not announced, or if `params.model` depends on the row.
     """
     model = pipeline.template.outline().get("model")
-    end = prices.end_of(model) if isinstance(model, str) else None
+    if not isinstance(model, str):
+        return None
+    end = prices.end_of(model)
     if end is None or (end - today).days > _DAYS:
         return None
     days = (end - today).days
     when = f"retires on {end}, in {count(days, 'day')}" if days > 0 else f"retired on {end}"
+    since = prices.deprecated_since(model)
+    if since is not None and days > 0:
+        when = f"was deprecated on {since} and {when}"
     return f"params.model: {model} {when}. Requests to it fail from then on: choose another model"

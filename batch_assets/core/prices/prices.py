@@ -129,9 +129,17 @@ class Prices:
 
     def end_of(self, model: str) -> date | None:
         """Return the day from which requests to a model fail, if it was announced."""
-        names, table = (model, undated(model)), self.table
-        ends = [table.models[name].retires for name in names if name in table.models]
-        return next((end for end in [*ends, *map(table.retired.get, names)] if end is not None), None)
+        ends = [each.retires for each in self._dated(model)]
+        ends += map(self.table.retired.get, (model, undated(model)))
+        return next((end for end in ends if end is not None), None)
+
+    def deprecated_since(self, model: str) -> date | None:
+        """Return the day on which it was announced that a model retires; `None` if it was not, or is not known."""
+        return next((each.deprecated for each in self._dated(model) if each.deprecated is not None), None)
+
+    def _dated(self, model: str) -> list[ModelPrices]:
+        models = self.table.models
+        return [models[name] for name in (model, undated(model)) if name in models]
 
     @property
     def search_fee(self) -> int:

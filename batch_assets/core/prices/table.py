@@ -55,12 +55,14 @@ class ModelPrices(Rates):
         long_prompt: Other prices for long prompts; `None` if there are none.
         context_window: The most tokens of a prompt; `None` if not known.
         max_output: The most tokens of an answer; `None` if not known.
+        deprecated: The day on which it was announced that the model retires, if it was and is known.
         retires: The day from which requests to the model fail, if it was announced.
     """
 
     long_prompt: LongPrompt | None = None
     context_window: int | None = Field(default=None, ge=1)
     max_output: int | None = Field(default=None, ge=1)
+    deprecated: date | None = None
     retires: date | None = None
 
 
