@@ -38,7 +38,7 @@ mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParam
 """
 _PROGRESS = """
 query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
-  status assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {
+  status error { message } assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {
     assetKey { path } numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
   } } }
 } } }
@@ -164,6 +164,11 @@ class Deployment:
         launched = self.query(_BACKFILL, params=params)["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
         return str(launched["backfillId"])
+
+    def backfill_error(self, backfill_id: str) -> str | None:
+        """The text that the page of a backfill shows with *View error*."""
+        error = self.query(_PROGRESS, id=backfill_id)["partitionBackfillOrError"]["error"]
+        return None if error is None else str(error["message"])
 
     def backfill_progress(self, backfill_id: str) -> tuple[str, dict[str, tuple[int, int, int]]]:
         """The status of a backfill, and by stage how many partitions it has, succeeded and failed."""

@@ -12,10 +12,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from browser import click_through, find_chromium, open_page
 from dagster_deployment import Deployment
 
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
+from tests.core.support import environment
 from tests.documentation import blocks
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,6 +86,7 @@ def write_project(folder: Path) -> None:
         ("incoming", "incoming/{partition}.csv", "  watch: true\n  partitions: {dynamic: true}\n"),
         ("cached", "many.csv", "  cache: auto\n"),
         ("daily_reviews", "days/{partition}.csv", '  partitions: {daily: {start: "2026-01-01"}}\n'),
+        ("late_reviews", "days/{partition}.csv", '  partitions: {daily: {start: "2026-01-01"}}\n'),
     ):
         (package / "defs" / name).mkdir(parents=True)
         text = PIPELINE.format(name=name, path=f'"{path}"') + fields
@@ -106,11 +114,17 @@ def write_project(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def automated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def running() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def automated(running: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("automated")
     write_project(folder)
     home = tmp_path_factory.mktemp("automated_home")
-    with Emulator() as running, Deployment(folder, home, running.url) as deployed:
+    with Deployment(folder, home, running.url) as deployed:
         yield deployed
 
 
@@ -118,6 +132,23 @@ def automated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 def backfill(automated: Deployment) -> str:
     """The id of a backfill of whole days. The daemon looks after it every 30 s, while other tests run."""
     return automated.backfill(DAYS, *(["daily_reviews", stage] for stage in ("requests", "batches", "results")))
+
+
+@pytest.fixture(scope="module")
+def late_backfills(automated: Deployment, running: Emulator) -> tuple[str, str]:
+    """Backfills of results alone: of two days that wait for answers, and of another one that was never built."""
+    settings = Settings.from_env(environment(running.url, automated.root))
+    folder = automated.project / "automated" / "defs" / "late_reviews"
+    fields = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
+    pipeline = load_pipeline(fields, folder=folder, project=automated.project, source="defs.yaml")
+    running.settings(latency=3600.0)
+    with open_root(settings) as root:
+        for day in DAYS[:2]:
+            build_requests(root, pipeline, day)
+            submit_batches(root, pipeline.name, day)
+    running.settings(latency=0.0)
+    results = ["late_reviews", "results"]
+    return automated.backfill(DAYS[:2], results), automated.backfill(DAYS, results)
 
 
 def documented(language: str, part: str) -> str:
@@ -153,8 +184,10 @@ def check_result(deployment: Deployment) -> str | None:
     return deployment.checks("half_rejected", "results").get("failed_rows_are_few")
 
 
-def launch_cached(deployment: Deployment) -> None:
-    deployment.launch(*([["cached", stage] for stage in ("requests", "batches", "results")]))
+@pytest.fixture(scope="module")
+def cached_run(automated: Deployment) -> str:
+    """The id of a run that sends only the stub of the prompt cache."""
+    return automated.launch(*([["cached", stage] for stage in ("requests", "batches", "results")]))
 
 
 def stop(deployment: Deployment, schedule: str) -> None:
@@ -170,8 +203,10 @@ def stop(deployment: Deployment, schedule: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("backfill")
-def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("backfill", "late_backfills")
+def test_every_way_to_start_a_pipeline(
+    automated: Deployment, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     folder = automated.project
     # A file that arrives while the daemon runs, moved into its folder by a careful program.
     (folder / "incoming").mkdir()
@@ -184,7 +219,7 @@ def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) ->
     run(automated, tmp_path, [sys.executable, "-c"], documented("python", "urllib"))
     assert set(pd.read_parquet(automated.root / "review_triage" / "results")["result_type"]) == {"succeeded"}
 
-    launch_cached(automated)  # for the next test
+    request.getfixturevalue("cached_run")  # for the next test
     # The file's partition was found, added and run.
     automated.wait(lambda: materialized(automated, "incoming", "results"), PATIENCE)
     (table,) = (automated.root / "incoming" / "results").iterdir()
@@ -209,11 +244,10 @@ def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) ->
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("cached_run")
 def test_the_sensor_lets_the_others_go_when_the_stub_of_the_prompt_cache_is_answered(
     automated: Deployment,
 ) -> None:
-    if not materialized(automated, "cached", "requests"):
-        launch_cached(automated)
     event = automated.wait(lambda: materialized(automated, "cached", "results"), PATIENCE)[0]
     by_sensor = next(entry for entry in automated.runs() if entry["runId"] == event["runId"])
     assert "dagster/sensor_name" in {tag["key"] for tag in by_sensor["tags"]}
@@ -247,3 +281,18 @@ def test_a_backfill_of_days_succeeds_and_every_day_goes_downstream(automated: De
     assert automated.backfill_progress(backfill) == ("COMPLETED_SUCCESS", sent)
     automated.wait(lambda: automated.partitions("daily_reviews", "results") == (DAYS, 0), PATIENCE)
     automated.wait(lambda: automated.partitions("daily_report") == (DAYS, 0), PATIENCE)
+
+
+@pytest.mark.timeout(600)
+def test_a_backfill_of_results_that_wait_for_answers_has_not_failed(
+    automated: Deployment, running: Emulator, late_backfills: tuple[str, str]
+) -> None:
+    waiting, mixed = late_backfills
+    for backfill in late_backfills:
+        automated.wait(lambda id_=backfill: automated.backfill_progress(id_)[0] != "REQUESTED", PATIENCE)
+    assert automated.backfill_progress(waiting) == ("COMPLETED_SUCCESS", {"results": (2, 0, 0)})
+    assert automated.backfill_progress(mixed) == ("COMPLETED_FAILED", {"results": (3, 0, 0)})
+    assert (automated.backfill_error(mixed) or "").startswith("1 partition gets no answers without a user")
+    assert automated.partitions("late_reviews", "results") == ([], 0)
+    running.end_batches()
+    automated.wait(lambda: automated.partitions("late_reviews", "results") == (DAYS[:2], 0), PATIENCE)

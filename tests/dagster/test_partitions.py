@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset  # what a daemon records
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.utils import make_new_backfill_id
 
 from batch_assets import (
     build_message_batch_checks,
@@ -518,3 +523,83 @@ def test_a_backfill_whose_requests_are_all_answered_leaves_the_tables_to_the_sen
     assert dg.materialize(assets, selection=assets[:2], instance=instance, partition_key=day).success
     assert [batch["requests"] for batch in quick.log()] == [1]
     assert sensor_asks(assets, instance) == [day]
+
+
+def backfill_of(instance: dg.DagsterInstance, days: list[str], *selection: dg.AssetKey) -> str:
+    """The id of a backfill whose runs have all been launched, as the daemon records it."""
+    id_ = make_new_backfill_id()
+    subset = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05").subset_with_partition_keys(days)
+    data = AssetBackfillData.empty(AssetGraphSubset({selection[0]: subset}), time.time(), instance)
+    instance.add_backfill(
+        PartitionBackfill(
+            id_,
+            BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={},
+            backfill_timestamp=time.time(),
+            asset_selection=list(selection),
+            asset_backfill_data=data,
+        )
+    )
+    return id_
+
+
+def test_a_backfill_of_results_that_waits_is_ended_by_its_last_run(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The daemon would mark its partitions as failed; test_automation_daemon.py has one with a daemon."""
+    days = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
+    assets = make_assets(**write_days(tmp_path, *days))
+    key = assets[-1].key
+    assert run_range(assets, instance, days[0], days[1], "requests", "batches").success
+    assert run_range(assets, instance, days[2], days[2], "requests").success
+
+    def run(id_: str, first: str, last: str) -> dg.ExecuteInProcessResult:
+        tags = {START: first, END: last, "dagster/backfill": id_}
+        return dg.materialize(assets, selection=[key], instance=instance, tags=tags, raise_on_error=False)
+
+    def outcome(id_: str) -> tuple[str, str | None]:
+        backfill = instance.get_backfill(id_)
+        assert backfill is not None
+        return backfill.status.value, backfill.error.message if backfill.error is not None else None
+
+    waits = backfill_of(instance, days, key)
+    other = instance.create_run_for_job(
+        dg.Definitions(assets=assets).resolve_implicit_global_asset_job_def(),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/backfill": waits},
+    )
+    assert run(waits, days[0], days[0]).success
+    assert outcome(waits) == ("REQUESTED", None)  # another run has not ended
+    instance.delete_run(other.run_id)
+    assert run(waits, days[1], days[1]).success
+    assert outcome(waits) == ("COMPLETED_SUCCESS", None)
+
+    mixed = backfill_of(instance, days, key)
+    assert run(mixed, days[0], days[3]).success  # of 01-03 nothing was sent, and of 01-04 nothing was built
+    status, why = outcome(mixed)
+    assert status == "COMPLETED_FAILED" and why is not None
+    assert why.startswith("2 partitions get no answers without a user")
+    assert why.endswith("The sensor materializes 2 partitions when the answers are complete.")
+
+    never = backfill_of(instance, days, key)
+    error = failures(run(never, days[3], days[3]))["greetings__results"]
+    assert error == "Nothing has been submitted yet: materialize greetings/requests and greetings/batches first."
+    assert outcome(never) == ("REQUESTED", None)  # its partition has failed, as Dagster sees
+
+    more = backfill_of(instance, days, key, dg.AssetKey("downstream"))
+    emulator.end_batches()
+    assert run(more, days[0], days[2]).success
+    assert outcome(more) == ("REQUESTED", None)  # Dagster goes on with the other asset
+    assert sensor_asks(assets, instance) == [None]  # a run of both days
+    complete = backfill_of(instance, days, key)
+    assert run(complete, days[0], days[1]).success
+    assert outcome(complete) == ("REQUESTED", None)  # all was materialized, as Dagster sees
+    assert sorted(map(str, materialized(instance, "results"))) == days[:2]
+    assert run_range(assets, instance, days[2], days[2], "batches").success
+    assert run(complete, days[2], days[2]).success
+    assert outcome(complete) == ("COMPLETED_SUCCESS", None)
+    backfill = instance.get_backfill(complete)
+    assert backfill is not None and backfill.asset_backfill_data is not None
+    counted = backfill.asset_backfill_data.materialized_subset.get_partitions_subset(key)
+    assert sorted(counted.get_partition_keys()) == days[:2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -15,15 +15,18 @@ from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.ledger import batches, joins, leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import NeedsUser
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
-from batch_assets.core.text import count, counts, size
+from batch_assets.core.text import count, counts, listed, size
 from batch_assets.dagster import keys, rounds
+from batch_assets.dagster.backfills import leave_to_the_sensor
 from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.columns import columns_of
@@ -39,6 +42,8 @@ from batch_assets.dagster.spend_log import SpendLog
 
 # A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
 _POLL_SECONDS = 20.0
+# A text names this many partitions.
+_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,23 @@ class _Complete:
 
     submission_id: str
     metadata: dict[str, Any]
+
+
+@dataclass
+class _Seen:
+    """What the step has seen in its partitions.
+
+    Attributes:
+        news: The ids of the batches that the run has collected for whatever partition.
+        unchanged: The partitions whose tables stay as they are, so that the checks have to be settled.
+        not_submitted: The partitions of which nothing has been submitted.
+        stopped: The partitions that have rows without an answer and do not continue without a user.
+    """
+
+    news: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
+    not_submitted: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
 
 
 def materialize_results(
@@ -61,25 +83,25 @@ def materialize_results(
     the run. If only some partitions are complete, none is materialized here: the sensor starts a run for each.
 
     Raises:
-        dg.Failure: When partitions failed. It names them all.
+        dg.Failure: When partitions failed. It names them all. Also when a user started the run and nothing has
+            been submitted of any of its partitions.
     """
     with explained(), root_for(pipeline, context.resources) as root, ExitStack() as stack:
         stack.enter_context(rounds.closing(root, pipeline.name, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name), pipeline.name))
             _poll(context, root)
-        news: set[str] = set()
-        unchanged: set[str] = set()
+        seen = _Seen()
         spent = SpendLog(context, root, pipeline.name)
         tables, failure = each_partition(
             context,
-            lambda key: _table(context, root, pipeline, key, spent, news, unchanged),
+            lambda key: _table(context, root, pipeline, key, spent, seen),
             rounds.may_go_on(context),
         )
         complete = {partition: table for partition, table in tables.items() if table is not None}
         if failure is not None or len(complete) < len(partitions_of(context)):
-            _leave_to_the_sensor(context, root, pipeline.name, spent, complete)
-            if unchanged:
+            _announce_later(context, root, pipeline.name, spent, complete)
+            if seen.unchanged:
                 settle_checks(context, root, pipeline, context.asset_key)
         else:
             costs = spent.metadata(complete)
@@ -91,6 +113,7 @@ def materialize_results(
                     joins.announced(tx, table.submission_id)
         if failure is not None:
             raise failure
+        _end_backfill(context, pipeline.name, len(complete), seen)
 
 
 def _table(
@@ -99,8 +122,7 @@ def _table(
     pipeline: Pipeline,
     partition: str,
     spent: SpendLog,
-    news: set[str],
-    unchanged: set[str],
+    seen: _Seen,
 ) -> _Complete | None:
     """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason.
 
@@ -110,35 +132,32 @@ def _table(
         pipeline: The pipeline.
         partition: The partition key.
         spent: The amounts that the step reports.
-        news: The ids of the batches that the run has collected for whatever partition. They are added to it.
-        unchanged: The partitions whose tables stay as they are, so that the checks have to be settled. The key
-            may be added to it.
+        seen: What the step has seen. What it sees in this partition is added.
     """
     with explained():
         collected = _collect(context, root, pipeline, partition)
-        news |= {batch.batch_id for batch in collected.collected}
+        seen.news |= {batch.batch_id for batch in collected.collected}
         report = collected.results
         if report is None:
-            context.log.info(
-                f"Nothing has been submitted yet: {materialize(Stage.REQUESTS, pipeline.name)} first."
-            )
+            seen.not_submitted.append(partition)
             return None
         metadata = results_metadata(root, pipeline, collected, report, partition)
         if not report.final or not report.is_complete:
             if report.left_out:  # a trial: its answers are what the user waits for
                 metadata |= _shown_rows(root, pipeline, partition, report)
-            _log_incomplete(context, root, pipeline.name, report)
+            if _log_incomplete(context, root, pipeline.name, report):
+                seen.stopped.append(partition)
             if report.held_back:
-                unchanged.add(partition)
+                seen.unchanged.add(partition)
             _observe(context, root, pipeline.name, spent, {partition: metadata})
             if report.final:
                 with root.ledger.write(pipeline.name) as tx:
                     joins.announced(tx, report.submission_id)
             return None
-        is_old = rounds.is_unattended(context.run.tags) and not news and _is_announced(root, report)
+        is_old = rounds.is_unattended(context.run.tags) and not seen.news and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
             # Another run materialized it while this one was queued, so nothing downstream has to run again.
-            unchanged.add(partition)
+            seen.unchanged.add(partition)
             context.log.info("Nothing is new: these results are already materialized.")
             return None
         metadata |= _samples(root, pipeline, partition, report)
@@ -182,7 +201,7 @@ def _copied_to_sink(
     return {}
 
 
-def _leave_to_the_sensor(
+def _announce_later(
     context: dg.AssetExecutionContext,
     root: Root,
     pipeline: str,
@@ -198,6 +217,36 @@ def _leave_to_the_sensor(
             f"{len(complete)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run "
             "for each, so that its checks run too."
         )
+
+
+def _end_backfill(context: dg.AssetExecutionContext, pipeline: str, complete: int, seen: _Seen) -> None:
+    """Report the partitions of which nothing has been submitted, and end the run's backfill if it is the last run.
+
+    Args:
+        context: The context of the step.
+        pipeline: The name of the pipeline.
+        complete: How many partitions have complete tables.
+        seen: What the step has seen in its partitions.
+
+    Raises:
+        dg.Failure: When a user started the run, and nothing has been submitted of any of its partitions.
+    """
+    partitions = partitions_of(context)
+    missing = len(seen.not_submitted)
+    stopped = missing + len(seen.stopped)
+    left = len(partitions) - stopped if complete < len(partitions) else 0
+    leave_to_the_sensor(context, pipeline, left, stopped)
+    if not missing:
+        return
+    of_several = f" for {missing} of {len(partitions)} partitions, {listed(seen.not_submitted, _SHOWN)}"
+    which = of_several if len(partitions) > 1 else " yet"
+    text = (
+        f"Nothing has been submitted{which}: {materialize(Stage.REQUESTS, pipeline)} and "
+        f"{pipeline}/{Stage.BATCHES} first."
+    )
+    if missing == len(partitions) and rounds.is_started_by_user(context.run.tags):
+        raise dg.Failure(description=text, allow_retries=False)
+    context.log.warning(text)
 
 
 def _observe(
@@ -248,26 +297,32 @@ def _log(context: dg.AssetExecutionContext, report: CollectedResults, prices: Pr
         context.log.warning(unknown)
 
 
-def _log_incomplete(context: dg.AssetExecutionContext, root: Root, pipeline: str, report: ResultsReport) -> None:
+def _log_incomplete(context: dg.AssetExecutionContext, root: Root, pipeline: str, report: ResultsReport) -> bool:
+    """Log why a table is not complete, and what happens next. Return whether nothing does without a user."""
     rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
+    is_stopped = report.final
     if report.final:
         left = f"A cancel left {count(report.left_by_cancel, 'row')} without an answer"
         remedy = materialize(Stage.REQUESTS, pipeline)
         context.log.info(f"{left}: {rows_by_type}. To send the rest again, {remedy} and the assets after it.")
     else:
-        context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
+        snapshot = _snapshot(root, report)
+        is_stopped = isinstance(next_step(snapshot), NeedsUser)
+        log = context.log.warning if is_stopped else context.log.info
+        log(f"Not complete yet: {rows_by_type}. {what_next(snapshot)}")
     if report.left_out:
         context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
     if report.held_back:
         context.log.info(f"The complete table stays as it is until this one is complete: {report.uri}")
+    return is_stopped
 
 
-def _what_next(root: Root, report: ResultsReport) -> str:
-    """Return what happens next, and who does it: the sensor, or a user and how."""
+def _snapshot(root: Root, report: ResultsReport) -> Snapshot:
+    """Return what determines the next step after this run."""
     with root.ledger.read() as tx:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, report.submission_id))
     # This run may hold the lease that shows a run collecting, and it has collected what it could.
-    return what_next(replace(snapshot, is_collecting=False))
+    return replace(snapshot, is_collecting=False)
 
 
 def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsReport) -> dict[str, Any]:
