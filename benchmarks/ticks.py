@@ -57,7 +57,11 @@ def make_assets(folder: Path) -> list[dg.AssetsDefinition]:
 
 
 class Location:
-    """A code location whose sensor ticks on demand."""
+    """A code location whose sensor ticks on demand.
+
+    Attributes:
+        observed: The partitions of the batches that the last tick observed.
+    """
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
         self.assets, self.instance = assets, instance
@@ -65,6 +69,7 @@ class Location:
         definitions = dg.Definitions(assets=assets, sensors=[self._sensor])
         self._repository = definitions.get_repository_def()
         self._cursor: str | None = None
+        self.observed: list[str | None] = []
 
     def materialize(self, **more: Any) -> None:
         dg.materialize(self.assets, instance=self.instance, partition_key=_FIRST, **more)
@@ -79,6 +84,8 @@ class Location:
         ):
             data = self._sensor.evaluate_tick(context)
         self._cursor = data.cursor or self._cursor
+        observations = (event for event in data.asset_events if isinstance(event, dg.AssetObservation))
+        self.observed = [event.partition for event in observations]
         return list(data.run_requests or []), data.skip_message or ""
 
     def succeeded(self, request: dg.RunRequest) -> None:

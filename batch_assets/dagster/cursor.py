@@ -16,6 +16,11 @@ class Observed(NamedTuple):
     at: float
     counts: list[int]
 
+    @property
+    def open(self) -> int:
+        """The number of batches that had not ended: the second of the numbers."""
+        return self.counts[1] if len(self.counts) > 1 else 0
+
 
 @dataclass
 class SensorCursor:
@@ -24,6 +29,8 @@ class SensorCursor:
     Attributes:
         warned: Map of pipeline to the last warning of its deadline check.
         observed: Map of submission to its last observation.
+        observed_until: Each submission that became final before this time has had its last observation, by the
+            ledger's clock; 0 if no tick has recorded it.
         compared_at: When the folders under the root were last compared with the ledger, by the ledger's clock.
         unknown: The ids of the submissions that the ledger did not know then.
         broken: Map of pipeline to the digest of what is wrong with its file.
@@ -31,6 +38,7 @@ class SensorCursor:
 
     warned: dict[str, str] = field(default_factory=dict)
     observed: dict[str, Observed] = field(default_factory=dict)
+    observed_until: float = 0.0
     compared_at: float = 0.0
     unknown: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
@@ -44,6 +52,7 @@ class SensorCursor:
             return cls(
                 warned={str(name): str(warning) for name, warning in fields.get("warned", {}).items()},
                 observed={str(name): Observed(float(at), list(counts)) for name, (at, counts) in observed},
+                observed_until=float(fields.get("observed_until", 0.0)),
                 compared_at=float(fields.get("compared_at", 0.0)),
                 unknown=list(map(str, fields.get("unknown", []))),
                 broken={str(name): str(digest) for name, digest in fields.get("broken", {}).items()},
@@ -53,5 +62,6 @@ class SensorCursor:
 
     def write(self) -> str:
         """Return the cursor for the next tick."""
-        fields = {"warned": self.warned, "observed": self.observed, "broken": self.broken}
-        return json.dumps({**fields, "compared_at": self.compared_at, "unknown": self.unknown})
+        fields = {"warned": self.warned, "observed": self.observed, "observed_until": self.observed_until}
+        more = {"broken": self.broken, "compared_at": self.compared_at, "unknown": self.unknown}
+        return json.dumps(fields | more)

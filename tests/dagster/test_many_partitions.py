@@ -18,7 +18,8 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.snapshot import read_snapshots
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks.results import results_evaluations
-from batch_assets.dagster.metadata.progress import Progress
+from batch_assets.dagster.cursor import SensorCursor
+from batch_assets.dagster.metadata import progress
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
 from benchmarks.ended import reopen
@@ -96,11 +97,32 @@ def test_a_tick_reports_the_progress_of_some_partitions_and_the_next_of_others(m
     ledger("""update batch set counts = '{"succeeded"\\: 2}'""")
     with open_root() as root, root.ledger.read() as tx:
         snapshots = list(read_snapshots(tx, submissions.all_newest(tx)).values())
+        now = tx.now
     (bound,) = pipelines_in(spec for asset in many.assets for spec in asset.specs).values()
-    progress = Progress({}, emulated=False)
-    seen = [[event.partition for event in progress.observe(snapshots, {"bench": bound})] for _ in range(6)]
+    watched = progress.Progress(SensorCursor(), now, emulated=False)
+    seen = [[event.partition for event in watched.observe(snapshots, {"bench": bound})] for _ in range(6)]
     assert [len(partitions) for partitions in seen] == [50, 50, 50, 50, 40, 0]
     assert len({partition for partitions in seen for partition in partitions}) == 240
+
+
+def test_every_end_is_observed_however_many_ticks_that_takes(
+    many: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reopen(None)
+    ledger("""update batch set state = 'collected', counts = '{"succeeded"\\: 2}'""")
+    ledger("update request_file set state = 'collected', collected_seq = 1")
+    with open_root() as root, root.ledger.read() as tx:
+        now = tx.now
+    ledger(f"update submission set final_at = {now} - seq, announced_at = {now}, joined_seq = 9999999")
+    location = Location(many.assets, many.instance)
+    observed = []
+    for _ in range(6):
+        location.tick()
+        observed.append(location.observed)
+        # The others became final longer ago than a tick looks back.
+        monkeypatch.setattr(progress, "_RECENT_SECONDS", 0.0)
+    assert [len(partitions) for partitions in observed] == [50, 50, 50, 50, 40, 0]
+    assert len({partition for partitions in observed for partition in partitions}) == 240
 
 
 def test_a_poll_needs_no_more_statements_for_more_batches(many: Location) -> None:

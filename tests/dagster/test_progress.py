@@ -45,7 +45,8 @@ class Watched:
             poll(root, now=True)
             with root.ledger.read() as tx:
                 snapshots = read_snapshots(tx, submissions.all_newest(tx)).values()
-            events = list(Progress(self.cursor.observed, emulated=emulated).observe(snapshots, pipelines))
+                progress = Progress(self.cursor, tx.now, emulated=emulated)
+            events = list(progress.observe(snapshots, pipelines))
         # Dagster passes it from one tick to the next as text.
         self.cursor = SensorCursor.read(self.cursor.write())
         assert {event.asset_key.path[-1] for event in events} <= {"batches"}
@@ -169,5 +170,5 @@ def test_an_unreadable_cursor_starts_again(text: str | None) -> None:
 
 
 def test_a_written_cursor_is_read_back() -> None:
-    cursor = SensorCursor({"greetings": "2026-11-20,msgbatch_1"}, {"20261120T1": Observed(1.5, [3, 1, 2])})
+    cursor = SensorCursor({"greetings": "2026-11-20,msgbatch_1"}, {"20261120T1": Observed(1.5, [3, 1, 2])}, 2.5)
     assert SensorCursor.read(cursor.write()) == cursor

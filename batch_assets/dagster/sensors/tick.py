@@ -27,7 +27,7 @@ from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.dagster.checks.deadline import DeadlineCheck
 from batch_assets.dagster.cursor import SensorCursor
-from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
+from batch_assets.dagster.metadata.progress import Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.remedies import as_text as remedy_as_text
@@ -107,9 +107,9 @@ class _Tick:
         record_caps(self._root, (assets.pipeline for assets in self._pipelines.values()))
         note_turns(self._root)
         with self._root.ledger.read() as tx:
-            snapshots, gone = self._overview(tx)
+            progress = Progress(cursor, tx.now, emulated=self._root.settings.emulator_url is not None)
+            snapshots, gone = self._overview(tx, progress.final_since)
             due = _due(tx, snapshots)
-            progress = Progress(cursor.observed, emulated=self._root.settings.emulator_url is not None)
             events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
                 *progress.observe(snapshots, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
@@ -143,9 +143,9 @@ class _Tick:
             skip_reason=None if requests else _as_text(reasons) or "No batch is open.",
         )
 
-    def _overview(self, tx: Transaction) -> tuple[list[Snapshot], list[Snapshot]]:
+    def _overview(self, tx: Transaction, final_since: float) -> tuple[list[Snapshot], list[Snapshot]]:
         """Read what may have something left to do: of the sensor's pipelines, and of removed ones."""
-        moving = in_motion(tx, tx.now - RECENT_SECONDS)
+        moving = in_motion(tx, final_since)
         in_force = [submission for submission in moving if submission.pipeline in self._pipelines]
         gone = [submission for submission in moving if self._is_removed(submission.pipeline)]
         snapshots = read_snapshots(tx, [*in_force, *gone])
