@@ -8,11 +8,9 @@ until the file changes.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,26 +25,18 @@ from batch_assets.core.ledger.sent import SentBatch, TableInForce
 from batch_assets.core.root import Root
 from batch_assets.core.spend.amounts import FileAmounts
 from batch_assets.core.spend.by_batch import (
+    COMPARED,
     KNOWN,
     UNKNOWN,
     BatchRow,
     day_of,
     read_kept,
-    sum_of_bounds,
     write_kept,
 )
-from batch_assets.core.spend.duplicates import fates_of
-from batch_assets.core.spend.spend_table import (
-    BATCH_TIER,
-    ESTIMATED,
-    LIVE_TIER,
-    NO_LABELS,
-    Labels,
-    SpendRow,
-    read_labels,
-    write_spend,
-)
-from batch_assets.core.spend.tables import TableUse, read_uses, use_of, write_uses
+from batch_assets.core.spend.duplicates import Comparison
+from batch_assets.core.spend.spend_rows import spend_rows
+from batch_assets.core.spend.spend_table import Labels, SpendRow, read_labels, write_spend
+from batch_assets.core.spend.tables import FatesOf, TableUse, read_uses, use_of, write_uses
 from batch_assets.core.store.digests import tails_of
 from batch_assets.core.store.most_cost import most_of
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -82,9 +72,9 @@ def build_spend(root: Root, labels: Mapping[str, Labels] | None = None) -> Spend
         BusyError: When another process writes it for too long.
     """
     with leases.hold(root.ledger, "spend", wait=_WAIT_SECONDS, work="the table of what was spent") as lease:
-        run = _Run.of(root, read_kept(root.storage), read_uses(root.storage))
+        run = _Run.of(root, read_kept(root.storage), read_uses(root.storage), may_write=True)
         by_batch, uses = run.batch_rows(), run.uses()
-        rows = _grouped(
+        rows = spend_rows(
             by_batch, run.batches, TableUse.sum(uses.values()), read_labels(root.storage) | dict(labels or {})
         )
         lease.check()
@@ -109,14 +99,14 @@ class SpendReader:
 
     def read(self) -> SpendReport:
         """Return what was spent."""
-        run = _Run.of(self._root, self._kept, self._uses)
+        run = _Run.of(self._root, self._kept, self._uses, may_write=False)
         by_batch, self._uses = run.batch_rows(), run.uses()
         self._kept = defaultdict(list)
         for row in by_batch:
             self._kept[row.pipeline, row.batch_id].append(row)
         use = TableUse.sum(self._uses.values())
         return SpendReport(
-            _grouped(by_batch, run.batches, use, read_labels(self._root.storage)), run.read, run.problems
+            spend_rows(by_batch, run.batches, use, read_labels(self._root.storage)), run.read, run.problems
         )
 
 
@@ -131,6 +121,7 @@ class _Run:
         batches: What was sent.
         tables: The results tables.
         refreshing: The pipelines that have a refresh.
+        may_write: Whether the index of answers may be brought up to date.
 
     Attributes:
         batches: The argument `batches`.
@@ -147,13 +138,16 @@ class _Run:
         batches: list[SentBatch],
         tables: list[TableInForce],
         refreshing: set[str],
+        may_write: bool,
     ) -> None:
-        self._root, self._names, self._tables = root, names, tables
+        self._root, self._names, self._tables, self._may_write = root, names, tables, may_write
         self.batches, self.read, self.problems = batches, 0, list[str]()
         self._by_id = {batch.id: batch for batch in batches}
         self._kept, self._kept_uses = kept, kept_uses
         twice = {batch.pipeline for batch in batches if batch.may_be_repeated}
         self._with_duplicates = refreshing | twice
+        # What was compared in the answers of each batch, of pipelines whose answers are.
+        self._compared: dict[tuple[str, str], str] = {}
 
     @classmethod
     def of(
@@ -161,6 +155,8 @@ class _Run:
         root: Root,
         kept: Mapping[tuple[str, str], list[BatchRow]],
         kept_uses: Mapping[tuple[str, str], TableUse],
+        *,
+        may_write: bool,
     ) -> _Run:
         """Return a run over what the ledger records now. See the class."""
         with root.ledger.read() as tx:
@@ -172,6 +168,7 @@ class _Run:
                 batches=sent.sent_batches(tx),
                 tables=sent.tables_in_force(tx),
                 refreshing=sent.refreshing_pipelines(tx),
+                may_write=may_write,
             )
 
     def batch_rows(self) -> list[BatchRow]:
@@ -200,14 +197,50 @@ class _Run:
         if new and not is_related:
             rows |= {name: self._read(pipeline, name, versions[name]) or rows[name] for name in new}
             is_related = _are_related(rows)
-        if new and is_related:
-            fates = fates_of(self._root, pipeline)
-            for name, its in rows.items():
-                fate = fates.get(str(name))
-                mark = hashlib.sha256(fate.tobytes()).hexdigest()[:16] if fate is not None else ""
-                if not its or (its[0].version, its[0].duplicates) != (versions[name], mark):
-                    rows[name] = self._read(pipeline, name, versions[name], fate, mark) or its
+        if is_related:
+            self._compare(pipeline, rows, versions)
+            self._compared |= {(pipeline, name.stem): its[0].duplicates for name, its in rows.items() if its}
         yield from rows.items()
+
+    def _compare(
+        self, pipeline: str, rows: dict[ResponseName, list[BatchRow]], versions: Mapping[ResponseName, str]
+    ) -> None:
+        """Compare the answers of response files that were not compared before with all to the same requests.
+
+        Args:
+            pipeline: The pipeline.
+            rows: The rows of its response files, by name. Changed in place: those of files are read again of which
+                an answer was replaced or followed since.
+            versions: The versions of the files.
+        """
+        is_gone = not self._kept_answers[pipeline] <= {name.stem for name in rows}
+        new = [name for name, its in rows.items() if is_gone or not its or not its[0].is_compared(versions[name])]
+        if not new:
+            return
+        try:
+            fates = self._comparison(pipeline).beside(new)
+        except (DamagedFileError, FileNotFoundError) as error:
+            changed = [name for name in new if not rows[name] or rows[name][0].version != versions[name]]
+            rows |= {name: self._read(pipeline, name, versions[name]) or rows[name] for name in changed}
+            self.problems += {str(error)}.difference(self.problems)
+            return
+        for name in rows.keys() & {*new, *fates}:
+            its, fate = rows[name], fates.get(name)
+            is_special = fate is not None and fate.any()
+            mark = hashlib.sha256(fate.tobytes()).hexdigest()[:16] if is_special and fate is not None else COMPARED
+            if its and its[0].version == versions[name] and mark == (its[0].duplicates or COMPARED):
+                rows[name] = [replace(row, duplicates=mark) for row in its]
+            else:
+                rows[name] = self._read(pipeline, name, versions[name], fate, mark) or its
+
+    @cached_property
+    def _kept_answers(self) -> Mapping[str, set[str]]:
+        """The ids of the batches whose answers were stored in the last run, by pipeline."""
+        ids: dict[str, set[str]] = defaultdict(set)
+        for (pipeline, batch_id), its in self._kept.items():
+            if its[0].kind == KNOWN:
+                ids[pipeline].add(batch_id)
+        return ids
 
     def _read(
         self,
@@ -290,63 +323,29 @@ class _Run:
         for table in self._tables:
             key = table.pipeline, table.partition
             its = self._kept_uses.get(key)
-            if its is None or table.version is None or its.version != table.version:
-                its = use_of(self._root.storage, *key, submissions[key], table.version or "")
+            if its is None or table.version is None or its.version != self._version(table, its):
+                its = use_of(self._root.storage, *key, submissions[key], self._fates_of(table.pipeline))
+                its.version = self._version(table, its)
             uses[key] = its
         return uses
+
+    def _version(self, table: TableInForce, use: TableUse) -> str:
+        """Return what identifies a table and, as far as answers are compared, what became of its answers since."""
+        marks = [self._compared.get((table.pipeline, batch_id), "") for batch_id in sorted(use.rows)]
+        if not any(marks):
+            return table.version or ""
+        return f"{table.version or ''} {hashlib.sha256('/'.join(marks).encode()).hexdigest()[:16]}"
+
+    def _fates_of(self, pipeline: str) -> FatesOf | None:
+        """Return how to ask which answers of a pipeline are in force; `None` if all are that a table has."""
+        if not any(of_pipeline == pipeline for of_pipeline, _ in self._compared):
+            return None
+        return self._comparison(pipeline).fates_of
+
+    def _comparison(self, pipeline: str) -> Comparison:
+        return Comparison(self._root, pipeline, may_write=self._may_write)
 
 
 def _are_related(rows: Mapping[ResponseName, list[BatchRow]]) -> bool:
     """Whether the answers of response files have to be compared, as far as the files show."""
     return any(its[0].is_related for its in rows.values() if its)
-
-
-def _estimate_in(recorded: str) -> dict[str, int]:
-    """Return the range of an estimate as the ledger keeps it; nothing if none is known."""
-    estimate = json.loads(recorded)["batch"]
-    ends = (estimate["low"], estimate["high"]) if estimate is not None else ()
-    return dict(zip(ESTIMATED, ends, strict=False))
-
-
-_Key = tuple[date | None, str, str | None, str, str, str | None, str]
-
-
-def _grouped(
-    rows: list[BatchRow], batches: list[SentBatch], use: TableUse, labels: Mapping[str, Labels]
-) -> list[SpendRow]:
-    """Group the rows of batches into those of the table."""
-    by_id = {batch.id: batch for batch in batches}
-    groups: dict[_Key, SpendRow] = {}
-    used: set[str] = set()
-    estimated: set[str] = set()
-    for row in rows:
-        batch = by_id.get(row.batch_id)
-        partition, key = (batch.partition, batch.key) if batch is not None else (None, None)
-        tier = LIVE_TIER if ResponseName(row.batch_id).is_live else BATCH_TIER
-        group = (row.day, row.pipeline, partition, row.model, tier, key, row.kind)
-        into = groups.get(group)
-        if into is None:
-            into = groups[group] = SpendRow(
-                row.day,
-                row.pipeline,
-                partition,
-                row.model,
-                key,
-                row.kind,
-                labels.get(row.pipeline, NO_LABELS),
-                tier,
-            )
-        into.amounts.update(row.amounts)
-        into.high = sum_of_bounds(into.high, row.high)
-        # The answers of a batch are of one model, but for rare exceptions: its rows count with the first.
-        if row.model and row.batch_id not in used:
-            used.add(row.batch_id)
-            into.rows += use.rows[row.batch_id]
-            into.amounts["invalid_usd"] += use.invalid[row.batch_id]
-            into.amounts["truncated_usd"] += use.unfinished[row.batch_id]
-            into.amounts["saved_reuse_usd"] += use.reused[row.batch_id]
-            # Live calls have none: the estimate is of batches.
-            if batch is not None and batch.estimate is not None and batch.submission_id not in estimated:
-                estimated.add(batch.submission_id)
-                into.amounts.update(_estimate_in(batch.estimate))
-    return [groups[group] for group in sorted(groups, key=lambda group: tuple(map(str, group)))]

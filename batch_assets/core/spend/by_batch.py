@@ -24,6 +24,8 @@ MONEY = pa.decimal128(38, 12)
 """The type of amounts in USD: whole picodollars."""
 KNOWN, UNKNOWN = "known", "unknown"
 """The kinds of rows: what answers that are stored cost, and requests that may have to be paid without one."""
+COMPARED = "compared"
+"""What answers have as their duplicates that were compared with others, if all are just in force."""
 _TEXTS = ("pipeline", "batch_id", "model", "kind")
 _STATE, _RELATED = ("version", "duplicates"), "is_related"
 _SCHEMA = pa.schema(
@@ -53,7 +55,8 @@ class BatchRow:
         high: The most that it can have cost, in picodollars; `None` if there is no bound.
         version: The version of the response file. Without one: identifies the prices and the request file that
             give no bound, if `high` is `None`.
-        duplicates: Identifies which of its answers are not in force, or were followed by others; "" if none.
+        duplicates: Identifies which of its answers are not in force, or were followed by others; COMPARED if none
+            are, "" if they were not compared with others.
         is_related: Whether other response files may have answers to its requests, as far as the file shows: some
             of its answers were pruned, or are answers to follow-ups.
     """
@@ -68,6 +71,10 @@ class BatchRow:
     version: str = ""
     duplicates: str = ""
     is_related: bool = False
+
+    def is_compared(self, version: str) -> bool:
+        """Whether the answers of its response file, in this version, were compared with others."""
+        return self.version == version and bool(self.duplicates)
 
 
 def sum_of_bounds(one: int | None, other: int | None) -> int | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from batch_assets.core.answers.ok_rows import stopped
 from batch_assets.core.answers.result_types import ResultType
@@ -20,6 +21,8 @@ from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.prices.money import picodollars_of
 from batch_assets.core.spend.by_batch import MONEY, money_column, read_columns, write_columns
+from batch_assets.core.spend.duplicates import AnswerFates
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.store.follow_up_ids import counts_in
 from batch_assets.core.store.responses import open_responses, reading_responses
 from batch_assets.core.store.result_table import submission_of
@@ -35,6 +38,10 @@ _SCHEMA = pa.schema(
 )
 _COLUMNS = ["custom_id", "result_type", "stop_reason", "cost_usd", "shared_with", "error_type", "batch_id"]
 _IS_OK = "is_ok"
+
+
+FatesOf = Callable[[Digests], AnswerFates]
+"""Returns what became of the answers to some requests."""
 
 
 @dataclass
@@ -102,7 +109,7 @@ def write_uses(storage: Storage, uses: Mapping[tuple[str, str], TableUse]) -> No
 
 
 def use_of(
-    storage: Storage, pipeline: str, partition: str, submission_of_batch: dict[str, str], version: str
+    storage: Storage, pipeline: str, partition: str, submission_of_batch: dict[str, str], fates_of: FatesOf | None
 ) -> TableUse:
     """Read a results table.
 
@@ -114,12 +121,13 @@ def use_of(
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
         submission_of_batch: By batch id: the submission of this partition that wrote its request file.
-        version: The version of the table.
+        fates_of: Returns what became of the answers to some requests. A complete table keeps answers that others
+            have replaced, and their response files have these as paid in vain. `None` if there are none.
 
     Returns:
-        Nothing, if the table does not exist or is damaged: the results stage writes it again.
+        Without a version. Nothing, if the table does not exist or is damaged: the results stage writes it again.
     """
-    use, parts = TableUse(version=version), results_parts(pipeline, partition)
+    use, parts = TableUse(), results_parts(pipeline, partition)
     if not storage.is_file(*parts):
         return use
     try:
@@ -133,7 +141,7 @@ def use_of(
             for rows in slices_of(file, columns):
                 answered = _answered(rows)
                 shared.update(answered["custom_id"].filter(answered["shared_with"].is_valid()).to_pylist())
-                _add(use, answered, submission, submission_of_batch)
+                _add(use, answered, submission, submission_of_batch, fates_of)
             for rows in slices_of(file, _COLUMNS) if shared else ():
                 _add_shared(use, _answered(rows), shared)
         for amounts, follow_ups in (
@@ -143,7 +151,7 @@ def use_of(
             for batch_id, custom_ids in follow_ups.items():
                 amounts[batch_id] += _own_costs(storage, pipeline, batch_id, custom_ids)
     except (DamagedFileError, FileNotFoundError):
-        return TableUse(version=version)
+        return TableUse()
     return use
 
 
@@ -158,7 +166,13 @@ def _answered(rows: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_batches([rows]).filter(is_answer)
 
 
-def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_batch: dict[str, str]) -> None:
+def _add(
+    use: TableUse,
+    rows: pa.Table,
+    submission: str | None,
+    submission_of_batch: dict[str, str],
+    fates_of: FatesOf | None,
+) -> None:
     """Add the answered rows of a slice.
 
     Args:
@@ -166,6 +180,7 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
         rows: The rows.
         submission: The submission whose table it is.
         submission_of_batch: See `use_of`.
+        fates_of: See `use_of`.
     """
     batches, amounts = rows["batch_id"].combine_chunks().dictionary_encode(), picodollars_of(rows["cost_usd"])
     names, codes = batches.dictionary.to_pylist(), batches.indices.to_numpy()
@@ -175,6 +190,9 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
     if _IS_OK in rows.column_names:  # all others that are not ok end with calls of tools
         is_unfinished = is_whole & ~is_invalid & ~pc.fill_null(rows[_IS_OK], True).to_numpy()
     is_invalid &= is_whole
+    if fates_of is not None and (is_invalid | is_unfinished).any():
+        in_force = _are_in_force(rows, is_invalid | is_unfinished, fates_of)
+        is_invalid, is_unfinished = is_invalid & in_force, is_unfinished & in_force
     is_follow_up = (is_invalid | is_unfinished) & counts_in(rows["custom_id"]).any(axis=1)
     in_vain = (
         (is_invalid, use.invalid, use.invalid_follow_ups),
@@ -190,6 +208,25 @@ def _add(use: TableUse, rows: pa.Table, submission: str | None, submission_of_ba
                 of_follow_ups.setdefault(name, []).extend(custom_ids)
         if submission is not None and submission_of_batch.get(name, submission) != submission:
             use.reused[name] += int(amounts[its].sum())
+
+
+def _are_in_force(rows: pa.Table, chosen: NDArray[np.bool_], fates_of: FatesOf) -> NDArray[np.bool_]:
+    """Return which of the chosen rows have an answer that is in force: bool, shape (n,).
+
+    Args:
+        rows: n answered rows.
+        chosen: bool, shape (n,).
+        fates_of: See `use_of`.
+    """
+    positions, some = np.flatnonzero(chosen), rows.filter(pa.array(chosen))
+    tails = np.array([custom_id[-DIGEST_CHARACTERS:] for custom_id in some["custom_id"].to_pylist()], "S")
+    digests = decode_tails(tails)[0]
+    fates = fates_of(digests)
+    batches, in_force = np.array(some["batch_id"].to_pylist()), np.zeros(len(rows), bool)
+    for batch_id in np.unique(batches).tolist():
+        its = batches == batch_id
+        in_force[positions[its]] = np.isin(digests[its], fates.in_force_in(ResponseName.of_batch(batch_id)))
+    return in_force
 
 
 def _own_costs(storage: Storage, pipeline: str, batch_id: str, custom_ids: list[str]) -> int:

@@ -67,6 +67,10 @@ def is_read_whole(files: int, requests: int, rows: int) -> bool:
     return is_small or (requests <= _TIMES_THE_ROWS * rows and files <= max(_MORE_FILES, rows // _ROWS_A_FILE))
 
 
+class OldIndexError(Exception):
+    """The index does not have all response files as they are, and must not be brought up to date."""
+
+
 class AnswerIndex:
     """The index of a pipeline's answers, as of one listing of its response files.
 
@@ -78,14 +82,20 @@ class AnswerIndex:
         root: The root.
         pipeline: The name of the pipeline.
         listing: Its response files; `None` to list them.
+        may_write: Whether the index may be brought up to date.
 
     Attributes:
         names: The names of all response files.
         files: Those that have responses to the requests that were asked for so far, in the order of asking.
+
+    Raises:
+        OldIndexError: From every method, when the index is not up to date and must not be written.
     """
 
-    def __init__(self, root: Root, pipeline: str, listing: ResponseListing | None = None) -> None:
-        self._root, self._pipeline = root, pipeline
+    def __init__(
+        self, root: Root, pipeline: str, listing: ResponseListing | None = None, *, may_write: bool = True
+    ) -> None:
+        self._root, self._pipeline, self._may_write = root, pipeline, may_write
         listing = listing or list_responses(root, pipeline)
         self.names = listing.names
         with root.ledger.read() as tx:
@@ -93,8 +103,8 @@ class AnswerIndex:
                 answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
             )
             is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
-        if not (is_same and is_checked):
-            self.names = check(root, pipeline)
+        if not (is_same and (is_checked or not may_write)):
+            self.names = self._check()
         self.files = ResponseFiles(root.storage, pipeline, ())
         self._number_of: dict[int, int] = {}  # by the number in the index; -1 for a file that does not count
         self._facts: list[ResponseFacts] = []
@@ -164,13 +174,18 @@ class AnswerIndex:
             new = [file for file in new if file.name in self.names]
             if all(_is_same(file, self._version(file)) for file in new):
                 break
-            self.names = check(self._root, self._pipeline)
+            self.names = self._check()
         self._number_of |= dict.fromkeys(unknown, -1)
         for file in new:
             facts = _facts(file)
             self._facts.append(facts)
             self._number_of[file.number] = self.files.add(facts)
         return answers
+
+    def _check(self) -> frozenset[str]:
+        if not self._may_write:
+            raise OldIndexError
+        return check(self._root, self._pipeline)
 
     def _version(self, file: IndexedFile) -> str | None:
         if file.name in self._just_seen:

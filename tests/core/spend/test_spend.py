@@ -32,6 +32,12 @@ from benchmarks.history import measured
 from ..lost_ledger import lose_ledger
 from ..support import CREATE, RESULTS, World, params, texts, write_rows
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"number": {"type": "integer"}},
+    "required": ["number"],
+    "additionalProperties": False,
+}
 CACHED = [{"type": "text", "text": "Be brief. " * 1000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
 
 
@@ -380,6 +386,46 @@ def test_a_run_reads_what_is_new(world: World) -> None:
     assert [report.read for report in counted] == [3, 30]
     assert statements[0] == statements[1]
     assert build_spend(world.root).read == 0
+
+
+def test_a_run_compares_only_what_is_new(world: World) -> None:
+    """Neither files nor statements grow with the history of a pipeline whose answers are followed by others."""
+    rules = {"retry": {"truncated": {"times": 1, "max_tokens": 200}}, "batching": {"max_requests": 1}}
+    costs: list[tuple[int, int]] = []
+    for turn, rows in enumerate((6, 1, 10, 1)):
+        world.run(world.pipeline(texts(rows, f"turn{turn}"), params=params() | {"max_tokens": 10}, **rules))
+        with measured() as cost:
+            report = build_spend(world.root)
+        opened = [call for call in cost.calls if call.startswith("open ") and "/responses/" in call]
+        costs.append((len(opened), len(cost.statements)))
+        before = [row.amounts for row in report.rows]
+        world.path(*SPEND_BATCHES).rename(kept := world.folder / "kept.parquet")
+        assert [row.amounts for row in build_spend(world.root).rows] == before, "as if all were read again"
+        kept.rename(world.path(*SPEND_BATCHES))
+    assert costs[1] == costs[3], "one row more costs the same after 6 and after 17"
+    assert build_spend(world.root).read == 0
+
+
+def test_an_invalid_answer_that_a_refresh_replaces_was_paid_in_vain_once(world: World) -> None:
+    """Also while the refresh waits for other rows, so that the table still has the answer."""
+    pipeline = world.pipeline(texts(4), output_schema=SCHEMA, batching={"max_requests": 2})
+    mixes = ({"malformed": 1.0}, {"malformed": 1.0}, {}, {"overloaded_error": 1.0})
+    world.emulator.faults(
+        [{"match": CREATE | {"nth": number}, "action": {"error_mix": mix}} for number, mix in enumerate(mixes, 1)]
+    )
+    world.run(pipeline)
+    invalid = cost_of(spent(world), "invalid_usd")
+    assert invalid > 0
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    report = world.collect(pipeline).results
+    assert report is not None and report.held_back and report.counts == {"succeeded": 2, "pending": 2}
+    for _ in range(2):  # the second one reads nothing
+        frame = audit(world)
+        assert (cost_of(frame, "superseded_usd"), cost_of(frame, "invalid_usd")) == (invalid / 2, invalid / 2)
+    world.finish(pipeline)
+    frame = audit(world)
+    assert (cost_of(frame, "superseded_usd"), cost_of(frame, "invalid_usd")) == (invalid, 0)
 
 
 def test_what_nothing_bounds_is_read_again_only_when_that_may_have_changed(world: World, tmp_path: Path) -> None:
