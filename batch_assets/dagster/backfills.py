@@ -25,6 +25,8 @@ _OVER = frozenset({dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.
 _UNFINISHED = [status for status in dg.DagsterRunStatus if status not in _OVER]
 # With more unfinished runs, some have not begun, so this one is not the last.
 _AT_ONCE = 100
+# Dagster's tags of runs.
+_BACKFILL, _PARTITION = "dagster/backfill", "dagster/partition"
 _RANGE = keys.RANGE_START, keys.RANGE_END
 
 
@@ -37,12 +39,12 @@ def leave_to_the_sensor(context: dg.AssetExecutionContext, pipeline: str, left: 
         left: How many partitions the sensor will materialize.
         stopped: How many partitions get no answers without a user.
     """
-    backfill_id = context.run.tags.get(keys.BACKFILL)
+    backfill_id = context.run.tags.get(_BACKFILL)
     if backfill_id is None:
         return
     # Written before the other runs are read: of two runs that end together, one sees the other's tag.
     context.instance.add_run_tags(context.run.run_id, {keys.LEFT: str(left), keys.STOPPED: str(stopped)})
-    of_backfill = {keys.BACKFILL: backfill_id}
+    of_backfill = {_BACKFILL: backfill_id}
     unfinished = context.instance.get_runs(dg.RunsFilter(tags=of_backfill, statuses=_UNFINISHED), limit=_AT_ONCE)
     if len(unfinished) < _AT_ONCE and all(keys.LEFT in run.tags for run in unfinished):
         with suppress(NotImplementedError):  # an instance whose runs may not change backfills
@@ -96,7 +98,7 @@ def _with_materialized(
     position = {key: number for number, key in enumerate(ordered)}
     done: list[str] = []
     for run in runs:
-        first, last = (run.tags.get(tag, run.tags.get(keys.PARTITION, "")) for tag in _RANGE)
+        first, last = (run.tags.get(tag, run.tags.get(_PARTITION, "")) for tag in _RANGE)
         if run.tags[keys.STOPPED] == "0" and first in position and last in position:
             done += ordered[position[first] : position[last] + 1]
     empty = data.target_subset.get_partitions_subset(context.asset_key).empty_subset()

@@ -10,13 +10,11 @@ STAGE = "batch_assets/stage"  # tag: requests | batches | results
 SUBMISSION = "batch_assets/submission"
 ROUND = "batch_assets/round"
 MAX_RUNTIME = "dagster/max_runtime"
-PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 MAX_RETRIES = "dagster/max_retries"
 
 # Of runs of a backfill that have `results`: how many of their partitions are not materialized; see backfills.py.
-BACKFILL = "dagster/backfill"
 LEFT = "batch_assets/left_to_sensor"
 STOPPED = "batch_assets/stopped"
 
