@@ -12,6 +12,7 @@ import altair as alt
 from batch_assets.core.ledger.recent import RecentBatch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.text import duration
+from batch_assets.dashboard.tables import Distribution
 
 Chart = Any
 """A chart of Altair, whose methods return unions of charts."""
@@ -147,20 +148,20 @@ def cost_by_day(bars: Sequence[dict[str, Any]]) -> Chart:
     return _sized(chart, 220)
 
 
-def distribution(name: str, values: Sequence[tuple[str, int]]) -> Chart:
-    """Return how often each value of a column occurs.
+def distribution(name: str, column: Distribution) -> Chart:
+    """Return how many rows have each value of a column.
 
     Args:
         name: The column.
-        values: The values and their numbers, the most frequent first.
+        column: Its values. There is at least one.
     """
-    total = sum(number for _, number in values)
     bars = [
-        {"value": value, "rows": number, "share": f"{number:,} ({100 * number / total:.0f} %)"}
-        for value, number in values
+        {"value": value, "rows": number, "share": f"{number:,} ({100 * number / column.rows:.0f} %)"}
+        for value, number in column.values
     ]
-    base = alt.Chart(_data(bars), title=name).encode(
-        x=alt.X("rows:Q", title=None, scale=alt.Scale(domainMax=1.25 * values[0][1]), axis=None),
+    title = alt.Title(name, subtitle="A row counts for each of its values." if column.is_list else "")
+    base = alt.Chart(_data(bars), title=title).encode(
+        x=alt.X("rows:Q", title=None, scale=alt.Scale(domainMax=1.25 * column.values[0][1]), axis=None),
         y=alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=140)),
     )
     text = base.mark_text(align="left", dx=4, color="#333").encode(text="share:N")

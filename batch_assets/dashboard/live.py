@@ -16,7 +16,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import SpendReader, SpendReport
 from batch_assets.dashboard.row_history import Version, versions_of
 from batch_assets.dashboard.state import PipelineView, State, Words, read_state
-from batch_assets.dashboard.tables import Failure, Row, Tables
+from batch_assets.dashboard.tables import Distribution, Failure, Row, Tables
 
 T = TypeVar("T")
 # Seconds between two looks at the ledger, and at the files for what was spent. After one that took long, the pause
@@ -158,8 +158,8 @@ class Live:
         ]
         return sorted(found, key=lambda failure: -failure.rows)
 
-    def distributions(self, pipeline: PipelineView) -> dict[str, list[tuple[str, int]]]:
-        """Return the values of each typed column that has few of them, and how often each occurs."""
+    def distributions(self, pipeline: PipelineView) -> dict[str, Distribution]:
+        """Return the values of each typed column that has few of them, and how many rows have each."""
         return self._once("distributions", pipeline, lambda name: self._tables.distributions(name))
 
     def _once(self, kind: str, pipeline: PipelineView, read: Callable[[str], T]) -> T:

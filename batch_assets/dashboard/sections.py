@@ -22,7 +22,7 @@ from batch_assets.core.text import count, counts, dollars, duration, exact_momen
 from batch_assets.dashboard import charts, spending
 from batch_assets.dashboard.live import Look
 from batch_assets.dashboard.state import PipelineView, State
-from batch_assets.dashboard.tables import Failure
+from batch_assets.dashboard.tables import Distribution, Failure
 
 Element = Any
 """What marimo shows."""
@@ -255,13 +255,13 @@ def _why(result_type: str) -> str:
 
 
 def distributions(
-    pipelines: Sequence[PipelineView], read: Callable[[PipelineView], dict[str, list[tuple[str, int]]]]
+    pipelines: Sequence[PipelineView], read: Callable[[PipelineView], dict[str, Distribution]]
 ) -> Element:
-    """Return how often each value of the typed columns occurs, for columns with few values."""
+    """Return how many rows have each value of the typed columns, for columns with few values."""
     parts = []
     for pipeline in pipelines:
         if columns := read(pipeline):
-            shown = [charts.distribution(name, values) for name, values in columns.items()]
+            shown = [charts.distribution(name, column) for name, column in columns.items()]
             parts += [plain(pipeline.name), mo.hstack(shown, wrap=True, justify="start", gap=2)]
     return mo.vstack(parts) if parts else note("No pipeline has a typed column with few values.")
 

@@ -5,7 +5,7 @@ Each question reads the columns that it needs, and returns a bounded number of r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ _CONFIG: dict[str, Any] = {
 _NO_FILES = "No files found"
 _TEXT = "VARCHAR"
 _PLAIN = (_TEXT, "BOOLEAN", "BIGINT")
+_LISTS = tuple(f"{kind}[]" for kind in _PLAIN)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,21 @@ class Failure:
     message: str
     rows: int
     keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How many rows have which value of a column.
+
+    Attributes:
+        values: The values as text and their rows, the most frequent first.
+        rows: The number of rows that have a value.
+        is_list: Whether a row may have several values: then it counts for each of them, once.
+    """
+
+    values: tuple[tuple[str, int], ...]
+    rows: int
+    is_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,29 +141,16 @@ class Tables:
             ).fetchall()
         return [Failure(pipeline, kind, error, text, rows, tuple(keys)) for kind, error, text, rows, keys in rows]
 
-    def distributions(self, pipeline: str) -> dict[str, list[tuple[str, int]]]:
-        """Return the values of each typed column that has few of them, and how often each occurs."""
+    def distributions(self, pipeline: str) -> dict[str, Distribution]:
+        """Return the values of each typed column that has few of them, and how many rows have each."""
         with self._open(pipeline) as (db, columns):
             if columns is None:
                 return {}
-            plain = [name for name in columns.groups.typed if columns.types[name] in _PLAIN]
-            if not plain:
-                return {}
+            typed = {name: columns.types[name] for name in columns.groups.typed}
             # Counting is cheap, and grouping a column of a million texts is not.
-            counted = ", ".join(f"approx_count_distinct({_quoted(name)})" for name in plain)
-            numbers = db.execute(f"SELECT {counted} FROM results").fetchone() or ()
-            few = [name for name, number in zip(plain, numbers, strict=True) if number <= 2 * _MOST_VALUES]
-            found = {name: self._values(db, name) for name in few}
-        return {name: values for name, values in found.items() if 0 < len(values) <= _MOST_VALUES}
-
-    @staticmethod
-    def _values(db: duckdb.DuckDBPyConnection, name: str) -> list[tuple[str, int]]:
-        column = _quoted(name)
-        return db.execute(
-            f"SELECT CAST({column} AS VARCHAR), count(*) FROM results WHERE {column} IS NOT NULL "
-            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
-            [_MOST_VALUES + 1],
-        ).fetchall()
+            few = [name for name, number in _distinct(db, typed) if number <= 2 * _MOST_VALUES]
+            found = {name: _distribution(db, name, is_list=typed[name] in _LISTS) for name in few}
+        return {name: column for name, column in found.items() if 0 < len(column.values) <= _MOST_VALUES}
 
     def search(self, pipeline: str, text: str) -> list[Row]:
         """Return rows whose key is a text, or whose key, carried text or answer contains it; by default the first.
@@ -226,6 +229,37 @@ class Tables:
     def uri(self, *parts: str) -> str:
         """Return the location of a file as DuckDB takes it."""
         return self._storage.uri(*parts)
+
+
+def _distinct(db: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yield columns of the view `results` and about how many values they have, if they can be counted.
+
+    Args:
+        db: A database with the view `results`.
+        types: Names of columns to types of DuckDB.
+    """
+    plain = [name for name, kind in types.items() if kind in _PLAIN]
+    if plain:
+        counted = ", ".join(f"approx_count_distinct({_quoted(name)})" for name in plain)
+        yield from zip(plain, db.execute(f"SELECT {counted} FROM results").fetchone() or (), strict=True)
+    for name in (name for name, kind in types.items() if kind in _LISTS):
+        values = f"SELECT unnest({_quoted(name)}) AS value FROM results"
+        ((number,),) = db.execute(f"SELECT approx_count_distinct(value) FROM ({values})").fetchall()
+        yield name, number
+
+
+def _distribution(db: duckdb.DuckDBPyConnection, name: str, *, is_list: bool) -> Distribution:
+    """Return the most frequent values of a column of the view `results`, one more than are shown."""
+    column = _quoted(name)
+    value = f"unnest(list_distinct({column}))" if is_list else column
+    found = db.execute(
+        f"SELECT CAST(value AS VARCHAR), count(*) FROM (SELECT {value} AS value FROM results) "
+        "WHERE value IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+        [_MOST_VALUES + 1],
+    ).fetchall()
+    has_value = f"len(list_distinct({column})) > 0" if is_list else f"{column} IS NOT NULL"
+    ((rows,),) = db.execute(f"SELECT count(*) FROM results WHERE {has_value}").fetchall()
+    return Distribution(tuple(found), rows, is_list)
 
 
 def _rows(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,12 @@ from tests.dashboard_server import DashboardServer
 MOODS = ["happy", "sad"]
 SCHEMA = {
     "type": "object",
-    "properties": {"mood": {"enum": MOODS, "type": "string"}, "urgent": {"type": "boolean"}},
-    "required": ["mood", "urgent"],
+    "properties": {
+        "mood": {"enum": MOODS, "type": "string"},
+        "urgent": {"type": "boolean"},
+        "topics": {"type": "array", "items": {"enum": ["price", "taste"]}},
+    },
+    "required": ["mood", "urgent", "topics"],
     "additionalProperties": False,
 }
 TEXTS = {f"row-{number}": f"parcel {number} <b>late</b>" for number in range(24)} | {"empty": ""}
@@ -102,13 +107,13 @@ def test_what_it_reads_is_what_was_run(world: World) -> None:
     (budget,) = look.state.budgets
     spend = live.spend(look)
     assert spend is not None and budget.total.settled == SpendTotal.of(spend.rows).cost > 0
-    assert live.distributions(view) == {
-        name: sorted(
-            ((str(value).lower(), number) for value, number in table[name].value_counts().items()),
-            key=lambda pair: (-pair[1], pair[0]),
-        )
-        for name in ("mood", "urgent")
-    }
+    shown = live.distributions(view)
+    for name in ("mood", "urgent", "topics"):
+        of_rows = [{*row} if name == "topics" else {row} for row in table[name].dropna()]
+        counted = Counter(str(value).lower() for values in of_rows for value in values)
+        assert dict(shown[name].values) == counted and sum(counted.values()) > 0
+        assert (shown[name].rows, shown[name].is_list) == (sum(map(bool, of_rows)), name == "topics")
+        assert [rows for _, rows in shown[name].values] == sorted(counted.values(), reverse=True)
     refused, rejected = live.failures([view])
     assert (rejected.result_type, rejected.rows, rejected.keys) == ("rejected", 1, ("empty",))
     failed = table[table["result_type"] == "errored"]
@@ -127,7 +132,7 @@ def test_a_row_is_found_with_everything_that_was_asked_about_it(world: World) ->
     }
     assert live.search("classify", "' OR true --") == ([], None) == live.search("other", done)
     row = live.row("classify", "", done)
-    assert row is not None and row.typed == ("mood", "urgent") and row.carried == ("text",)
+    assert row is not None and row.typed == ("mood", "urgent", "topics") and row.carried == ("text",)
     newest, first = live.versions("classify", "", done)
     assert newest.params is not None and first.params is not None
     assert newest.answers[-1].values["response_text"] == row.values["response_text"]

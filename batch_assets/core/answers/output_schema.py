@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,18 @@ from batch_assets.core.answers.schema_parts import as_json
 _PIECES = (4096, 512, 64)
 
 _Positions = NDArray[np.int64]
+
+
+class Classes(NamedTuple):
+    """The values of a column that has only some.
+
+    Attributes:
+        values: The values, in the schema's order.
+        is_list: Whether each row has a list of them.
+    """
+
+    values: list[Any]
+    is_list: bool = False
 
 
 class OutputSchema:
@@ -73,14 +85,18 @@ class OutputSchema:
         self.unchecked = [*self._checks.unchecked, *_not_run(validators)]
 
     @property
-    def classes(self) -> dict[str, list[Any]]:
-        """The values of columns that have only some: enums and booleans, by name, in the schema's order."""
-        members = {
-            name: list(part.values) if part.kind == "enum" else [True, False]
-            for name, part in self._shape.fields.items()
-            if part.type is not None and part.kind in ("enum", "boolean")
-        }
-        return {name: values for name, values in members.items() if len(values) > 1}
+    def classes(self) -> dict[str, Classes]:
+        """The columns of enums, of booleans and of lists of them, by name, in the schema's order."""
+        found: dict[str, Classes] = {}
+        for name, part in self._shape.fields.items():
+            is_list = part.kind == "array"
+            item = part.items if is_list else part
+            if part.type is None or item is None or item.kind not in ("enum", "boolean"):
+                continue
+            values = list(item.values) if item.kind == "enum" else [True, False]
+            if is_list or len(values) > 1:
+                found[name] = Classes(values, is_list)
+        return found
 
     def columns(self, texts: pa.StringArray) -> tuple[list[pa.Array], list[str | None]]:
         """Parse answers into one array per property.

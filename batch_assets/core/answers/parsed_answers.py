@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.answers.output_schema import OutputSchema
+from batch_assets.core.answers.output_schema import Classes, OutputSchema
 from batch_assets.core.io.json_text import load_exactly
 from batch_assets.core.io.parquet import unstorable
 
@@ -50,9 +50,10 @@ class ArrowColumns:
         }
 
     @property
-    def classes(self) -> dict[str, list[Any]]:
-        """The columns of booleans. Which values other columns can have is not declared."""
-        return {name: [True, False] for name, type_ in self.types.items() if pa.types.is_boolean(type_)}
+    def classes(self) -> dict[str, Classes]:
+        """The columns of booleans, and of lists of them. Which values other columns can have is not declared."""
+        booleans = {pa.bool_(): Classes([True, False]), pa.list_(pa.bool_()): Classes([True, False], is_list=True)}
+        return {name: booleans[type_] for name, type_ in self.types.items() if type_ in booleans}
 
     def columns(self, values: _Values) -> tuple[list[pa.Array], _Problems]:
         """Convert values to one array per column.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.report import ResultsReport, Tally
+from batch_assets.core.results.value_counts import ValueCounts
 
 
 class JoinedTable(BaseModel):
@@ -32,7 +33,7 @@ class JoinedTable(BaseModel):
 
     version: str
     report: dict[str, Any]
-    values: dict[str, dict[str, int]]
+    values: ValueCounts
     tally: dict[str, Any]
     costs: dict[str, int]
 

@@ -134,7 +134,7 @@ class ResultsReport:
         invalid_outputs: The number of rows whose answer does not match the schema.
         refused_answers: The number of rows whose answer the model refused to give.
         truncated: The number of rows whose answer was cut off, or still calls tools with a function.
-        values: The answers by the value of each enum and boolean column.
+        values: The answers by the value of each column of enums or booleans.
         tally: Requests, costs and failures in more detail.
         ask_again: The number of distinct requests that are retried automatically.
         kept: The number of rows of a refresh that keep their older answer: the new request failed permanently.

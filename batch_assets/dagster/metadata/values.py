@@ -1,4 +1,4 @@
-"""What the answers are: how many have which value, of each enum and boolean column."""
+"""What the answers are: how many have which value, of each column of enums or booleans, or of lists of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import dagster as dg
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.value_counts import ValueCount
 from batch_assets.core.text import count, percent
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
@@ -23,7 +24,7 @@ _PLOTTED_COLUMNS, _PLOTTED_VALUES = 8, 6
 
 
 def values_metadata(report: ResultsReport, partition: str) -> dict[str, Any]:
-    """Return a table with a bar chart for each enum and boolean column; with partitions, shares as numbers, too.
+    """Return a table with a bar chart for each of these columns; with partitions, shares as numbers, too.
 
     Args:
         report: What the table contains.
@@ -41,8 +42,9 @@ def values_metadata(report: ResultsReport, partition: str) -> dict[str, Any]:
 
 def _chart(report: ResultsReport, answers: int, name: str) -> dg.MarkdownMetadataValue:
     """Return a column's values with the answers that have them. Shares are those of all answers."""
-    entries = list(_shown(report.values[name]))
-    without = answers - report.invalid_outputs - sum(rows for _, rows in entries)
+    column = report.values[name]
+    entries = list(_shown(column))
+    without = answers - report.invalid_outputs - column.rows
     others = {"(no value)": without, "(invalid answer)": report.invalid_outputs}
     entries += [(text, rows) for text, rows in others.items() if rows > 0]
     lines = [
@@ -50,27 +52,38 @@ def _chart(report: ResultsReport, answers: int, name: str) -> dg.MarkdownMetadat
         for text, rows in entries
     ]
     unanswered = report.rows - answers
-    note = f"{count(unanswered, 'row')} without an answer." if unanswered else ""
-    return markdown.table(_COLUMNS, lines, note=note)
+    notes = ["An answer counts for each of its values: the shares may add up to more than 100%."] * column.is_list
+    if column.is_list and (more := len(column.by_value) - _SHOWN) > 0:
+        notes.append(f"{count(more, 'more value')}, each with no more answers than these.")
+    notes += [f"{count(unanswered, 'row')} without an answer."] * bool(unanswered)
+    return markdown.table(_COLUMNS, lines, note=" ".join(notes))
 
 
-def _shown(by_value: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """Yield values in the schema's order or, if there are many, the most frequent ones and the others together."""
+def _shown(column: ValueCount) -> Iterator[tuple[str, int]]:
+    """Yield values in the schema's order or, if there are many, the most frequent ones and the others together.
+
+    The others of a column of lists are not added up: a row may have several of them.
+    """
+    by_value = column.by_value
     if len(by_value) <= _SHOWN:
         yield from by_value.items()
         return
     common = sorted(by_value.items(), key=lambda entry: -entry[1])
+    if column.is_list:
+        yield from common[:_SHOWN]
+        return
     yield from common[: _SHOWN - 1]
     small = common[_SHOWN - 1 :]
     yield f"({count(len(small), 'other value')})", sum(rows for _, rows in small)
 
 
-def _shares(by_value: dict[str, int], answers: int, name: str) -> dict[str, float]:
+def _shares(column: ValueCount, answers: int, name: str) -> dict[str, float]:
     """Return the percentages of the answers that have a value. Of a boolean, the other one says no more."""
-    texts = ["true"] if by_value.keys() == {"true", "false"} else list(by_value)
+    is_boolean = column.by_value.keys() == {"true", "false"} and not column.is_list
+    texts = ["true"] if is_boolean else list(column.by_value)
     if len(texts) > _PLOTTED_VALUES:
         return {}
-    shares = {keys.share_key(name, text): round(100 * by_value[text] / answers, 2) for text in texts}
+    shares = {keys.share_key(name, text): round(100 * column.by_value[text] / answers, 2) for text in texts}
     return {key: share for key, share in shares.items() if share}  # a plot of zeros says nothing
 
 

@@ -24,8 +24,9 @@ SCHEMA = {
         "is_new": {"type": "boolean"},
         "topic": {"type": "string", "enum": [f"topic {number}" for number in range(40)]},
         "always": {"type": "string", "const": "same"},
+        "flaws": {"type": "array", "items": {"type": "string", "enum": ["late", "broken", "dear"]}},
     },
-    "required": ["label", "mood", "stars", "is_new", "topic", "always"],
+    "required": ["label", "mood", "stars", "is_new", "topic", "always", "flaws"],
     "additionalProperties": False,
 }
 
@@ -63,13 +64,19 @@ def test_the_same_table_is_not_written_again(world: World) -> None:
     assert len(before.tally.attempts) == 2
     table = world.table(pipeline)
     names = {"mood": ["glad", "sad"], "stars": ["1", "2", "3"], "is_new": ["true", "false"]}
-    assert before.values.keys() == {*names, "topic"}
+    assert before.values.keys() == {*names, "topic", "flaws"}
     for name, values in names.items():
         column = table[name].dropna()
         in_table = (column.astype(int) if name == "stars" else column).astype(str).str.lower()
-        assert before.values[name] == {value: int((in_table == value).sum()) for value in values}
-        assert list(before.values[name]) == values, "in the order of the schema"
-    assert before.values["topic"] == {
+        counted = before.values[name]
+        assert counted.by_value == {value: int((in_table == value).sum()) for value in values}
+        assert (list(counted.by_value), counted.rows) == (values, len(column)), "in the order of the schema"
+    flaws, found = before.values["flaws"], [{*row} for row in table["flaws"].dropna()]
+    assert flaws.by_value == {flaw: sum(flaw in row for row in found) for flaw in ("late", "broken", "dear")}
+    assert flaws.rows == sum(map(bool, found)) < sum(flaws.by_value.values()), (
+        "a row counts for each of its values"
+    )
+    assert before.values["topic"].by_value == {
         topic: rows for topic, rows in table["topic"].value_counts().to_dict().items() if rows
     }, "of many values only those that occur"
     at = written_at(table_of(world, pipeline))
