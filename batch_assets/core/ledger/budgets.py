@@ -220,14 +220,17 @@ def _judge(limit: _Limit, needed: int | None, file: RequestFile, what: str, now:
         why = f"what {', '.join(limit.total.unknown)} may cost, which count in {limit.name}, is unknown"
         return Prospect(Fit.NOT_NOW if until is not None else Fit.NEVER, why, until)
     left = exact_dollars(usd(max(0, limit.room)))
-    why = f"{limit.name} has {left} left, and {what} may cost up to {exact_dollars(usd(needed))}"
-    is_awaited = limit.total.reserved + limit.taken > 0
+    lost = limit.total.reserved - limit.total.awaited
+    of_lost = f", as {exact_dollars(usd(lost))} count for uploads whose batch was never found" if lost else ""
+    why = f"{limit.name} has {left} left{of_lost}, and {what} may cost up to {exact_dollars(usd(needed))}"
+    is_awaited = limit.total.awaited + limit.taken > 0
     enough = max(smallest, limit.budget.picodollars // _SHARE) if is_awaited else smallest
     if file.requests > 1 and limit.room >= enough:
         return Prospect(Fit.IN_PART, why)
     is_possible = smallest <= limit.budget.picodollars
-    if is_possible and (until is not None or limit.total.reserved > 0):
-        return Prospect(Fit.NOT_NOW, why, until, limit.total.reserved > 0)
+    comes_free = limit.total.awaited > 0
+    if is_possible and (until is not None or comes_free):
+        return Prospect(Fit.NOT_NOW, why, until, comes_free)
     return Prospect(Fit.NEVER, why)
 
 

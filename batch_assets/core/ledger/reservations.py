@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
+from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT
 from batch_assets.core.ledger.records import RequestFile, to_record
 from batch_assets.core.ledger.states import BATCHES_STORED, ReservationState
 from batch_assets.core.ledger.tables import batch, intent, request_file, reservation
@@ -48,12 +49,14 @@ class Total:
     Attributes:
         settled: What stored answers did cost, in picodollars.
         reserved: What is reserved for the files whose cost is not known yet.
+        awaited: What of it may come free: the rest is for uploads whose batch was looked for in vain.
         unknown: Ids of files with no bound, which were sent before there was a budget.
         is_stale: Whether there are reservations about which something can be found out.
     """
 
     settled: int
     reserved: int
+    awaited: int = 0
     unknown: tuple[str, ...] = ()
     is_stale: bool = False
 
@@ -289,11 +292,23 @@ def _total(tx: Transaction, scope: Any, hold: Hold, key: Any = None) -> dict[str
     key = sa.cast(sa.literal(""), sa.String) if key is None else key  # PostgreSQL groups by no constant
     known = sa.case((amount > 0, amount), else_=0)
     columns = key.label("key"), reservation.c.state, sa.func.sum(known).label("picodollars")
+    may_settle = sa.or_(reservation.c.batch_id.is_not(None), intent.c.outcome.in_(INTENTS_IN_DOUBT))
+    awaited = sa.func.sum(sa.case((may_settle, known), else_=0)).label("awaited")
     unbound = sa.func.sum(sa.case((amount == NO_BOUND, 1), else_=0)).label("unbound")
+    statement = (
+        sa.select(*columns, awaited, unbound)
+        .select_from(reservation)
+        .outerjoin(intent, intent.c.id == reservation.c.intent_id)
+        .where(scope)
+        .group_by(key, reservation.c.state)
+    )
     sums: dict[str, dict[ReservationState, int]] = {}
+    awaited_by_key: dict[str, int] = {}
     unknown: set[str] = set()
-    for row in tx.execute(sa.select(*columns, unbound).where(scope).group_by(key, reservation.c.state)):
+    for row in tx.execute(statement):
         sums.setdefault(row.key, {})[row.state] = int(row.picodollars or 0)
+        if row.state is ReservationState.OPEN:
+            awaited_by_key[row.key] = int(row.awaited or 0)
         if row.unbound:
             unknown.add(row.key)
     stale = (
@@ -313,6 +328,7 @@ def _total(tx: Transaction, scope: Any, hold: Hold, key: Any = None) -> dict[str
         each: Total(
             by_state.get(ReservationState.SETTLED, 0),
             by_state.get(ReservationState.OPEN, 0),
+            awaited_by_key.get(each, 0),
             names.get(each, ()),
             each in stale_keys,
         )

@@ -264,6 +264,28 @@ def test_a_lost_ledger_counts_what_was_sent(new_world: Callable[..., World], is_
         assert sent(world) == 2
 
 
+@pytest.mark.parametrize("is_resent", [False, True], ids=["being looked for", "never found"])
+def test_money_of_an_upload_whose_batch_is_not_found_does_not_come_free(
+    new_world: Callable[..., World], is_resent: bool
+) -> None:
+    grace = {"BATCH_ASSETS_RECONCILE_GRACE": "0" if is_resent else "3600"}
+    world = new_world(**grace)
+    pipeline = budgeted(world, 4, 4.5 * ONE, batching={"max_requests": 2})
+    world.build(pipeline)
+    lose_ledger(world, **grace)
+    record_caps(world.root, [pipeline])
+    for _ in range(2):
+        world.submit(pipeline)
+    assert sent(world) == 0
+    step = step_of(world, pipeline)
+    if not is_resent:
+        assert not isinstance(step, NeedsUser), "it may still be found"
+        return
+    assert isinstance(step, NeedsUser)
+    assert isinstance(step.remedy, RaiseBudget)
+    assert "left, as $0.000144 count for uploads whose batch was never found, and this file" in held(world)[0]
+
+
 def test_an_expected_cost_may_pass_the_cap(world: World) -> None:
     first = budgeted(world, 4, 8 * ONE, "month", hold="expected")
     world.run(first)
