@@ -19,7 +19,9 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.breakpoints import Breakpoint
 from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.digests import Digests, tail_of
+from batch_assets.core.store.erased import WorstCases
 from batch_assets.core.store.manifest import Manifest, PartEntry
+from batch_assets.core.store.most_cost import worst_cases
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import body_bytes, custom_id_of, make_lines, own_tail, params_of
 from batch_assets.core.store.resent import ResentTrace
@@ -52,6 +54,21 @@ class ErasedRequests:
                 if file.file is not None and self._is_in(file)
                 for batch in batches.of_file(tx, file.id)
             ]
+
+    def worst_cases_in(self, held_files: HeldFiles) -> dict[str, WorstCases]:
+        """Return the most that each request can cost that is to be erased, by the custom_id of its replacement."""
+        wanted, worst = self._wanted(), dict[str, WorstCases]()
+        for file in held_files.files:
+            for line in file.stored.lines() if self._is_in(file) else ():
+                digest = wanted.get(own_tail(line))
+                if digest is not None and not self.replacements.is_shared(digest):
+                    blank = self.replacements.blank(digest, custom_id_of(line) or "", file.headers)
+                    worst[blank.custom_id] = worst_cases(self.root.settings.prices, params_of(line))
+        return worst
+
+    def _wanted(self) -> dict[bytes, bytes]:
+        """Return the digests of the requests by the ends of their custom_ids."""
+        return {tail_of(digest): digest for digest in map(padded, self.digests.tolist())}
 
     def replace_unsent(self, file: RequestFile) -> None:
         """Replace an unsent file by one without the requests. Shared requests stay.
@@ -154,7 +171,7 @@ class ErasedRequests:
             headers: The headers of its requests.
             keep_blank: Keep the positions of requests that no other row has.
         """
-        wanted = {tail_of(digest): digest for digest in map(padded, self.digests.tolist())}
+        wanted = self._wanted()
         for line in stored.lines():
             digest = wanted.get(own_tail(line))
             if digest is None:

@@ -191,6 +191,9 @@ class _Erasure:
         if not set(batch_ids) <= set(self.record.batches):
             self.record = self.record.with_batches([*self.record.batches, *batch_ids])
             self.record.write(self.root.storage, self.name)
+        if worst_cases := requests.worst_cases_in(held_files):  # what takes their place tells nothing of it
+            self.record = self.record.with_worst_cases(worst_cases)
+            self.record.write(self.root.storage, self.name)
         for file in held_files.unsent:
             self.lease.check()
             requests.replace_unsent(file)

@@ -38,6 +38,7 @@ from batch_assets.core.spend.spend_rows import spend_rows
 from batch_assets.core.spend.spend_table import Labels, SpendRow, read_labels, write_spend
 from batch_assets.core.spend.tables import FatesOf, TableUse, read_uses, use_of, write_uses
 from batch_assets.core.store.digests import tails_of
+from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.most_cost import most_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.response_listing import response_versions
@@ -309,8 +310,11 @@ class _Run:
         if batch is None:
             return None
         file, prices = self._request_file(batch), self._root.settings.prices
+        way = {"writes_cache": batch.writes_cache, "is_live": batch.is_live}
         try:
-            return most_of(file, prices, requests, tails, writes_cache=batch.writes_cache, is_live=batch.is_live)
+            record = ErasedRecord.read(self._root.storage, batch.pipeline)
+            erased = record.worst_cases if record is not None else {}
+            return most_of(file, prices, requests, tails, **way, erased=erased)
         except (FileNotFoundError, DamagedFileError, UnboundedCostError):
             return None
 

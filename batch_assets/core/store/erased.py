@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +32,28 @@ def _kind(type_: pa.DataType) -> str:
     return _EXACT if is_text(type_) or pa.types.is_integer(type_) else _ANY_FORM
 
 
+class WorstCases(BaseModel):
+    """The most that a request can cost, in picodollars by the prices when it was erased; `None` without a bound.
+
+    Attributes:
+        batch: In a batch.
+        cached: In a batch, if it may write the prompt cache.
+        live: As a live call.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    batch: int | None
+    cached: int | None
+    live: int | None
+
+    def of(self, *, writes_cache: bool, is_live: bool) -> int | None:
+        """Return that of one way to ask it."""
+        if is_live:
+            return self.live
+        return self.cached if writes_cache else self.batch
+
+
 class ErasedRecord(BaseModel):
     """The rows that were erased from a pipeline.
 
@@ -43,6 +65,8 @@ class ErasedRecord(BaseModel):
         columns: The columns of the dataset that were the row key when they were erased.
         batches: The ids of batches that hold an erased row and are not deleted at the API yet.
         waiting: The hashes of the keys whose rows are not erased yet: their requests are in flight.
+        worst_cases: The most that each erased request can have cost, by the custom_id of what took its place. It
+            counts for requests that may be billed and whose answers are not stored.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -53,6 +77,7 @@ class ErasedRecord(BaseModel):
     columns: list[str] = []
     batches: list[str] = []
     waiting: list[str] = []
+    worst_cases: dict[str, WorstCases] = {}
 
     @classmethod
     def read(cls, storage: Storage, pipeline: str) -> ErasedRecord | None:
@@ -111,6 +136,10 @@ class ErasedRecord(BaseModel):
         """Return the record after the rows of some keys were erased."""
         erased = set(map(self.hash_of, keys))
         return self.model_copy(update={"waiting": [hash_ for hash_ in self.waiting if hash_ not in erased]})
+
+    def with_worst_cases(self, worst_cases: Mapping[str, WorstCases]) -> ErasedRecord:
+        """Return the record with the worst cases of further requests."""
+        return self.model_copy(update={"worst_cases": {**self.worst_cases, **worst_cases}})
 
     def with_batches(self, batch_ids: Iterable[str]) -> ErasedRecord:
         """Return the record with these batches in place of those that it has."""

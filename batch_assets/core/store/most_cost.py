@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from batch_assets.core.errors import DamagedFileError, UnboundedCostError
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.prices.worst_case import worst_case
+from batch_assets.core.store.erased import WorstCases
 from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.request_lines import own_tail, params_of
+from batch_assets.core.store.request_lines import custom_id_of, own_tail, params_of
 
 
 def most_of(
@@ -19,6 +20,7 @@ def most_of(
     *,
     writes_cache: bool = False,
     is_live: bool = False,
+    erased: Mapping[str, WorstCases] | None = None,
 ) -> int:
     """Return the most that requests of a request file can cost, in picodollars.
 
@@ -29,6 +31,7 @@ def most_of(
         tails: The last 22 characters of their custom_ids; `None` for all requests of the file.
         writes_cache: See `worst_case`.
         is_live: See `worst_case`.
+        erased: See `ErasedRecord`.
 
     Raises:
         UnboundedCostError: When nothing bounds the cost of one of them.
@@ -40,6 +43,9 @@ def most_of(
         if tails is not None and own_tail(line) not in tails:
             continue
         count += 1
+        if (kept := (erased or {}).get(custom_id_of(line) or "")) is not None:
+            total += _known(kept.of(writes_cache=writes_cache, is_live=is_live))
+            continue
         try:
             total += worst_case(prices, params_of(line), writes_cache=writes_cache, is_live=is_live)
         except UnboundedCostError as error:
@@ -49,3 +55,26 @@ def most_of(
     if count != requests:
         raise DamagedFileError(f"it has {count:,} of {requests:,} lines")
     return total
+
+
+def worst_cases(prices: Prices, params: bytes) -> WorstCases:
+    """Return the most that a request can cost, in each way to ask it.
+
+    Args:
+        prices: The prices in force.
+        params: Its params.
+    """
+
+    def most(**way: bool) -> int | None:
+        try:
+            return worst_case(prices, params, **way)
+        except (UnboundedCostError, ValueError):
+            return None
+
+    return WorstCases(batch=most(), cached=most(writes_cache=True), live=most(is_live=True))
+
+
+def _known(most: int | None) -> int:
+    if most is None:
+        raise UnboundedCostError("nothing bounded the cost of a request that was erased")
+    return most
