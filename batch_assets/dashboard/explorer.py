@@ -76,7 +76,8 @@ def whole_row(row: Row | None, versions: Sequence[Version]) -> Element:
             ),
             mo.accordion({"All columns": table(columns)}),
             table(
-                list(_history(versions)), label="History of this row: every answer to every version of its request"
+                list(_history(versions)),
+                label="History of this row: every attempt of every version of its request",
             ),
         ]
     )
@@ -101,7 +102,9 @@ def side_by_side(left: Version | None, right: Version | None) -> Element:
                     mo.vstack(
                         [
                             _titled(version_name(version), text or version.rejected or "No request file has it."),
-                            _titled("Answer", _answer_text(version.answers[-1].values if version.answers else {})),
+                            _titled(
+                                "Answer", _answer_text(answer.values if (answer := version.newest_answer) else {})
+                            ),
                         ]
                     )
                     for version, text in zip((left, right), texts, strict=True)
@@ -162,11 +165,13 @@ def _history(versions: Sequence[Version]) -> Iterator[dict[str, Any]]:
             yield {
                 "request": version_name(version),
                 "attempt": answer.values["attempts"],
+                "kind": answer.kind,
                 "sent": _sent(answer),
                 "took": duration(answer.batch.seconds)
                 if answer.batch and answer.batch.seconds is not None
                 else "–",
                 "result_type": answer.values["result_type"],
+                "stop_reason": answer.values["stop_reason"] or "–",
                 "answer or reason": _short(
                     answer.values["response_text"]
                     or " – ".join(filter(None, [answer.values["error_type"], answer.values["error_message"]]))
