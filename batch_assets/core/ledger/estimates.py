@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +56,31 @@ def answered_files(tx: Transaction, pipeline: str, most: int) -> list[AnsweredFi
     )
     rows: Any = tx.execute(statement)
     return [AnsweredFile(to_record(RequestFile, row), row.stored_id, row.estimate) for row in rows]
+
+
+def answers_on_record(tx: Transaction, pipeline: str, begins: str, enough: int) -> int:
+    """Count answers that are stored, by what the API has reported of their batches.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        begins: What the estimates of their submissions begin with, as JSON. Follow-ups do not count.
+        enough: The number from which on the files need not be counted any more: so many of the newest ones count.
+    """
+    statement = (
+        sa.select(batch.c.counts)
+        .select_from(request_file)
+        .join(submission, submission.c.id == request_file.c.submission_id)
+        .join(batch, batch.c.file_id == request_file.c.id)
+        .where(
+            request_file.c.pipeline == pipeline,
+            request_file.c.collected_seq.is_not(None),
+            request_file.c.follows.is_not(True),
+            submission.c.estimate.startswith(begins, autoescape=True),
+            batch.c.state.not_in(BATCHES_NOT_STORED),
+            batch.c.paid_twice.is_not(True),
+        )
+        .order_by(request_file.c.collected_seq.desc())
+        .limit(enough)
+    )
+    return sum(json.loads(counts).get("succeeded", 0) for counts in tx.execute(statement).scalars())

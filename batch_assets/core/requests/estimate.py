@@ -135,6 +135,11 @@ class RecordedEstimate:
     batch: Range | None
     is_known: bool
 
+    @staticmethod
+    def begins(prompt: str) -> str:
+        """Return what the estimates of a prompt begin with, as the ledger keeps them."""
+        return json.dumps({"prompt": prompt}).removesuffix("}")
+
     @classmethod
     def of(cls, recorded: str | None) -> RecordedEstimate | None:
         """Read it; `None` without one."""

@@ -28,10 +28,13 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, digests_of_tails, pack
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import own_tail, params_of
-from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, digest_array, open_responses, reading_responses
 
-# The files that are looked through, those that are read, the row groups of each, and the answers that are enough.
-_LISTED, _FILES, _GROUPS, _ENOUGH = 50, 3, 4, 400
+# The files that are looked through, those that are read, the row groups of each, the windows of its request file
+# in which lines are read, and the answers that are enough.
+_LISTED, _FILES, _GROUPS, _WINDOWS, _ENOUGH = 50, 3, 4, 8, 400
+# With fewer lines than that, answers are read without the size of their own requests.
+_FEWEST_LINES = 20
 _INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _COLUMNS = ["digest", "result_type", "cost_usd", "live_cost_usd", *ENDS, *_INPUT]
 
@@ -192,24 +195,26 @@ def _answers_to(root: Root, answered: AnsweredFile, is_own: bool, rules: FollowU
         groups, around = _spread([opened.metadata.row_group(at).num_rows for at in range(opened.num_row_groups)])
         read = opened.read_row_groups(groups, columns=_COLUMNS, use_threads=False)
     stored = with_columns(read, RESPONSE_SCHEMA, _COLUMNS)
-    lines = StoredRequestFile.of(root.storage, file).some_lines(around)
+    stored = stored.filter(pc.equal(stored["result_type"], ResultType.SUCCEEDED.value))
+    lines = StoredRequestFile.of(root.storage, file).some_lines(around, _ENOUGH, file.requests)
     digests = digests_of_tails(map(own_tail, lines))
     wanted = pa.array([bytes(each).ljust(DIGEST_BYTES, b"\0") for each in digests], pa.binary(DIGEST_BYTES))
-    place = pc.index_in(stored["digest"], wanted)
-    has_answer = pc.equal(stored["result_type"], ResultType.SUCCEEDED.value)
-    is_of_line = pc.and_(place.is_valid(), has_answer)
-    found = stored.filter(is_of_line)
-    positions = place.filter(is_of_line).combine_chunks().to_numpy(zero_copy_only=False)
-    sizes = np.array([len(params_of(line)) for line in lines], np.float64)
+    place = pc.index_in(stored["digest"], wanted).combine_chunks()
+    found = stored.filter(place.is_valid())
+    positions = place.drop_null().to_numpy(zero_copy_only=False)
+    sizes = np.array([len(params_of(line)) for line in lines], np.float64)[positions]
+    if len(found) < min(_FEWEST_LINES, len(stored)):  # the requests are so long that few were read
+        found = stored.take(pa.array(np.arange(0, len(stored), max(1, len(stored) // _ENOUGH))))
+        sizes = np.full(len(found), file.bytes / file.requests)
     columns = {name: found[name] for name in ENDS}
     goes_on = np.zeros(len(found), bool)
     if rules is not None:
         none = np.zeros((len(found), len(FollowUpKind)), np.int8)
         goes_on = rules.may_go_on(columns, none, root.settings.prices.max_output)
     return OwnAnswers(
-        digests[positions],
+        digest_array(found["digest"]),
         np.array([undated(model or "") for model in found["response_model"].to_pylist()], str),
-        sizes[positions],
+        sizes,
         sum((_numbers(found, column, 0.0) for column in _INPUT), np.zeros(len(found))),
         _numbers(found, "cost_usd", np.nan) * PICODOLLARS,
         _numbers(found, "live_cost_usd", np.nan) * PICODOLLARS,
@@ -226,11 +231,13 @@ def _spread(rows: list[int]) -> tuple[list[int], list[float]]:
         rows: The rows of each row group.
 
     Returns:
-        The numbers of the chosen ones, and where in the file the middle of each is, from 0 to 1.
+        The numbers of the chosen ones, and where in the file some places of each are, from 0 to 1.
     """
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_GROUPS, len(rows))).round().astype(int)).tolist()
-    ends = np.cumsum(rows)
-    return chosen, [float((ends[at] - rows[at] / 2) / max(1, ends[-1])) for at in chosen]
+    ends, each = np.cumsum(rows), _WINDOWS // max(1, len(chosen))
+    left = 1 - (np.arange(each) + 0.5) / each
+    places = [(ends[at] - rows[at] * left) / max(1, ends[-1]) for at in chosen]
+    return chosen, [float(place) for of_group in places for place in of_group]
 
 
 def _numbers(table: pa.Table, column: str, missing: float) -> NDArray[np.float64]:

@@ -8,12 +8,13 @@ from enum import Enum
 from typing import NamedTuple
 
 from batch_assets.core.ledger import Transaction, pilots
+from batch_assets.core.ledger.estimates import answers_on_record
 from batch_assets.core.ledger.pilots import PilotState, PilotTerms
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import HoldReason, PilotVerdict
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.range import Range
-from batch_assets.core.requests.own_answers import own_answers
+from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.root import Root
 from batch_assets.core.store.pilot_requests import is_canceled
 from batch_assets.core.text import count
@@ -57,11 +58,13 @@ def pilot_turn(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile
     with root.ledger.read() as tx:
         last = pilots.of_prompt(tx, pipeline.name, prompt)
         state = current_pilot(tx, pipeline.name, prompt, set_aside)
+        known = 0
+        if state is None:
+            known = answers_on_record(tx, pipeline.name, RecordedEstimate.begins(prompt), config.rows)
     if last is not None and (last.pilot.verdict is PilotVerdict.CANCELED or is_canceled(root, last)):
         return PilotTurn(PilotNeed.TAKE, last.pilot.submission_id)  # what is answered was not judged
     if state is not None:
         return PilotTurn(PilotNeed.NONE if state.pilot.verdict is PilotVerdict.GO else PilotNeed.WAIT)
-    known = int(own_answers(root, pipeline).is_own.sum())
     return PilotTurn(PilotNeed.NONE if known >= config.rows else PilotNeed.TAKE)
 
 

@@ -44,8 +44,8 @@ _TURNS = 3
 MISSING = "the request file is missing: its requests have to be built again"
 
 
-# Some lines of a file that is not small are those of a few windows, or the first ones if those have no whole line.
-_SMALL_BYTES, _WINDOW_BYTES, _LARGE_BYTES = 512 << 10, 64 << 10, 8 << 20
+# Of a file that is not small some lines are read, in a few windows. Fewer large ones if the lines are long.
+_SMALL_BYTES, _LEAST_WINDOW, _MOST_BYTES = 512 << 10, 8 << 10, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,24 @@ class StoredRequestFile:
         with self._opened() as file:
             yield from file
 
-    def some_lines(self, around: Sequence[float]) -> list[bytes]:
+    def some_lines(self, around: Sequence[float], wanted: int, requests: int) -> list[bytes]:
         """Return some lines, each with its newline: all of a small file, else those of a few windows in it.
 
         Args:
             around: The middle of each window, from 0 for the start of the file to 1 for its end.
+            wanted: About how many lines are wanted. Long ones are fewer, as at most 8 MB are read.
+            requests: The number of lines of the file.
         """
         with self._opened() as file:
             size = file.seek(0, os.SEEK_END)
-            if size <= _SMALL_BYTES:
+            if size <= (_MOST_BYTES if requests <= wanted else _SMALL_BYTES):
                 return _whole_lines(file, 0, size)
-            last = size - _WINDOW_BYTES
-            starts = [min(max(0, int(size * middle) - _WINDOW_BYTES // 2), last) for middle in around]
-            lines = [line for start in starts for line in _whole_lines(file, start, _WINDOW_BYTES)]
-            return lines or _whole_lines(file, 0, _LARGE_BYTES)
+            line = size / max(1, requests)
+            middles = around[:: max(1, round(len(around) * 4 * line / _MOST_BYTES))]
+            window = round((wanted / len(middles) + 1) * line)  # a window begins and ends within a line
+            window = min(max(window, _LEAST_WINDOW), _MOST_BYTES // len(middles), size)
+            starts = [min(max(0, int(size * middle) - window // 2), size - window) for middle in middles]
+            return list(dict.fromkeys(line for start in starts for line in _whole_lines(file, start, window)))
 
     def digests(self) -> Digests:
         """Return the digests of the requests in order: S16, shape (n,)."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prices.prices import default_prices
@@ -242,11 +245,57 @@ def test_a_large_file_is_looked_at_in_some_places(world: World) -> None:
     assert known.is_own.all()
     assert known.costs.mean() / PICODOLLARS == pytest.approx(table["cost_usd"].mean(), rel=0.05)
     (file,) = world.files(world.pipeline())
-    lines = StoredRequestFile.of(world.root.storage, file).some_lines([0.0, 0.5, 1.0])
+    lines = StoredRequestFile.of(world.root.storage, file).some_lines([0.0, 0.5, 1.0], 900, file.requests)
     every = list(StoredRequestFile.of(world.root.storage, file).lines())
-    assert 500 < len(lines) < 2000 < len(every)
+    assert 800 < len(lines) < 1000 < len(every)
     assert {line in every for line in lines} == {True}
     assert lines[0] == every[0] and lines[-1] == every[-1]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(60, 18_000), (25, 700_000)])
+def test_answers_to_long_prompts_are_found_and_few_bytes_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, rows: int, size: int
+) -> None:
+    """Also if no line of the request files is read: their answers are known. None of them needs a pilot."""
+    long = params(system="long " * (size // 5))
+    world.run(world.pipeline(texts(rows), params=long))
+    pipeline = world.pipeline(texts(rows + 9), params=long, pilot=rows)
+    opened, read = Storage.open, CountedReads
+    monkeypatch.setattr(Storage, "open", lambda self, *parts: CountedReads(parts[-1], opened(self, *parts)))
+    read.bytes.clear(), read.calls.clear()
+    known = own_answers(world.root, pipeline)
+    assert (len(known), known.is_own.all()) == (rows, True)
+    assert known.sizes.mean() == pytest.approx(size, rel=0.02)
+    (file,) = world.files(pipeline)
+    assert 0 < read.bytes[file.name] <= min(8 << 20, file.bytes)
+    assert read.calls[file.name] <= 8
+    built = world.build(pipeline)
+    assert built.waits_for_pilot is None
+    assert built.estimate is not None and built.estimate.basis == f"from {rows} answers to this prompt"
+
+
+class CountedReads:
+    """A file whose reads are counted by its name."""
+
+    bytes, calls = Counter[str](), Counter[str]()
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._name, self._file = name, file
+
+    def read(self, *size: int) -> bytes:
+        content = self._file.read(*size)
+        self.bytes[self._name] += len(content)
+        self.calls[self._name] += 1
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> CountedReads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def test_a_projection_follows_the_size_of_the_requests() -> None:
