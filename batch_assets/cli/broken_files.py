@@ -25,7 +25,10 @@ class BrokenFiles:
         """Return what is wrong, a line for each mistake, as `batch-assets check` prints it."""
         from batch_assets.core.pipeline.suspects import defs_folder
 
-        folder = defs_folder(self._project)
+        try:
+            folder = defs_folder(self._project)
+        except ValueError as error:  # the file that names the folder is not TOML, or not UTF-8
+            return [f"{self._project / 'pyproject.toml'}: this is not TOML: {error}"]
         now = _versions(folder) if folder is not None else {}
         if now != self._seen:
             self._seen, self._lines = now, self._find(folder)

@@ -141,7 +141,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     """
     try:
         settings = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that no calendar has
         raise SettingsError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict | None):
         raise SettingsError(f"{file} is not a map of settings, as {SHIPPED} is")

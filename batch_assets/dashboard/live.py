@@ -106,8 +106,9 @@ class Live:
             return self._look
 
     def _read(self) -> Look:
-        broken = tuple(self._words.broken_files())
+        broken: tuple[str, ...] = ()
         try:
+            broken = tuple(self._words.broken_files())
             if not self.root.ledger.has_current_tables():
                 self.root.close()  # opening it again says what to do
             return Look(0, read_state(self.root, self._words), None, True, broken)

@@ -18,6 +18,7 @@ from sqlalchemy import text as sql
 from batch_assets import load_from_defs_folder
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.faults import field_line, unreadable
+from batch_assets.core.pipeline.suspects import looks_broken
 from batch_assets.dagster.broken.report import BrokenFilesError
 from batch_assets.dagster.broken_file import PIPELINE_FILE_CHECK, BrokenFile, broken_in
 from batch_assets.dagster.pipelines import pipelines_in
@@ -69,6 +70,7 @@ OF_COMPONENTS = {
         7,
         "params.model: there is no price for mine",
     ),
+    "date": (after("  partitions: {daily: {start: 2026-11-31}}\n"), 10, "partitions.daily.start: "),
     "schedule": (after("  schedule: x y\n"), 10, "schedule: 'x y' is not a cron expression"),
     "variable": (
         in_place_of("data/greetings.csv", "'{{ nowhere }}/a.csv'"),
@@ -106,6 +108,12 @@ OF_DAGSTER = {
     ),
     "module": (in_place_of("batch_assets.M", "batch_asets.M"), 2, "type: there is no batch_asets."),
     "key": (in_place_of("type:", "typ:"), 2, "typ: there is no such key: did you mean `type`?"),
+    "tag": (in_place_of("id}", "!env KEY}"), 5, "there is no tag !env in a pipeline file: write the value"),
+    "value of a tag": (in_place_of("50", "!!int fifty"), 8, "'fifty' cannot be read as !!int: if it is a text"),
+    "circle of aliases": (after("    metadata: &all {all: *all}\n"), 10, "an alias (*) is inside of the value"),
+    "list as a key": (after("    metadata: {[a]: b}\n"), 10, "a list is the key of a map: put the key in quotes"),
+    "bad merge": (after("    <<: 3\n"), 10, "the key << merges a map: give it a map, or an alias of one"),
+    "deep": (after(f"    metadata: {'[' * 1500}{']' * 1500}\n"), None, "nested too deeply to be read"),
     "post-processing": (after("post_processing: {assts: []}\n"), 10, "post_processing.assts: "),
 }
 
@@ -573,5 +581,26 @@ def test_lines_of_fields() -> None:
     assert field_line("a: [", "a") is None
 
 
-def test_a_circle_of_aliases_can_be_read() -> None:
-    assert unreadable("defs.yaml", "type: a\nattributes: &all\n  again: *all\n") is None
+def test_a_file_with_merges_aliases_and_dates_can_be_read() -> None:
+    text = "type: a\nattributes:\n  one: &one {day: 2026-11-31}\n  two: {<<: *one}\n  three: {<<: [*one, *one]}\n"
+    assert unreadable("defs.yaml", text) is None
+
+
+def test_every_broken_file_looks_broken(project: Project) -> None:
+    """The commands that do not load the definitions ask `batch-assets check` about these files alone."""
+    file = project.folder / project.package / "defs" / "greetings" / "defs.yaml"
+    project.write("defs/greetings/defs.yaml", PIPELINE)
+    assert not looks_broken(file, project.folder)
+    kinds = {**OF_COMPONENTS, **OF_DAGSTER}
+    only_dagster_knows = {
+        "type",
+        "module",
+        "post-processing",
+        "schedule",
+        "variable",
+        "variable alone",
+        "environment",
+    }
+    for kind in kinds.keys() - only_dagster_knows:
+        file.write_text(kinds[kind][0](PIPELINE).lstrip("\n"))
+        assert looks_broken(file, project.folder), kind

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.yaml_values import YAML_LOADER, unreadable_value
 from batch_assets.core.repeated_keys import RepeatedKeyError, check_yaml
 from batch_assets.core.text import nearest
 
@@ -16,7 +17,6 @@ from batch_assets.core.text import nearest
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 # A value that begins with a template and has no quotes.
 _UNQUOTED = re.compile(r"(?::|-)\s+(\{[{%][^\n]*?)\s*$")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _LINE = re.compile(r"line (\d+)")
 # Lines at the end of a file that is not YAML, which are left out one by one until the rest can be read.
@@ -77,7 +77,7 @@ def field_line(text: str, field: str, document: int = 0) -> int | None:
         The line, from 1; `None` if the file is not YAML, or does not have the field or a block around it.
     """
     try:
-        documents = list(yaml.compose_all(text, Loader=_LOADER))
+        documents = list(yaml.compose_all(text, Loader=YAML_LOADER))
     except yaml.YAMLError:
         return None
     if document >= len(documents):
@@ -134,7 +134,7 @@ def unreadable(source: str, text: str) -> ConfigError | None:
     try:
         if (repeated := repeated_key(source, text)) is not None:
             return repeated
-        documents = list(yaml.compose_all(text, Loader=_LOADER))
+        documents = list(yaml.compose_all(text, Loader=YAML_LOADER))
     except yaml.MarkedYAMLError as error:
         return _syntax_error(source, text, error)
     except yaml.YAMLError as error:
@@ -149,6 +149,8 @@ def unreadable(source: str, text: str) -> ConfigError | None:
             return ConfigError(source, "", f"this is not a map: it needs {_NEEDS}")
         if (wrong := _keys_problem([key.value for key, _ in document.value])) is not None:
             return ConfigError(source, *wrong)
+        if (value := unreadable_value(document)) is not None:
+            return ConfigError(source, f"line {value[0]}", value[1])
     return None if documents else ConfigError(source, "", f"the file is empty: it needs {_NEEDS}")
 
 
@@ -210,7 +212,7 @@ def readable_part(text: str, document: int = 0) -> dict[str, Any]:
     lines = text.splitlines()
     for end in range(len(lines), max(-1, len(lines) - _MOST_LEFT_OUT), -1):
         try:
-            documents = list(yaml.load_all("\n".join(lines[:end]), Loader=_LOADER))
+            documents = list(yaml.load_all("\n".join(lines[:end]), Loader=YAML_LOADER))
         except (yaml.YAMLError, ValueError):
             continue
         read = documents[document] if document < len(documents) else None

@@ -15,6 +15,7 @@ import yaml
 
 from batch_assets.core.pipeline.faults import unreadable
 from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.yaml_values import YAML_LOADER
 from batch_assets.core.settings import dg_table
 
 _TYPE = "batch_assets.MessageBatchComponent"
@@ -47,17 +48,14 @@ def looks_broken(file: Path, project: Path) -> bool:
         return True
     if unreadable(str(file), text) is not None:
         return True
-    documents = [each for each in yaml.safe_load_all(text) if each.get("type") == _TYPE]
-    with _silent():
-        return not all(_loads(each.get("attributes") or {}, file.parent, project) for each in documents)
-
-
-def _loads(attributes: dict[str, object], folder: Path, project: Path) -> bool:
     try:
-        load_pipeline(attributes, folder=folder, project=project)
-    except Exception:  # a schema may be a model of the user's own, whose import raises anything
-        return False
-    return True
+        with _silent():
+            for document in yaml.load_all(text, YAML_LOADER):
+                if document["type"] == _TYPE:
+                    load_pipeline(document.get("attributes") or {}, folder=file.parent, project=project)
+    except Exception:  # of a value of YAML, or of a model of the user's own: they raise anything
+        return True
+    return False
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{VARIABLE} is {path}, which cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that no calendar has
         raise SettingsError(f"{VARIABLE} is {path}, which is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{VARIABLE} is {path}, which has no map of fields: give at least `models`")

@@ -42,6 +42,8 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
     if text is not None and (problem := unreadable(source, text)) is not None:
         return faults_of(problem, text, document)
     inner = innermost(error)
+    if text is not None and isinstance(inner, RecursionError):
+        return [Fault(source, None, "", "its maps and lists are nested too deeply to be read: nest them less")]
     if isinstance(inner, ConfigError):
         return faults_of(inner, text if inner.source == source else None, document)
     if isinstance(inner, ValidationError):
