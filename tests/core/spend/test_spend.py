@@ -25,7 +25,7 @@ from batch_assets.core.ledger.submissions import of_pipeline
 from batch_assets.core.prices.money import PICODOLLARS
 from batch_assets.core.prune import prune
 from batch_assets.core.spend.amounts import CLASSES
-from batch_assets.core.spend.build import SpendReport, build_spend
+from batch_assets.core.spend.build import SpendReader, SpendReport, build_spend
 from batch_assets.core.spend.spend_table import MEANINGS, PAID_IN_VAIN, SPEND_SCHEMA, Labels, SpendTotal
 from benchmarks.history import measured
 
@@ -391,7 +391,7 @@ def test_a_run_reads_what_is_new(world: World) -> None:
 def test_a_run_compares_only_what_is_new(world: World) -> None:
     """Neither files nor statements grow with the history of a pipeline whose answers are followed by others."""
     rules = {"retry": {"truncated": {"times": 1, "max_tokens": 200}}, "batching": {"max_requests": 1}}
-    costs: list[tuple[int, int]] = []
+    costs, reader = list[tuple[int, int]](), SpendReader(world.root)
     for turn, rows in enumerate((6, 1, 10, 1)):
         world.run(world.pipeline(texts(rows, f"turn{turn}"), params=params() | {"max_tokens": 10}, **rules))
         with measured() as cost:
@@ -399,11 +399,21 @@ def test_a_run_compares_only_what_is_new(world: World) -> None:
         opened = [call for call in cost.calls if call.startswith("open ") and "/responses/" in call]
         costs.append((len(opened), len(cost.statements)))
         before = [row.amounts for row in report.rows]
+        with measured() as cost:  # as the dashboard does, which has read what came before
+            assert [row.amounts for row in reader.read().rows] == before
+        assert not [each for each in cost.statements if not each.lstrip().startswith(("SELECT", "WITH", "BEGIN"))]
         world.path(*SPEND_BATCHES).rename(kept := world.folder / "kept.parquet")
         assert [row.amounts for row in build_spend(world.root).rows] == before, "as if all were read again"
         kept.rename(world.path(*SPEND_BATCHES))
     assert costs[1] == costs[3], "one row more costs the same after 6 and after 17"
     assert build_spend(world.root).read == 0
+    world.run(world.pipeline(texts(1, "last"), params=params() | {"max_tokens": 10}, **rules))
+    world.query("update indexed_file set version = 'old' where requests is not null")
+    rows = [row.amounts for row in reader.read().rows]
+    assert world.query("select count(*) from indexed_file where version = 'old'") != [(0,)], (
+        "it has written nothing"
+    )
+    assert rows == [row.amounts for row in build_spend(world.root).rows]
 
 
 def test_an_invalid_answer_that_a_refresh_replaces_was_paid_in_vain_once(world: World) -> None:
