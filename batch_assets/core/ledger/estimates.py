@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import RequestFile, to_record
 from batch_assets.core.ledger.states import BATCHES_NOT_STORED
@@ -83,4 +84,4 @@ def answers_on_record(tx: Transaction, pipeline: str, begins: str, enough: int) 
         .order_by(request_file.c.collected_seq.desc())
         .limit(enough)
     )
-    return sum(json.loads(counts).get("succeeded", 0) for counts in tx.execute(statement).scalars())
+    return sum(json.loads(counts).get(ResultType.SUCCEEDED, 0) for counts in tx.execute(statement).scalars())
