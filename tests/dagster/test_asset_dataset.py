@@ -37,6 +37,10 @@ def test_the_table_of_an_asset_is_the_dataset(
     assert dg.materialize([reviews, *assets], selection=assets, instance=instance).success
 
 
+def described(schema: dg.TableSchema) -> dict[str, str]:
+    return {column.name: column.description or "" for column in schema.columns}
+
+
 def lineage(result: dg.ExecuteInProcessResult) -> dict[str, list[str]]:
     """The upstream columns of each column of results, as the event of its materialization has them."""
     (event,) = result.asset_materializations_for_node("greetings__results")
@@ -44,6 +48,12 @@ def lineage(result: dg.ExecuteInProcessResult) -> dict[str, list[str]]:
     assert isinstance(entry, dg.TableColumnLineageMetadataValue)
     deps = entry.value.deps_by_column
     assert {dep.asset_key.to_user_string() for column in deps.values() for dep in column} == {"raw/reviews"}
+    # Dagster's open-source UI hides that entry, and shows descriptions: those of the definition, if it has any.
+    schema = event.metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchemaMetadataValue)
+    for column, text in described(schema.schema).items():
+        names = ", ".join(dep.column_name for dep in deps.get(column, ()))
+        assert text.endswith(f"From {names} of raw/reviews.") if names else "of raw/reviews" not in text
     return {column: [dep.column_name for dep in sources] for column, sources in deps.items()}
 
 
@@ -65,6 +75,9 @@ def test_each_column_of_results_names_the_columns_that_it_comes_from(
     named = make_assets(dataset=dataset, output_schema=schema)
     expected = {"review": ["id"], "rating": ["stars"], "response_text": ["text"], "mood": ["text"]}
     assert lineage(dg.materialize([reviews, *named], instance=instance)) == expected
+    before = described(next(iter(named[-1].specs)).metadata["dagster/column_schema"])
+    assert {column for column, text in before.items() if text.endswith("of raw/reviews.")} == {*expected}
+    assert before["response_text"] == "The text blocks of the answer, joined. From text of raw/reviews."
 
     whole = {
         "model": "claude-haiku-5-5",
@@ -76,6 +89,11 @@ def test_each_column_of_results_names_the_columns_that_it_comes_from(
         "stars": ["stars"],
         "response_text": ["stars"],
     }
+    unknown = make_assets(dataset={"asset": "raw/reviews"}, params=whole)
+    before = described(next(iter(unknown[-1].specs)).metadata["dagster/column_schema"])
+    assert not [text for text in before.values() if "of raw/reviews" in text], (
+        "all columns, and which is not known"
+    )
 
 
 def test_a_value_that_is_not_a_table_is_reported_in_a_sentence(

@@ -329,7 +329,7 @@ def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsRepo
     metadata: dict[str, Any] = {}
     if report.schema is not None:
         metadata[keys.COLUMN_SCHEMA] = columns_of(pipeline, report.schema)
-        if (lineage := lineage_of(pipeline, report.schema)) is not None:
+        if (lineage := lineage_of(pipeline, report.schema.names)) is not None:
             metadata[keys.COLUMN_LINEAGE] = lineage
     return metadata | _shown_rows(root, pipeline, partition, report)
 

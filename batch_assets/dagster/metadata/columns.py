@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 import pyarrow as pa
 
 from batch_assets.core.answers.result_columns import ColumnGroups, fields_after
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.dagster.metadata.lineage import lineage_of
 
 # As in docs/results.md; a test compares them.
 DESCRIPTIONS = {
@@ -69,9 +72,9 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
     first = [(name, dataset.types.get(column, "from the dataset")) for name, column in columns.items()]
     other_fields = fields_after(columns, pipeline.answers.fields)
     groups = ColumnGroups.of([*(pa.field(name, pa.null()) for name in columns), *other_fields])
-    return _table_schema(
-        pipeline, groups, [*first, *((field.name, _type_name(field.type)) for field in other_fields)]
-    )
+    known = [*first, *((field.name, _type_name(field.type)) for field in other_fields)]
+    lineage = lineage_of(pipeline, [name for name, _ in known], are_all_known=bool(carried))
+    return _table_schema(pipeline, groups, known, lineage)
 
 
 def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:
@@ -81,9 +84,8 @@ def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:
         pipeline: The pipeline.
         schema: The schema of the table. The first column is the row key.
     """
-    return _table_schema(
-        pipeline, ColumnGroups.of(schema), [(field.name, _type_name(field.type)) for field in schema]
-    )
+    types = [(field.name, _type_name(field.type)) for field in schema]
+    return _table_schema(pipeline, ColumnGroups.of(schema), types, lineage_of(pipeline, schema.names))
 
 
 def _type_name(type_: pa.DataType) -> str:
@@ -97,10 +99,31 @@ def _type_name(type_: pa.DataType) -> str:
     return str(type_)
 
 
-def _table_schema(pipeline: Pipeline, groups: ColumnGroups, columns: list[tuple[str, str]]) -> dg.TableSchema:
+def _table_schema(
+    pipeline: Pipeline,
+    groups: ColumnGroups,
+    columns: list[tuple[str, str]],
+    lineage: dg.TableColumnLineage | None,
+) -> dg.TableSchema:
+    """Return columns with their descriptions, which have the lineage, too: the open-source UI does not show it."""
     of_output = pipeline.output.descriptions if pipeline.output else {}
     described = {name: DESCRIPTIONS[name] for name in groups.ours if name in DESCRIPTIONS} | of_output
     constraints = {groups.key: _KEY, **dict.fromkeys(_NEVER_NULL.intersection(groups.ours), _ALWAYS)}
+    sources = lineage.deps_by_column if lineage is not None else {}
     return dg.TableSchema(
-        [dg.TableColumn(name, type_, described.get(name), constraints.get(name)) for name, type_ in columns]
+        [
+            dg.TableColumn(
+                name, type_, _description(described.get(name), sources.get(name)), constraints.get(name)
+            )
+            for name, type_ in columns
+        ]
     )
+
+
+def _description(text: str | None, sources: Sequence[dg.TableColumnDep] | None) -> str | None:
+    """Return the description of a column, with the columns of the upstream asset that it comes from."""
+    if not sources:
+        return text
+    names = ", ".join(source.column_name for source in sources)
+    origin = f"From {names} of {sources[0].asset_key.to_user_string()}."
+    return f"{text} {origin}" if text else origin

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
-import pyarrow as pa
 
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -16,7 +17,9 @@ _OF_ANSWER = ("response_text", "tool_calls")
 _SENT = "custom_id"
 
 
-def lineage_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableColumnLineage | None:
+def lineage_of(
+    pipeline: Pipeline, names: Sequence[str], *, are_all_known: bool = True
+) -> dg.TableColumnLineage | None:
     """Return where the columns of a results table come from.
 
     The row key and each carried column come from one column of the dataset, and what the model answers from all
@@ -24,7 +27,8 @@ def lineage_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableColumnLineage |
 
     Args:
         pipeline: The pipeline.
-        schema: The schema of the table. The row key and the carried columns are its first columns.
+        names: The columns of the table. The row key and the carried columns are the first.
+        are_all_known: Whether all carried columns are among them.
 
     Returns:
         `None` if the dataset is no asset, because Dagster knows only columns of assets.
@@ -37,11 +41,11 @@ def lineage_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableColumnLineage |
         {name: column for column, name in dataset.columns.items()} if isinstance(dataset.columns, dict) else {}
     )
     renamed[dataset.key_name] = dataset.key_column
-    copied = {name: renamed.get(name, name) for name in schema.names[: schema.names.index(_SENT)]}
-    asked = _asked(pipeline, set(copied.values())) - {ROW_NUMBER}
+    copied = {name: renamed.get(name, name) for name in names[: names.index(_SENT)]}
+    asked = _asked(pipeline, set(copied.values()) if are_all_known else None) - {ROW_NUMBER}
     answers = [*_OF_ANSWER, *(field.name for field in pipeline.answers.fields)]
     columns = {name: {column} - {ROW_NUMBER} for name, column in copied.items()}
-    columns |= {name: asked for name in answers if name in schema.names}
+    columns |= {name: asked for name in answers if name in names}
     return dg.TableColumnLineage(
         {
             name: [dg.TableColumnDep(upstream, column) for column in sorted(sources)]
@@ -51,8 +55,15 @@ def lineage_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableColumnLineage |
     )
 
 
-def _asked(pipeline: Pipeline, copied: set[str]) -> set[str]:
-    """Return the columns that a request is made of: all that are known, if something reads the row as a whole."""
+def _asked(pipeline: Pipeline, copied: set[str] | None) -> set[str]:
+    """Return the columns that a request is made of.
+
+    Args:
+        pipeline: The pipeline.
+        copied: All columns that a row has, as far as results show; `None` if they are not known. Then nothing is
+            returned for a pipeline that reads the row as a whole.
+    """
     templates = RowTemplates(pipeline.template, pipeline.betas)
-    reads_all = templates.reads_row or pipeline.hooks.render_request is not None
-    return templates.reads | (copied if reads_all else set())
+    if not templates.reads_row and pipeline.hooks.render_request is None:
+        return set(templates.reads)
+    return templates.reads | copied if copied is not None else set()
