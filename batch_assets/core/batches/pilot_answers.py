@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from batch_assets.core.answers.ok_rows import ok_rows
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.pilots import PilotState, PilotTerms
-from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices.money import PICODOLLARS, usd
 from batch_assets.core.prices.projection import project
 from batch_assets.core.prices.range import Range
@@ -42,9 +41,12 @@ _FAILURES, _ANSWERS, _CHARACTERS = 5, 5, 300
 class PilotAnswers:
     """The n requests of a pilot with what came back for them.
 
+    A request that would be sent again or followed, and that no row wants any more, is left out.
+
     Attributes:
         is_unfinished: Whether some of them are sent again automatically, or followed by another request.
-        is_canceled: Whether some of them were canceled, or not sent again or followed because of that.
+        is_canceled: Whether some of them were canceled, or not sent again or followed because of that, or all of
+            them are left out.
         table: The responses in force, each the last of its chain, with the columns of a response file.
         sizes: The bytes of the lines of these requests; float64, shape (n,).
         costs: What the answers of each chain cost, in picodollars; `None` if that is not known, or there is none.
@@ -106,10 +108,40 @@ class PilotAnswers:
             if outcomes.chains is not None and not current.is_canceled:
                 follows &= ~outcomes.chains.is_over(outcomes.chains.find(row[known]), current.max_attempts)
             goes_on[np.flatnonzero(known)[follows]] = True
-        is_unfinished = bool(goes_on.any() and _wanted_by(root, current, submission, digests)[goes_on].any())
-        is_canceled = bool((goes_on | (fates == RequestFate.CANCELED.value)).any()) and not is_unfinished
         problems = _problems(columns, table)
-        return cls(is_unfinished, is_canceled, table, sizes[known], costs, first_costs, failed, invalid, problems)
+        wanted, is_stopped = _wanted(root, state, digests) if goes_on.any() else (goes_on, False)
+        is_unfinished = bool((goes_on & wanted).any())
+        is_canceled = bool((fates == RequestFate.CANCELED.value).any()) or (is_stopped and bool(goes_on.any()))
+        found = cls(
+            is_unfinished,
+            is_canceled and not is_unfinished,
+            table,
+            sizes[known],
+            costs,
+            first_costs,
+            failed,
+            invalid,
+            problems,
+        )
+        return found._without((goes_on & ~wanted)[known])
+
+    def _without(self, left_out: NDArray[np.bool_]) -> PilotAnswers:
+        """Return it without some of its requests: bool, shape (n,)."""
+        if not left_out.any():
+            return self
+        kept = ~left_out
+        rows = np.flatnonzero(kept).tolist()
+        return replace(
+            self,
+            is_canceled=self.is_canceled or not rows,
+            table=self.table.filter(pa.array(kept)),
+            sizes=self.sizes[kept],
+            costs=[self.costs[row] for row in rows],
+            first_costs=[self.first_costs[row] for row in rows],
+            failed=self.failed[kept],
+            invalid=self.invalid[kept],
+            problems_by_row=[self.problems_by_row[row] for row in rows],
+        )
 
     @property
     def cost(self) -> int | None:
@@ -231,20 +263,29 @@ def _problems(columns: Mapping[str, Any], table: pa.Table) -> list[str]:
     return [next(filter(None, reasons), "") for reasons in zip(*texts, strict=True)]
 
 
-def _wanted_by(root: Root, current: Submission, first: Submission, digests: Digests) -> NDArray[np.bool_]:
-    """Return which requests of a pilot the submission in force asks again: bool, shape (n,).
+def _wanted(root: Root, state: PilotState, digests: Digests) -> tuple[NDArray[np.bool_], bool]:
+    """Return which requests of a pilot rows still want, in the submissions in force of all its partitions.
 
     Args:
         root: The root.
-        current: The submission in force of the pilot's partition.
-        first: The submission that sent the pilot.
-        digests: Those of the requests: S16, shape (n,).
+        state: The pilot.
+        digests: Those of its requests: S16, shape (n,).
+
+    Returns:
+        bool, shape (n,), and whether one of these submissions is canceled. A canceled one wants nothing.
     """
-    if current.is_canceled:
-        return np.zeros(len(digests), bool)
-    wanted = np.full(len(digests), current.id == first.id)
-    if not wanted.all():
+    wanted, is_stopped = np.zeros(len(digests), bool), False
+    with root.ledger.read() as tx:
+        partitions = submissions.partitions_waiting_on(tx, [file.id for file in state.files])
+        newest = [submissions.newest(tx, state.pilot.pipeline, partition) for partition in partitions]
+    in_force = [each for each in newest if each is not None]
+    if [each.id for each in in_force] == list({file.submission_id for file in state.files}):  # rows want all
+        return np.full(len(digests), not in_force[0].is_canceled), in_force[0].is_canceled
+    for current in in_force:
+        if current.is_canceled:
+            is_stopped = True
+            continue
         index = RequestIndex(root.storage, current.pipeline, current.partition, current.id)
         for rows in index.slices([DIGEST]):
             wanted |= np.isin(digests, digests_of_rows(rows))
-    return wanted
+    return wanted, is_stopped

@@ -314,6 +314,16 @@ def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile
     return to_records(RequestFile, tx.execute(statement))
 
 
+def partitions_waiting_on(tx: Transaction, file_ids: Sequence[str]) -> list[str]:
+    """Return the partitions of the submissions whose rows wait on some request files, sorted."""
+    partitions: set[str] = set()
+    for chunk in id_chunks(file_ids):
+        waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
+        of_files = sa.select(submission.c.partition).select_from(waiting).where(wait.c.file_id.in_(chunk))
+        partitions.update(tx.execute(of_files.distinct()).scalars())
+    return sorted(partitions)
+
+
 def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
     """Return the request files that a submission's rows wait on, in a fixed order."""
     statement = (

@@ -116,7 +116,8 @@ class BuiltSubmission:
         """The pilot that its files wait for, for the manifest."""
         if self.piloting is NO_PILOT:
             return None
-        new, terms = self.piloting, self.pilot.terms
+        new = self.piloting
+        terms = new.terms or self.pilot.terms
         if not any(self.file_id(entry) in new.file_ids for entry in self.pilot_files):
             return PilotEntry(prompt=self.prompt)
         assert terms is not None, "a pipeline that takes a pilot has terms"

@@ -19,8 +19,8 @@ from batch_assets.core.requests.estimating import CountTokens, estimate_of
 from batch_assets.core.requests.inputs import BeforeBuild, BuildInputs, reading_inputs
 from batch_assets.core.requests.known_rows import KnownRows
 from batch_assets.core.requests.own_answers import own_answers
-from batch_assets.core.requests.pilot_sample import PilotSample
-from batch_assets.core.requests.piloting import BuiltPilot, PilotNeed, pilot_terms, pilot_turn
+from batch_assets.core.requests.pilot_sample import PilotSample, RequestsOfPilot
+from batch_assets.core.requests.piloting import BuiltPilot, PilotNeed, PilotTurn, pilot_terms, pilot_turn
 from batch_assets.core.requests.priority_order import PriorityOrder
 from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.rendering_change import check_rendering
@@ -133,7 +133,7 @@ class PartitionBuild:
             pipeline, dataset, templates, is_kept=self._selection.is_kept, processes=root.settings.processes
         )
         newest, headers = inputs.before.newest, self._renderer.headers
-        self._peers, self.pilot_turn = peers, pilot_turn(root, pipeline, self._selection.set_aside)
+        self._peers, self.pilot_turn = peers, self._pilot_turn()
         self._pilot = self._pilot_sample()
         self._known = KnownRows(root, pipeline, newest, dataset, templates, headers)
         priority = pipeline.priority
@@ -193,7 +193,8 @@ class PartitionBuild:
                 _log.warning(problem)
             submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
             self._estimate()
-            in_pilot = submission.pilot_size.requests
+            is_new = self.pilot_turn.need is PilotNeed.TAKE
+            in_pilot = submission.pilot_size.requests if is_new else 0
             pilot = BuiltPilot(self.pilot_turn, pilot_terms(self._pipeline), in_pilot, self._pilot_range())
             built = submission.finished(self._inputs.digest if is_covered else None, pilot)
             if self._peers is not None:
@@ -203,9 +204,15 @@ class PartitionBuild:
             submission.remove()
             raise
 
-    def _pilot_sample(self) -> PilotSample | None:
+    def _pilot_turn(self) -> PilotTurn:
+        is_refresh = self._selection.fresh_after is not None
+        return pilot_turn(self._root, self._pipeline, self._selection.set_aside, is_refresh=is_refresh)
+
+    def _pilot_sample(self) -> PilotSample | RequestsOfPilot | None:
         """Return what takes the requests of a pilot; `None` if there is none, or peers have taken enough."""
         config = self._pipeline.config.pilot
+        if self.pilot_turn.own is not None:
+            return RequestsOfPilot(self.pilot_turn.own)
         if config is None or self.pilot_turn.need is not PilotNeed.TAKE:
             return None
         left = config.rows - (self._peers.piloted if self._peers is not None else 0)

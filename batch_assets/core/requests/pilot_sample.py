@@ -1,4 +1,4 @@
-"""The random requests that become a pilot, taken while the requests of a build pass."""
+"""The requests of a pilot, taken while the requests of a build pass: random ones, or those that it has already."""
 
 from __future__ import annotations
 
@@ -61,6 +61,29 @@ class PilotSample:
     def take(self) -> Iterator[Sampled]:
         """Yield the requests of the sample, by kind."""
         yield from _by_kind(self._sample.kept)
+
+
+class RequestsOfPilot:
+    """Keeps the requests that an earlier pilot has, which are sent again, and gives back the others.
+
+    Args:
+        digests: Those of the pilot's requests: S16, shape (n,).
+    """
+
+    def __init__(self, digests: Digests) -> None:
+        self._digests, self._kept = digests, list[Sampled]()
+
+    def add(self, requests: Sampled) -> Iterator[Sampled]:
+        """Add requests, as `PilotSample.add` does."""
+        is_own = np.isin(requests.digests, self._digests)
+        if is_own.any():
+            self._kept.append(_chosen(requests, is_own))
+        if not is_own.all():
+            yield _chosen(requests, ~is_own)
+
+    def take(self) -> Iterator[Sampled]:
+        """Yield what was kept, by kind."""
+        yield from sorted(self._kept, key=lambda each: each.kind)
 
 
 class _Request(NamedTuple):

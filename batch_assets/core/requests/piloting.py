@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+import numpy as np
+
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import Transaction, pilots
 from batch_assets.core.ledger.estimates import answers_on_record
 from batch_assets.core.ledger.pilots import PilotState, PilotTerms
@@ -16,7 +20,9 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices.range import Range
 from batch_assets.core.requests.estimate import RecordedEstimate
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.pilot_requests import is_canceled
+from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import count
 
 
@@ -37,19 +43,25 @@ class PilotTurn(NamedTuple):
     Attributes:
         need: What it does.
         canceled: The submission of the earlier pilot of its prompt that was canceled; `None` if none was.
+        own: The digests of the pilot's requests that are not at the API, if it waits for one: S16, shape (n,).
+            Those of them that the build sends again go on as the pilot's.
     """
 
     need: PilotNeed
     canceled: str | None = None
+    own: Digests | None = None
 
 
-def pilot_turn(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile]) -> PilotTurn:
+def pilot_turn(
+    root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile], *, is_refresh: bool
+) -> PilotTurn:
     """Decide it before requests are written.
 
     Args:
         root: The root.
         pipeline: The pipeline.
         set_aside: The files that the build replaces, perhaps those of a pilot.
+        is_refresh: Whether it also sends requests that are answered or at the API.
     """
     config = pipeline.config.pilot
     if config is None:
@@ -63,9 +75,29 @@ def pilot_turn(root: Root, pipeline: Pipeline, set_aside: Collection[RequestFile
             known = answers_on_record(tx, pipeline.name, RecordedEstimate.begins(prompt), config.rows)
     if last is not None and (last.pilot.verdict is PilotVerdict.CANCELED or is_canceled(root, last)):
         return PilotTurn(PilotNeed.TAKE, last.pilot.submission_id)  # what is answered was not judged
+    if state is not None and state.pilot.verdict is PilotVerdict.GO:
+        return PilotTurn(PilotNeed.NONE)
     if state is not None:
-        return PilotTurn(PilotNeed.NONE if state.pilot.verdict is PilotVerdict.GO else PilotNeed.WAIT)
+        return PilotTurn(PilotNeed.WAIT, own=_sent_again(root, state, set_aside, is_refresh=is_refresh))
     return PilotTurn(PilotNeed.NONE if known >= config.rows else PilotNeed.TAKE)
+
+
+def _sent_again(
+    root: Root, state: PilotState, set_aside: Collection[RequestFile], *, is_refresh: bool
+) -> Digests | None:
+    """Return the digests of the requests of a pilot that a build may send again; `None` if there are none.
+
+    Requests of a file that cannot be read are left out: whoever judges the pilot reports that.
+    """
+    if state.pilot.verdict is not None:
+        return None
+    replaced = {file.id for file in set_aside}
+    known = []
+    for file in state.files:
+        if is_refresh or not file.state.in_flight or file.id in replaced:
+            with suppress(FileNotFoundError, DamagedFileError):
+                known.append(StoredRequestFile.of(root.storage, file).digests())
+    return np.unique(np.concatenate(known)) if known else None
 
 
 def current_pilot(
@@ -126,7 +158,8 @@ class Piloting:
     """What submissions that are registered at once have to do with the pilot of their prompt.
 
     Attributes:
-        file_ids: The ids of the pilot's files, if the submissions have a new pilot.
+        file_ids: The ids of the pilot's files, if the submissions have a new pilot, or send requests of one again.
+        terms: By what the pilot is judged whose requests they send again; `None` for a new one.
         low: See `PilotTerms`.
         high: See `PilotTerms`.
         hold: What holds their other files; `None` if nothing does.
@@ -134,6 +167,7 @@ class Piloting:
     """
 
     file_ids: tuple[str, ...] = ()
+    terms: PilotTerms | None = None
     low: int | None = None
     high: int | None = None
     hold: HoldReason | None = None
@@ -161,6 +195,7 @@ def new_pilot(
         low, high = 0, 2 * high
     return Piloting(
         tuple(file_ids),
+        None,
         low if is_known else None,
         high if is_known else None,
         HoldReason.PILOT,
@@ -168,8 +203,20 @@ def new_pilot(
     )
 
 
-def earlier_pilot(state: PilotState) -> Piloting:
-    """Return what follows from a pilot that the prompt has already."""
+def earlier_pilot(state: PilotState, file_ids: Sequence[str], set_aside: Collection[RequestFile]) -> Piloting:
+    """Return what follows from a pilot that the prompt has already.
+
+    Args:
+        state: The pilot.
+        file_ids: The ids of the files that have requests of it, which are sent again.
+        set_aside: The files that are replaced.
+    """
     if state.pilot.verdict is PilotVerdict.ASK:
         return Piloting(hold=HoldReason.CONFIRM, why=state.pilot.why or "")
-    return NO_PILOT if state.pilot.verdict is not None else Piloting(hold=HoldReason.PILOT, why=pilots.WAITS)
+    if state.pilot.verdict is not None:
+        return NO_PILOT
+    if not file_ids:
+        return Piloting(hold=HoldReason.PILOT, why=pilots.WAITS)
+    replaced, terms = {file.id for file in set_aside}, state.pilot.terms
+    remaining = [file.id for file in state.files if not file.state.let_go and file.id not in replaced]
+    return Piloting((*remaining, *file_ids), terms, terms.low, terms.high, HoldReason.PILOT, pilots.WAITS)

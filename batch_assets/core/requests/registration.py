@@ -166,9 +166,11 @@ class Registrar:
         with self._root.ledger.read() as tx:
             canceled = [turn.canceled for turn in turns]
             state = current_pilot(tx, self._pipeline, prompt, self._set_aside, canceled)
+        with_files = [each for each in self._built if each.pilot_files]
         if state is not None:
-            return earlier_pilot(state)
-        taking = [each for each in self._built if each.pilot_files]
+            sent_again = [each.file_id(entry) for each in with_files for entry in each.pilot_files]
+            return earlier_pilot(state, sent_again, self._set_aside)
+        taking = [each for each in with_files if each.pilot.turn.need is PilotNeed.TAKE]
         if not taking or not any(each.has_rest for each in self._built):
             return None if PilotNeed.WAIT in needs else NO_PILOT
         entries = [(each, entry) for each in taking for entry in each.pilot_files]

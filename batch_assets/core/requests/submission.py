@@ -21,7 +21,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.built_submission import BuiltSubmission
 from batch_assets.core.requests.enough import Enough
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
-from batch_assets.core.requests.pilot_sample import PilotSample, Sampled
+from batch_assets.core.requests.pilot_sample import PilotSample, RequestsOfPilot, Sampled
 from batch_assets.core.requests.piloting import BuiltPilot
 from batch_assets.core.requests.priority_order import PriorityOrder
 from batch_assets.core.requests.prompt_caching import PromptCaching
@@ -111,7 +111,7 @@ class NewSubmission:
         is_gathered: bool = False,
         is_planned: bool = False,
         caching: PromptCaching | None = None,
-        pilot: PilotSample | None = None,
+        pilot: PilotSample | RequestsOfPilot | None = None,
         order: PriorityOrder | None = None,
     ) -> None:
         self._caching, self._order = caching, order

@@ -18,7 +18,7 @@ from batch_assets.core.store.request_lines import own_tail
 
 
 def requests_of_pilot(root: Root, state: PilotState) -> tuple[Digests, NDArray[np.float64]]:
-    """Return the digests of a pilot's requests (S16) and the bytes of their lines (float64), shape (n,) each.
+    """Return the digests of a pilot's requests, sorted (S16), and the bytes of their lines (float64), shape (n,).
 
     Raises:
         FileNotFoundError: When a request file is lost.
@@ -27,7 +27,9 @@ def requests_of_pilot(root: Root, state: PilotState) -> tuple[Digests, NDArray[n
     files = state.collected_files
     lines = [line for file in files for line in StoredRequestFile.of(root.storage, file).lines()]
     sizes = np.array([len(line) for line in lines], np.float64)
-    return digests_of_tails([own_tail(line) for line in lines]), sizes
+    # What was sent again is in several files.
+    digests, first = np.unique(digests_of_tails([own_tail(line) for line in lines]), return_index=True)
+    return digests, sizes[first]
 
 
 def is_canceled(root: Root, state: PilotState) -> bool:

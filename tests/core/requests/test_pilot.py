@@ -386,6 +386,67 @@ def test_a_rebuild_keeps_the_pilot_that_is_under_way(world: World) -> None:
     assert sorted(sent(world)) == [3, 12]
 
 
+@pytest.mark.parametrize("what", ["plain", "confirmed", "ledger lost"])
+def test_failed_requests_of_a_pilot_that_are_built_again_go_on(world: World, what: str) -> None:
+    """A schedule may run before the sensor sends them again."""
+    fail(world, times=1, expired=1.0)
+    more = {"confirm_above": 0} if what == "confirmed" else {}
+    collect_pilot(world, piloted(world))
+    pipeline = piloted(world, 15, **more)
+    world.build(pipeline)
+    if what == "confirmed":
+        assert held(world) == {"confirm": 15}
+        assert sorted(file.requests for file in approve(world.root, "asked")) == [3]
+    assert held(world) == {"pilot": 12}, "the pilot has its three requests, and no others"
+    if what == "ledger lost":
+        lose_ledger(world)
+    world.submit(pipeline)
+    world.submit(pipeline)
+    assert (sent(world), held(world)) == ([3, 3], {"pilot": 12})
+    world.send(pipeline)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sent(world) == [3, 3, 12] and set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+@pytest.mark.parametrize("is_refresh", [False, True])
+def test_a_pilot_whose_chains_are_built_again_is_judged(world: World, is_refresh: bool) -> None:
+    pipeline = piloted(world, params=params() | {"max_tokens": 10}, retry={"truncated": {"times": 2}})
+    collect_pilot(world, pipeline)
+    world.build(pipeline, refresh=is_refresh)
+    world.submit(pipeline)
+    assert [next_round(world, pipeline) for _ in range(2)] == [[], []]
+    (pilot,) = next_round(world, pipeline)
+    assert pilot.verdict is PilotVerdict.GO and held(world) == {}
+    assert sent(world) == [3] * (3 + is_refresh) + [9]
+
+
+@pytest.mark.parametrize("is_erased", [False, True])
+@pytest.mark.parametrize("gone", [2, 3])
+def test_rows_that_are_gone_are_left_out_of_the_judgement(world: World, gone: int, is_erased: bool) -> None:
+    """No one sends their failed requests again. Without any other the next build takes a pilot."""
+    fail(world, times=1, expired=1.0)
+    collect_pilot(world, piloted(world))
+    rows = texts(12)
+    keys = [next(key for key in rows if id_.startswith(f"{key}-")) for id_ in world.accepted_custom_ids()]
+    if is_erased:
+        erase(world.root, "asked", keys[:gone])
+    pipeline = world.pipeline({key: rows[key] for key in rows if key not in keys[:gone]}, pilot=3)
+    world.build(pipeline)
+    reports = [*world.submit(pipeline).pilots, *next_round(world, pipeline)]
+    if gone == 2:
+        assert reports[0].why.startswith("The pilot is as expected: 1 answer for ")
+        assert sent(world) == [3, 1, 9]
+        return
+    assert (reports, step_of(world, pipeline)) == ([], NeedsUser(MaterializeRequests()))
+    world.build(pipeline)
+    assert held(world) == {"pilot": 6}
+    world.submit(pipeline)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert sent(world) == [3, 3, 6]
+
+
 def partitioned(world: World, rows: int = 6, **more: Any) -> Pipeline:
     folder: Path = world.folder
     for key in "abc":
