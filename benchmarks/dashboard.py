@@ -34,10 +34,11 @@ def ask(folder: Path, rows: int) -> bool:
     key, holds = f"row-{rows // 2:09d}", True
     with open_root(Settings.from_env(env)) as root:
         tables = Tables(root)
+        (row,) = tables.search(_PIPELINE, key)
         questions: dict[str, Callable[[], object]] = {
             "failures": lambda: tables.failures(_PIPELINE),
             "distributions": lambda: tables.distributions(_PIPELINE),
-            "a row by its key": lambda: tables.row(_PIPELINE, "", key),
+            "a row by its key": lambda: tables.row(row),
             "the history of a row": lambda: versions_of(root, tables, _PIPELINE, "", key),
             "search for a key": lambda: tables.search(_PIPELINE, key),
             "search for a text": lambda: tables.search(_PIPELINE, "no row has this text"),

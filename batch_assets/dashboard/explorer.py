@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import html
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import marimo as mo
 
+from batch_assets.core.answers.result_columns import PARTITION
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.text import count, duration, exact_moment
 from batch_assets.dashboard.row_history import Answer, Version
@@ -21,17 +23,23 @@ _SHORT, _LONG = 120, 20_000
 
 
 def found_rows(rows: Sequence[Row]) -> Element:
-    """Return the rows that a search found, of which the user selects one."""
+    """Return the rows that a search found, of which the user selects one.
+
+    The columns have the names that they have in the table: no two of them are the same. Values are texts, because
+    the browser would round large integers.
+    """
+    number = _number_name(rows)
     lines = [
         {
-            "key": row.key,
-            **({"partition": row.partition} if row.partition else {}),
+            number: str(at),
+            row.row_key_name: row.key if row.key is not None else "–",
+            **({PARTITION: row.partition} if row.partition else {}),
             "result_type": row.values["result_type"],
             **{name: _short(row.values[name]) for name in row.typed},
-            "answer": _short(row.values["response_text"]),
+            "response_text": _short(row.values["response_text"]),
             **{name: _short(row.values[name]) for name in row.carried},
         }
-        for row in rows
+        for at, row in enumerate(rows)
     ]
     more = "; there may be more" if len(rows) == MOST_ROWS else ""
     return mo.ui.table(
@@ -42,8 +50,25 @@ def found_rows(rows: Sequence[Row]) -> Element:
         show_download=False,
         show_column_summaries=False,
         show_data_types=False,
+        hidden_columns=[number] if lines else None,
         label=f"{count(len(rows), 'row')}{more}. Select one to see everything about it.",
     )
+
+
+def chosen_row(rows: Sequence[Row], found: Element) -> Row | None:
+    """Return the row that the user selected; `None` if none is.
+
+    Args:
+        rows: The rows.
+        found: What `found_rows` returned for them.
+    """
+    return rows[int(found.value[0][_number_name(rows)])] if found.value else None
+
+
+def _number_name(rows: Sequence[Row]) -> str:
+    """Return a name that no column has, for the position of a row in the list."""
+    taken = {name for row in rows for name in row.values}
+    return next(name for number in itertools.count() if (name := f"number{number}") not in taken)
 
 
 def whole_row(row: Row | None, versions: Sequence[Version]) -> Element:
@@ -54,13 +79,14 @@ def whole_row(row: Row | None, versions: Sequence[Version]) -> Element:
     newest = next((version for version in versions if version.params is not None), None)
     prompt = prompt_text(newest.params) if newest is not None and newest.params is not None else None
     columns = [
-        {"column": name, "value": _long(value), "kind": _kind(name, row)}
+        {"column": name, "value": _as_text(value, _LONG), "kind": _kind(name, row)}
         for name, value in values.items()
         if name not in ("response_json", "response_text") and value is not None
     ]
     cost = f"${values['cost_usd']:.6f}" if values.get("cost_usd") is not None else "no cost of its own"
     attempts = count(values.get("attempts") or 0, "attempt")
-    facts = f"{row.pipeline} · {row.key} · {values['result_type']} · {cost} · {attempts}"
+    key = row.key if row.key is not None else "no row key"
+    facts = f"{row.pipeline} · {key} · {values['result_type']} · {cost} · {attempts}"
     return mo.vstack(
         [
             mo.Html("<h3 style='margin:0.5rem 0 0;font-weight:600'>Selected row</h3>"),
@@ -213,13 +239,11 @@ def _plain(text: str) -> Element:
     return mo.Html(f"<pre tabindex='0' style='{style};{border}'>{html.escape(text)}</pre>")
 
 
-def _short(value: Any) -> Any:
-    text = value if isinstance(value, str) else None
-    if text is None:
-        return value if value is None or isinstance(value, bool | int | float) else str(value)[:_SHORT]
-    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
+def _short(value: Any) -> str | None:
+    return _as_text(value, _SHORT) if value is not None else None
 
 
-def _long(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+def _as_text(value: Any, most: int) -> str:
+    """Return a value as text, cut after some characters."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= most else f"{text[:most]}…"

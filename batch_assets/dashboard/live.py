@@ -178,13 +178,13 @@ class Live:
         except BatchAssetsError as error:
             return [], str(error)
 
-    def row(self, pipeline: str, partition: str, key: str) -> Row | None:
-        """Return one row with all its columns, see `Tables.row`."""
-        return self._tables.row(pipeline, partition, key)
+    def row(self, row: Row) -> Row | None:
+        """Return a row with all its columns, see `Tables.row`."""
+        return self._tables.row(row)
 
-    def versions(self, pipeline: str, partition: str, key: str) -> list[Version]:
-        """Return the versions of a row's request, see `versions_of`."""
-        return versions_of(self.root, self._tables, pipeline, partition, key)
+    def versions(self, pipeline: str, partition: str, key: str | None) -> list[Version]:
+        """Return the versions of a row's request, see `versions_of`; none of a row without a key."""
+        return versions_of(self.root, self._tables, pipeline, partition, key) if key is not None else []
 
 
 def _without_now(state: State | None) -> State | None:

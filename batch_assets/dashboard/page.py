@@ -122,9 +122,8 @@ def _(pipeline: Any, search: Any) -> Any:
 @app.cell
 def _(found: Any, rows: Any) -> Any:
     mo.stop(not rows)
-    chosen = [row for row in rows if found.value and row.key == found.value[0]["key"]]
-    chosen = [row for row in chosen if row.partition == found.value[0].get("partition", "")]
-    row = live.row(chosen[0].pipeline, chosen[0].partition, chosen[0].key) if chosen else None
+    chosen = explorer.chosen_row(rows, found)
+    row = live.row(chosen) if chosen is not None else None
     versions = live.versions(row.pipeline, row.partition, row.key) if row is not None else []
     explorer.whole_row(row, versions)
     return row, versions

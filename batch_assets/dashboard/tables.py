@@ -5,6 +5,7 @@ Each question reads the columns that it needs, and returns a bounded number of r
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,22 @@ from typing import Any
 
 import duckdb
 
-from batch_assets.core.answers.result_columns import PARTITION, ColumnGroups
+from batch_assets.core.answers.result_columns import ColumnGroups
 from batch_assets.core.answers.result_types import FAILED
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.file_systems import open_file_system
+from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.storage import PARTITION_FOLDER
 from batch_assets.core.root import Root
+from batch_assets.dashboard.columns import (
+    ONLY_FILES,
+    TEXT,
+    Columns,
+    key_meant_by,
+    literal,
+    names_in_files,
+    numbered,
+)
 
 MOST_ROWS = 50
 """The most rows that a search returns."""
@@ -32,8 +44,8 @@ _CONFIG: dict[str, Any] = {
 }
 # How DuckDB says that there is no table yet.
 _NO_FILES = "No files found"
-_TEXT = "VARCHAR"
-_PLAIN = (_TEXT, "BOOLEAN", "BIGINT")
+_PARTITION = f"url_decode(regexp_extract(filename, '/{PARTITION_FOLDER}([^/]*)/[^/]*$', 1))"
+_PLAIN = (TEXT, "BOOLEAN", "BIGINT")
 _LISTS = tuple(f"{kind}[]" for kind in _PLAIN)
 
 
@@ -80,41 +92,22 @@ class Row:
     Attributes:
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
-        key: The row key, as text.
+        position: Its position in the table, from 0.
+        key: The row key, as text; `None` if it has none.
         values: All columns, in order.
+        row_key_name: The name of the row key.
         typed: The names of the typed columns.
         carried: The names of the carried columns.
     """
 
     pipeline: str
     partition: str
-    key: str
+    position: int
+    key: str | None
     values: dict[str, Any]
+    row_key_name: str
     typed: tuple[str, ...]
     carried: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a pipeline's tables.
-
-    Attributes:
-        types: Names to types of DuckDB, in order.
-        groups: The columns by where they come from.
-    """
-
-    types: dict[str, str]
-    groups: ColumnGroups
-
-    @property
-    def key(self) -> str:
-        return self.groups.key
-
-    @property
-    def searched(self) -> list[str]:
-        """The columns with text of people: carried ones, and the answer."""
-        texts = [name for name in self.groups.carried if self.types[name] == _TEXT]
-        return [*texts, "response_text"]
 
 
 class Tables:
@@ -132,11 +125,11 @@ class Tables:
         with self._open(pipeline) as (db, columns):
             if columns is None:
                 return []
-            key = _quoted(columns.key)
+            kind, error, message = (columns.of(name) for name in ("result_type", "error_type", "error_message"))
             rows = db.execute(
-                f"SELECT result_type, coalesce(error_type, ''), coalesce(left(error_message, 500), ''), count(*), "
-                f"list(CAST({key} AS VARCHAR) ORDER BY file_row_number)[1:{_SAMPLES}] FROM results "
-                f"WHERE result_type IN ({_marks(FAILED)}) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
+                f"SELECT {kind}, coalesce({error}, ''), coalesce(left({message}, 500), ''), count(*), "
+                f"list({columns.key} ORDER BY partition, position)[1:{_SAMPLES}] FROM results "
+                f"WHERE {kind} IN ({_marks(FAILED)}) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
                 [*map(str, FAILED), _MOST_FAILURES],
             ).fetchall()
         return [Failure(pipeline, kind, error, text, rows, tuple(keys)) for kind, error, text, rows, keys in rows]
@@ -146,10 +139,14 @@ class Tables:
         with self._open(pipeline) as (db, columns):
             if columns is None:
                 return {}
-            typed = {name: columns.types[name] for name in columns.groups.typed}
+            types = {columns.of(name): kind for name, kind in columns.typed.items()}
             # Counting is cheap, and grouping a column of a million texts is not.
-            few = [name for name, number in _distinct(db, typed) if number <= 2 * _MOST_VALUES]
-            found = {name: _distribution(db, name, is_list=typed[name] in _LISTS) for name in few}
+            few = {name for name, number in _distinct(db, types) if number <= 2 * _MOST_VALUES}
+            found = {
+                name: _distribution(db, column, is_list=columns.typed[name] in _LISTS)
+                for name in columns.typed
+                if (column := columns.of(name)) in few
+            }
         return {name: column for name, column in found.items() if 0 < len(column.values) <= _MOST_VALUES}
 
     def search(self, pipeline: str, text: str) -> list[Row]:
@@ -162,50 +159,68 @@ class Tables:
         with self._open(pipeline) as (db, columns):
             if columns is None:
                 return []
-            key = f"CAST({_quoted(columns.key)} AS VARCHAR)"
             if not text:
                 return _rows(db, pipeline, columns, "true", [])
-            exact = _rows(db, pipeline, columns, f"{key} = ?", [text])
+            exact = _rows(
+                db, pipeline, columns, f"{columns.key} IN (?, ?)", [text, key_meant_by(db, columns, text)]
+            )
             if exact:
                 return exact
-            among = [key, *map(_quoted, columns.searched)]
+            among = [columns.key, *columns.searched]
             contains = " OR ".join(f"contains(lower({column}), lower(?))" for column in among)
             return _rows(db, pipeline, columns, contains, [text] * len(among))
 
-    def row(self, pipeline: str, partition: str, key: str) -> Row | None:
-        """Return one row with all its columns.
+    def row(self, row: Row) -> Row | None:
+        """Return a row with all its columns; `None` if the table has another row at its position by now.
+
+        Args:
+            row: The row, as a search found it.
+        """
+        with self._open(row.pipeline, row.partition) as (db, columns):
+            if columns is None:
+                return None
+            condition = f"position = ? AND {columns.key} IS NOT DISTINCT FROM ?"
+            values = [row.position, row.key]
+            return next(iter(_rows(db, row.pipeline, columns, condition, values, whole=True)), None)
+
+    @contextmanager
+    def _open(
+        self, pipeline: str, partition: str | None = None
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Columns | None]]:
+        """Open a database with the view `results`, and the columns of the tables; `None` if there is no table.
 
         Args:
             pipeline: The pipeline.
-            partition: The partition key; "" without partitions.
-            key: The row key, as text.
+            partition: The partition whose table is opened; `None` for all tables.
         """
-        with self._open(pipeline) as (db, columns):
-            if columns is None:
-                return None
-            condition, values = f"CAST({_quoted(columns.key)} AS VARCHAR) = ?", [key]
-            if PARTITION in columns.types:
-                condition, values = f"{condition} AND {PARTITION} = ?", [key, partition]
-            return next(iter(_rows(db, pipeline, columns, condition, values, whole=True)), None)
-
-    @contextmanager
-    def _open(self, pipeline: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, _Columns | None]]:
-        """Open a database with the view `results`, and the columns of the tables; `None` if there is no table."""
-        pattern = self.uri(pipeline, "results", "**", "results.parquet")
-        options = "union_by_name = true, hive_partitioning = true, hive_types_autocast = false"
-        source = f"read_parquet({_literal(pattern)}, {options}, file_row_number = true)"
+        pattern = literal(self._pattern(pipeline, partition))
+        source = f"read_parquet({pattern}, union_by_name = true, {ONLY_FILES})"
         with self.database() as db, self._reading(pipeline):
             try:
-                db.execute(f"CREATE VIEW results AS SELECT * FROM {source}")
+                tables = db.sql(f"SELECT * FROM {source}")
             except duckdb.IOException as error:
                 if _NO_FILES not in str(error):
                     raise
                 yield db, None
                 return
-            described = db.execute("DESCRIBE results").fetchall()
-            types = {name: kind for name, kind, *_ in described if name != "file_row_number"}
-            schema = db.sql("SELECT * FROM results LIMIT 0").to_arrow_table().schema
-            yield db, _Columns(types, ColumnGroups.of(schema.field(name) for name in types if name != PARTITION))
+            types, schema = [str(type_) for type_ in tables.types], tables.limit(0).to_arrow_table().schema
+            names = names_in_files(db, pattern, tables.columns)
+            all_columns = ", ".join(map(numbered, range(len(names))))
+            db.execute(
+                f"CREATE VIEW results AS SELECT {all_columns}, {_PARTITION} AS partition, "
+                f"file_row_number AS position FROM {source} AS files({all_columns})"
+            )
+            fields = (field.with_name(name) for field, name in zip(schema, names, strict=True))
+            yield db, Columns(names, types, ColumnGroups.of(fields))
+
+    def _pattern(self, pipeline: str, partition: str | None) -> str:
+        """Return the pattern of the tables that users read: those of the partitions, if there are any."""
+        if partition is not None:
+            return self.uri(*results_parts(pipeline, partition))
+        folders = self._storage.names(pipeline, "results")
+        if not any(name.startswith(PARTITION_FOLDER) for name in folders):
+            return self.uri(*results_parts(pipeline, ""))
+        return f"{self.uri(pipeline, 'results')}/{PARTITION_FOLDER}*/{results_parts(pipeline, '')[-1]}"
 
     @contextmanager
     def _reading(self, pipeline: str) -> Iterator[None]:
@@ -214,8 +229,8 @@ class Tables:
             yield
         except (duckdb.Error, ValueError) as error:
             raise StorageError(
-                f"a table in {self.uri(pipeline, 'results')} cannot be read: {error}. The next run of the "
-                "pipeline writes it again"
+                f"a table in {self._storage.uri(pipeline, 'results')} cannot be read: {error}. The next run of "
+                "the pipeline writes it again"
             ) from None
 
     @contextmanager
@@ -227,8 +242,8 @@ class Tables:
             yield db
 
     def uri(self, *parts: str) -> str:
-        """Return the location of a file as DuckDB takes it."""
-        return self._storage.uri(*parts)
+        """Return the location of a file as DuckDB takes it: as a pattern that only this file matches."""
+        return glob.escape(self._storage.uri(*parts))
 
 
 def _distinct(db: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterator[tuple[str, int]]:
@@ -236,21 +251,20 @@ def _distinct(db: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterat
 
     Args:
         db: A database with the view `results`.
-        types: Names of columns to types of DuckDB.
+        types: The types of these columns in DuckDB.
     """
     plain = [name for name, kind in types.items() if kind in _PLAIN]
     if plain:
-        counted = ", ".join(f"approx_count_distinct({_quoted(name)})" for name in plain)
+        counted = ", ".join(f"approx_count_distinct({name})" for name in plain)
         yield from zip(plain, db.execute(f"SELECT {counted} FROM results").fetchone() or (), strict=True)
     for name in (name for name, kind in types.items() if kind in _LISTS):
-        values = f"SELECT unnest({_quoted(name)}) AS value FROM results"
+        values = f"SELECT unnest({name}) AS value FROM results"
         ((number,),) = db.execute(f"SELECT approx_count_distinct(value) FROM ({values})").fetchall()
         yield name, number
 
 
-def _distribution(db: duckdb.DuckDBPyConnection, name: str, *, is_list: bool) -> Distribution:
+def _distribution(db: duckdb.DuckDBPyConnection, column: str, *, is_list: bool) -> Distribution:
     """Return the most frequent values of a column of the view `results`, one more than are shown."""
-    column = _quoted(name)
     value = f"unnest(list_distinct({column}))" if is_list else column
     found = db.execute(
         f"SELECT CAST(value AS VARCHAR), count(*) FROM (SELECT {value} AS value FROM results) "
@@ -265,9 +279,9 @@ def _distribution(db: duckdb.DuckDBPyConnection, name: str, *, is_list: bool) ->
 def _rows(
     db: duckdb.DuckDBPyConnection,
     pipeline: str,
-    columns: _Columns,
+    columns: Columns,
     condition: str,
-    values: Sequence[str],
+    values: Sequence[object],
     *,
     whole: bool = False,
 ) -> list[Row]:
@@ -281,41 +295,26 @@ def _rows(
         values: The values of its parameters.
         whole: Return all columns, and not only those of a list.
     """
-    listed = [
-        columns.key,
-        "result_type",
-        "response_text",
-        *columns.groups.typed,
-        *columns.groups.carried,
-        "cost_usd",
-        "attempts",
-    ]
-    if PARTITION in columns.types:
-        listed.append(PARTITION)
-    names = list(columns.types) if whole else listed
+    groups = columns.groups
+    listed = [groups.key, "result_type", "response_text", *groups.typed, *groups.carried, "cost_usd", "attempts"]
+    names = columns.names if whole else listed
+    selected = ", ".join(["partition", "position", columns.key, *map(columns.value, names)])
     found = db.execute(
-        f"SELECT {', '.join(map(_quoted, names))} FROM results WHERE {condition} LIMIT ?", [*values, MOST_ROWS]
+        f"SELECT {selected} FROM results WHERE {condition} LIMIT ?", [*values, MOST_ROWS]
     ).fetchall()
-    rows = [dict(zip(names, row, strict=True)) for row in found]
     return [
         Row(
             pipeline,
-            row.get(PARTITION) or "",
-            str(row[columns.key]),
-            row,
-            tuple(columns.groups.typed),
-            tuple(columns.groups.carried),
+            partition,
+            position,
+            key,
+            dict(zip(names, row, strict=True)),
+            groups.key,
+            tuple(groups.typed),
+            tuple(groups.carried),
         )
-        for row in rows
+        for partition, position, key, *row in found
     ]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -56,12 +56,6 @@ TEXTS = {f"row-{number}": f"parcel {number} <b>late</b>" for number in range(24)
 _PATIENCE = 60.0
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(state=tmp_path_factory.mktemp("emulator")) as running:
-        yield running
-
-
 def new_world(emulator: Emulator, folder: Path) -> World:
     settings = Settings.from_env(environment(emulator.url, folder / "root"))
     return World(emulator, folder, open_root(settings))
@@ -131,7 +125,8 @@ def test_a_row_is_found_with_everything_that_was_asked_about_it(world: World) ->
         *(f"row-2{n}" for n in range(4)),
     }
     assert live.search("classify", "' OR true --") == ([], None) == live.search("other", done)
-    row = live.row("classify", "", done)
+    ((found,), _) = live.search("classify", done)
+    row = live.row(found)
     assert row is not None and row.typed == ("mood", "urgent", "topics") and row.carried == ("text",)
     newest, first = live.versions("classify", "", done)
     assert newest.params is not None and first.params is not None

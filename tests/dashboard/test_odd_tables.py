@@ -1,0 +1,98 @@
+"""What the dashboard reads of tables with odd names and values, under a root with an odd name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.dashboard.explorer import chosen_row, found_rows
+from batch_assets.dashboard.live import Live
+from batch_assets.emulator import Emulator
+from tests.dashboard.test_dashboard import live_of, new_world
+
+FIRST = datetime(2026, 1, 5, 10, 0, 0, 250_000)
+LARGE = 2**53 + 1
+PARTITION = "a/b [1]"
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}, "mood": {"enum": ["glad", "sad"]}, "Number": {"type": "integer"}},
+    "required": ["answer", "mood", "Number"],
+    "additionalProperties": False,
+}
+ROWS = {
+    "at": [FIRST, FIRST + timedelta(microseconds=250_000)],
+    "text": ["one", "two"],
+    "Text": ["ONE", "TWO"],
+    "key": ["k1", "k2"],
+    "result": ["r1", "r2"],
+    "file_row_number": [7, 7],
+    "filename": ["f1", "f2"],
+    "position": [9, 9],
+    "number": [LARGE, 2026],
+    "share": pa.array([0.1, 2.0], pa.float32()),
+    "mood_1": ["m1", "m2"],
+}
+
+
+@pytest.fixture(scope="module")
+def live(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("world") / "mood=[1] *?"
+    folder.mkdir()
+    world = new_world(emulator, folder)
+    pq.write_table(pa.table(ROWS), folder / "rows.parquet")
+    dataset = {"path": "rows.parquet", "key": "at", "columns": list(ROWS)}
+    world.run(world.pipeline(name="odd", dataset=dataset, output_schema=SCHEMA), PARTITION)
+    (folder / "lines.jsonl").write_text('{"id": "a", "text": "one"}\nno JSON\n')
+    broken = {"path": "lines.jsonl", "key": "id", "bad_rows": "reject"}
+    world.run(world.pipeline(name="unread", dataset=broken))
+    yield live_of(world.root.settings)
+    world.root.close()
+
+
+def test_columns_have_the_names_and_values_of_the_files(live: Live) -> None:
+    rows, problem = live.search("odd", "")
+    assert problem is None and [row.partition for row in rows] == [PARTITION] * 2
+    row = live.row(rows[0])
+    assert row is not None and row.typed == tuple(SCHEMA["properties"])
+    assert set(row.carried) == ROWS.keys() - {"at"}
+    of_row = {name: values[0] for name, values in ROWS.items() if name != "share"} | {"share": 0.1}
+    assert {name: row.values[name] for name in of_row} == of_row
+    assert row.values["mood"] in ("glad", "sad") and row.values["answer"] != row.values["response_text"]
+    state = live.look().state
+    view = state.pipeline("odd") if state is not None else None
+    assert view is not None and live.distributions(view)["mood"].rows == 2
+
+
+def test_each_row_can_be_chosen_and_opened(live: Live) -> None:
+    rows, _ = live.search("odd", "")
+    shown: Any = found_rows(rows)
+    for number, row in enumerate(rows):
+        line = shown.data[number]
+        numbers = [("9007199254740993", "0.1"), ("2026", "2.0")][number]
+        assert (line["number"], line["share"], line["key"]) == (*numbers, f"k{number + 1}")
+        assert line["response_text"] == row.values["response_text"] and line["answer"] == row.values["answer"]
+        shown._update([str(number)])
+        assert chosen_row(rows, shown) == row
+        whole = live.row(row)
+        assert whole is not None and whole.values["key"] == f"k{number + 1}"
+        (version,) = live.versions("odd", PARTITION, row.key)
+        assert version.answers[0].values["response_text"] == row.values["response_text"]
+
+
+def test_a_row_is_found_by_each_text_of_its_key(live: Live) -> None:
+    for text in ("2026-01-05 10:00:00.250000", "2026-01-05T10:00:00.25", "2026-01-05 10:00:00.25"):
+        (row,), _ = live.search("odd", text)
+        assert row.values["key"] == "k1"
+
+
+def test_a_row_without_a_key_can_be_opened(live: Live) -> None:
+    rows, _ = live.search("unread", "")
+    assert [row.key for row in rows] == ["a", None]
+    row = live.row(rows[1])
+    assert row is not None and row.values["error_type"] == "unreadable_row"
+    assert live.versions("unread", "", row.key) == []
