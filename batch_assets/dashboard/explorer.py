@@ -71,10 +71,17 @@ def _number_name(rows: Sequence[Row]) -> str:
     return next(name for number in itertools.count() if (name := f"number{number}") not in taken)
 
 
-def whole_row(row: Row | None, versions: Sequence[Version]) -> Element:
-    """Return a row with its prompt, answer, columns, cost and attempts, and its history."""
+def whole_row(row: Row | None, versions: Sequence[Version], problem: str | None) -> Element:
+    """Return a row with its prompt, answer, columns, cost and attempts, and its history.
+
+    Args:
+        row: The row; `None` if there is none to show.
+        versions: The versions of its request.
+        problem: Why something cannot be read.
+    """
+    boxes = [note(problem, "danger")] if problem is not None else []
     if row is None:
-        return note("Select a row.")
+        return boxes[0] if boxes else note("Select a row.")
     values = row.values
     newest = next((version for version in versions if version.params is not None), None)
     prompt = prompt_text(newest.params) if newest is not None and newest.params is not None else None
@@ -91,6 +98,7 @@ def whole_row(row: Row | None, versions: Sequence[Version]) -> Element:
         [
             mo.Html("<h3 style='margin:0.5rem 0 0;font-weight:600'>Selected row</h3>"),
             plain(facts),
+            *boxes,
             mo.hstack(
                 [
                     _titled("Prompt as it was sent", prompt or "No request file has it any more."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -143,21 +143,19 @@ class Live:
             report = self._reader.read()
         except BatchAssetsError:  # the look shows it
             self._reader = None
+        finally:
+            with self._lock:
+                self._reading = None
         with self._lock:
             ended = time.monotonic()
-            self._spend, self._spend_of, self._reading = report, version, None
+            self._spend, self._spend_of = report, version
             self._spend_again_at = ended + max(_SPEND_PAUSE, _PAUSE_FACTOR * (ended - began))
             if ended - began > _PATIENCE:
                 self._seen = None  # the next look is shown again, with what was read
 
-    def failures(self, pipelines: Sequence[PipelineView]) -> list[Failure]:
+    def failures(self, pipeline: PipelineView) -> list[Failure]:
         """Return why rows failed, the most frequent reasons first."""
-        found = [
-            failure
-            for pipeline in pipelines
-            for failure in self._once("failures", pipeline, lambda name: self._tables.failures(name))
-        ]
-        return sorted(found, key=lambda failure: -failure.rows)
+        return self._once("failures", pipeline, lambda name: self._tables.failures(name))
 
     def distributions(self, pipeline: PipelineView) -> dict[str, Distribution]:
         """Return the values of each typed column that has few of them, and how many rows have each."""
@@ -178,9 +176,15 @@ class Live:
         except BatchAssetsError as error:
             return [], str(error)
 
-    def row(self, row: Row) -> Row | None:
-        """Return a row with all its columns, see `Tables.row`."""
-        return self._tables.row(row)
+    def opened(self, row: Row) -> tuple[Row | None, list[Version], str | None]:
+        """Return a row that was found with all its columns, its versions, and why something cannot be read."""
+        whole, versions = None, list[Version]()
+        try:
+            whole = self._tables.row(row)
+            versions = self.versions(row.pipeline, row.partition, row.key)
+        except BatchAssetsError as error:
+            return whole, versions, str(error)
+        return whole, versions, None
 
     def versions(self, pipeline: str, partition: str, key: str | None) -> list[Version]:
         """Return the versions of a row's request, see `versions_of`; none of a row without a key."""

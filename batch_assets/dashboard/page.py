@@ -89,9 +89,9 @@ def _(state: Any) -> Any:
     mo.vstack(
         [
             sections.heading("Failures", "What failed and why."),
-            sections.guarded(lambda: sections.failures(live.failures(state.pipelines))),
+            sections.failures(state.pipelines, live.failures),
             sections.heading("Answers", "How often each value occurs, in typed columns with few values."),
-            sections.guarded(lambda: sections.distributions(state.pipelines, live.distributions)),
+            sections.distributions(state.pipelines, live.distributions),
         ]
     )
     return
@@ -113,9 +113,9 @@ def _(get_names: Any) -> Any:
 
 @app.cell
 def _(pipeline: Any, search: Any) -> Any:
-    rows, problem = live.search(pipeline.value, search.value)
+    rows, why_none = live.search(pipeline.value, search.value)
     found = explorer.found_rows(rows)
-    found if rows else sections.note(problem or "No row has this key or text.")
+    found if rows else sections.note(why_none or "No row has this key or text.")
     return found, rows
 
 
@@ -123,10 +123,9 @@ def _(pipeline: Any, search: Any) -> Any:
 def _(found: Any, rows: Any) -> Any:
     mo.stop(not rows)
     chosen = explorer.chosen_row(rows, found)
-    row = live.row(chosen) if chosen is not None else None
-    versions = live.versions(row.pipeline, row.partition, row.key) if row is not None else []
-    explorer.whole_row(row, versions)
-    return row, versions
+    row, versions, problem = live.opened(chosen) if chosen is not None else (None, [], None)
+    explorer.whole_row(row, versions, problem)
+    return (versions,)
 
 
 @app.cell

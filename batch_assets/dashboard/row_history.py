@@ -23,6 +23,7 @@ from batch_assets.core.store.refreshes import refreshes_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, MESSAGE
 from batch_assets.core.store.request_lines import WINDOW, custom_id_of, params_of
+from batch_assets.dashboard.columns import ONLY_FILES
 from batch_assets.dashboard.tables import Tables
 
 # The submissions of a partition that are looked through, the newest first.
@@ -92,7 +93,7 @@ def versions_of(root: Root, tables: Tables, pipeline: str, partition: str, key: 
     with root.ledger.read() as tx:
         built = recent_submissions(tx, pipeline, partition, _MOST_SUBMISSIONS)
         files = {submission.id: waited_on(tx, submission.id) for submission in built}
-    requests = _requests(root, tables, built, key)
+    requests = _requests(root, tables, pipeline, built, key)
     answers = _answers(root, tables, pipeline, [digest for digest, _ in requests.values() if digest is not None])
     versions = []
     for digest, rejected in dict.fromkeys(requests.values()):
@@ -107,16 +108,16 @@ def versions_of(root: Root, tables: Tables, pipeline: str, partition: str, key: 
 
 
 def _requests(
-    root: Root, tables: Tables, built: Sequence[Submission], key: str
+    root: Root, tables: Tables, pipeline: str, built: Sequence[Submission], key: str
 ) -> dict[str, tuple[bytes | None, str | None]]:
     """Return the digest of a row's request, and why it was rejected, by submission. Others do not have the row."""
     found: dict[str, tuple[bytes | None, str | None]] = {}
-    with tables.database() as db:
+    with tables.database() as db, tables.reading(pipeline, "requests"):
         for submission in built:
             parts = (*submission_parts(submission.pipeline, submission.partition, submission.id), "index.parquet")
             if not root.storage.is_file(*parts):
                 continue
-            source = db.read_parquet(tables.uri(*parts))
+            source = db.read_parquet(tables.uri(*parts), hive_partitioning=False)
             condition = f'CAST("{source.columns[0].replace(chr(34), chr(34) * 2)}" AS VARCHAR) = ?'
             row = db.execute(
                 f'SELECT "{DIGEST}", "{MESSAGE}" FROM source WHERE {condition} LIMIT 1', [key]
@@ -135,9 +136,9 @@ def _answers(
     if not wanted or not names:
         return {}
     uris = [tables.uri(pipeline, "responses", name) for name in names]
-    with tables.database() as db:
+    with tables.database() as db, tables.reading(pipeline, "responses"):
         marks = ", ".join("?" * len(wanted))
-        source = "read_parquet(?, filename = true)"
+        source = f"read_parquet(?, filename = true, {ONLY_FILES})"
         # The attempts of a refresh start from 1 again.
         statement = f"SELECT {_ANSWER} FROM {source} WHERE digest IN ({marks}) ORDER BY ended_at, attempts"
         rows = db.execute(statement, [uris, *wanted]).fetchall()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import marimo as mo
 
@@ -26,6 +26,7 @@ from batch_assets.dashboard.tables import Distribution, Failure
 
 Element = Any
 """What marimo shows."""
+T = TypeVar("T")
 _BAR = 10
 _PAGE = 20
 _TABLE = "border-collapse:collapse;font-size:0.875rem;min-width:50%"
@@ -103,12 +104,17 @@ def note(text: str, kind: Literal["neutral", "warn", "success", "danger"] = "neu
     return mo.callout(mo.plain_text(text), kind=kind)
 
 
-def guarded(show: Callable[[], Element]) -> Element:
-    """Return what is shown, or in its place why it cannot be read."""
-    try:
-        return show()
-    except BatchAssetsError as error:
-        return note(str(error), "danger")
+def _of_each(
+    pipelines: Sequence[PipelineView], read: Callable[[PipelineView], T]
+) -> tuple[list[tuple[PipelineView, T]], list[Element]]:
+    """Return what is read of each pipeline and, as boxes, why others cannot be read: they hide nothing else."""
+    found, problems = [], []
+    for pipeline in pipelines:
+        try:
+            found.append((pipeline, read(pipeline)))
+        except BatchAssetsError as error:
+            problems.append(note(f"{pipeline.name}: {error}", "danger"))
+    return found, problems
 
 
 def notices(look: Look, *, is_emulated: bool) -> Element:
@@ -231,10 +237,17 @@ def cost(state: State, spend: SpendReport | None) -> Element:
     return mo.vstack(parts)
 
 
-def failures(found: Sequence[Failure]) -> Element:
-    """Return why rows failed, with the keys of some of them."""
+def failures(pipelines: Sequence[PipelineView], read: Callable[[PipelineView], list[Failure]]) -> Element:
+    """Return why rows failed, the most frequent reasons first, with the keys of some of them.
+
+    Args:
+        pipelines: The pipelines.
+        read: Returns why rows of one failed.
+    """
+    of_each, problems = _of_each(pipelines, read)
+    found = sorted((failure for _, its in of_each for failure in its), key=lambda failure: -failure.rows)
     if not found:
-        return note("No row has failed.", "success")
+        return mo.vstack(problems) if problems else note("No row has failed.", "success")
     lines = [
         {
             "pipeline": failure.pipeline,
@@ -245,7 +258,7 @@ def failures(found: Sequence[Failure]) -> Element:
         }
         for failure in found
     ]
-    return table(lines, label="Failed rows by reason; look a key up under Rows")
+    return mo.vstack([*problems, table(lines, label="Failed rows by reason; look a key up under Rows")])
 
 
 def _why(result_type: str) -> str:
@@ -258,9 +271,9 @@ def distributions(
     pipelines: Sequence[PipelineView], read: Callable[[PipelineView], dict[str, Distribution]]
 ) -> Element:
     """Return how many rows have each value of the typed columns, for columns with few values."""
-    parts = []
-    for pipeline in pipelines:
-        if columns := read(pipeline):
+    of_each, parts = _of_each(pipelines, read)
+    for pipeline, columns in of_each:
+        if columns:
             shown = [charts.distribution(name, column) for name, column in columns.items()]
             parts += [plain(pipeline.name), mo.hstack(shown, wrap=True, justify="start", gap=2)]
     return mo.vstack(parts) if parts else note("No pipeline has a typed column with few values.")

@@ -59,7 +59,7 @@ class Failure:
         error_type: Their error type; "" if they have none.
         message: Their text.
         rows: Their number.
-        keys: The row keys of some of them, as text.
+        keys: The row keys of some of them, as text; "–" for a row without one.
     """
 
     pipeline: str
@@ -128,7 +128,7 @@ class Tables:
             kind, error, message = (columns.of(name) for name in ("result_type", "error_type", "error_message"))
             rows = db.execute(
                 f"SELECT {kind}, coalesce({error}, ''), coalesce(left({message}, 500), ''), count(*), "
-                f"list({columns.key} ORDER BY partition, position)[1:{_SAMPLES}] FROM results "
+                f"list(coalesce({columns.key}, '–') ORDER BY partition, position)[1:{_SAMPLES}] FROM results "
                 f"WHERE {kind} IN ({_marks(FAILED)}) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
                 [*map(str, FAILED), _MOST_FAILURES],
             ).fetchall()
@@ -195,7 +195,7 @@ class Tables:
         """
         pattern = literal(self._pattern(pipeline, partition))
         source = f"read_parquet({pattern}, union_by_name = true, {ONLY_FILES})"
-        with self.database() as db, self._reading(pipeline):
+        with self.database() as db, self.reading(pipeline, "results", remedy="writes it again"):
             try:
                 tables = db.sql(f"SELECT * FROM {source}")
             except duckdb.IOException as error:
@@ -223,14 +223,19 @@ class Tables:
         return f"{self.uri(pipeline, 'results')}/{PARTITION_FOLDER}*/{results_parts(pipeline, '')[-1]}"
 
     @contextmanager
-    def _reading(self, pipeline: str) -> Iterator[None]:
-        """Raise an error that names the tables if one of them cannot be read."""
+    def reading(self, *folder: str, remedy: str = "says what to do") -> Iterator[None]:
+        """Raise an error that names the files in a folder of a pipeline if one of them cannot be read.
+
+        Args:
+            folder: The path of the folder under the root.
+            remedy: What the next run does.
+        """
         try:
             yield
         except (duckdb.Error, ValueError) as error:
             raise StorageError(
-                f"a table in {self._storage.uri(pipeline, 'results')} cannot be read: {error}. The next run of "
-                "the pipeline writes it again"
+                f"a file in {self._storage.uri(*folder)} cannot be read: {error}. The next run of the pipeline "
+                f"{remedy}"
             ) from None
 
     @contextmanager

@@ -108,7 +108,7 @@ def test_what_it_reads_is_what_was_run(world: World) -> None:
         assert dict(shown[name].values) == counted and sum(counted.values()) > 0
         assert (shown[name].rows, shown[name].is_list) == (sum(map(bool, of_rows)), name == "topics")
         assert [rows for _, rows in shown[name].values] == sorted(counted.values(), reverse=True)
-    refused, rejected = live.failures([view])
+    refused, rejected = live.failures(view)
     assert (rejected.result_type, rejected.rows, rejected.keys) == ("rejected", 1, ("empty",))
     failed = table[table["result_type"] == "errored"]
     assert (refused.error_type, refused.rows) == ("billing_error", len(failed))
@@ -126,7 +126,8 @@ def test_a_row_is_found_with_everything_that_was_asked_about_it(world: World) ->
     }
     assert live.search("classify", "' OR true --") == ([], None) == live.search("other", done)
     ((found,), _) = live.search("classify", done)
-    row = live.row(found)
+    row, _, problem = live.opened(found)
+    assert problem is None
     assert row is not None and row.typed == ("mood", "urgent", "topics") and row.carried == ("text",)
     newest, first = live.versions("classify", "", done)
     assert newest.params is not None and first.params is not None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.dashboard.explorer import chosen_row, found_rows
+from batch_assets.core.io.layout import results_parts
+from batch_assets.dashboard import explorer, sections
 from batch_assets.dashboard.live import Live
 from batch_assets.emulator import Emulator
 from tests.dashboard.test_dashboard import live_of, new_world
@@ -41,8 +43,8 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def live(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = tmp_path_factory.mktemp("world") / "mood=[1] *?"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("world") / "at=2026" / "mood=[1] *?"
+    folder.mkdir(parents=True)
     world = new_world(emulator, folder)
     pq.write_table(pa.table(ROWS), folder / "rows.parquet")
     dataset = {"path": "rows.parquet", "key": "at", "columns": list(ROWS)}
@@ -57,7 +59,7 @@ def live(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_columns_have_the_names_and_values_of_the_files(live: Live) -> None:
     rows, problem = live.search("odd", "")
     assert problem is None and [row.partition for row in rows] == [PARTITION] * 2
-    row = live.row(rows[0])
+    row = live.opened(rows[0])[0]
     assert row is not None and row.typed == tuple(SCHEMA["properties"])
     assert set(row.carried) == ROWS.keys() - {"at"}
     of_row = {name: values[0] for name, values in ROWS.items() if name != "share"} | {"share": 0.1}
@@ -70,17 +72,16 @@ def test_columns_have_the_names_and_values_of_the_files(live: Live) -> None:
 
 def test_each_row_can_be_chosen_and_opened(live: Live) -> None:
     rows, _ = live.search("odd", "")
-    shown: Any = found_rows(rows)
+    shown: Any = explorer.found_rows(rows)
     for number, row in enumerate(rows):
         line = shown.data[number]
         numbers = [("9007199254740993", "0.1"), ("2026", "2.0")][number]
         assert (line["number"], line["share"], line["key"]) == (*numbers, f"k{number + 1}")
         assert line["response_text"] == row.values["response_text"] and line["answer"] == row.values["answer"]
         shown._update([str(number)])
-        assert chosen_row(rows, shown) == row
-        whole = live.row(row)
+        assert explorer.chosen_row(rows, shown) == row
+        whole, (version,), _ = live.opened(row)
         assert whole is not None and whole.values["key"] == f"k{number + 1}"
-        (version,) = live.versions("odd", PARTITION, row.key)
         assert version.answers[0].values["response_text"] == row.values["response_text"]
 
 
@@ -93,6 +94,27 @@ def test_a_row_is_found_by_each_text_of_its_key(live: Live) -> None:
 def test_a_row_without_a_key_can_be_opened(live: Live) -> None:
     rows, _ = live.search("unread", "")
     assert [row.key for row in rows] == ["a", None]
-    row = live.row(rows[1])
+    row = live.opened(rows[1])[0]
     assert row is not None and row.values["error_type"] == "unreadable_row"
     assert live.versions("unread", "", row.key) == []
+
+
+def test_a_table_that_cannot_be_read_hides_no_other_pipeline(live: Live) -> None:
+    table = Path(live.root.settings.root, "odd", *results_parts("odd", PARTITION)[1:])
+    written = table.read_bytes()
+    table.write_bytes(b"no table")
+    try:
+        fresh = live_of(live.root.settings)
+        state = fresh.look().state
+        assert state is not None and [each.name for each in state.pipelines] == ["odd", "unread"]
+        failed = sections.failures(state.pipelines, fresh.failures).text
+        assert "unreadable_row" in failed and "cannot be read" in failed
+        (row, _), _ = live.search("unread", "")
+        assert "cannot be read" in sections.distributions(state.pipelines, fresh.distributions).text
+        (index,) = Path(live.root.settings.root, "unread", "requests").rglob("index.parquet")
+        index.write_bytes(b"no index")
+        whole, versions, problem = fresh.opened(row)
+        assert whole is not None and versions == [] and "requests cannot be read" in (problem or "")
+        assert "requests cannot be read" in explorer.whole_row(whole, versions, problem).text
+    finally:
+        table.write_bytes(written)
