@@ -56,8 +56,14 @@ def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:
     return f"{states}; {', '.join(details)}"
 
 
-def cost_as_text(root: Root, submission: Submission) -> str | None:
-    """Return what the answers cost so far as text, None before the first are collected."""
+def cost_as_text(root: Root, submission: Submission, *, is_emulated: bool) -> str | None:
+    """Return what the answers cost so far as text, None before the first are collected.
+
+    Args:
+        root: The root.
+        submission: The submission.
+        is_emulated: Whether the emulator answers, which bills nothing.
+    """
     from batch_assets.core.errors import DamagedFileError
     from batch_assets.core.store.table_cost import table_cost
 
@@ -67,7 +73,7 @@ def cost_as_text(root: Root, submission: Submission) -> str | None:
         return f"unknown: {error}"
     if cost is None:
         return None
-    emulated = "; the emulator bills nothing" if root.settings.emulator_url else ""
+    emulated = "; the emulator bills nothing" if is_emulated else ""
     if cost.unpriced_models:
         priced = f", {dollars(cost.usd)} for the others" if cost.usd else ""
         return f"unknown: {root.settings.prices.why_unknown(cost.unpriced_models)}{priced}"

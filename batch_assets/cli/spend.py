@@ -43,6 +43,7 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
       batch-assets spend --by day
       batch-assets spend --csv > spend.csv
     """
+    from batch_assets.core.ledger.endpoint import is_emulated
     from batch_assets.core.open_root import open_root
     from batch_assets.core.spend.build import build_spend
     from batch_assets.core.spend.grouping import grouped
@@ -52,6 +53,8 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     labels = _labels() if as_csv and by is None else {}
     with open_root(settings) as root:
         report = build_spend(root, labels)
+        with root.ledger.read() as tx:
+            is_made_up = is_emulated(tx)
     for problem in report.problems:
         click.echo(problem, err=True)
     if as_csv:
@@ -60,6 +63,8 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     chosen = cast("By", by or "pipeline")
     click.echo(_as_text(chosen, grouped(report.rows, chosen)))
     click.echo(SpendTotal.of(report.rows).as_text)
+    if is_made_up:
+        click.echo("These amounts are by the price list; the emulator bills nothing.")
 
 
 def _labels() -> dict[str, Labels]:

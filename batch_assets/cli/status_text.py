@@ -31,6 +31,7 @@ class CostTexts:
     """What tables cost as text. A table is read again only after another join."""
 
     root: Root
+    is_emulated: bool
     _read: dict[tuple[str, float | None], str | None] = field(default_factory=dict)
 
     def of(self, submission: Submission) -> str | None:
@@ -39,7 +40,7 @@ class CostTexts:
 
         key = submission.id, submission.joined_at
         if key not in self._read:
-            self._read[key] = cost_as_text(self.root, submission)
+            self._read[key] = cost_as_text(self.root, submission, is_emulated=self.is_emulated)
         return self._read[key]
 
 

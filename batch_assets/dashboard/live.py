@@ -85,11 +85,6 @@ class Live:
         url = parse_url(self._settings.ledger_url)
         return str(url.database) if url.get_backend_name() == "sqlite" else as_text(url)
 
-    @property
-    def is_emulated(self) -> bool:
-        """Whether the settings name an emulator, so that amounts are not billed."""
-        return self._settings.emulator_url is not None
-
     def look(self) -> Look:
         """Return what the root shows now, or showed a moment ago."""
         with self._lock:

@@ -33,7 +33,7 @@ def _(get_look: Any, refresh: Any) -> Any:
             mo.Html("<h1 style='font-size:1.6rem;font-weight:700;margin:0'>batch-assets</h1>"),
             sections.plain(f"root {live.root_name} · ledger {live.ledger_name} · read only"),
             mo.hstack([sections.read_at(get_look()), refresh], justify="start", wrap=True),
-            sections.notices(get_look(), is_emulated=live.is_emulated),
+            sections.notices(get_look()),
         ]
     )
     return

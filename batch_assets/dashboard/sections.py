@@ -117,7 +117,7 @@ def _of_each(
     return found, problems
 
 
-def notices(look: Look, *, is_emulated: bool) -> Element:
+def notices(look: Look) -> Element:
     """Return what the user has to know first: a root that cannot be read, broken files, budgets near their cap."""
     boxes = [note(look.problem, "danger" if look.has_ledger else "neutral")] if look.problem is not None else []
     if look.broken:
@@ -127,7 +127,7 @@ def notices(look: Look, *, is_emulated: bool) -> Element:
         boxes += [note("\n".join(near), "warn")] if near else []
         if not look.state.pipelines:
             boxes.append(note("No run is recorded in this root yet. The page shows the first one when it begins."))
-    if is_emulated:
+    if look.state is not None and look.state.is_emulated:
         boxes.append(note("This root uses the emulator: answers are made up, and amounts are not billed."))
     return mo.vstack(boxes)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.ledger import Transaction, budgets, sent, submissions
+from batch_assets.core.ledger import Transaction, budgets, endpoint, sent, submissions
 from batch_assets.core.ledger.near_caps import BudgetUse, budget_uses
 from batch_assets.core.ledger.recent import RecentBatch, recent_batches
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
@@ -86,6 +86,7 @@ class State:
         total: All partitions together.
         batches: The newest batches, the newest first.
         budgets: How much of each budget is spent.
+        is_emulated: Whether answers are made up, and amounts not billed.
         sent: Differs whenever something was sent, answered or lost since; see `sent_version`.
     """
 
@@ -94,6 +95,7 @@ class State:
     total: StatusTotal
     batches: tuple[RecentBatch, ...]
     budgets: tuple[BudgetUse, ...]
+    is_emulated: bool
     sent: tuple[object, ...]
 
     @property
@@ -134,6 +136,7 @@ def read_state(root: Root, words: Words) -> State:
             StatusTotal.of([view.status for view in views]),
             tuple(recent),
             tuple(budget_uses(tx, recorded)),
+            endpoint.is_emulated(tx),
             sent.sent_version(tx),
         )
 

@@ -27,6 +27,8 @@ def test_status_list_and_run_work(after_demo: Project) -> None:
         assert (status.returncode, status.stderr) == (0, "")
         assert "asked\n" in status.stdout and "2 succeeded" in status.stdout
         assert "data/emulated" in status.stdout
+        assert "by the price list; the emulator bills nothing" in status.stdout
+    assert after_demo.run("spend").stdout.endswith("the emulator bills nothing.\n")
     listed = after_demo.run("list")
     assert (listed.returncode, listed.stderr.startswith(STARTED)) == (0, True)
     assert listed.stdout.splitlines()[-1].endswith(", 1 of this root")

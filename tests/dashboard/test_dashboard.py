@@ -53,6 +53,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TEXTS = {f"row-{number}": f"parcel {number} <b>late</b>" for number in range(24)} | {"empty": ""}
+WORDS = Words(waits_for, errors_of, error_as_text, lambda: ["defs/x.yaml:3: no such field"])
 _PATIENCE = 60.0
 
 
@@ -78,7 +79,7 @@ def run_twice(world: World) -> None:
 
 
 def live_of(settings: Settings) -> Live:
-    return Live(settings, Words(waits_for, errors_of, error_as_text, lambda: ["defs/x.yaml:3: no such field"]))
+    return Live(settings, WORDS)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from batch_assets.core.io.layout import results_parts
 from batch_assets.dashboard import explorer, sections
 from batch_assets.dashboard.live import Live
 from batch_assets.emulator import Emulator
-from tests.dashboard.test_dashboard import live_of, new_world
+from tests.dashboard.test_dashboard import WORDS, live_of, new_world
 
 FIRST = datetime(2026, 1, 5, 10, 0, 0, 250_000)
 LARGE = 2**53 + 1
@@ -89,6 +90,11 @@ def test_a_row_is_found_by_each_text_of_its_key(live: Live) -> None:
     for text in ("2026-01-05 10:00:00.250000", "2026-01-05T10:00:00.25", "2026-01-05 10:00:00.25"):
         (row,), _ = live.search("odd", text)
         assert row.values["key"] == "k1"
+
+
+def test_amounts_of_the_emulator_are_called_so_whatever_api_is_set(live: Live) -> None:
+    look = Live(replace(live.root.settings, emulator_url=None), WORDS).look()
+    assert "amounts are not billed" in sections.notices(look).text
 
 
 def test_a_row_without_a_key_can_be_opened(live: Live) -> None:

@@ -11,6 +11,9 @@ from batch_assets.core.errors import EndpointMismatchError
 from batch_assets.core.ledger import tables
 from batch_assets.core.ledger.connection import Transaction
 
+# What the emulator reports as the organization of every key.
+_EMULATOR = "emulator"
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -43,6 +46,12 @@ def bound_url(tx: Transaction) -> str | None:
     """Return the base URL of the API that the root is bound to; `None` if it is bound to none yet."""
     url: str | None = tx.execute(sa.select(tables.endpoint.c.base_url)).scalar_one()
     return url
+
+
+def is_emulated(tx: Transaction) -> bool:
+    """Whether the root is bound to the emulator, whose answers are made up and not billed."""
+    is_its = sa.select(tables.endpoint.c.organization == _EMULATOR)
+    return bool(tx.execute(is_its).scalar_one())
 
 
 def is_bound(tx: Transaction, endpoint: Endpoint) -> bool:
