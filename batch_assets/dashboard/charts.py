@@ -11,7 +11,7 @@ import altair as alt
 
 from batch_assets.core.ledger.recent import RecentBatch
 from batch_assets.core.ledger.states import BatchState
-from batch_assets.core.text import duration
+from batch_assets.core.text import count, duration
 from batch_assets.dashboard.tables import Distribution
 
 Chart = Any
@@ -155,18 +155,35 @@ def distribution(name: str, column: Distribution) -> Chart:
         name: The column.
         column: Its values. There is at least one.
     """
+    values = _with_others(column)
     bars = [
         {"value": value, "rows": number, "share": f"{number:,} ({100 * number / column.rows:.0f} %)"}
-        for value, number in column.values
+        for value, number in values
     ]
-    title = alt.Title(name, subtitle="A row counts for each of its values." if column.is_list else "")
+    title = alt.Title(name, subtitle=_note(column))
+    longest = max(number for _, number in values)
     base = alt.Chart(_data(bars), title=title).encode(
-        x=alt.X("rows:Q", title=None, scale=alt.Scale(domainMax=1.25 * column.values[0][1]), axis=None),
+        x=alt.X("rows:Q", title=None, scale=alt.Scale(domainMax=1.25 * longest), axis=None),
         y=alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=140)),
     )
     text = base.mark_text(align="left", dx=4, color="#333").encode(text="share:N")
     layered: Chart = alt.layer(base.mark_bar(color=_COLORS[0]), text)
     return _plain(layered.properties(width=210, height=22 * len(bars)))
+
+
+def _with_others(column: Distribution) -> list[tuple[str, int]]:
+    """Return the values with their rows, and last all others together: of lists they cannot be added up."""
+    if not column.more or column.is_list:
+        return list(column.values)
+    others = column.rows - sum(rows for _, rows in column.values)
+    return [*column.values, (f"({count(column.more, 'other value')})", others)]
+
+
+def _note(column: Distribution) -> str:
+    if not column.is_list:
+        return ""
+    more = f" {count(column.more, 'more value')}." if column.more else ""
+    return f"A row counts for each of its values.{more}"
 
 
 def _color(field: str) -> alt.Color:

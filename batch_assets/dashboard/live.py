@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from batch_assets.core.errors import BatchAssetsError, NoLedgerError
+from batch_assets.core.errors import BatchAssetsError, DamagedFileError, MissingFileError, NoLedgerError
 from batch_assets.core.io.database import as_text
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.open_root import open_root_to_look
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import SpendReader, SpendReport
+from batch_assets.core.store.manifest import Manifest
 from batch_assets.dashboard.row_history import Version, versions_of
 from batch_assets.dashboard.state import PipelineView, State, Words, read_state
 from batch_assets.dashboard.tables import Distribution, Failure, Row, Tables
@@ -153,8 +154,19 @@ class Live:
         return self._once("failures", pipeline, lambda name: self._tables.failures(name))
 
     def distributions(self, pipeline: PipelineView) -> dict[str, Distribution]:
-        """Return the values of each typed column that has few of them, and how many rows have each."""
-        return self._once("distributions", pipeline, lambda name: self._tables.distributions(name))
+        """Return how many rows have each value of a typed column, of enums and of columns with few values."""
+        return self._once(
+            "distributions", pipeline, lambda name: self._tables.distributions(name, self._enums(pipeline))
+        )
+
+    def _enums(self, pipeline: PipelineView) -> Collection[str]:
+        """Return the columns of enums, by the output schema of the table that was written last."""
+        newest = max(pipeline.partitions, key=lambda each: each.joined_at or 0.0).status
+        try:
+            manifest = Manifest.read(self.root.storage, pipeline.name, newest.partition, newest.submission)
+        except (DamagedFileError, MissingFileError):  # the next run says so
+            return ()
+        return manifest.answers.classes.keys()
 
     def _once(self, kind: str, pipeline: PipelineView, read: Callable[[str], T]) -> T:
         """Return what was read of a pipeline's tables, and read it again only if one of them has changed."""

@@ -90,7 +90,9 @@ def _(state: Any) -> Any:
         [
             sections.heading("Failures", "What failed and why."),
             sections.failures(state.pipelines, live.failures),
-            sections.heading("Answers", "How often each value occurs, in typed columns with few values."),
+            sections.heading(
+                "Answers", "How often each value occurs, in enums and in other typed columns with few values."
+            ),
             sections.distributions(state.pipelines, live.distributions),
         ]
     )

@@ -6,7 +6,7 @@ Each question reads the columns that it needs, and returns a bounded number of r
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ from batch_assets.dashboard.columns import (
 MOST_ROWS = 50
 """The most rows that a search returns."""
 _MOST_FAILURES, _SAMPLES = 20, 3
-# Columns with at most this many values are shown as a distribution.
+# The most values of a distribution. A column that is no enum and has more is not shown.
 _MOST_VALUES = 12
 _CONFIG: dict[str, Any] = {
     "threads": 2,
@@ -78,11 +78,13 @@ class Distribution:
         values: The values as text and their rows, the most frequent first.
         rows: The number of rows that have a value.
         is_list: Whether a row may have several values: then it counts for each of them, once.
+        more: The number of other values.
     """
 
     values: tuple[tuple[str, int], ...]
     rows: int
     is_list: bool = False
+    more: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,20 +136,27 @@ class Tables:
             ).fetchall()
         return [Failure(pipeline, kind, error, text, rows, tuple(keys)) for kind, error, text, rows, keys in rows]
 
-    def distributions(self, pipeline: str) -> dict[str, Distribution]:
-        """Return the values of each typed column that has few of them, and how many rows have each."""
+    def distributions(self, pipeline: str, enums: Collection[str]) -> dict[str, Distribution]:
+        """Return the values of typed columns, and how many rows have each: of enums, and of those with few values.
+
+        Args:
+            pipeline: The pipeline.
+            enums: The columns of enums, or of lists of them.
+        """
         with self._open(pipeline) as (db, columns):
             if columns is None:
                 return {}
-            types = {columns.of(name): kind for name, kind in columns.typed.items()}
             # Counting is cheap, and grouping a column of a million texts is not.
-            few = {name for name, number in _distinct(db, types) if number <= 2 * _MOST_VALUES}
+            others = {columns.of(name): kind for name, kind in columns.typed.items() if name not in enums}
+            few = {name for name, number in _distinct(db, others) if number <= 2 * _MOST_VALUES}
             found = {
-                name: _distribution(db, column, is_list=columns.typed[name] in _LISTS)
-                for name in columns.typed
-                if (column := columns.of(name)) in few
+                name: _distribution(db, columns.of(name), is_list=kind.endswith("[]"))
+                for name, kind in columns.typed.items()
+                if name in enums or columns.of(name) in few
             }
-        return {name: column for name, column in found.items() if 0 < len(column.values) <= _MOST_VALUES}
+        return {
+            name: column for name, column in found.items() if column.values and (name in enums or not column.more)
+        }
 
     def search(self, pipeline: str, text: str) -> list[Row]:
         """Return rows whose key is a text, or whose key, carried text or answer contains it; by default the first.
@@ -269,16 +278,20 @@ def _distinct(db: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterat
 
 
 def _distribution(db: duckdb.DuckDBPyConnection, column: str, *, is_list: bool) -> Distribution:
-    """Return the most frequent values of a column of the view `results`, one more than are shown."""
+    """Return the most frequent values of a column of the view `results`."""
     value = f"unnest(list_distinct({column}))" if is_list else column
-    found = db.execute(
-        f"SELECT CAST(value AS VARCHAR), count(*) FROM (SELECT {value} AS value FROM results) "
+    counted = db.execute(
+        f"SELECT CAST(value AS VARCHAR), count(*), count(*) OVER () FROM (SELECT {value} AS value FROM results) "
         "WHERE value IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
-        [_MOST_VALUES + 1],
+        [_MOST_VALUES],
     ).fetchall()
     has_value = f"len(list_distinct({column})) > 0" if is_list else f"{column} IS NOT NULL"
     ((rows,),) = db.execute(f"SELECT count(*) FROM results WHERE {has_value}").fetchall()
-    return Distribution(tuple(found), rows, is_list)
+    values = tuple((value, number) for value, number, _ in counted)
+    more = counted[0][2] - len(values) if counted else 0
+    if more and not is_list:  # the line of the others takes the place of one
+        values, more = values[:-1], more + 1
+    return Distribution(values, rows, is_list, more)
 
 
 def _rows(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.io.layout import results_parts
-from batch_assets.dashboard import explorer, sections
+from batch_assets.dashboard import charts, explorer, sections
 from batch_assets.dashboard.live import Live
 from batch_assets.emulator import Emulator
+from tests.core.support import texts
 from tests.dashboard.test_dashboard import WORDS, live_of, new_world
 
 FIRST = datetime(2026, 1, 5, 10, 0, 0, 250_000)
@@ -23,7 +26,11 @@ LARGE = 2**53 + 1
 PARTITION = "a/b [1]"
 SCHEMA = {
     "type": "object",
-    "properties": {"answer": {"type": "string"}, "mood": {"enum": ["glad", "sad"]}, "Number": {"type": "integer"}},
+    "properties": {
+        "answer": {"type": "string"},
+        "mood": {"enum": ["glad", "sad"]},
+        "Number": {"enum": list(range(100, 200))},
+    },
     "required": ["answer", "mood", "Number"],
     "additionalProperties": False,
 }
@@ -53,6 +60,9 @@ def live(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (folder / "lines.jsonl").write_text('{"id": "a", "text": "one"}\nno JSON\n')
     broken = {"path": "lines.jsonl", "key": "id", "bad_rows": "reject"}
     world.run(world.pipeline(name="unread", dataset=broken))
+    kinds = {"type": "object", "properties": {"kind": {"enum": [f"kind {number}" for number in range(20)]}}}
+    kinds |= {"required": ["kind"], "additionalProperties": False}
+    world.run(world.pipeline(texts(60), name="many", output_schema=kinds))
     yield live_of(world.root.settings)
     world.root.close()
 
@@ -69,6 +79,21 @@ def test_columns_have_the_names_and_values_of_the_files(live: Live) -> None:
     state = live.look().state
     view = state.pipeline("odd") if state is not None else None
     assert view is not None and live.distributions(view)["mood"].rows == 2
+
+
+def test_an_enum_with_many_values_shows_the_others_together(live: Live) -> None:
+    state = live.look().state
+    view = state.pipeline("many") if state is not None else None
+    assert view is not None
+    table = pd.read_parquet(Path(live.root.settings.root, "many", *results_parts("many", "")[1:]))
+    counted = Counter(table["kind"])
+    found = live.distributions(view)["kind"]
+    assert dict(found.values) == dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))[:11])
+    assert (found.rows, found.more) == (60, len(counted) - 11) and found.more > 2
+    data = charts.distribution("kind", found).to_dict()
+    (bars,) = data["datasets"].values() if "datasets" in data else [data["data"]["values"]]
+    assert bars[-1]["value"] == f"({found.more} other values)"
+    assert sum(bar["rows"] for bar in bars) == 60
 
 
 def test_each_row_can_be_chosen_and_opened(live: Live) -> None:
@@ -112,7 +137,7 @@ def test_a_table_that_cannot_be_read_hides_no_other_pipeline(live: Live) -> None
     try:
         fresh = live_of(live.root.settings)
         state = fresh.look().state
-        assert state is not None and [each.name for each in state.pipelines] == ["odd", "unread"]
+        assert state is not None and [each.name for each in state.pipelines] == ["many", "odd", "unread"]
         failed = sections.failures(state.pipelines, fresh.failures).text
         assert "unreadable_row" in failed and "cannot be read" in failed
         (row, _), _ = live.search("unread", "")
