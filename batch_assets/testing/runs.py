@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import yaml
 
 from batch_assets.cli.definitions_error import loading
@@ -20,8 +19,10 @@ from batch_assets.cli.project import LoadedProject, load_project
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.faults import unreadable
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.yaml_values import YAML_LOADER
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.settings import Settings, find_project
 from batch_assets.testing.emulator import BatchEmulator
@@ -67,13 +68,16 @@ class Pipelines:
 
 def _of_file(folder: Path) -> Pipeline:
     file = folder if folder.is_file() else folder / "defs.yaml"
-    document = yaml.safe_load(file.read_text("utf-8"))
+    text = file.read_text("utf-8-sig")
+    if (problem := unreadable(str(file), text)) is not None:
+        raise problem
+    document = next(yaml.load_all(text, YAML_LOADER))
     if document.get("type") != _COMPONENT:
         raise SettingsError(
             f"{file} has the type {document.get('type')}: only the project's definitions know it, so give the "
             "name of the pipeline"
         )
-    return load_pipeline(document["attributes"], folder=file.parent, project=find_project(file.parent))
+    return load_pipeline(document.get("attributes") or {}, folder=file.parent, project=find_project(file.parent))
 
 
 def for_test(pipeline: Pipeline, rows: Rows | None, partition: str) -> tuple[Pipeline, Any]:
@@ -102,14 +106,8 @@ def for_test(pipeline: Pipeline, rows: Rows | None, partition: str) -> tuple[Pip
         kept = {name: getattr(dataset, name) for name in ("columns", "types", "bad_rows")}
         key = dataset.key if dataset.key is not None or not dataset.files else dataset.key_column
         changes["dataset"] = DatasetConfig(asset="rows_of_a_test", key=key, **kept)
-    return replace(pipeline, config=config.model_copy(update=changes)), _as_table(rows)
-
-
-def _as_table(rows: Rows | None) -> Any:
-    if not isinstance(rows, Sequence):
-        return rows
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: [row.get(name) for row in rows] for name in columns})
+    table = list(rows) if isinstance(rows, Sequence) else rows
+    return replace(pipeline, config=config.model_copy(update=changes)), table
 
 
 class RunPipeline:

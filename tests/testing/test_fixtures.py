@@ -57,6 +57,47 @@ def test_answers_by_row_key(batch_emulator: BatchEmulator, run_pipeline: RunPipe
     assert len(batch_emulator.log()) == 1, "what is answered is not sent again"
 
 
+def test_rows_are_rendered_as_those_of_a_dataset(
+    batch_emulator: BatchEmulator, run_pipeline: RunPipeline, tmp_path: Path
+) -> None:
+    """Each row has its own keys, and each value its own kind."""
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "meta": {"a": 1}, "tags": ["x", "y"]},
+        {"id": "2", "meta": {"b": 2}, "tags": "x"},
+        {"id": "3", "note": 2.5},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    messages = [{"role": "user", "content": "{{ row | tojson }}"}]
+    folder = write_pipeline(
+        tmp_path,
+        dataset={"path": str(tmp_path / "rows.jsonl"), "key": "id"},
+        params={**PARAMS, "messages": messages},
+    )
+    asked: list[str] = []
+    batch_emulator.answers(lambda request: asked.append(request.text))
+    run_pipeline(folder, rows)
+    assert sorted(map(json.loads, asked), key=lambda row: row["id"]) == rows
+    asked.clear()
+    run_pipeline(folder)
+    assert not asked, "the requests are the same, and answered"
+
+
+def test_a_pipeline_file_is_read_as_dagster_reads_it(
+    batch_emulator: BatchEmulator, run_pipeline: RunPipeline, tmp_path: Path
+) -> None:
+    folder = write_pipeline(tmp_path)
+    file = folder / "defs.yaml"
+    written = file.read_text()
+    file.write_text(written.replace('"key": "id"', '"key": !env KEY'))
+    with pytest.raises(BatchAssetsError, match="line 1: there is no tag !env in a pipeline file"):
+        run_pipeline(folder, ROWS)
+    file.write_text(
+        "\ufeff"
+        + written.replace('"name"', '"partitions": {"daily": {"start": 2026-11-01}, "column": "day"}, "name"')
+    )
+    assert len(run_pipeline(folder, [row | {"day": "2026-11-02"} for row in ROWS], partition="2026-11-02")) == 3
+
+
 def test_answers_of_a_function_and_a_newer_script(
     batch_emulator: BatchEmulator, run_pipeline: RunPipeline, tmp_path: Path
 ) -> None:
