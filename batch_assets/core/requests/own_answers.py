@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import accumulate, islice
 
@@ -50,9 +50,13 @@ class OwnAnswers:
         models: The models that answered, without release dates: str.
         sizes: The bytes of the params: float64.
         input_tokens: The tokens of the prompt, cached ones included: float64.
+        written_tokens: Those that were written to the prompt cache: float64.
+        read_tokens: Those that were read from it: float64.
         costs: The cost in picodollars; float64, NaN if it is unknown.
         live_costs: The cost as a live call; float64, NaN if it is unknown.
         is_own: Whether the request was built from this prompt, as far as that is on record: bool.
+        from_cache: Whether requests of its file have read from the cache what a stub had written: bool.
+        in_vain: Whether its file waited for a stub and none of its requests read from the cache: bool.
         later_costs: The cost of the follow-ups in picodollars, 0 without any; float64, NaN if it is unknown.
         is_whole: Whether no chain of the answer's file has follow-ups still to come: bool.
     """
@@ -61,9 +65,13 @@ class OwnAnswers:
     models: NDArray[np.str_]
     sizes: NDArray[np.float64]
     input_tokens: NDArray[np.float64]
+    written_tokens: NDArray[np.float64]
+    read_tokens: NDArray[np.float64]
     costs: NDArray[np.float64]
     live_costs: NDArray[np.float64]
     is_own: NDArray[np.bool_]
+    from_cache: NDArray[np.bool_]
+    in_vain: NDArray[np.bool_]
     later_costs: NDArray[np.float64]
     is_whole: NDArray[np.bool_]
 
@@ -88,36 +96,16 @@ class OwnAnswers:
 
     def at(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> OwnAnswers:
         """Return some of the answers, by a mask or by their positions."""
-        return OwnAnswers(
-            self.digests[chosen],
-            self.models[chosen],
-            self.sizes[chosen],
-            self.input_tokens[chosen],
-            self.costs[chosen],
-            self.live_costs[chosen],
-            self.is_own[chosen],
-            self.later_costs[chosen],
-            self.is_whole[chosen],
-        )
+        return OwnAnswers(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[OwnAnswers]) -> OwnAnswers:
         """Join those of several files."""
         if not parts:
-            none = np.empty(0)
-            some = np.empty(0, bool)
-            return cls(pack([]), np.empty(0, str), none, none, none, none, some, none, some)
-        return cls(
-            np.concatenate([part.digests for part in parts]),
-            np.concatenate([part.models for part in parts]),
-            np.concatenate([part.sizes for part in parts]),
-            np.concatenate([part.input_tokens for part in parts]),
-            np.concatenate([part.costs for part in parts]),
-            np.concatenate([part.live_costs for part in parts]),
-            np.concatenate([part.is_own for part in parts]),
-            np.concatenate([part.later_costs for part in parts]),
-            np.concatenate([part.is_whole for part in parts]),
-        )
+            none, some = np.empty(0), np.empty(0, bool)
+            numbers = none, none, none, none, none, none
+            return cls(pack([]), np.empty(0, str), *numbers, some, some, some, none, some)
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
 
 
 @dataclass(frozen=True)
@@ -193,8 +181,8 @@ def _answers_to(root: Root, answered: AnsweredFile, is_own: bool, rules: FollowU
         reading_responses(root.storage, file.pipeline, name),
     ):
         groups, around = _spread([opened.metadata.row_group(at).num_rows for at in range(opened.num_row_groups)])
-        read = opened.read_row_groups(groups, columns=_COLUMNS, use_threads=False)
-    stored = with_columns(read, RESPONSE_SCHEMA, _COLUMNS)
+        columns_read = opened.read_row_groups(groups, columns=_COLUMNS, use_threads=False)
+    stored = with_columns(columns_read, RESPONSE_SCHEMA, _COLUMNS)
     stored = stored.filter(pc.equal(stored["result_type"], ResultType.SUCCEEDED.value))
     lines = StoredRequestFile.of(root.storage, file).some_lines(around, _ENOUGH, file.requests)
     digests = digests_of_tails(map(own_tail, lines))
@@ -211,14 +199,21 @@ def _answers_to(root: Root, answered: AnsweredFile, is_own: bool, rules: FollowU
     if rules is not None:
         none = np.zeros((len(found), len(FollowUpKind)), np.int8)
         goes_on = rules.may_go_on(columns, none, root.settings.prices.max_output)
+    tokens = {column: _numbers(found, column, 0.0) for column in _INPUT}
+    written, read = tokens["cache_creation_input_tokens"], tokens["cache_read_input_tokens"]
+    has_waited, has_read = file.stub not in (None, file.id), bool(read.any())
     return OwnAnswers(
         digest_array(found["digest"]),
         np.array([undated(model or "") for model in found["response_model"].to_pylist()], str),
         sizes,
-        sum((_numbers(found, column, 0.0) for column in _INPUT), np.zeros(len(found))),
+        tokens["input_tokens"] + written + read,
+        written,
+        read,
         _numbers(found, "cost_usd", np.nan) * PICODOLLARS,
         _numbers(found, "live_cost_usd", np.nan) * PICODOLLARS,
         np.full(len(found), is_own),
+        np.full(len(found), has_waited and has_read),
+        np.full(len(found), has_waited and not has_read and file.attempt == 1),  # retries may be sent much later
         np.zeros(len(found)),
         ~goes_on,
     )

@@ -250,7 +250,8 @@ class PartitionBuild:
             return
         answers, prices = own_answers(self._root, self._pipeline), self._root.settings.prices
         known = answers, prices, self._selection.is_wanted, count_tokens, self._pipeline.follow_ups
-        report.estimate, report.rest = estimate_of(written, *known), estimate_of(beyond, *known)
+        report.estimate = estimate_of(written, *known, self._submission.cache_use())
+        report.rest = estimate_of(beyond, *known, self._submission.cache_use_later(beyond))
         report.example = next((params.decode() for params in written.params()), None)
 
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[RenderedRows]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.caching import CacheUse
 from batch_assets.core.requests.shared_prompt import SharedPrompt
 from batch_assets.core.requests.stubs_in_flight import StubInFlight
 from batch_assets.core.store.breakpoints import Breakpoint
@@ -166,6 +167,29 @@ class PromptCaching:
         if breakpoint is None or self._groups[key].owner is None:
             return entry
         return entry.model_copy(update={"stub": self._groups[key].stub, "breakpoint": breakpoint})
+
+    def use_by(self, submission_id: str) -> CacheUse:
+        """Return what the requests of a submission do with the cache, once all of them are added."""
+        tokens, stubs = [], 0
+        for key, group in self._groups.items():
+            if group.joined is not None and group.prompt.requests:
+                tokens.append(group.joined.stub.breakpoint.tokens)
+            elif group.owner is not None and key in self._breakpoints:
+                tokens.append(self._breakpoints[key].tokens)
+                stubs += group.owner == submission_id
+        return CacheUse(min(tokens), stubs) if tokens else CacheUse()
+
+    def use_later(self, requests: int, params: Sequence[bytes]) -> CacheUse:
+        """Return what requests would do with the cache that are sent later.
+
+        Args:
+            requests: Their number.
+            params: The params of some of them.
+        """
+        prompt = SharedPrompt(may_lack_fields=self._may_lack_fields)
+        prompt.add(params)
+        found = prompt.find() if requests >= FEWEST_REQUESTS and len(params) > 1 else ""
+        return CacheUse(found.tokens, 1) if isinstance(found, Breakpoint) else CacheUse()
 
     @property
     def _breakpoints(self) -> dict[_Headers, Breakpoint]:

@@ -19,6 +19,7 @@ from batch_assets.core.ledger import Lease
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.built_submission import BuiltSubmission
+from batch_assets.core.requests.caching import CacheUse
 from batch_assets.core.requests.enough import Enough
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.pilot_sample import PilotSample, RequestsOfPilot, Sampled
@@ -306,6 +307,14 @@ class NewSubmission:
         self._lease.check()
         self._part_count += 1
         return PartName(self._part_count - 1)
+
+    def cache_use(self) -> CacheUse | None:
+        """What the requests do with the prompt cache, once all are added; `None` without `cache: auto`."""
+        return self._caching.use_by(self.report.submission_id) if self._caching is not None else None
+
+    def cache_use_later(self, sample: RequestSample) -> CacheUse | None:
+        """What requests beyond a limit would do with the prompt cache; `None` without `cache: auto`."""
+        return self._caching.use_later(sample.requests, sample.params()) if self._caching is not None else None
 
     def finished(self, inputs: str | None, pilot: BuiltPilot) -> BuiltSubmission:
         """Return what was written, so that it can be registered, once everything is written.

@@ -27,13 +27,16 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Send, SendReason, Step, Wait, Waiting
+from batch_assets.core.prices.prices import default_prices
+from batch_assets.core.prices.range import Range
+from batch_assets.core.requests.estimate import Estimate
 from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import NOTHING_AGAIN
 from batch_assets.core.template.cache_control import has_cache_control
 
 from ..lost_ledger import LOST, end_grace_period, lose_ledger
-from ..support import CREATE, World, params, texts
+from ..support import CREATE, MODEL, World, params, texts
 
 SHARED = "Shared by all. " * 400  # 6,000 characters, 2,000 tokens at the emulator, whose model caches 512
 HOUR = {"type": "ephemeral", "ttl": "1h"}
@@ -143,6 +146,66 @@ def test_a_plan_counts_the_batch_of_the_stub(world: World) -> None:
     pipeline = cached(world, rows=40, batching={"max_mb": 0.0625})
     planned = plan_requests(world.root, pipeline, "", NOTHING_AGAIN)
     assert planned.batches == len(world.build(pipeline).files) == 6
+
+
+def spent(world: World, pipeline: Pipeline) -> tuple[Estimate, Range, int]:
+    """What a plan says of a run, the range of it, and what the emulator billed for the run."""
+    planned = plan_requests(world.root, pipeline, "", NOTHING_AGAIN).estimate
+    assert planned is not None and planned.batch is not None
+    before = len(world.accepted())
+    world.run(pipeline)
+    ours = {batch["id"] for batch in world.accepted()[before:]}
+    billed = sum(batch["picodollars"] for batch in world.emulator.bill()["batches"] if batch["id"] in ours)
+    return planned, planned.batch, billed
+
+
+def test_a_plan_has_the_cost_with_the_cache(world: World) -> None:
+    """And the write of the stub once, if there is a stub."""
+    first, range_, billed = spent(world, cached(world, rows=30))
+    assert range_.low < billed < range_.high, "without answers"
+    assert "the lower end is with the shared prompt read from the cache" in first.as_text
+    of_reads, range_, billed = spent(world, cached(world, rows=50))  # they read what the first stub has written
+    assert of_reads.basis == "from 30 answers to this prompt"
+    assert range_.low <= billed <= range_.high <= 1.5 * range_.low
+    assert range_.expected == pytest.approx(billed, rel=0.02)
+    age(world, 31)
+    of_stub, range_, billed = spent(world, cached(world, rows=70))
+    written = int(world.table(cached(world))["cache_creation_input_tokens"].max())
+    tokens = {"ephemeral_1h_input_tokens": written}
+    write, read = (
+        default_prices().cost(MODEL, {"input_tokens": 0} | usage)
+        for usage in (
+            {"cache_creation_input_tokens": written, "cache_creation": tokens},
+            {"cache_read_input_tokens": written},
+        )
+    )
+    assert write is not None and read is not None
+    billed += write.batch - read.batch  # the emulator's cache is still warm: its clock is right
+    assert range_.low <= billed <= range_.high <= 1.5 * range_.low
+    assert range_.expected == pytest.approx(billed, rel=0.02)
+    assert {each.cached for each in (first, of_reads, of_stub)} == {None}, "the cost is that"
+
+
+@pytest.mark.parametrize("first", [None, "auto"])
+def test_a_plan_after_a_switch_counts_earlier_answers_as_if_they_had_been_switched(
+    world: World, first: str | None
+) -> None:
+    """Whether requests read the cache is not known before some did."""
+    world.run(cached(world, rows=30, cache=first))
+    planned, range_, billed = spent(world, cached(world, rows=50, cache="auto" if first is None else None))
+    assert range_.low <= billed <= range_.high
+    assert range_.expected == pytest.approx(billed, rel=0.1)
+    assert (range_.high > 2 * range_.low) == (first is None) == (planned.cached is None)
+
+
+def test_after_a_stub_that_failed_a_plan_goes_up_to_the_cost_without_the_cache(world: World) -> None:
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}}])
+    world.run(cached(world, rows=30))
+    planned = plan_requests(world.root, cached(world, rows=60), "", NOTHING_AGAIN).estimate
+    plain = plan_requests(world.root, cached(world, rows=60, cache=None), "", NOTHING_AGAIN).estimate
+    assert planned is not None and planned.batch is not None and plain is not None and plain.batch is not None
+    assert planned.batch.low < 0.3 * plain.batch.low < plain.batch.high < planned.batch.high
+    assert "the upper end without the cache" in planned.as_text
 
 
 class Quiet:
