@@ -16,6 +16,8 @@ from batch_assets.core.quoting import printable
 from batch_assets.core.text import dollars
 
 if TYPE_CHECKING:
+    from batch_assets.core.root import Root
+    from batch_assets.core.spend.build import SpendReport
     from batch_assets.core.spend.grouping import By, SpendGroup
     from batch_assets.core.spend.spend_table import Labels, SpendRow
 
@@ -33,9 +35,10 @@ _HEADER = ("requests", "rows", "spent", "per 1,000 rows", "in vain")
 def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     """Show what was spent, from the answers that are stored.
 
-    It writes the table <root>/spend.parquet, as the asset message_batches/spend does, and prints it. Amounts are
-    by the price list that was in force when the answers were stored. With --csv alone, it takes cost centers and
-    tags from the project's definitions; otherwise those of the last table stay.
+    It writes the table <root>/spend.parquet, as the asset message_batches/spend does, and prints it. A root that
+    may only be read is left as it is. Amounts are by the price list that was in force when the answers were
+    stored. With --csv alone, it takes cost centers and tags from the project's definitions; otherwise those of the
+    last table stay.
 
     \b
     Examples:
@@ -45,14 +48,13 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     """
     from batch_assets.core.ledger.endpoint import is_emulated
     from batch_assets.core.open_root import open_root
-    from batch_assets.core.spend.build import build_spend
     from batch_assets.core.spend.grouping import grouped
     from batch_assets.core.spend.spend_table import SpendTotal
 
     settings = settings_of(resource, looks_only=True)
     labels = _labels() if as_csv and by is None else {}
     with open_root(settings) as root:
-        report = build_spend(root, labels)
+        report = _report(root, labels)
         with root.ledger.read() as tx:
             is_made_up = is_emulated(tx)
     for problem in report.problems:
@@ -65,6 +67,19 @@ def spend(by: str | None, as_csv: bool, resource: str | None) -> None:
     click.echo(SpendTotal.of(report.rows).as_text)
     if is_made_up:
         click.echo("These amounts are by the price list; the emulator bills nothing.")
+
+
+def _report(root: Root, labels: dict[str, Labels]) -> SpendReport:
+    from batch_assets.core.open_root import may_only_be_read
+    from batch_assets.core.spend.build import SpendReader, build_spend
+
+    if not may_only_be_read(root.settings):
+        return build_spend(root, labels)
+    click.echo(
+        "the root may only be read, so its table spend.parquet stays as it is, with its cost centers and tags",
+        err=True,
+    )
+    return SpendReader(root).read()
 
 
 def _labels() -> dict[str, Labels]:

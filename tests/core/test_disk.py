@@ -78,6 +78,24 @@ with open_root(Settings.from_env()) as root:
 )
 
 
+# Looks at a root with each of the commands, and as the dashboard does.
+_LOOKING = _UNPRIVILEGED.replace(
+    "main(sys.argv[1:])",
+    """
+from batch_assets.cli.what_next import waits_for
+from batch_assets.core.settings import Settings
+from batch_assets.dashboard.live import Live
+from batch_assets.dashboard.state import Words
+for command in (["status"], ["status", "--json"], ["spend"], ["list"]):
+    main(command, standalone_mode=False)
+live = Live(Settings.from_env(), Words(waits_for, lambda tx, snapshot: (), str, list))
+look = live.look()
+print("dashboard:", look.problem or look.names, live.spend(look) is not None)
+live.root.close()
+""",
+)
+
+
 def run_limited(world: World, limit: int, python: ForkServer) -> str:
     settings = world.root.settings
     env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
@@ -159,6 +177,34 @@ def test_a_root_that_became_read_only_is_reported_in_a_sentence(world: World, py
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(world.path()) in done.stderr
+
+
+@pytest.mark.parametrize("has_writer", [False, True])
+def test_a_root_that_may_only_be_read_is_shown(world: World, python: ForkServer, has_writer: bool) -> None:
+    world.run(world.pipeline(texts(2)))
+    if not has_writer:
+        world.root.close()
+    ledger = world.path("ledger.db")
+    assert ledger.with_name("ledger.db-wal").exists() == has_writer
+    paths = [world.path(), *world.path().rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths}
+    files = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.is_file()}
+    settings = world.root.settings
+    env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
+    try:
+        for path in paths:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        done = python.python("-c", _LOOKING, env=env, timeout=120)
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert done.returncode == 0, done.stderr
+    assert "nothing: complete since" in done.stdout and '"complete"' in done.stdout
+    assert "so its table spend.parquet" in done.stderr and "asked" in done.stdout
+    assert "1 batch at " in done.stdout and "1 of this root" in done.stdout
+    assert "dashboard: ('asked',) True" in done.stdout
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} == files
+    assert set(world.path().rglob("*")) == {*paths} - {world.path()}
 
 
 def test_a_file_that_may_not_be_read_is_named_and_not_set_aside(world: World, python: ForkServer) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -24,10 +22,15 @@ from sqlalchemy.engine import Connection, Engine
 
 from batch_assets.core.errors import LedgerUnavailableError, SettingsError
 from batch_assets.core.io.database import as_text
-from batch_assets.core.io.file_errors import writing
-from batch_assets.core.io.permissions import create_file, make_folders
 from batch_assets.core.ledger import database_errors, migrations, tables
 from batch_assets.core.ledger.clock import LedgerClock
+from batch_assets.core.ledger.sqlite_file import (
+    BUSY_SECONDS,
+    MORE_CONNECTIONS,
+    is_read_only,
+    open_sqlite,
+    unchanged,
+)
 from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.remedies import GiveLedgerUrl
 from batch_assets.core.text import duration
@@ -36,9 +39,6 @@ from batch_assets.core.text import duration
 _TABLES_LOCK, _ROOT_LOCK, _PIPELINE_LOCKS = 7263001, 7263002, 7263003
 _EXAMPLE = "sqlite:////data/ledger.db"
 _DATABASES = ("sqlite", "postgresql")
-_BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
-# Every transfer and the thread that renews its lease may need a connection at the same time.
-_MORE_CONNECTIONS = 40
 # A process that is frozen in the middle of a write loses its connection before those that wait for it give up.
 _IDLE_SECONDS, _LOCK_SECONDS, _STATEMENT_SECONDS = 30.0, 60.0, 120.0
 _TIMEOUTS = {
@@ -56,7 +56,6 @@ _LIBPQ = {
     "tcp_user_timeout": 60_000,
 }
 _LOCKED = ("55P03", "57014")  # lock_timeout, statement_timeout
-_touching = threading.Lock()
 
 
 @cache
@@ -122,6 +121,7 @@ class Ledger:
     ) -> None:
         self._engine = _open(url, shared)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._is_read_only = is_read_only(self._engine.url)
         self._clock = LedgerClock()
         try:
             with self._begin(write=False) as connection:
@@ -234,7 +234,8 @@ class Ledger:
 
     @contextmanager
     def _begin(self, write: bool) -> Iterator[Connection]:
-        with self._explained(), self._engine.connect() as connection:
+        kept = unchanged(self._engine.url) if self._is_read_only else nullcontext()
+        with kept, self._explained(), self._engine.connect() as connection:
             connection = connection.execution_options(ledger_write=write)
             if not write and not self._is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -252,7 +253,7 @@ class Ledger:
             if is_busy or database_errors.code_of(error) in _LOCKED:
                 raise LedgerUnavailableError(
                     f"the ledger {as_text(url)} is locked: another process has been in the middle of a write for "
-                    f"{duration(_BUSY_SECONDS if self._is_sqlite else _LOCK_SECONDS)}. A later run continues"
+                    f"{duration(BUSY_SECONDS if self._is_sqlite else _LOCK_SECONDS)}. A later run continues"
                 ) from None
             if database_errors.code_of(error) == database_errors.READ_ONLY:
                 self._engine.dispose()  # a connection may stay read-only when the server is not any more
@@ -308,7 +309,7 @@ def _open(url: str, shared: bool) -> Engine:
 
 def _engine(parsed: sa.URL, shared: bool) -> Engine:
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed, shared)
+        return open_sqlite(parsed, shared)
     return _open_postgresql(parsed)
 
 
@@ -324,7 +325,7 @@ def _open_postgresql(url: sa.URL) -> Engine:
         isolation_level="READ COMMITTED",
         connect_args=arguments,
         pool_pre_ping=True,
-        max_overflow=_MORE_CONNECTIONS,
+        max_overflow=MORE_CONNECTIONS,
     )
 
     @event.listens_for(engine, "connect")
@@ -337,63 +338,3 @@ def _open_postgresql(url: sa.URL) -> Engine:
         connection.commit()
 
     return engine
-
-
-def _open_sqlite(url: sa.URL, shared: bool) -> Engine:
-    path = Path(url.database or "")
-    if path.is_dir():
-        raise SettingsError(
-            f"the URL of the ledger names the folder {path}: give the path of a file in it",
-            remedy=GiveLedgerUrl(),
-        )
-    with writing(path):
-        make_folders(path.parent, shared=shared)
-        _touch(path, shared)
-    options = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-    engine = sa.create_engine(url, connect_args=options, max_overflow=_MORE_CONNECTIONS)
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the listener below begins transactions
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
-        _use_wal(cursor)
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("ledger_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _touch(path: Path, shared: bool) -> None:
-    """Create the file if it does not exist. SQLite gives its permissions to the files -wal and -shm.
-
-    An existing ledger is not opened: closing it would drop the locks that SQLite holds on it for another thread
-    (sqlite.org/howtocorrupt.html, section 2.2).
-    """
-    with _touching:
-        if not path.exists():
-            with suppress(FileExistsError):  # another process was faster
-                create_file(path, private=True, shared=shared)
-
-
-def _use_wal(cursor: sqlite3.Cursor) -> None:
-    """Set the journal mode, which the file keeps.
-
-    SQLite ignores the busy timeout here and does not wait for other connections: without this loop, processes that
-    open a new ledger at the same time would fail.
-    """
-    end = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-        time.sleep(_BUSY_PAUSE_SECONDS)

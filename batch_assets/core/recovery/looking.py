@@ -11,6 +11,7 @@ from batch_assets.core.ledger import Ledger, migrations
 from batch_assets.core.ledger import pairing as pairings
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
+from batch_assets.core.ledger.sqlite_file import is_read_only
 from batch_assets.core.settings import Settings
 
 
@@ -37,6 +38,7 @@ def look_at_ledger(settings: Settings, storage: Storage) -> tuple[Ledger, Pairin
         raise LedgerVersionError(
             f"the ledger {name} has the tables of an earlier version ({version}; this package has "
             f"{migrations.HEAD}). It is only read here. The next run with this version upgrades it"
+            f"{', by a user who may write to it' if is_read_only(url) else ''}"
         )
     if version > migrations.HEAD:
         raise LedgerVersionError(
