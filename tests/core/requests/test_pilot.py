@@ -423,7 +423,7 @@ def test_a_pilot_whose_chains_are_built_again_is_judged(world: World, is_refresh
 
 @pytest.mark.parametrize("is_erased", [False, True])
 @pytest.mark.parametrize("gone", [2, 3])
-def test_rows_that_are_gone_are_left_out_of_the_judgement(world: World, gone: int, is_erased: bool) -> None:
+def test_rows_that_are_gone_are_left_out_of_the_judgment(world: World, gone: int, is_erased: bool) -> None:
     """No one sends their failed requests again. Without any other the next build takes a pilot."""
     fail(world, times=1, expired=1.0)
     collect_pilot(world, piloted(world))
@@ -640,7 +640,7 @@ def judge_in_a_process(variables: dict[str, str], pipeline: str, boundary: int) 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_killed_anywhere_in_the_judgement_nothing_is_decided_in_part(
+def test_killed_anywhere_in_the_judgment_nothing_is_decided_in_part(
     world: World, python: ForkServer, fails: bool
 ) -> None:
     """Before and after it has read the answers, and when it was about to commit verdict and release."""
@@ -672,7 +672,7 @@ def test_what_a_killed_process_has_judged_is_sent_by_the_next_one(world: World) 
     assert sorted(sent(world)) == [3, 9]
 
 
-def test_files_that_are_registered_after_the_judgement_do_not_wait(world: World) -> None:
+def test_files_that_are_registered_after_the_judgment_do_not_wait(world: World) -> None:
     """The process that built them has read the ledger before."""
     pipeline = piloted(world)
     collect_pilot(world, pipeline)
