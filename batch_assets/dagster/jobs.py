@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,15 @@ from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-_SUFFIXES = ("_plan", "_cancel", "_approve", "_retry_failed", "_refresh")
+# Names that Dagster refuses for a job, and endings of the names of a pipeline's other jobs.
+_REFUSED = (
+    *keyword.kwlist,
+    *("context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict", "int", "str"),
+    *("float", "bool", "input", "output", "type"),
+)
+_ENDINGS = ("plan", "cancel", "approve", "retry_failed", "refresh")
+# Pipelines whose job is `<name>_run`, and those that have such a name themselves. So no two jobs get the same.
+_HAS_RUN = re.compile(rf"(?:{'|'.join(_REFUSED)}|\w*_(?:{'|'.join(_ENDINGS)}))(?:_run)*")
 _RUN = "Runs {name}: sends the requests of rows that have no answer. The sensor brings the answers back."
 _RETRY_FAILED = (
     "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
@@ -72,8 +82,8 @@ def build_message_batch_jobs(
 def pipeline_run_job(assets: PipelineAssets) -> UnresolvedAssetJobDefinition:
     """Build the job `<name>`, which runs the three assets of a pipeline.
 
-    If the name ends as the names of the other jobs do, it is `<name>_run`: a pipeline `trip_plan` has another job
-    than the plan of a pipeline `trip`.
+    If the name ends as the names of the other jobs do, or is a word that Dagster refuses, it is `<name>_run`: a
+    pipeline `trip_plan` has another job than the plan of a pipeline `trip`.
 
     The pipeline's schedule and its watch sensor run it too, so its row in Dagster's list of jobs shows their runs.
 
@@ -87,7 +97,7 @@ def pipeline_run_job(assets: PipelineAssets) -> UnresolvedAssetJobDefinition:
 def _run_job(name: str, stages: tuple[dg.AssetKey, ...]) -> UnresolvedAssetJobDefinition:
     """Build the job once: Dagster refuses two jobs of one name, though they are equal."""
     selection = dg.AssetSelection.assets(*stages)
-    job = f"{name}_run" if name.endswith(_SUFFIXES) else name
+    job = f"{name}_run" if _HAS_RUN.fullmatch(name) else name
     return dg.define_asset_job(job, selection=selection, description=_RUN.format(name=name))
 
 

@@ -14,7 +14,12 @@ import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from sensor_ticks import poll_and_tick, run_requested
 
-from batch_assets import build_message_batch_jobs, build_message_batch_sensor
+from batch_assets import (
+    MessageBatchResource,
+    build_message_batch_jobs,
+    build_message_batch_sensor,
+    build_message_batch_watch_sensors,
+)
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -355,11 +360,27 @@ def test_a_job_with_half_its_config_does_nothing_and_names_the_other_half(
     assert run_job(location, instance, f"greetings_{field}", **{field: True}).success
 
 
-def test_a_pipeline_that_is_named_like_a_job_of_another_one_loads_with_it(make_assets: MakeAssets) -> None:
-    pipelines = [make_assets(name) for name in ("trip", "trip_plan", "trip_cancel")]
-    jobs = [job for assets in pipelines for job in build_message_batch_jobs(assets)]
-    everything = [asset for assets in pipelines for asset in assets]
-    repository = dg.Definitions(assets=everything, jobs=jobs).get_repository_def()
-    assert {"trip", "trip_plan", "trip_plan_run", "trip_cancel", "trip_cancel_run"} <= set(repository.job_names)
-    stages = repository.get_job("trip_plan_run").asset_layer.executable_asset_keys
-    assert {key.path[0] for key in stages} == {"trip_plan"}
+def test_no_two_pipelines_give_jobs_or_sensors_of_one_name(make_assets: MakeAssets) -> None:
+    """Nor does a name that Dagster refuses for a job stop the code location."""
+    names = ("trip", "trip_plan", "trip_plan_run", "trip_cancel", "trip_watch", "input", "input_run", "class")
+    pipelines = {name: make_assets(name, watch=True) for name in (*names, "message_batches_eu")}
+    everything = [asset for assets in pipelines.values() for asset in assets]
+    sensors = [
+        build_message_batch_sensor(resource_key=key) for key in (None, "eu", "eu_watch", "eu_watch_results")
+    ]
+    repository = dg.Definitions(
+        assets=everything,
+        jobs=build_message_batch_jobs(everything),
+        sensors=[*sensors, *build_message_batch_watch_sensors(everything)],
+        resources=dict.fromkeys(("eu", "eu_watch", "eu_watch_results"), MessageBatchResource()),
+    ).get_repository_def()
+    assert len(repository.sensor_defs) == len(sensors) + len(pipelines)
+    jobs = {
+        "trip_plan": "trip_plan_run",
+        "trip_plan_run": "trip_plan_run_run",
+        "input": "input_run",
+        "trip": "trip",
+    }
+    for name, job in jobs.items():
+        stages = repository.get_job(job).asset_layer.executable_asset_keys
+        assert {key.path[0] for key in stages} == {name}

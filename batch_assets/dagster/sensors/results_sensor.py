@@ -1,6 +1,7 @@
 """`build_message_batch_sensor`: the sensor that watches the ledger of a code location, one for each root."""
 
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -14,6 +15,8 @@ from batch_assets.dagster.sensors.tick import watch
 
 # The emulator ends batches in seconds, the API in minutes to hours.
 _INTERVAL, _INTERVAL_EMULATED = 30, 5
+# Pipelines have sensors `<name>_watch_sensor` and `<name>_partitions_sensor`. So no two sensors get the same name.
+_HAS_RESULTS = re.compile(r"_(?:watch|partitions)(?:_results)*$")
 
 
 def build_message_batch_sensor(
@@ -26,14 +29,16 @@ def build_message_batch_sensor(
     of a code location can define the sensor.
 
     Args:
-        name: Name of the sensor; by default `message_batches_sensor`, with a key `message_batches_<key>_sensor`.
+        name: Name of the sensor; by default `message_batches_sensor`, with a key `message_batches_<key>_sensor`,
+            or `message_batches_<key>_results_sensor` if the key ends as the sensors of pipelines do (`eu_watch`).
         pipelines: Names of the pipelines to watch; by default all pipelines of the code location with this key.
         resource_key: The `resource_key` of the pipelines; None for those that take root and API from the
             environment.
     """
     warn_of_differences()  # every code location with pipelines builds this sensor, and needs these settings
     if name is None:
-        name = "message_batches_sensor" if resource_key is None else f"message_batches_{resource_key}_sensor"
+        of_key = "" if resource_key is None else f"_{resource_key}"
+        name = f"message_batches{of_key}{'_results' if _HAS_RESULTS.search(of_key) else ''}_sensor"
     interval = _INTERVAL_EMULATED if os.environ.get("BATCH_ASSETS_EMULATOR") else _INTERVAL
     return _build(name, tuple(pipelines) if pipelines is not None else None, resource_key, interval)
 
