@@ -17,6 +17,7 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.requests.inputs import DELIMITERS, other_delimiter
 from batch_assets.core.urls import ELSEWHERE, secret_in
 from batch_assets.dagster.remedies import error_as_text
 
@@ -31,6 +32,8 @@ _ID = re.compile(
     r"|[a-z](?:I[dD]|Key|U[Uu][Ii][Dd])$"
 )
 _KEY_LENGTH = 64  # characters; a longer value is a text, and no name of a row
+# In the text about a CSV file whose rows have more fields than the header.
+_DELIMITER = "dataset.csv.delimiter"
 _GLOB = re.compile(r"[*?\[]")
 _ANY: dict[str, Any] = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "any"}]}
 
@@ -85,18 +88,19 @@ class FoundDataset:
     """A dataset, as far as it could be read.
 
     Attributes:
-        fields: The fields of `dataset` that say where it is, with an absolute path or a URL.
+        fields: The fields of `dataset` that say where it is, with an absolute path or a URL, and `csv` if it has
+            another delimiter than a comma.
         columns: The columns to use.
         subject: What the question is about.
         problem: Why it could not be read, or has nothing to choose from; None if it was read.
     """
 
-    fields: Mapping[str, str]
+    fields: Mapping[str, Any]
     columns: Columns = Columns()
     subject: Subject = Subject.ROW
     problem: str | None = None
 
-    def located(self, project: Path) -> dict[str, str]:
+    def located(self, project: Path) -> dict[str, Any]:
         """Return the fields for a pipeline file in a project."""
         of_files = ("path", "files")
         return {name: located(text, project) if name in of_files else text for name, text in self.fields.items()}
@@ -116,12 +120,17 @@ def find_dataset(dataset: str, project: Path) -> FoundDataset:
         raise click.ClickException(f"--dataset: the URL contains {secret}. {ELSEWHERE}")
     location = located(dataset, project)
     found = look_at({"path": location}, project)
+    seems = other_delimiter(found.columns.names)
+    for delimiter in DELIMITERS if found.problem is not None and _DELIMITER in found.problem else seems or "":
+        divided = look_at({"path": location, "csv": {"delimiter": delimiter}}, project)
+        found = divided if len(divided.columns.names) > 1 else found
     if found.problem is not None:
         found = _documents(location, project) or found
-    return replace(found, fields={name: _absolute(text, project) for name, text in found.fields.items()})
+    of_files = {name: _absolute(found.fields[name], project) for name in ("path", "files") if name in found.fields}
+    return replace(found, fields={**found.fields, **of_files})
 
 
-def look_at(fields: Mapping[str, str], project: Path) -> FoundDataset:
+def look_at(fields: Mapping[str, Any], project: Path) -> FoundDataset:
     """Read the first rows of a dataset and choose the columns.
 
     Args:

@@ -53,14 +53,14 @@ _BLOCK = """
 
 
 def pipeline_file(
-    component: str, name: str, dataset: Mapping[str, str], columns: Columns, subject: Subject, model: str
+    component: str, name: str, dataset: Mapping[str, Any], columns: Columns, subject: Subject, model: str
 ) -> str:
     """Return the pipeline file.
 
     Args:
         component: The type of the component.
         name: The name of the pipeline.
-        dataset: The fields of `dataset` that say where it is.
+        dataset: The fields of `dataset` that say where it is, and its format.
         columns: The columns that it reads.
         subject: What the question is about.
         model: The model.
@@ -140,8 +140,10 @@ def _free(name: str, taken: Iterable[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _yaml(text: str) -> str:
-    """Return a text as a YAML value, in quotes if YAML would not read it as this text otherwise."""
+def _yaml(text: Any) -> str:
+    """Return a YAML value: a map as JSON, a text in quotes if YAML would not read it as this text otherwise."""
+    if not isinstance(text, str):
+        return json.dumps(text, ensure_ascii=False)
     try:
         plain = re.fullmatch(r"[\w./-]+", text) is not None and yaml.safe_load(text) == text
     except yaml.YAMLError:

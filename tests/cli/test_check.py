@@ -133,7 +133,15 @@ def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
         "the first 2 rows have no request, because they are rejected; row 0: "
     )
     project.add_pipeline("fits", ["", "one"])
-    assert project.run("check", "fits").returncode == 0
+    (project.folder / "divided.csv").write_text("id;text\n1;one\n")
+    whole_row = {**params, "messages": [{"role": "user", "content": "{{ row | tojson }}"}]}
+    project.add_pipeline("divided", [], dataset={"path": "divided.csv"}, params=whole_row)
+    fits = project.run("check", "fits", "divided")
+    assert fits.returncode == 0
+    assert fits.stderr == (
+        "warning: batch_assets/defs/divided/defs.yaml: dataset: divided.csv has one column, 'id;text'. If ';' is "
+        'between its fields, add `csv: {delimiter: ";"}`\n'
+    )
     assert not (project.folder / "data").exists()
 
 

@@ -46,6 +46,7 @@ def _add_datasets(folder: Path) -> None:
     frame = pd.DataFrame(ROWS)
     (folder / "data").mkdir()
     frame.to_csv(folder / "data/letters.csv", index=False)
+    frame.to_csv(folder / "data/divided.csv", index=False, sep=";")
     frame.to_json(folder / "data/letters.jsonl", orient="records", lines=True)
     frame.to_parquet(folder / "data/letters.parquet")
     with closing(sqlite3.connect(folder / "letters.db")) as database:
@@ -92,9 +93,14 @@ def test_each_kind_of_dataset_runs_as_it_is(
     project: Project, scaffold: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     letters = {"key": "letter_id"}
-    expected: dict[str, tuple[dict[str, str], dict[str, str], Any]] = {
+    expected: dict[str, tuple[dict[str, str], dict[str, Any], Any]] = {
         "own": ({}, {"path": "batch_assets/defs/own/dataset.csv", "key": "id"}, "{{ text }}"),
         "csv": ({"dataset": "data/letters.csv"}, {"path": "data/letters.csv", **letters}, "{{ body }}"),
+        "divided": (
+            {"dataset": "data/divided.csv"},
+            {"path": "data/divided.csv", "csv": {"delimiter": ";"}, **letters},
+            "{{ body }}",
+        ),
         "jsonl": ({"dataset": "data/letters.jsonl"}, {"path": "data/letters.jsonl", **letters}, "{{ body }}"),
         "parquet": (
             {"dataset": "data/letters.parquet"},
@@ -137,7 +143,7 @@ def test_each_kind_of_dataset_runs_as_it_is(
             assert f"{command} {name} ended with 0" in done.stdout, done.stdout + done.stderr
         table = pd.read_parquet(project.folder / "data/emulated" / name / "results")
         assert set(table["result_type"]) == {"succeeded"}
-        own_summary = name in ("csv", "jsonl", "parquet", "sql")
+        own_summary = name in ("csv", "divided", "jsonl", "parquet", "sql")
         assert set(table["mood"]) <= {"positive", "neutral", "negative", "mixed"}
         assert table["summary_of_text" if own_summary else "summary"].notna().all()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -29,6 +30,8 @@ from batch_assets.core.template.priority import PRIORITY_FIELD
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.text import nearest
 
+DELIMITERS = ";\t|"
+"""The characters that CSV files often have between fields in place of a comma."""
 _log = logging.getLogger("batch_assets")
 
 
@@ -154,13 +157,36 @@ def check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTe
     """
     for error in misfits(pipeline, dataset, templates):
         raise error
-    for warning in late_column_warnings(pipeline, dataset):
+    for warning in dataset_warnings(pipeline, dataset):
         _log.warning(warning)
 
 
-def late_column_warnings(pipeline: Pipeline, dataset: Dataset) -> list[str]:
-    """Return `column_warnings` that the loaded pipeline could not give, because it carries all columns."""
-    return pipeline.column_warnings(dataset.carried) if pipeline.config.dataset.columns is None else []
+def dataset_warnings(pipeline: Pipeline, dataset: Dataset) -> list[str]:
+    """Return what a user should know about a dataset's columns, which only the opened dataset shows.
+
+    These are the `column_warnings` of a pipeline that carries all columns, and a CSV file with another delimiter.
+    """
+    config = pipeline.config.dataset
+    warnings = pipeline.column_warnings(dataset.carried) if config.columns is None else []
+    delimiter = other_delimiter(dataset.schema.names)
+    is_stated = config.csv is not None and config.csv.delimiter is not None
+    if config.path is not None and not is_stated and delimiter is not None:
+        warnings.append(
+            f"{dataset.source}: dataset: {dataset.location} has one column, {dataset.schema.names[0]!r}. "
+            f"If {delimiter!r} is between its fields, add `csv: {{delimiter: {json.dumps(delimiter)}}}`"
+        )
+    return warnings
+
+
+def other_delimiter(names: Sequence[str]) -> str | None:
+    """Return the delimiter that a CSV file with one column seems to have in place of a comma; `None` without one.
+
+    Args:
+        names: The names of the columns that were read with a comma.
+    """
+    if len(names) != 1:
+        return None
+    return next((each for each in DELIMITERS if len(list(filter(str.strip, names[0].split(each)))) > 1), None)
 
 
 def misfits(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> Iterator[ConfigError]:

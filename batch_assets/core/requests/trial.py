@@ -10,7 +10,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.first_look import model_warnings
-from batch_assets.core.requests.inputs import late_column_warnings, misfits
+from batch_assets.core.requests.inputs import dataset_warnings, misfits
 from batch_assets.core.requests.preview import rows_of
 from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.settings import Settings
@@ -50,7 +50,7 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
             trial.faults.extend(map(str, misfits(pipeline, dataset, templates)))
             if trial.faults:
                 return trial
-            trial.warnings.extend(late_column_warnings(pipeline, dataset))
+            trial.warnings.extend(dataset_warnings(pipeline, dataset))
             rows = 0
             for rows, row in enumerate(rows_of(settings, pipeline, dataset, templates, most=_TRIED), 1):
                 if row.rejection is None:
