@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
         source = self.current(partition)
         assert (done is None) == (source is None)
         if done is not None and source is not None:
-            table = self.table(partition)
+            table = self.newest_table(partition)
             self.observer.check_table(table, source)
             assert done.final == ("pending" not in set(table["result_type"]))
 
@@ -331,8 +331,13 @@ class Machine(RuleBasedStateMachine):
         self.observer.watch_moves()
         self.observer.check_ledger()
 
-    def table(self, partition: str) -> Any:
-        return pd.read_parquet(self.world.path("asked", "results", f"partition={partition}", "results.parquet"))
+    def table(self, partition: str, folder: str = "results") -> Any:
+        return pd.read_parquet(self.world.path("asked", folder, f"partition={partition}", "results.parquet"))
+
+    def newest_table(self, partition: str) -> Any:
+        """The table of the submission in force. Users read the complete one of before until it is, too."""
+        waiting = self.world.path("asked", "results_next", f"partition={partition}", "results.parquet")
+        return self.table(partition, "results_next" if waiting.exists() else "results")
 
     def settle(self) -> None:
         """Do attended runs, then what the sensor does, until nothing is left to do."""
@@ -367,7 +372,7 @@ class Machine(RuleBasedStateMachine):
         self.settle()
         for partition in PARTITIONS:
             if (source := self.current(partition)) is not None:
-                self.observer.check_table(self.table(partition), source)
+                self.observer.check_table(self.newest_table(partition), source)
         for partition in PARTITIONS:
             self.build(partition)
         self.settle()
