@@ -154,8 +154,11 @@ def side_by_side(left: Version | None, right: Version | None) -> Element:
 
 def version_name(version: Version) -> str:
     """Return a name for a version: when it was built first, and the start of its digest."""
-    mark = version.digest.hex()[:6] if version.digest is not None else ResultType.REJECTED
-    return f"{exact_moment(version.first_at)} · {mark}"
+    return f"{exact_moment(version.first_at)} · {_mark(version)}"
+
+
+def _mark(version: Version) -> str:
+    return version.digest.hex()[:6] if version.digest is not None else ResultType.REJECTED
 
 
 def prompt_text(params: dict[str, Any]) -> str:
@@ -197,15 +200,14 @@ def _history(versions: Sequence[Version]) -> Iterator[dict[str, Any]]:
     for version in versions:
         for answer in version.answers:
             yield {
-                "request": version_name(version),
+                "version": _mark(version),
                 "attempt": answer.values["attempts"],
                 "kind": answer.kind,
-                "sent": _sent(answer),
+                "sent (UTC)": _sent(answer),
                 "took": duration(answer.batch.seconds)
                 if answer.batch and answer.batch.seconds is not None
                 else "–",
-                "result_type": answer.values["result_type"],
-                "stop_reason": answer.values["stop_reason"] or "–",
+                "outcome": " – ".join(filter(None, [answer.values["result_type"], answer.values["stop_reason"]])),
                 "answer or reason": _short(
                     answer.values["response_text"]
                     or " – ".join(filter(None, [answer.values["error_type"], answer.values["error_message"]]))
@@ -215,12 +217,12 @@ def _history(versions: Sequence[Version]) -> Iterator[dict[str, Any]]:
             }
         if not version.answers:
             why = version.rejected or "no answer yet"
-            yield {"request": version_name(version), "result_type": "–", "answer or reason": why}
+            yield {"version": _mark(version), "outcome": "–", "answer or reason": why}
 
 
 def _sent(answer: Answer) -> str:
     began = answer.batch.batch.submitted_at if answer.batch is not None else None
-    return exact_moment(began) if began is not None else "–"
+    return exact_moment(began).removesuffix(" UTC") if began is not None else "–"
 
 
 def _answer_text(values: dict[str, Any]) -> str:
