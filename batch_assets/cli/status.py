@@ -169,9 +169,8 @@ class _Looking:
         from batch_assets.cli.ledger_view import locations
         from batch_assets.cli.permissions import permission_problems
         from batch_assets.cli.status_text import CostTexts, status_lines
-        from batch_assets.core.ledger.endpoint import is_emulated
 
-        self._costs = self._costs or CostTexts(self.root, is_emulated(tx))
+        self._costs = self._costs or CostTexts(self.root)
         yield locations(self.settings)
         yield from (f"permissions: {problem}" for problem in permission_problems(self.settings))
         yield from (printable(f"budget: {near}") for near in self._near_caps(tx))

@@ -31,16 +31,19 @@ class CostTexts:
     """What tables cost as text. A table is read again only after another join."""
 
     root: Root
-    is_emulated: bool
+    _is_emulated: bool | None = None
     _read: dict[tuple[str, float | None], str | None] = field(default_factory=dict)
 
-    def of(self, submission: Submission) -> str | None:
+    def of(self, tx: Transaction, submission: Submission) -> str | None:
         """Return what the answers of a submission cost so far; `None` before the first are collected."""
         from batch_assets.cli.progress_lines import cost_as_text
+        from batch_assets.core.ledger.endpoint import is_emulated
 
+        if self._is_emulated is None:
+            self._is_emulated = is_emulated(tx)
         key = submission.id, submission.joined_at
         if key not in self._read:
-            self._read[key] = cost_as_text(self.root, submission, is_emulated=self.is_emulated)
+            self._read[key] = cost_as_text(self.root, submission, is_emulated=self._is_emulated)
         return self._read[key]
 
 
@@ -107,7 +110,7 @@ def _partition_lines(tx: Transaction, snapshot: Snapshot, costs: CostTexts | Non
     if submission.count_map:
         waits = "; they wait in results_next, and the complete table stays" if submission.held_back else ""
         yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}{waits}")
-    if costs is not None and (cost := costs.of(submission)) is not None:
+    if costs is not None and (cost := costs.of(tx, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
     for error in errors_of(tx, snapshot):
