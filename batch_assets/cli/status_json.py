@@ -62,6 +62,7 @@ def _total(total: StatusTotal) -> dict[str, Any]:
         "requests": total.requests,
         "answered": total.answered,
         "results": dict(total.results),
+        "unusable": total.unusable,
         "batches_running": total.running,
         "ends_by": _time(total.ends_by),
     }
@@ -81,6 +82,7 @@ def _partition(tx: Transaction, snapshot: Snapshot, status: PartitionStatus) -> 
         "requests": status.requests,
         "answered": status.answered,
         "results": dict(status.results),
+        "unusable": status.unusable,
         "files": dict(status.files),
         "batches": dict(status.batches),
         "running": [_batch(batch) for batch in status.running],

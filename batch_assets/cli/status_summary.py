@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from batch_assets.cli import text
 from batch_assets.cli.progress_lines import batches_as_text, progress_of
 from batch_assets.cli.what_next import waits_for
-from batch_assets.core.answers.result_types import final_rows
+from batch_assets.core.answers.result_types import final_rows, results_as_text
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step
@@ -53,7 +53,8 @@ def summary_lines(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
     for submission in submissions:
         results.update(submission.count_map)
     if results:
-        yield "results", counts(results)
+        unusable = sum(submission.unusable or 0 for submission in submissions)
+        yield "results", results_as_text(results, unusable)
     if (oldest := _oldest(snapshots)) is not None:
         yield "oldest", oldest
     yield from _needed(snapshots)
@@ -70,6 +71,8 @@ def total_line(snapshots: Sequence[Snapshot]) -> str:
         f"{count(len(pipelines), 'pipeline')}, {count(total.partitions, 'partition')}: {counts(states)}",
         progress_of(total.done, total.rows, "row"),
     ]
+    if total.unusable:
+        parts.append(f"{count(total.unusable, 'answer')} cannot be used")
     if total.running:
         ends = f", which will end by {moment(total.ends_by)}" if total.ends_by is not None else ""
         parts.append(f"{count(total.running, 'batch', 'batches')} not collected{ends}")

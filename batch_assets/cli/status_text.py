@@ -94,6 +94,7 @@ def _partition_lines(tx: Transaction, snapshot: Snapshot, costs: CostTexts | Non
     """
     from batch_assets.cli.progress_lines import batches_as_text, progress_lines
     from batch_assets.cli.what_next import waits_for
+    from batch_assets.core.answers.result_types import results_as_text
 
     submission, files, batches = snapshot.submission, snapshot.files, snapshot.batches
     yield text.partition_name(submission.pipeline, submission.partition)
@@ -108,8 +109,9 @@ def _partition_lines(tx: Transaction, snapshot: Snapshot, costs: CostTexts | Non
     yield _line("batches", batches_as_text(batches, states, tx.now))
     yield from _running(snapshot)
     if submission.count_map:
+        results = results_as_text(submission.count_map, submission.unusable or 0)
         waits = "; they wait in results_next, and the complete table stays" if submission.held_back else ""
-        yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}{waits}")
+        yield _line("results", f"{results}, {text.ago(tx.now, submission.joined_at)}{waits}")
     if costs is not None and (cost := costs.of(tx, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))

@@ -16,7 +16,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.unpriced_tools import not_in_costs
 from batch_assets.core.quoting import printable
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.shown_rows import first_answers, first_failed
+from batch_assets.core.results.shown_rows import first_answers, first_failed, first_unusable
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, counts, dollars
 
@@ -32,6 +32,8 @@ def summary(root: Root, pipeline: Pipeline, partition: str, results: ResultsRepo
             yield _line(
                 kind, f"{results.counts[kind]:,}", _as_text(reasons.get(kind, Counter()), results.counts[kind])
             )
+    if results.unusable:
+        yield _line("unusable", f"{results.unusable:,}", "answers that cannot be used: their is_ok is false")
     if results.refused_answers:
         yield _line("refused", f"{results.refused_answers:,}", "answers that are refusals of the model")
     if results.truncated:
@@ -67,17 +69,23 @@ def _line(label: str, value: str, note: str = "") -> str:
 
 
 def _failed(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
-    """Yield the first rows that failed, one for each reason."""
-    if not failed_rows(results.counts):
-        return
-    columns, rows = first_failed(root, pipeline, partition, _SHOWN, is_waiting=results.held_back, distinct=True)
-    for number, row in enumerate(rows):
-        reason = ": ".join(filter(None, [row["error_type"], row["error_message"]])) or row["result_type"]
-        yield _shown("failed rows" if number == 0 else "", row[columns[0]], reason)
+    """Yield the first rows that failed, and the first answers that cannot be used, one for each reason."""
+    kinds = {
+        "failed rows": (failed_rows(results.counts), first_failed),
+        "unusable": (results.unusable, first_unusable),
+    }
+    for label, (number, first) in kinds.items():
+        if not number:
+            continue
+        columns, rows = first(root, pipeline, partition, _SHOWN, is_waiting=results.held_back, distinct=True)
+        for at, row in enumerate(rows):
+            kind = row["error_type"] or row.get("stop_reason") or row["result_type"]
+            reason = ": ".join(filter(None, [kind, row["error_message"], row.get("response_text")]))
+            yield _shown(label if at == 0 else "", row[columns[0]], reason)
 
 
 def _answers(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
-    """Yield the first answers."""
+    """Yield the first answers that can be used."""
     columns, rows = first_answers(root, pipeline, partition, _SHOWN, is_waiting=results.held_back)
     for number, row in enumerate(rows):
         values = {name: row[name] for name in columns[2:]}

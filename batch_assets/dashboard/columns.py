@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_columns import ColumnGroups
+from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.store.key_texts import meant_by
 
 TEXT = "VARCHAR"
@@ -53,6 +56,19 @@ class Columns:
     def key(self) -> str:
         """The row key as text, in SQL."""
         return f"CAST({self.of(self.groups.key)} AS VARCHAR)"
+
+    @property
+    def is_unusable(self) -> str:
+        """Whether a row has an answer that cannot be used, in SQL: what `ok_rows` says of it."""
+        stopped = ", ".join(map(literal, (REFUSED, *TRUNCATED)))
+        reasons = [
+            f"{self.of('error_type')} = {literal(ErrorType.INVALID_OUTPUT)}",
+            f"{self.of('stop_reason')} IN ({stopped})",
+        ]
+        if "is_ok" in self.groups.ours:  # tables of earlier versions have none
+            reasons.append(f"NOT {self.of('is_ok')}")
+        is_one = " OR ".join(f"coalesce({reason}, false)" for reason in reasons)
+        return f"({self.of('result_type')} = {literal(ResultType.SUCCEEDED)} AND ({is_one}))"
 
     @property
     def typed(self) -> dict[str, str]:

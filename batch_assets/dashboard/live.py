@@ -150,7 +150,7 @@ class Live:
                 self._seen = None  # the next look is shown again, with what was read
 
     def failures(self, pipeline: PipelineView) -> list[Failure]:
-        """Return why rows failed, the most frequent reasons first."""
+        """Return why rows have no answer that can be used, the most frequent reasons first."""
         return self._once("failures", pipeline, lambda name: self._tables.failures(name))
 
     def distributions(self, pipeline: PipelineView) -> dict[str, Distribution]:

@@ -88,7 +88,7 @@ def _(spend: Any, state: Any) -> Any:
 def _(state: Any) -> Any:
     mo.vstack(
         [
-            sections.heading("Failures", "What failed and why."),
+            sections.heading("Failures", "Rows without an answer, answers that cannot be used, and why."),
             sections.failures(state.pipelines, live.failures),
             sections.heading(
                 "Answers", "How often each value occurs, in enums and in other typed columns with few values."

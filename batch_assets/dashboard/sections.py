@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import marimo as mo
 
-from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.answers.answers import REFUSED, TRUNCATED
+from batch_assets.core.answers.result_types import ResultType, results_as_text
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.planning.status import PartitionState
 from batch_assets.core.planning.time_to_go import TimeToGo
@@ -138,8 +139,9 @@ def overview(state: State, spend: SpendReport | None) -> Element:
     cost = dollars(usd(SpendTotal.of(spend.rows).cost)) if spend is not None else "–"
     needing = total.states.get(PartitionState.NEEDS_USER, 0)
     share = f"{100 * total.done // total.rows} %" if total.rows else "–"
+    unusable = f"; {count(total.unusable, 'answer')} cannot be used" if total.unusable else ""
     stats = [
-        mo.stat(share, label="Rows with a final result", caption=f"{total.done:,} of {total.rows:,}"),
+        mo.stat(share, label="Rows with a final result", caption=f"{total.done:,} of {total.rows:,}{unusable}"),
         mo.stat(f"{total.answered:,}", label="Requests answered", caption=f"of {total.requests:,}"),
         mo.stat(f"{total.running:,}", label="Batches not collected", caption=_until(total.ends_by)),
         mo.stat(cost, label="Spent", caption="by the price list, all days"),
@@ -151,7 +153,7 @@ def overview(state: State, spend: SpendReport | None) -> Element:
             "state": counts({_STATES[state]: number for state, number in each.total.states.items()}),
             "progress": progress(each.total.done, each.total.rows),
             "answered": f"{each.total.answered:,} of {each.total.requests:,}",
-            "results": counts(dict(each.total.results)),
+            "results": results_as_text(each.total.results, each.total.unusable),
             "time to go": time_left(each.left),
             "waits for": each.partitions[0].waits_for,
         }
@@ -238,7 +240,7 @@ def cost(state: State, spend: SpendReport | None) -> Element:
 
 
 def failures(pipelines: Sequence[PipelineView], read: Callable[[PipelineView], list[Failure]]) -> Element:
-    """Return why rows failed, the most frequent reasons first, with the keys of some of them.
+    """Return why rows have no answer that can be used, the most frequent reasons first, with some of their keys.
 
     Args:
         pipelines: The pipelines.
@@ -247,24 +249,33 @@ def failures(pipelines: Sequence[PipelineView], read: Callable[[PipelineView], l
     of_each, problems = _of_each(pipelines, read)
     found = sorted((failure for _, its in of_each for failure in its), key=lambda failure: -failure.rows)
     if not found:
-        return mo.vstack(problems) if problems else note("No row has failed.", "success")
+        return (
+            mo.vstack(problems) if problems else note("No row has failed, and no answer is unusable.", "success")
+        )
     lines = [
         {
             "pipeline": failure.pipeline,
             "rows": failure.rows,
             "result_type": failure.result_type,
-            "why": " – ".join(filter(None, [failure.error_type, failure.message])) or _why(failure.result_type),
+            "why": " – ".join(filter(None, [failure.error_type, failure.message or _why(failure)])),
             "for example": ", ".join(failure.keys),
         }
         for failure in found
     ]
-    return mo.vstack([*problems, table(lines, label="Failed rows by reason; look a key up under Rows")])
+    return mo.vstack(
+        [*problems, table(lines, label="Failed rows and unusable answers by reason; look a key up under Rows")]
+    )
 
 
-def _why(result_type: str) -> str:
-    if result_type == ResultType.EXPIRED:
+def _why(failure: Failure) -> str:
+    """Return why rows without a message failed."""
+    if failure.error_type == REFUSED:
+        return "the model refused"
+    if failure.error_type in TRUNCATED:
+        return f"the answer was {TRUNCATED[failure.error_type]}"
+    if failure.result_type == ResultType.EXPIRED:
         return "the batch ended before the request was processed"
-    return "the request was canceled" if result_type == ResultType.CANCELED else "–"
+    return "the request was canceled" if failure.result_type == ResultType.CANCELED else "–"
 
 
 def distributions(

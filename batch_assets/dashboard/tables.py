@@ -51,12 +51,12 @@ _LISTS = tuple(f"{kind}[]" for kind in _PLAIN)
 
 @dataclass(frozen=True)
 class Failure:
-    """Rows that failed for the same reason.
+    """Rows that failed for the same reason, or whose answers cannot be used for the same reason.
 
     Attributes:
         pipeline: The pipeline.
         result_type: Their result type.
-        error_type: Their error type; "" if they have none.
+        error_type: Their error type or, without one, the stop reason of their answers; "" if they have neither.
         message: Their text.
         rows: Their number.
         keys: The row keys of some of them, as text; "–" for a row without one.
@@ -123,15 +123,19 @@ class Tables:
         self._storage, self._settings = root.storage, root.settings
 
     def failures(self, pipeline: str) -> list[Failure]:
-        """Return why rows of a pipeline failed, the most frequent reason first, with some of their keys."""
+        """Return why rows of a pipeline have no answer that can be used, the most frequent reason first."""
         with self._open(pipeline) as (db, columns):
             if columns is None:
                 return []
-            kind, error, message = (columns.of(name) for name in ("result_type", "error_type", "error_message"))
+            kind, message = columns.of("result_type"), columns.of("error_message")
+            error = (
+                f"coalesce({columns.of('error_type')}, if({columns.is_unusable}, {columns.of('stop_reason')}, ''))"
+            )
             rows = db.execute(
-                f"SELECT {kind}, coalesce({error}, ''), coalesce(left({message}, 500), ''), count(*), "
+                f"SELECT {kind}, {error}, coalesce(left({message}, 500), ''), count(*), "
                 f"list(coalesce({columns.key}, '–') ORDER BY partition, position)[1:{_SAMPLES}] FROM results "
-                f"WHERE {kind} IN ({_marks(FAILED)}) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
+                f"WHERE {kind} IN ({_marks(FAILED)}) OR {columns.is_unusable} "
+                "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
                 [*map(str, FAILED), _MOST_FAILURES],
             ).fetchall()
         return [Failure(pipeline, kind, error, text, rows, tuple(keys)) for kind, error, text, rows, keys in rows]

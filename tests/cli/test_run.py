@@ -150,6 +150,22 @@ def test_a_run_with_a_limit_shows_answers(project: Project) -> None:
     assert "  answers" not in whole and "  failed rows" not in whole
 
 
+def test_a_run_whose_answers_cannot_be_used_shows_them_with_the_reason(project: Project) -> None:
+    assert project.emulator is not None
+    project.emulator.faults(
+        [{"match": {"method": "POST", "path": BATCHES}, "action": {"error_mix": {"malformed": 1.0}}}]
+    )
+    schema = {"type": "object", "properties": {"mood": {"type": "integer"}}, "required": ["mood"]}
+    project.add_pipeline("asked", ["one", "two"], output_schema=schema | {"additionalProperties": False})
+    lines = project.run("run", "asked", "--limit", "1").stdout.splitlines()
+    assert "  unusable                   1  answers that cannot be used: their is_ok is false" in lines
+    (row,) = read_results(project, "asked").query("result_type == 'succeeded'").to_dict("records")
+    reason = f"{row['error_type']}: {row['error_message']}: {row['response_text']}"
+    (shown,) = [line for line in lines if line.startswith("  unusable      0: ")]
+    assert shown.removeprefix("  unusable      0: ")[:140] == " ".join(reason.split())[:140]
+    assert not any(line.startswith("  answers") for line in lines)
+
+
 def test_an_interrupted_run_can_be_continued(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two", "three"])

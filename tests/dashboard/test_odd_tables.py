@@ -18,7 +18,7 @@ from batch_assets.core.io.layout import results_parts
 from batch_assets.dashboard import charts, explorer, sections
 from batch_assets.dashboard.live import Live
 from batch_assets.emulator import Emulator
-from tests.core.support import texts
+from tests.core.support import CREATE, texts
 from tests.dashboard.test_dashboard import WORDS, live_of, new_world
 
 FIRST = datetime(2026, 1, 5, 10, 0, 0, 250_000)
@@ -63,6 +63,10 @@ def live(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     kinds = {"type": "object", "properties": {"kind": {"enum": [f"kind {number}" for number in range(20)]}}}
     kinds |= {"required": ["kind"], "additionalProperties": False}
     world.run(world.pipeline(texts(60), name="many", output_schema=kinds))
+    world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"malformed": 0.4, "refusal": 0.3}}}])
+    world.run(world.pipeline(texts(20, "word"), name="unusable", output_schema=kinds))
+    world.run(world.pipeline(texts(20, "plain"), name="untyped"))
+    world.emulator.reset_faults()
     yield live_of(world.root.settings)
     world.root.close()
 
@@ -94,6 +98,23 @@ def test_an_enum_with_many_values_shows_the_others_together(live: Live) -> None:
     (bars,) = data["datasets"].values() if "datasets" in data else [data["data"]["values"]]
     assert bars[-1]["value"] == f"({found.more} other values)"
     assert sum(bar["rows"] for bar in bars) == 60
+
+
+@pytest.mark.parametrize("name", ["unusable", "untyped"])
+def test_answers_that_cannot_be_used_are_among_the_failures(live: Live, name: str) -> None:
+    state = live.look().state
+    view = state.pipeline(name) if state is not None else None
+    assert view is not None and view.total.results == {"succeeded": 20}
+    table = pd.read_parquet(Path(live.root.settings.root, name, *results_parts(name, "")[1:]))
+    bad = table[~table["is_ok"]]
+    assert view.total.unusable == len(bad) and state is not None
+    assert f"20 succeeded; {len(bad)} answers cannot be used" in sections.overview(state, None).text
+    found = live.failures(view)
+    assert sum(failure.rows for failure in found) == len(bad) > 0
+    reasons = bad["error_type"].fillna(bad["stop_reason"])
+    assert {failure.error_type for failure in found} == set(reasons)
+    assert {key for failure in found for key in failure.keys} <= set(bad["id"])
+    assert all(str(key) in sections.failures([view], live.failures).text for key in found[0].keys)
 
 
 def test_each_row_can_be_chosen_and_opened(live: Live) -> None:
@@ -137,7 +158,13 @@ def test_a_table_that_cannot_be_read_hides_no_other_pipeline(live: Live) -> None
     try:
         fresh = live_of(live.root.settings)
         state = fresh.look().state
-        assert state is not None and [each.name for each in state.pipelines] == ["many", "odd", "unread"]
+        assert state is not None and [each.name for each in state.pipelines] == [
+            "many",
+            "odd",
+            "unread",
+            "untyped",
+            "unusable",
+        ]
         failed = sections.failures(state.pipelines, fresh.failures).text
         assert "unreadable_row" in failed and "cannot be read" in failed
         (row, _), _ = live.search("unread", "")

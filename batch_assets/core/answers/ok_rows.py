@@ -25,9 +25,15 @@ def ok_rows(columns: Mapping[str, Any]) -> Any:
     Returns:
         n bools, none of them null.
     """
-    has_answer = pc.equal(columns["result_type"], ResultType.SUCCEEDED.value)
     is_invalid = pc.fill_null(pc.equal(columns["error_type"], ErrorType.INVALID_OUTPUT.value), False)
-    return pc.and_(pc.fill_null(has_answer, False), pc.invert(pc.or_(is_invalid, stopped(columns["stop_reason"]))))
+    return pc.and_(
+        answered(columns["result_type"]), pc.invert(pc.or_(is_invalid, stopped(columns["stop_reason"])))
+    )
+
+
+def answered(result_types: Any) -> Any:
+    """Return which rows have an answer, by their `result_type`: n bools, none of them null."""
+    return pc.fill_null(pc.equal(result_types, ResultType.SUCCEEDED.value), False)
 
 
 def stopped(stop_reasons: Any) -> Any:

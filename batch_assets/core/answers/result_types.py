@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from batch_assets.core.text import count, counts
+
 
 class ResultType(StrEnum):
     """What a row of the results table has, in the order in which texts list the types.
@@ -64,3 +66,14 @@ def failed_share(counts: Mapping[str, int]) -> float:
     """
     final = final_rows(counts)
     return failed_rows(counts) / final if final else 0.0
+
+
+def results_as_text(results: Mapping[str, int], unusable: int) -> str:
+    """Return rows by result type as text: "6 succeeded, 1 errored; 2 answers cannot be used".
+
+    Args:
+        results: Rows by result type.
+        unusable: The rows with an answer that cannot be used.
+    """
+    answers = f"; {count(unusable, 'answer')} cannot be used" if unusable else ""
+    return f"{counts(results)}{answers}"

@@ -81,6 +81,7 @@ class SubmissionColumns(TypedDict, total=False):
     joined_seq: int | None
     joined_at: float | None
     counts: str | None
+    unusable: int | None
     examined: str | None
     joined_inputs: str | None
     joined_table: str | None

@@ -29,6 +29,7 @@ def joined(
     waits: list[str],
     *,
     held_back: bool = False,
+    unusable: int = 0,
     skippable: LastJoin | None = None,
 ) -> bool:
     """Record a join of results.
@@ -41,6 +42,7 @@ def joined(
         ask_again: The number of requests that failed for a passing reason and that are not in flight.
         waits: Ids of request files in flight with other such requests, of any submission.
         held_back: It did not replace the partition's table.
+        unusable: The number of rows with an answer that cannot be used.
         skippable: What a later join has to know to be skipped; `None` if it must not be.
 
     Returns:
@@ -52,6 +54,7 @@ def joined(
         "joined_seq": seq,
         "joined_at": tx.now,
         "counts": counted,
+        "unusable": unusable,
         "examined": None,
         "ask_again": ask_again,
         "held_back": held_back,

@@ -47,6 +47,7 @@ class Submission:
     estimate: str | None
     follow_ups: str | None = None
     held_back: bool = False
+    unusable: int | None = None
 
     @property
     def count_map(self) -> dict[str, int]:

@@ -93,6 +93,7 @@ submission = Table(
     Column("joined_seq", Integer),
     Column("joined_at", Float),
     Column("counts", Text),  # JSON: rows by result_type at the last join
+    Column("unusable", Integer),  # rows with an answer that cannot be used at that join; NULL: from before 0029
     Column("examined", Text),  # JSON: what the checks counted in the table since the last join
     Column("joined_inputs", String(64)),  # a digest of what the last join read, if the next one may be skipped
     Column("joined_table", Text),  # JSON: the version of the table that it wrote, and its report

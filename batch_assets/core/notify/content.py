@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from batch_assets.core.answers.result_types import ResultType, failed_share
+from batch_assets.core.answers.result_types import ResultType, failed_share, results_as_text
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.near_caps import BudgetUse
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
-from batch_assets.core.text import count, counts, dollars, duration, percent
+from batch_assets.core.text import count, dollars, duration, percent
 
 _BATCHES_SHOWN = 5
 _COLLECT = "Run the pipeline to collect them. If its sensor should have done so, check that it runs."
@@ -69,9 +69,10 @@ def content_of(
     if near is not None:
         lines = [printable(str(near)), "Request files that do not fit into the rest are held."]
     else:
+        results = results_as_text(ordered, submission.unusable or 0)
         lines = [
             f"{name}: {_headline(kind, submission, max_failed, ending, held)}",
-            f"{count(submission.rows, 'row')}: {counts(ordered)}; {cost_text}{note}",
+            f"{count(submission.rows, 'row')}: {results}; {cost_text}{note}",
             *_batch_lines(kind, ending),
         ]
     lines += [link] if link else []

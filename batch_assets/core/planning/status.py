@@ -49,6 +49,7 @@ class PartitionStatus:
         requests: The number of distinct requests that rows have waited for.
         answered: How many of these are answered.
         results: Rows by result type at the last join; empty before it.
+        unusable: How many of the rows with an answer have one that cannot be used, as far as the ledger knows.
         files: Request files by state.
         batches: Batches by state.
         running: The batches that are not collected, earliest first.
@@ -67,6 +68,7 @@ class PartitionStatus:
     requests: int
     answered: int
     results: Mapping[str, int]
+    unusable: int
     files: Mapping[str, int]
     batches: Mapping[str, int]
     running: tuple[Batch, ...]
@@ -76,7 +78,7 @@ class PartitionStatus:
         """Return the status of a snapshot. It reads nothing more."""
         submission = snapshot.submission
         answered, requests = requests_answered([snapshot])
-        counts = submission.count_map
+        results = submission.count_map
         return cls(
             submission.pipeline,
             submission.partition,
@@ -87,10 +89,11 @@ class PartitionStatus:
             submission.final_at,
             submission.rows,
             submission.rejected,
-            final_rows(counts) if counts else submission.rejected,
+            final_rows(results) if results else submission.rejected,
             requests,
             answered,
-            counts,
+            results,
+            submission.unusable or 0,
             Counter(str(file.state) for file in snapshot.files),
             Counter(str(batch.state) for batch in snapshot.batches),
             tuple(snapshot.uncollected),
@@ -109,7 +112,7 @@ class StatusTotal:
     Attributes:
         partitions: The number of partitions.
         states: Partitions by state.
-        rows, rejected, done, requests, answered: Sums; see `PartitionStatus`.
+        rows, rejected, done, requests, answered, unusable: Sums; see `PartitionStatus`.
         results: Rows by result type.
         running: The number of uncollected batches.
         ends_by: When the API will have ended all open batches, at the latest; `None` if there are none.
@@ -123,6 +126,7 @@ class StatusTotal:
     requests: int
     answered: int
     results: Mapping[str, int]
+    unusable: int
     running: int
     ends_by: float | None
 
@@ -144,6 +148,7 @@ class StatusTotal:
             sum(status.requests for status in statuses),
             sum(status.answered for status in statuses),
             results,
+            sum(status.unusable for status in statuses),
             len(running),
             _latest_end(running.values()),
         )

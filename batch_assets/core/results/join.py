@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.ok_rows import ok_rows
+from batch_assets.core.answers.ok_rows import answered, ok_rows
 from batch_assets.core.answers.result_columns import COUNTED_ONCE, fields_after, given_way
 from batch_assets.core.errors import ErrorType, ResultsError
 from batch_assets.core.io.dictionaries import with_used_values
@@ -53,6 +53,7 @@ class JoinedRows:
         fates: A `RowFate` for each row; int8, shape (n,).
         is_first: Whether no earlier row has the same request; bool, shape (n,).
         invalid_outputs: The number of rows whose answer does not match the output schema.
+        unusable: The number of rows with an answer that cannot be used, see `ok_rows`.
         unanswered_calls: The number of rows whose answer still calls tools, because its chain may not go on.
         live_cost_usd: What each row would have cost as a live call; float64, length n.
     """
@@ -62,6 +63,7 @@ class JoinedRows:
     is_first: NDArray[np.bool_]
     invalid_outputs: int
     live_cost_usd: pa.ChunkedArray
+    unusable: int
     unanswered_calls: int = 0
 
 
@@ -259,11 +261,14 @@ class ResultsJoin:
             columns[name] = slice_.rows.column(name)
         invalid_outputs = self._answers.add(columns)
         calls = self._follow_ups.unanswered_calls(columns) if self._follow_ups is not None else None
+        is_ok = ok_rows(columns)
+        if calls is not None:
+            is_ok = pc.and_(is_ok, pa.array(~calls))
         if not self._has_own_ok:
-            is_ok = ok_rows(columns)
-            columns["is_ok"] = is_ok if calls is None else pc.and_(is_ok, pa.array(~calls))
+            columns["is_ok"] = is_ok
+        unusable = pc.sum(pc.and_not(answered(columns["result_type"]), is_ok)).as_py() or 0
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
         # Response files of earlier versions have only the cost in a batch, without fees.
         live = pc.coalesce(live, pc.divide(cost, self._discount))
         unanswered = int(calls.sum()) if calls is not None else 0
-        return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live, unanswered)
+        return JoinedRows(table, slice_.fates, slice_.is_first, invalid_outputs, live, unusable, unanswered)

@@ -106,7 +106,7 @@ class JoinedTable(BaseModel):
 
 
 _COUNTS = (
-    *("rows", "input_tokens", "output_tokens", "invalid_outputs", "refused_answers", "truncated"),
-    *("ask_again", "kept", "left_out"),
+    *("rows", "input_tokens", "output_tokens", "invalid_outputs", "unusable"),
+    *("refused_answers", "truncated", "ask_again", "kept", "left_out"),
 )
 """The fields of a report that are plain numbers."""

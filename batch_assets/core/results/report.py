@@ -132,6 +132,7 @@ class ResultsReport:
         input_tokens: The sum over the table.
         output_tokens: The sum over the table.
         invalid_outputs: The number of rows whose answer does not match the schema.
+        unusable: The number of rows with an answer that cannot be used: their `is_ok` is false.
         refused_answers: The number of rows whose answer the model refused to give.
         truncated: The number of rows whose answer was cut off, or still calls tools with a function.
         values: The answers by the value of each column of enums or booleans.
@@ -152,6 +153,7 @@ class ResultsReport:
     input_tokens: int = 0
     output_tokens: int = 0
     invalid_outputs: int = 0
+    unusable: int = 0
     refused_answers: int = 0
     truncated: int = 0
     values: ValueCounts = field(default_factory=dict)
@@ -237,6 +239,7 @@ class ResultsReport:
         self.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
         self.truncated += joined.unanswered_calls
         self.invalid_outputs += joined.invalid_outputs
+        self.unusable += joined.unusable
         add_values(self.values, table)
         self.tally.add(table, pa.array(joined.is_first))
         self.tally.live_cost += picodollars_in(joined.live_cost_usd)

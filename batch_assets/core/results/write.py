@@ -229,5 +229,13 @@ def _record(
             return False
         counts = dict(report.counts)
         return joins.joined(
-            tx, submission.id, seq, counts, report.ask_again, waits, held_back=report.held_back, skippable=last
+            tx,
+            submission.id,
+            seq,
+            counts,
+            report.ask_again,
+            waits,
+            held_back=report.held_back,
+            unusable=report.unusable,
+            skippable=last,
         )

@@ -16,7 +16,7 @@ from batch_assets.core.errors import LedgerVersionError
 from batch_assets.core.io.database import as_text
 from batch_assets.core.ledger import tables
 
-HEAD = "0028"
+HEAD = "0029"
 """The version of `tables.py`."""
 
 # A name of its own: Dagster keeps its `alembic_version` in what may be the same database.
