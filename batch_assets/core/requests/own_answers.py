@@ -33,7 +33,8 @@ from batch_assets.core.store.responses import RESPONSE_SCHEMA, digest_array, ope
 # The files that are looked through, those that are read, the row groups of each, the windows of its request file
 # in which lines are read, and the answers that are enough.
 _LISTED, _FILES, _GROUPS, _WINDOWS, _ENOUGH = 50, 3, 4, 8, 400
-# With fewer lines than that, answers are read without the size of their own requests.
+# Files with fewer requests are read last: stubs, and retries of a few. And with fewer lines that are read, answers
+# count without the size of their own requests.
 _FEWEST_LINES = 20
 _INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _COLUMNS = ["digest", "result_type", "cost_usd", "live_cost_usd", *ENDS, *_INPUT]
@@ -144,7 +145,8 @@ def _prompt_of(answered: AnsweredFile) -> str | None:
 
 
 def _read(root: Root, listed: list[tuple[AnsweredFile, bool]], rules: FollowUpRules | None) -> OwnAnswers:
-    first = (each for each in sorted(listed, key=lambda each: not each[1]) if not has_follow_ups(root, each[0]))
+    by_use = sorted(listed, key=lambda each: (not each[1], each[0].file.requests < _FEWEST_LINES))
+    first = (each for each in by_use if not has_follow_ups(root, each[0]))
     best = list(islice(first, _FILES))
     before = accumulate((answered.file.requests for answered, _ in best), initial=0)
     chosen = [each for each, requests in zip(best, before, strict=False) if requests < _ENOUGH]
