@@ -100,7 +100,7 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     assert "batches     1 collected" in status.stdout
     table = pq.read_table(project.folder / "data" / "emulated" / "asked" / "results")
     cost = sum(cost for cost in table["cost_usd"].to_pylist() if cost is not None)
-    assert f"cost        {dollars(cost)} by the price list\n" in status.stdout
+    assert f"cost        {dollars(cost)} by the price list; the emulator bills nothing\n" in status.stdout
     assert "nothing: complete since" in status.stdout
     assert "error" not in status.stdout
     lost = project.run("status", "other", env={"BATCH_ASSETS_EMULATOR": ""})
