@@ -95,6 +95,7 @@ WAITING_TABLE = "batch_assets/waiting_table"
 SINK = "batch_assets/sink"
 SAMPLE = "batch_assets/sample"
 FAILED_ROWS = "batch_assets/failed_rows"
+UNUSABLE_ANSWERS = "batch_assets/unusable_answers"
 
 NOT_OF_USERS = ("batch_assets/", "dagster/")
 """How the names of tags begin that Dagster or this project sets."""

@@ -217,14 +217,17 @@ def test_ten_rows_are_shown_and_how_to_retry_the_failed_ones(
     emulator.settings(latency=0.0)
     metadata = run(make_assets(rows=30), instance)["results"]
     assert metadata[keys.SAMPLE].count("| succeeded |") == 10
-    emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 0.5, "refusal": 0.5}}}])
     days = dg.StaticPartitionsDefinition(["a/b"])
     assets = [
         asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=days))
-        for asset in make_assets("unlucky", rows=30)
+        for asset in make_assets("unlucky", rows=60)
     ]
-    failed = run(assets, instance, partition_key="a/b")["results"][keys.FAILED_ROWS]
+    metadata = run(assets, instance, partition_key="a/b")["results"]
+    failed = metadata[keys.FAILED_ROWS]
     assert failed.count("| errored |") == 10
+    assert metadata[keys.UNUSABLE_ANSWERS].count("| succeeded | refusal |") == 10
+    assert "| succeeded |" not in metadata[keys.SAMPLE]
     assert "launch the job `unlucky_retry_failed` for the partition `a/b`" in failed
     assert "`batch-assets run unlucky --partition a/b --retry-failed`" in failed
 

@@ -33,7 +33,7 @@ from batch_assets.dagster.metadata.columns import columns_of
 from batch_assets.dagster.metadata.lineage import lineage_of
 from batch_assets.dagster.metadata.progress import observation
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
-from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
+from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows, unusable_answers
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
 from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
@@ -335,9 +335,11 @@ def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsRepo
 
 
 def _shown_rows(root: Root, pipeline: Pipeline, partition: str, report: ResultsReport) -> dict[str, Any]:
-    """Return some answers, and some of the rows that failed with their reasons."""
+    """Return some answers, and some of the rows that failed or cannot be used, with their reasons."""
     is_waiting = report.held_back
     shown: dict[str, Any] = {keys.SAMPLE: sample_rows(root, pipeline, partition, is_waiting=is_waiting)}
     if number_failed(report.counts):
         shown[keys.FAILED_ROWS] = failed_rows(root, pipeline, partition, is_waiting=is_waiting)
+    if report.unusable:
+        shown[keys.UNUSABLE_ANSWERS] = unusable_answers(root, pipeline, partition, is_waiting=is_waiting)
     return shown
