@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
 
-from batch_assets.core.dataset.located_files import GLOB, LocatedFiles, fingerprint_of
+from batch_assets.core.dataset.located_files import GLOB, LocatedFiles, fingerprint_of, literal_start
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.file_systems import open_file_system
 from batch_assets.core.pipeline.partitions import PLACEHOLDER
@@ -57,11 +58,13 @@ def _by_partition(path: str, project: Path) -> dict[str, str]:
     except (ImportError, ValueError) as error:
         raise DatasetError(f"{path} cannot be opened: {error}") from None
     fs.invalidate_cache()
-    infos = fs.glob(_KEYS.sub("*", root), detail=True)
-    folder = _fixed_folder(root)
+    fixed = literal_start(path, project, root)
+    own = root[len(fixed) :]
+    infos = fs.glob(glob.escape(fixed) + _KEYS.sub("*", own), detail=True)
+    folder = fixed + _fixed_folder(own)
     if any(info["type"] == "directory" for info in infos.values()):  # a folder for each partition
         infos = fs.find(folder, detail=True)
-    pattern = _pattern(root)
+    pattern = re.compile(re.escape(fixed) + _pattern(own), re.DOTALL)
     by_key: dict[str, dict[str, Any]] = {}
     for name, info in infos.items():
         hidden = any(part.startswith(".") for part in name[len(folder) :].split("/"))
@@ -76,8 +79,8 @@ def _fixed_folder(root: str) -> str:
     return "/".join(parts[:first_variable])
 
 
-def _pattern(root: str) -> re.Pattern[str]:
-    """A pattern for the names of a partition's files or, if the path is a folder, of the files in it."""
+def _pattern(root: str) -> str:
+    """A regular expression for the names of a partition's files, or of the files in its folder."""
     regex, has_key = "", False
     for part in _WILDCARDS.split(root):
         if part == _KEY:
@@ -95,4 +98,4 @@ def _pattern(root: str) -> re.Pattern[str]:
             regex += part.replace("[!", "[^")
         else:
             regex += re.escape(part)
-    return re.compile(regex.rstrip("/") + "(?:/.*)?", re.DOTALL)
+    return regex.rstrip("/") + "(?:/.*)?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from pathlib import Path, PurePosixPath
@@ -42,6 +43,8 @@ class LocatedFiles:
             self.fs, self._root = open_file_system(url)
         except (ImportError, ValueError, FileNotFoundError) as error:  # no driver, or no such protocol or archive
             raise DatasetError(f"{path} cannot be opened: {error}") from None
+        self._start = literal_start(path, project, self._root)
+        self._own = self._root[len(self._start) :]
         self.fs.invalidate_cache()  # fsspec would return the listing from this process's first look
         is_local = isinstance(self.fs, LocalFileSystem)
         self._info = {} if is_local else self._remote_info()
@@ -60,9 +63,9 @@ class LocatedFiles:
         return info
 
     def _fixed_folder(self) -> str:
-        parts = self._root.split("/")[:-1]
+        parts = self._own.split("/")[:-1]
         fixed = next((at for at, part in enumerate(parts) if GLOB & set(part)), len(parts))
-        return "/".join(parts[: len(parts) if self.is_file else fixed])
+        return self._start + "/".join(parts[: len(parts) if self.is_file else fixed])
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file by its name, in path order, without hidden files.
@@ -82,8 +85,8 @@ class LocatedFiles:
             return {self._root: self._info or self.fs.info(self._root)}
         if self.is_folder:
             infos = self._find()
-        elif GLOB & set(self._root):
-            infos = self.fs.glob(self._root, detail=True)
+        elif GLOB & set(self._own):
+            infos = self.fs.glob(f"{glob.escape(self._start)}{self._own}", detail=True)
         else:
             raise DatasetError(f"there is no file or folder {self.path}{self._neighbors()}")
         kinds = {name: infos[name]["type"] for name in sorted(infos) if not self._is_hidden(name)}
@@ -167,6 +170,22 @@ class LocatedFiles:
             raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, too_large(name, info["size"], max_bytes))
         content: bytes = self.fs.cat_file(path)
         return content
+
+
+def literal_start(path: str, project: Path, root: str) -> str:
+    """Return the start of a dataset's full path that is no pattern, whatever it contains: the project's folder.
+
+    Args:
+        path: The path as written in the pipeline file.
+        project: The folder that relative paths start from.
+        root: The full path.
+
+    Returns:
+        It is "" if the path does not start from there.
+    """
+    folder = project.absolute().as_posix().rstrip("/")
+    is_relative = "://" not in path and not Path(path).is_absolute()
+    return folder if is_relative and root.startswith(f"{folder}/") else ""
 
 
 def too_large(name: str, size: int, max_bytes: int) -> str:

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core.dataset.changes import fingerprints
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.partition_rows import filled
 from batch_assets.core.errors import ConfigError, DatasetError
 
 from ..support import World, make_pipeline, params, read
@@ -40,6 +42,15 @@ def test_a_folder_means_every_data_file_under_it_in_path_order(folder: Path) -> 
 def test_a_glob_means_the_files_it_matches(folder: Path) -> None:
     assert read(folder, "data/*.csv")["id"].to_pylist() == [3]
     assert read(folder, "data/[ab].*")["row_number"].to_pylist() == [0, 1, 2]
+
+
+def test_the_project_s_folder_is_no_pattern(folder: Path) -> None:
+    project = folder.rename(folder.with_name("of [1] *?"))
+    assert read(project, "data/*.csv")["id"].to_pylist() == [3]
+    assert read(project, {"files": "data/*.csv"})["path"].to_pylist() == ["b.csv"]
+    by_key = fingerprints(make_pipeline(project, "data/{partition}.csv", partitions={"dynamic": True}))
+    assert by_key.keys() == {"b"}
+    assert read(project, filled("data/{partition}.csv", "b"))["id"].to_pylist() == [3]
 
 
 def test_an_absolute_path_and_a_file_url_work(folder: Path) -> None:
