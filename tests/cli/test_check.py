@@ -130,7 +130,7 @@ def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
     assert _faults(project, "gone")[0].startswith("dataset.path: ")
     project.add_pipeline("empty_texts", ["", ""])
     assert _faults(project, "empty_texts")[0].startswith(
-        "the first 2 rows have no request, because they are rejected; row 0: "
+        "the first 2 rows are rejected, so there is no request; row 0: "
     )
     project.add_pipeline("fits", ["", "one"])
     (project.folder / "divided.csv").write_text("id;text\n1;one\n")

@@ -114,7 +114,17 @@ OF_DAGSTER = {
     "list as a key": (after("    metadata: {[a]: b}\n"), 10, "a list is the key of a map: put the key in quotes"),
     "bad merge": (after("    <<: 3\n"), 10, "the key << merges a map: give it a map, or an alias of one"),
     "deep": (after(f"    metadata: {'[' * 1500}{']' * 1500}\n"), None, "nested too deeply to be read"),
-    "post-processing": (after("post_processing: {assts: []}\n"), 10, "post_processing.assts: "),
+    "post-processing": (
+        after("post_processing: {assts: []}\n"),
+        10,
+        "post_processing.assts: there is no such field",
+    ),
+    "field of post-processing": (
+        after("post_processing:\n  assets:\n    - target: '*'\n      attributes: {ownerz: [a], kinds: 3}\n"),
+        13,
+        "post_processing.assets.0.attributes.kinds: give a list",
+    ),
+    "control character": (in_place_of("{{ text }}", "\a{{ text }}"), 9, "YAML has no character U+0007: remove it"),
 }
 
 
@@ -355,6 +365,26 @@ def test_a_dataset_may_come_from_outside_of_a_folder_that_is_not_whole(project: 
     assert "greetings" in pipelines_in(whole.resolve_all_asset_specs())
 
 
+def test_what_is_wrong_takes_one_line_each_and_is_worded_for_people(project: Project) -> None:
+    more = "post_processing:\n  assets:\n    - target: '*'\n      attributes: {ownerz: [a], kinds: 3}\n"
+    assert len(str(load(project, PIPELINE + more)[1]["greetings"]).splitlines()) == 2
+    file = project.folder / project.package / "defs" / "greetings" / "defs.yaml"
+    project.write("defs/greetings/itself.md", "{% include 'itself.md' %}")
+    _, broken = load(project, PIPELINE.replace("{{ text }}", "{% include 'itself.md' %}"))
+    assert str(broken["greetings"]).endswith(
+        ":9: params.messages[0].content: its recursion does not end, or is too deep: does a file include itself, "
+        "or a macro call itself? (itself.md, line 1)"
+    )
+    for encoding, problem in (
+        ("latin-1", ":9: it is not UTF-8 (byte 0xfc): save it as UTF-8"),
+        ("utf-16", ": it is UTF-16: save it as UTF-8"),
+    ):
+        file.write_bytes(PIPELINE.replace("{{ text }}", "für {{ text }}").encode(encoding))
+        definitions = load_from_defs_folder(path_within_project=project.folder / project.package)
+        (broken_file,) = broken_in(list(definitions.resolve_all_asset_specs())).values()
+        assert str(broken_file) == f"{project.package}/defs/greetings/defs.yaml{problem}"
+
+
 def test_every_mistake_of_a_file_is_reported(project: Project) -> None:
     _, broken = load(project, PIPELINE + "  retry: 3\n  color: red\n  max_failed: 2\n")
     lines = str(broken["greetings"]).splitlines()
@@ -593,6 +623,7 @@ def test_every_broken_file_looks_broken(project: Project) -> None:
     assert not looks_broken(file, project.folder)
     kinds = {**OF_COMPONENTS, **OF_DAGSTER}
     only_dagster_knows = {
+        "field of post-processing",
         "type",
         "module",
         "post-processing",

@@ -138,7 +138,7 @@ def unreadable(source: str, text: str) -> ConfigError | None:
     except yaml.MarkedYAMLError as error:
         return _syntax_error(source, text, error)
     except yaml.YAMLError as error:
-        return ConfigError(source, "", f"this is not YAML: {error}")
+        return _of_text(source, text, error)
     for document in documents:
         if (key := _key_that_is_a_map(document)) is not None:
             line = key.start_mark.line + 1
@@ -174,6 +174,15 @@ def _syntax_error(source: str, text: str, error: yaml.MarkedYAMLError) -> Config
     reason = ", ".join(filter(None, [error.context, error.problem]))
     remedy = "check the indentation and the quotes; a text with `: ` or ` #` in it needs quotes"
     return ConfigError(source, f"line {line}", f"this is not YAML ({reason}): {remedy}")
+
+
+def _of_text(source: str, text: str, error: yaml.YAMLError) -> ConfigError:
+    refused = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if refused is None:
+        return ConfigError(source, "", f"this is not YAML: {' '.join(str(error).split())}")
+    line = text.count("\n", 0, refused.start()) + 1
+    character = f"U+{ord(refused[0]):04X}"
+    return ConfigError(source, f"line {line}", f"YAML has no character {character}: remove it from the text")
 
 
 def _quote(written: str) -> str:

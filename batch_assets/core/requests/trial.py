@@ -58,8 +58,8 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
                 if rows == 1:
                     first = f"row {row.key}: {': '.join(row.rejection)}"
             if rows:
-                which = "the only row has" if rows == 1 else f"the first {count(rows, 'row')} have"
-                trial.faults.append(f"{dataset.source}: {which} no request, because they are rejected; {first}")
+                which = "the only row is" if rows == 1 else f"the first {count(rows, 'row')} are"
+                trial.faults.append(f"{dataset.source}: {which} rejected, so there is no request; {first}")
             else:
                 trial.warnings.append(f"{dataset.source}: dataset: {dataset.location} has no rows")
     except (ConfigError, DatasetError) as error:

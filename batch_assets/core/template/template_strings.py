@@ -29,6 +29,7 @@ Row = Mapping[str, Any]
 _RANDOM_GLOBALS = ("lipsum",)
 _RANDOM_FILTERS = ("random",)
 
+_TOO_DEEP = "its recursion does not end, or is too deep: does a file include itself, or a macro call itself?"
 _ONLY_INCLUDES = re.compile(r"""\{% include (?P<mark>['"])(?P<name>[^'"\\]+)(?P=mark) %\}""")
 _NEWLINE = re.compile(r"\r\n|\r")
 
@@ -268,7 +269,7 @@ def describe(error: Exception) -> str:
         return not_beside(error.name)
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"{error.message} ({_location(error.name, error.lineno)})"
-    text = reason(error)
+    text = reason(error) if not isinstance(error, RecursionError) else _TOO_DEEP
     location = None
     trace = error.__traceback__
     while trace is not None:

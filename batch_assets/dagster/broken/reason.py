@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import traceback
 from pathlib import Path
 
 from dagster_shared.error import DagsterUnresolvableSymbolError
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from batch_assets.core.errors import BatchAssetsError, ConfigError
+from batch_assets.core.io.file_errors import why_no_file
 from batch_assets.core.pipeline.faults import Fault, faults_of, field_line, readable_part, unreadable
 from batch_assets.core.quoting import printable
 from batch_assets.dagster.broken.known import yaml_text
+from batch_assets.dagster.broken.model_faults import model_faults
 
 # What a file that is loaded may raise. A script may end with `sys.exit()`.
 RAISED = (Exception, SystemExit)
@@ -47,7 +49,9 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
     if isinstance(inner, ConfigError):
         return faults_of(inner, text if inner.source == source else None, document)
     if isinstance(inner, ValidationError):
-        return [_of_pydantic(details, text, source, document) for details in inner.errors()]
+        return model_faults(inner, text, source, document)
+    if text is None and (unreadable_file := _unreadable_file(inner, file)) is not None:
+        return [Fault(source, unreadable_file[0], "", unreadable_file[1])]
     line = _line(inner, file)
     problem_text = printable(f"{type(inner).__name__}: {str(inner).strip()}", lines=True)
     if text is not None and (written := _missing_type(inner, text, document)) is not None:
@@ -58,13 +62,18 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
     return [Fault(source, line, "", f"{problem_text}{where}")]
 
 
-def _of_pydantic(details: ErrorDetails, text: str | None, source: str, document: int) -> Fault:
-    # Dagster adds file and line to the last part.
-    field = ".".join(map(str, details["loc"])).partition(" at ")[0]
-    if text is not None and not field.startswith("post_processing"):
-        content = readable_part(text, document)
-        field = f"post_processing.{field}" if "post_processing" in content else field
-    return Fault(source, field_line(text or "", field, document), field, details["msg"])
+def _unreadable_file(error: BaseException, file: Path) -> tuple[int | None, str] | None:
+    """Return why a YAML file is no text, with the line if it is known; `None` if it is one."""
+    if file.suffix not in (".yaml", ".yml"):
+        return None
+    if isinstance(error, OSError) and (problem := why_no_file(error)) is not None:
+        return None, f"it cannot be read: {problem}"
+    if not isinstance(error, UnicodeDecodeError):
+        return None
+    if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return None, "it is UTF-16: save it as UTF-8"
+    line = error.object[: error.start].count(b"\n") + 1
+    return line, f"it is not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8"
 
 
 def _missing_type(error: BaseException, text: str, document: int) -> str | None:
