@@ -35,10 +35,10 @@ class BrokenFiles:
         return self._lines
 
     def _find(self, folder: Path | None) -> list[str]:
-        from batch_assets.core.pipeline.suspects import looks_broken, pipeline_files
+        from batch_assets.core.pipeline.suspects import any_looks_broken, pipeline_files
 
         files = pipeline_files(folder) if folder is not None else []
-        if not any(looks_broken(file, self._project) for file in files):
+        if not any_looks_broken(files, self._project):
             return []
         # In a process of its own: it loads the user's code, and would not load it again after a change.
         command = [sys.executable, "-m", "batch_assets.cli", "check"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from batch_assets.cli.dg_project import DgProject
 from batch_assets.core.pipeline.faults import Fault, faults_of, unreadable
+from batch_assets.core.pipeline.suspects import pipeline_files
 from batch_assets.dagster.broken.known import yaml_text
 from batch_assets.dagster.broken.load_as_broken import source_of
 
@@ -19,7 +20,7 @@ def unreadable_files() -> list[Fault]:
     """
     project = DgProject.find()
     faults: list[Fault] = []
-    for path in sorted(_defs_folder(project).rglob("defs.y*ml")):
+    for path in pipeline_files(_defs_folder(project)):
         source, text = source_of(path, project.folder), yaml_text(path)
         if text is not None and (problem := unreadable(source, text)) is not None:
             faults += faults_of(problem, text)

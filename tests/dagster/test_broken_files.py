@@ -18,7 +18,7 @@ from sqlalchemy import text as sql
 from batch_assets import load_from_defs_folder
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.faults import field_line, unreadable
-from batch_assets.core.pipeline.suspects import looks_broken
+from batch_assets.core.pipeline.suspects import any_looks_broken, pipeline_files
 from batch_assets.dagster.broken.report import BrokenFilesError
 from batch_assets.dagster.broken_file import PIPELINE_FILE_CHECK, BrokenFile, broken_in
 from batch_assets.dagster.pipelines import pipelines_in
@@ -617,21 +617,19 @@ def test_a_file_with_merges_aliases_and_dates_can_be_read() -> None:
 
 
 def test_every_broken_file_looks_broken(project: Project) -> None:
-    """The commands that do not load the definitions ask `batch-assets check` about these files alone."""
-    file = project.folder / project.package / "defs" / "greetings" / "defs.yaml"
-    project.write("defs/greetings/defs.yaml", PIPELINE)
-    assert not looks_broken(file, project.folder)
-    kinds = {**OF_COMPONENTS, **OF_DAGSTER}
-    only_dagster_knows = {
-        "field of post-processing",
-        "type",
-        "module",
-        "post-processing",
-        "schedule",
-        "variable",
-        "variable alone",
-        "environment",
-    }
-    for kind in kinds.keys() - only_dagster_knows:
-        file.write_text(kinds[kind][0](PIPELINE).lstrip("\n"))
-        assert looks_broken(file, project.folder), kind
+    """The commands that do not load the definitions ask `batch-assets check` only if a file looks broken."""
+    folder = project.folder / project.package / "defs"
+    file = folder / "greetings" / "defs.yaml"
+    good = PIPELINE + "  schedule: 0 2 * * mon-fri\n"
+    project.write("defs/good/component.yaml", GOOD.replace("data/greetings.csv", "'{{ env.HOME }}/a.csv'"))
+    for text in (good, "type: .Mine\n", "type: dagster.Component\nattributes: {any: '{{ thing }}'}\n"):
+        project.write("defs/greetings/defs.yaml", text)
+        assert not any_looks_broken(pipeline_files(folder), project.folder)
+    kinds = {kind: change(PIPELINE) for kind, (change, *_) in {**OF_COMPONENTS, **OF_DAGSTER}.items()}
+    kinds |= {"copy": GOOD, "copy in one file": f"{good}---{good}", "minute 99": good.replace("0 2", "99 2")}
+    for kind in kinds.keys() - {"post-processing", "field of post-processing"}:  # only Dagster knows its fields
+        file.write_text(kinds[kind].lstrip("\n"))
+        assert any_looks_broken(pipeline_files(folder), project.folder), kind
+    file.write_text(PIPELINE)
+    project.write("defs/good/component.yaml", GOOD + "  retry: 3\n")
+    assert any_looks_broken(pipeline_files(folder), project.folder)

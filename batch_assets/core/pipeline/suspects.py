@@ -1,15 +1,20 @@
 """Whether pipeline files look broken, found without Dagster: quickly, and with false alarms.
 
-Fields that only Dagster can resolve make a file suspect. So whoever asks lets `batch-assets check` decide about
-suspects, which loads the definitions as Dagster does.
+What only Dagster can resolve makes a file suspect. So whoever asks lets `batch-assets check` decide, which loads
+the definitions as Dagster does. Only these show a `resource_key` and a `dataset.asset` that do not exist, and
+mistakes in `post_processing` and in Python files.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,6 +25,12 @@ from batch_assets.core.settings import dg_table
 
 _TYPE = "batch_assets.MessageBatchComponent"
 _DEFAULT_MODULE = "batch_assets"
+_FILES = ("defs.y*ml", "component.y*ml")
+# Fields with templates over the row. Dagster renders those of all others, which may name an environment variable.
+_OF_ROWS = ("params", "betas", "output_schema")
+_ENV = re.compile(r"\{\{\s*env\.(\w+)\s*\}\}")
+# A field of a cron expression, and the largest number in each of the five.
+_CRON, _NUMBER, _MOST = re.compile(r"[\d*/,?L#A-Za-z-]+"), re.compile(r"\d+"), (59, 23, 31, 12, 7)
 
 
 def defs_folder(project: Path) -> Path | None:
@@ -32,30 +43,74 @@ def defs_folder(project: Path) -> Path | None:
 
 def pipeline_files(folder: Path) -> list[Path]:
     """Return the YAML files of a folder of definitions, in order."""
-    return sorted(folder.rglob("defs.y*ml"))
+    return sorted(path for pattern in _FILES for path in folder.rglob(pattern))
 
 
-def looks_broken(file: Path, project: Path) -> bool:
-    """Whether a YAML file of definitions cannot be read, or has a pipeline that may not load.
+def any_looks_broken(files: Iterable[Path], project: Path) -> bool:
+    """Whether a YAML file of definitions cannot be read, has a pipeline that may not load, or the name of another.
 
     Args:
-        file: The file.
+        files: The files.
         project: The project's folder.
     """
+    names: set[str] = set()
+    for file in files:
+        its_names = _names_in(file, project)
+        if its_names is None or not names.isdisjoint(its_names):
+            return True
+        names |= set(its_names)
+    return False
+
+
+def _names_in(file: Path, project: Path) -> list[str] | None:
+    """Return the names of the pipelines of a file; `None` if it looks broken."""
     try:
         text = file.read_text("utf-8-sig")
-    except (OSError, ValueError):
-        return True
-    if unreadable(str(file), text) is not None:
-        return True
-    try:
+        if unreadable(str(file), text) is not None:
+            return None
         with _silent():
-            for document in yaml.load_all(text, YAML_LOADER):
-                if document["type"] == _TYPE:
-                    load_pipeline(document.get("attributes") or {}, folder=file.parent, project=project)
-    except Exception:  # of a value of YAML, or of a model of the user's own: they raise anything
-        return True
-    return False
+            read = [_name_in(document, file, project) for document in yaml.load_all(text, YAML_LOADER)]
+    except Exception:  # of a file or a value in it, or of a model of the user's own: they raise anything
+        return None
+    names = [name for name in read if name is not None]
+    return names if len(set(names)) == len(names) else None
+
+
+def _name_in(document: dict[str, Any], file: Path, project: Path) -> str | None:
+    """Return the name of the pipeline of a document; `None` if it has another component.
+
+    Raises:
+        Exception: Any, when the document looks broken.
+    """
+    written = document["type"]
+    module = written.partition(".")[0]
+    if written != _TYPE:
+        is_there = any((folder / module).exists() for folder in (project, project / "src"))
+        if module == _TYPE.partition(".")[0] or not (not module or is_there or find_spec(module)):
+            raise ValueError(f"there is no type {written}")
+        return None
+    attributes = document.get("attributes") or {}
+    pipeline = load_pipeline(attributes, folder=file.parent, project=project)
+    rendered = {name: value for name, value in attributes.items() if name not in _OF_ROWS}
+    if "{{" in _ENV.sub(lambda match: "" if match[1] in os.environ else match[0], repr(rendered)):
+        raise ValueError("a variable of Dagster's templates may have no value")
+    if (schedule := pipeline.config.schedule) is not None and not _looks_like_cron(schedule.cron):
+        raise ValueError("Dagster may refuse the schedule")
+    return pipeline.name
+
+
+def _looks_like_cron(text: str) -> bool:
+    fields = text.split()
+    numbers = [
+        (int(number), most)
+        for field, most in zip(fields, _MOST, strict=False)
+        for number in _NUMBER.findall(field)
+    ]
+    return (
+        len(fields) == len(_MOST)
+        and all(map(_CRON.fullmatch, fields))
+        and all(each <= most for each, most in numbers)
+    )
 
 
 @contextmanager
