@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -448,6 +449,14 @@ def test_broken_files_in_folders_of_one_name(project: Project, file: str, text: 
     assert len(broken) == 4
     assert {file.source.split("/")[2] for file in broken.values()} == {"one", "two", "three", "greetings"}
     definitions.get_repository_def()
+
+
+def test_the_good_files_beside_it_are_loaded_without_warnings(project: Project) -> None:
+    project.write("defs/code.py", "import dagster as dg\n\n@dg.asset\ndef plain(): ...\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(project, "type: [")
+    assert [each.message for each in caught if issubclass(each.category, dg.PreviewWarning | dg.BetaWarning)] == []
 
 
 def test_python_files_that_cannot_be_imported(project: Project) -> None:

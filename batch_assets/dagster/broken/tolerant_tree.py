@@ -36,6 +36,8 @@ def load_one_by_one(path_within_project: Path) -> dg.Definitions:
     root = tree.decl_load_context.for_component_loc(ComponentPath.from_path(tree.defs_module_path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # as Dagster's own loader does
+        # Of the function that the loader calls for a Python file.
+        warnings.filterwarnings("ignore", r"Function `load_definitions_from_module", dg.PreviewWarning)
         tree.state_tracker.set_cache_data(tree.defs_module_path, component_decl=_declaration(root))
         return tree.build_defs()
 
