@@ -81,11 +81,16 @@ def cost_as_text(root: Root, submission: Submission, *, is_emulated: bool) -> st
 
 
 def progress_of(done: int, total: int, noun: str) -> str:
-    """Return `━━━━╌╌╌╌  1 of 2 rows, 50 %`, without the bar in a pipe. The bar is full only when all are done."""
+    """Return `━━━━╌╌╌╌  1 of 2 rows, 50 %`, without the bar in a pipe. The bar is full only when all are done.
+
+    With the environment variable NO_COLOR it has no colors.
+    """
     percent = 100 * done // total if total else 100
     progress = f"{done:,} of {count(total, noun)}, {percent} %"
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return progress
     full = _WIDTH * done // total if total else _WIDTH
-    bar = click.style(_DONE * full, fg="green") + click.style(_LEFT * (_WIDTH - full), dim=True)
-    return f"{bar}  {progress}"
+    done_part, left_part = _DONE * full, _LEFT * (_WIDTH - full)
+    if not os.environ.get("NO_COLOR"):
+        done_part, left_part = click.style(done_part, fg="green"), click.style(left_part, dim=True)
+    return f"{done_part}{left_part}  {progress}"

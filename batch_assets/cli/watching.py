@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -12,6 +13,7 @@ import click
 # Seconds between two looks. After a look that took long, the pause is longer than it by this factor.
 _PAUSE, _PAUSE_FACTOR = 2.0, 10.0
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+_COLOR = re.compile(r"(\x1b\[[\d;]*m)")
 _NEW_SCREEN, _OLD_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
@@ -52,9 +54,21 @@ def _screen(lines: Sequence[str]) -> str:
     shown = list(lines)
     if len(shown) > height - 1:
         shown = [*shown[: height - 2], f"… and {len(shown) - height + 2:,} more lines; Ctrl-C shows them"]
-    return _HOME + "\n".join(_cut(line, width) + _CLEAR_LINE for line in shown) + _CLEAR_BELOW
+    return _HOME + "\n".join(cut(line, width) + _CLEAR_LINE for line in shown) + _CLEAR_BELOW
 
 
-def _cut(line: str, width: int) -> str:
-    """Cut a line to the width of the terminal, unless it has colors."""
-    return line if "\x1b" in line or len(line) <= width else f"{line[: width - 1]}…"
+def cut(line: str, width: int) -> str:
+    """Cut a line to the width of the terminal. Colors take no place in it, and end with the line.
+
+    Args:
+        line: The line.
+        width: The number of characters that fit.
+    """
+    if len(_COLOR.sub("", line)) <= width:
+        return line
+    kept, left = "", width - 1
+    for position, part in enumerate(_COLOR.split(line)):  # each second part is a color
+        is_color = position % 2 == 1
+        kept += part if is_color else part[:left]
+        left -= 0 if is_color else min(left, len(part))
+    return f"{kept}…"

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_assets
+from batch_assets.cli.watching import cut
 from batch_assets.core.text import dollars
 from batch_assets.emulator import Emulator
 from tests.core.support import wait_for
@@ -153,9 +154,18 @@ def test_status_while_batches_run(project: Project, emulator: Emulator) -> None:
     code, terminal = project.run_in_terminal("status", "asked")
     assert code == 0
     assert "━" * 12 + "\x1b[0m\x1b[2m" + "╌" * 12 + "\x1b[0m  2 of 4 requests, 50 %" in terminal
+    project.env["NO_COLOR"] = "1"
+    assert "━" * 12 + "╌" * 12 + "  2 of 4 requests, 50 %" in project.run_in_terminal("status", "asked")[1]
     emulator.end_batches()
     assert project.run("run", "asked").returncode == 3
     assert "answered" not in project.run("status", "asked").stdout
+
+
+def test_lines_are_cut_to_the_width_of_a_terminal_with_and_without_colors() -> None:
+    colored = "\x1b[32m━━━━\x1b[0m\x1b[2m╌╌╌╌\x1b[0m  2 of 4"
+    assert cut(colored, 16) == colored
+    assert cut(colored, 7) == "\x1b[32m━━━━\x1b[0m\x1b[2m╌╌\x1b[0m…"
+    assert (cut("in plain", 8), cut("in plain", 7)) == ("in plain", "in pla…")
 
 
 def test_watching_shows_what_changes_until_it_is_interrupted(
