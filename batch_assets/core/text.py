@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 # USD. A smaller amount would be shown as $0.0000.
 _SMALLEST_SHOWN = 0.0001
+_SHOWN = 60  # characters of a text that may be long
 
 
 def duration(seconds: float) -> str:
@@ -108,6 +109,11 @@ def about_dollars(usd: float) -> str:
     """Format an estimated amount in USD: "about $0.0078", or "less than $0.0001"."""
     amount = dollars(usd)
     return amount if amount.startswith("less") else f"about {amount}"
+
+
+def beginning(text: str) -> str:
+    """Return the first characters of a text that may be long, such as a row key, with `…` for the rest."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

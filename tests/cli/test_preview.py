@@ -63,6 +63,9 @@ def test_a_row_is_shown_by_its_key_without_an_api(bare_project: Project) -> None
     assert missing.returncode == 1
     assert missing.stderr.endswith("dataset.key: no row has the key '9'; its first keys: 0, 1, 2\n")
     assert not (bare_project.folder / "data").exists()
+    (bare_project.folder / "asked.jsonl").write_text(json.dumps({"id": "k" * 5000, "text": "one"}))
+    long = bare_project.run("preview", "asked", "--row", "x" * 5000)
+    assert long.stderr.endswith(f"no row has the key '{'x' * 58}…; its first keys: {'k' * 59}…\n")
 
 
 def test_why_the_api_could_not_count_is_shown(project: Project) -> None:

@@ -13,6 +13,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.repeated_hashes import RepeatedHashes
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
+from batch_assets.core.text import beginning
 
 _SHOWN = 5
 
@@ -82,7 +83,7 @@ class KeyCheck:
             )
         duplicates = [key for key, count in counts.items() if count > 1]
         if duplicates:
-            examples = ", ".join(repr(key) for key in duplicates[:_SHOWN])
+            examples = ", ".join(beginning(repr(key)) for key in duplicates[:_SHOWN])
             more = " and so on" if len(duplicates) > _SHOWN else ""
             self._fail(f"{len(duplicates)} of its values name more than one row: {examples}{more}")
 

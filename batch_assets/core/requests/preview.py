@@ -28,6 +28,7 @@ from batch_assets.core.store.digests import pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.key_texts import key_texts
 from batch_assets.core.template.row_templates import RowTemplates
+from batch_assets.core.text import beginning
 
 _KEYS_SHOWN = 3
 
@@ -118,8 +119,8 @@ def rows_of(
         if not left:
             return
     if row is not None:
-        some = f"; its first keys: {', '.join(first_keys[:_KEYS_SHOWN])}" if first_keys else ""
-        raise DatasetError(f"{dataset.source}: dataset.key: no row has the key {row!r}{some}")
+        some = f"; its first keys: {', '.join(map(beginning, first_keys[:_KEYS_SHOWN]))}" if first_keys else ""
+        raise DatasetError(f"{dataset.source}: dataset.key: no row has the key {beginning(repr(row))}{some}")
 
 
 def price_of(row: PreviewedRow, settings: Settings, counter: PromptCounter) -> Price:

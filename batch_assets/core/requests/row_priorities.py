@@ -15,6 +15,7 @@ from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.template.priority import PRIORITY_FIELD, Priority
 from batch_assets.core.template.values import RowRejectedError
+from batch_assets.core.text import beginning
 
 Priorities = NDArray[np.float64]
 PrioritiesAt = Callable[[Sequence[int]], Priorities]
@@ -79,7 +80,7 @@ class RowPriorities:
             return self._priority.of({name: values[position] for name, values in columns.items()}, present)
         except RowRejectedError as error:
             problem = error.message.removeprefix(f"{PRIORITY_FIELD}: ")
-            raise self._error(f"the row {keys[position]!r}: {problem}") from None
+            raise self._error(f"the row {beginning(repr(keys[position]))}: {problem}") from None
 
     def _error(self, problem: str) -> ConfigError:
         return self._pipeline.error(PRIORITY_FIELD, problem)

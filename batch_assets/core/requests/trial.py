@@ -14,7 +14,7 @@ from batch_assets.core.requests.inputs import dataset_warnings, misfits
 from batch_assets.core.requests.preview import rows_of
 from batch_assets.core.requests.row_renderer import row_templates
 from batch_assets.core.settings import Settings
-from batch_assets.core.text import count
+from batch_assets.core.text import beginning, count
 
 # A few rows may be rejected for good reasons, such as an empty text. So many of them hint at a mistake.
 _TRIED = 20
@@ -56,7 +56,7 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
                 if row.rejection is None:
                     return trial
                 if rows == 1:
-                    first = f"row {row.key}: {': '.join(row.rejection)}"
+                    first = f"row {beginning(row.key)}: {': '.join(row.rejection)}"
             if rows:
                 which = "the only row is" if rows == 1 else f"the first {count(rows, 'row')} are"
                 trial.faults.append(f"{dataset.source}: {which} rejected, so there is no request; {first}")

@@ -28,7 +28,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import OWN, RequestIndex
 from batch_assets.core.store.result_table import submission_of
-from batch_assets.core.text import count
+from batch_assets.core.text import beginning, count
 
 UNEXPECTED = "unexpected value"
 """The start of the error for an answer with a value that its enum does not have."""
@@ -192,7 +192,7 @@ def _key_faults(due: pa.ChunkedArray, actual: pa.ChunkedArray) -> list[str]:
     missing = due.filter(pa.compute.invert(pa.compute.is_in(due, actual)))
     foreign = actual.filter(pa.compute.invert(pa.compute.is_in(actual, due)))
     faults = [
-        f"{count(len(keys), f'row {verb}', f'rows {verbs}')} {what}, such as {keys[0].as_py()!r}"
+        f"{count(len(keys), f'row {verb}', f'rows {verbs}')} {what}, such as {beginning(repr(keys[0].as_py()))}"
         for keys, verb, verbs, what in (
             (missing, "is", "are", "missing"),
             (repeated, "is", "are", "there more than once"),
