@@ -88,7 +88,9 @@ def test_answers_that_were_refused_or_cut_off_are_counted(
     emulator.faults([{"match": create, "action": {"error_mix": {kind: 1.0}}}])
     metadata = materialized(run(make_assets(), instance))["results"]
     counted = {name: value for name, value in metadata.items() if name.endswith("_answers")}
+    shown = counted.pop("batch_assets/unusable_answers")
     assert counted == {f"batch_assets/{key}": 4}
+    assert kind in shown.replace("\\_", "_"), "with the reason"
 
 
 def test_complete_results_go_into_the_sink(

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.errors import LedgerUnavailableError
-from batch_assets.core.ledger import Ledger, connection, leases
+from batch_assets.core.ledger import Ledger, connection, leases, sqlite_file
 from batch_assets.core.ledger.states import EntityKind
 
 from ..postgres import PostgresServer
@@ -93,7 +93,7 @@ def test_parameters_of_the_url_take_precedence(postgres_server: PostgresServer) 
 
 
 def test_a_locked_sqlite_ledger_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.2)
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
