@@ -279,7 +279,8 @@ def _wanted(root: Root, state: PilotState, digests: Digests) -> tuple[NDArray[np
         partitions = submissions.partitions_waiting_on(tx, [file.id for file in state.files])
         newest = [submissions.newest(tx, state.pilot.pipeline, partition) for partition in partitions]
     in_force = [each for each in newest if each is not None]
-    if [each.id for each in in_force] == list({file.submission_id for file in state.files}):  # rows want all
+    owners = {file.submission_id for file in state.files}
+    if len(in_force) == 1 and owners == {in_force[0].id}:  # its rows want all
         return np.full(len(digests), not in_force[0].is_canceled), in_force[0].is_canceled
     for current in in_force:
         if current.is_canceled:

@@ -89,8 +89,7 @@ submission = Table(
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
     Column("began_at", Float),  # a run of `batches` has begun: from now on it may be sent unattended
-    # When the last join began: the last collection of a file that it waits on, as its number in the history.
-    Column("joined_seq", Integer),
+    Column("joined_seq", Integer),  # the last collection of a file that it waited on when the last join began
     Column("joined_at", Float),
     Column("counts", Text),  # JSON: rows by result_type at the last join
     Column("unusable", Integer),  # rows with an answer that cannot be used at that join; NULL: from before 0029

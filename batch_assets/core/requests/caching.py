@@ -92,16 +92,7 @@ def saved_by_caching(
         Picodollars, negative if it would cost more; `None` if the model does not cache so short a prefix, or has
         no price.
     """
-    if prefix_tokens < least_cached_tokens(model):
+    if prefix_tokens < least_cached_tokens(model) or not prices.knows(model):
         return None
-    written = {"ephemeral_1h_input_tokens": prefix_tokens}
-    usages: list[dict[str, Any]] = [
-        {"input_tokens": prefix_tokens},
-        {"input_tokens": 0, "cache_read_input_tokens": prefix_tokens},
-        {"input_tokens": 0, "cache_creation_input_tokens": prefix_tokens, "cache_creation": written},
-    ]
-    costs = [prices.cost(model, usage | {"inference_geo": geo}) for usage in usages]
-    plain, read, write = (cost.batch if cost is not None else None for cost in costs)
-    if plain is None or read is None or write is None:
-        return None
-    return requests * plain - (requests - 1) * read - write
+    costs = CacheCosts.of(prices, model, prefix_tokens, geo)
+    return (requests - 1) * costs.read - costs.write
