@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.records import Batch, to_records
-from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT
-from batch_assets.core.ledger.tables import answer, asked, batch, index_check, indexed_file, request_file
+from batch_assets.core.ledger.states import FILES_IN_FLIGHT
+from batch_assets.core.ledger.tables import answer, asked, index_check, indexed_file, request_file
 
 ROWS_AT_ONCE = 20_000
 """Rows that one transaction writes: meanwhile no other process can write."""
@@ -34,6 +33,7 @@ PARTS = 16
 _DIGEST_BYTES = 16
 # The version of a file that is not used any more. No file has it.
 _RETIRED = ""
+_SEPARATOR = "\n"  # in no name and no version of a file
 _IS_REQUEST_FILE = indexed_file.c.name_hash.is_(None)
 # A parameter for each digest would have to be parsed. One parameter has all of them, and the database cuts it.
 _WANTED = {
@@ -107,10 +107,17 @@ def _files(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[Indexed
 
 def response_versions(tx: Transaction, pipeline: str) -> dict[str, str]:
     """Return the newest version of each response file of a pipeline that is in the index, by name."""
-    statement = sa.select(indexed_file.c.name, indexed_file.c.version).where(
-        _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
-    )
-    rows: list[Any] = list(tx.execute(statement.order_by(indexed_file.c.number)))
+    columns = indexed_file.c.name, indexed_file.c.version
+    in_index = _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
+    # As two texts: as rows, those of thousands of files take six times as long.
+    joined: Any = tx.execute(
+        sa.select(*(sa.func.aggregate_strings(each, _SEPARATOR) for each in columns)).where(*in_index)
+    ).one()
+    names, versions = ((text or "").split(_SEPARATOR) for text in joined)
+    newest = dict(zip(names, versions, strict=True)) if joined[0] is not None else {}
+    if len(newest) in (0, len(names)):
+        return newest
+    rows: Any = tx.execute(sa.select(*columns).where(*in_index).order_by(indexed_file.c.number)).all()
     return dict(rows)
 
 
@@ -171,22 +178,6 @@ def checked(tx: Transaction, pipeline: str) -> None:
     """Record that the versions of all response files were compared with the index."""
     tx.execute(sa.delete(index_check).where(index_check.c.pipeline == pipeline))
     tx.execute(sa.insert(index_check).values(pipeline=pipeline, checked_at=tx.now))
-
-
-def without_answers(tx: Transaction, pipeline: str) -> list[Batch]:
-    """Return the batches of a pipeline whose answers are stored, and whose response file is not in the index."""
-    is_indexed = (
-        sa.exists()
-        .where(_used(pipeline), indexed_file.c.name == batch.c.id + ".parquet")
-        .where(indexed_file.c.requests.is_not(None))
-    )
-    statement = sa.select(batch).where(
-        batch.c.pipeline == pipeline,
-        batch.c.state.in_(BATCHES_STORED),
-        batch.c.file_id.is_not(None),
-        ~is_indexed,
-    )
-    return to_records(Batch, tx.execute(statement.order_by(batch.c.created_at, batch.c.id)))
 
 
 def begin(

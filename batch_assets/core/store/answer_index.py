@@ -27,6 +27,7 @@ from batch_assets.core.store.response_listing import (
     FEW_FILES,
     ResponseListing,
     list_responses,
+    note_indexed,
     response_versions,
     versions_digest,
 )
@@ -103,6 +104,8 @@ class AnswerIndex:
                 answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
             )
             is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
+        if is_same and not listing.is_indexed:
+            note_indexed(root, pipeline, listing)
         if not (is_same and (is_checked or not may_write)):
             self.names = self._check()
         self.files = ResponseFiles(root.storage, pipeline, ())

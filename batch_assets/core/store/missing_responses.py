@@ -12,14 +12,14 @@ from typing import TypeVar
 from batch_assets.core.errors import PairingError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import answer_index, batches, files, lost_answers
+from batch_assets.core.ledger import batches, files, lost_answers
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.ledger.states import BATCHES_STORED, BatchState
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.root import Root
 from batch_assets.core.store.pipeline_outcomes import drop_kept, forget_kept
 from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.response_listing import list_responses, note_indexed
+from batch_assets.core.store.response_listing import list_responses
 from batch_assets.core.store.responses import DamagedResponsesError
 
 SET_ASIDE = ".damaged"
@@ -36,9 +36,8 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
     Returns:
         A text about each missing file.
     """
-    stored, names = _stored_batches(root, pipeline)
+    lost, names = _lost_batches(root, pipeline)
     forget_kept(root, pipeline, names)
-    lost = [batch for batch in stored if str(ResponseName.of_batch(batch.id)) not in names]
     if not lost:
         return []
     others = set(root.storage.names(pipeline, "responses")) - names
@@ -68,23 +67,17 @@ def _refusal(root: Root, pipeline: str) -> str | None:
     return None
 
 
-def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], frozenset[str]]:
-    """Return batches whose answers are recorded as stored, and after that the names of the response files.
+def _lost_batches(root: Root, pipeline: str) -> tuple[list[Batch], frozenset[str]]:
+    """Return batches whose answers are recorded as stored and have no response file, and the names of those files.
 
-    In this order: a response file is published before its batch is recorded as collected. If the names are those
-    in the index, a batch that is in the index has its file, and is left out.
+    The names are listed last: a response file is published before its batch is recorded as collected.
     """
     with root.ledger.read() as tx:
-        indexed = answer_index.indexed_names(tx, pipeline)
-        stored = answer_index.without_answers(tx, pipeline) if indexed[0] else []
-    if indexed[0]:
-        listing = list_responses(root, pipeline)
-        if answer_index.names_hash(listing.names) == indexed:
-            note_indexed(root, pipeline, listing)
-            return stored, listing.names
+        stored = batches.stored_ids(tx, pipeline)
+    names = list_responses(root, pipeline).names
+    lost = [id_ for id_ in stored if str(ResponseName.of_batch(id_)) not in names]
     with root.ledger.read() as tx:
-        stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
-    return stored, list_responses(root, pipeline).names
+        return batches.by_ids(tx, lost), names
 
 
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:

@@ -323,6 +323,19 @@ def test_a_collection_leaves_the_index_alone_until_a_stage_needs_it(root: Root) 
     assert count(root, tables.indexed_file) == 0
 
 
+def test_the_version_of_a_file_is_that_of_its_newest_content(root: Root) -> None:
+    with root.ledger.read() as tx:
+        assert answer_index.response_versions(tx, "p") == {}
+    for name, version in (("b.parquet", "2:7"), ("a.parquet", "1:9"), ("b.parquet", "2:3")):
+        with root.ledger.write("p") as tx:
+            number = answer_index.begin(tx, "p", name, version)
+            assert name not in answer_index.response_versions(tx, "p") or version == "2:3"
+            answer_index.complete(tx, {number: 1})
+    with root.ledger.read() as tx:
+        assert answer_index.response_versions(tx, "p") == {"a.parquet": "1:9", "b.parquet": "2:3"}
+        assert answer_index.response_versions(tx, "q") == {}
+
+
 def test_what_is_not_used_any_more_is_removed_after_a_day(root: Root) -> None:
     history(root)
     AnswerIndex(root, "p")
