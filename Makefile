@@ -88,7 +88,7 @@ test: lint docs ## Check everything that `make lint` and `make docs` check, and 
 # The tests that use the dependencies most. They are found by name, in any folder under tests/.
 DEPENDENCY_TESTS := test_template test_params_check test_output test_dataset_files test_csv test_jsonl_parquet \
   test_table_rows test_object_stores test_ledger test_migrations test_query test_query_mariadb test_results \
-  test_sdk test_sink test_sink_mariadb test_stages test_component
+  test_sdk test_sink test_sink_mariadb test_stages test_component test_pools
 test_files = $(foreach name,$(DEPENDENCY_TESTS),$(or \
   $(shell find tests -name $(name).py),$(error DEPENDENCY_TESTS: tests/ has no $(name).py)))
 

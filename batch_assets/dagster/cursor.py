@@ -34,6 +34,7 @@ class SensorCursor:
         compared_at: When the folders under the root were last compared with the ledger, by the ledger's clock.
         unknown: The ids of the submissions that the ledger did not know then.
         broken: Map of pipeline to the digest of what is wrong with its file.
+        pools_seen_at: When a tick last looked at the pools of the instance, by the code server's clock.
     """
 
     warned: dict[str, str] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class SensorCursor:
     compared_at: float = 0.0
     unknown: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
+    pools_seen_at: float = 0.0
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -56,6 +58,7 @@ class SensorCursor:
                 compared_at=float(fields.get("compared_at", 0.0)),
                 unknown=list(map(str, fields.get("unknown", []))),
                 broken={str(name): str(digest) for name, digest in fields.get("broken", {}).items()},
+                pools_seen_at=float(fields.get("pools_seen_at", 0.0)),
             )
         except (ValueError, TypeError, AttributeError):
             return cls()
@@ -64,4 +67,4 @@ class SensorCursor:
         """Return the cursor for the next tick."""
         fields = {"warned": self.warned, "observed": self.observed, "observed_until": self.observed_until}
         more = {"broken": self.broken, "compared_at": self.compared_at, "unknown": self.unknown}
-        return json.dumps(fields | more)
+        return json.dumps(fields | more | {"pools_seen_at": self.pools_seen_at})

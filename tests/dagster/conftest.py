@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from batch_assets import build_message_batch_assets
 from batch_assets.emulator import Emulator
 from tests import quick_dagster as quick_dagster  # for its effect
 from tests import quick_ledger as quick_ledger
+from tests.core.postgres import PostgresServer, find_server
 from tests.projects import Project, importable
 
 REPOSITORY = Path(__file__).parents[2]
@@ -81,6 +83,18 @@ def kept(home: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
     yield home
     for key in home.get_dynamic_partitions("greetings"):
         home.delete_dynamic_partition("greetings", key)
+
+
+@pytest.fixture(scope="module")
+def storage_server() -> Iterator[PostgresServer]:
+    """A server for Dagster's own records."""
+    programs, why = find_server()
+    if programs is not None and importlib.util.find_spec("dagster_postgres") is None:
+        programs, why = None, "the package dagster-postgres is not installed"
+    if programs is None:
+        pytest.skip(f"NO POSTGRESQL: {why}")
+    with PostgresServer(programs) as running:
+        yield running
 
 
 @pytest.fixture

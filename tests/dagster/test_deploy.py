@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import sqlalchemy as sa
 from dagster_deployment import Deployment
 
 from batch_assets.emulator import Emulator
-from tests.core.postgres import PostgresServer, find_server
+from tests.core.postgres import PostgresServer
 from tests.documentation import page
 
 REPOSITORY = Path(__file__).parents[2]
@@ -97,20 +95,9 @@ def _answers(port: int) -> bool:
     return False
 
 
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    programs, why = find_server()
-    if programs is not None and importlib.util.find_spec("dagster_postgres") is None:
-        programs, why = None, "the package dagster-postgres is not installed"
-    if programs is None:
-        pytest.skip(f"NO POSTGRESQL: {why}")
-    with PostgresServer(programs) as running:
-        yield running
-
-
 @pytest.mark.timeout(900)
-def test_separate_processes_on_postgresql(server: PostgresServer, tmp_path: Path) -> None:
-    storage, ledger = server.new_database(), server.new_database()
+def test_separate_processes_on_postgresql(storage_server: PostgresServer, tmp_path: Path) -> None:
+    storage, ledger = storage_server.new_database(), storage_server.new_database()
     with Emulator(latency=4.0) as api, SeparateProcesses(tmp_path, api.url, storage, ledger) as deployed:
         run = deployed.launch(*(["review_triage", stage] for stage in ("requests", "batches", "results")))
         (result, *_) = deployed.wait(

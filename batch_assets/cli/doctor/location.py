@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.project import load_definitions
-from batch_assets.core.remedies import Stage
-from batch_assets.dagster.assets.op_settings import pool_of
 from batch_assets.dagster.broken_file import broken_in
 from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.pools import pools_of
 from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 
 
@@ -43,11 +42,9 @@ def load_location(resource: str | None) -> Location:
         definitions = load_definitions()
         specs = list(definitions.resolve_all_asset_specs())
         pipelines, broken = pipelines_in(specs).values(), list(map(str, broken_in(specs).values()))
-        pools = {pool_of(assets.pipeline, stage) for assets in pipelines for stage in Stage}
         sensors = {
             sensor.name
             for sensor in definitions.sensors or ()
             if isinstance(sensor, LedgerSensor) and sensor.resource_key == resource
         }
-    named_pools = sorted(pool for pool in pools if pool is not None)
-    return Location(len(pipelines), broken, named_pools, sorted(sensors))
+    return Location(len(pipelines), broken, pools_of(assets.pipeline for assets in pipelines), sorted(sensors))

@@ -9,10 +9,9 @@ import dagster as dg
 from batch_assets.core.pipeline.op import RetryPolicyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import Stage
+from batch_assets.dagster.pools import pool_of
 from batch_assets.dagster.resource import required_keys
 
-# With this pool, an instance that limits pools runs the `batches` steps of all pipelines one after the other.
-_POOLS = {Stage.BATCHES: "message_batches"}
 _BACKOFFS = {"linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
 _JITTERS = {"full": dg.Jitter.FULL, "plus_minus": dg.Jitter.PLUS_MINUS}
 
@@ -31,11 +30,6 @@ def op_settings(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
         "required_resource_keys": required_keys(pipeline),
         "retry_policy": _retry_policy(op.retry_policy) if op.retry_policy is not None else None,
     }
-
-
-def pool_of(pipeline: Pipeline, stage: Stage) -> str | None:
-    """Return the concurrency pool of a step; None if it has none."""
-    return pipeline.config.op.of(stage).pool or _POOLS.get(stage)
 
 
 def _retry_policy(policy: RetryPolicyConfig) -> dg.RetryPolicy:

@@ -30,11 +30,13 @@ from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.metadata.progress import Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.pools import pools_of
 from batch_assets.dagster.remedies import as_text as remedy_as_text
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.sensors import broken_files, lost_submissions, removed
 from batch_assets.dagster.sensors.broken_files import broken_of_location
+from batch_assets.dagster.sensors.free_slots import assign_free_slots
 from batch_assets.dagster.sensors.groups import Due
 from batch_assets.dagster.sensors.launch import Launch
 from batch_assets.dagster.sensors.situation import situation
@@ -58,18 +60,22 @@ def watch(
         resource_key: The `resource_key` of the pipelines; None for those without one.
         names: Names of the pipelines to watch; None for all.
     """
+    pipelines, cursor = _pipelines_of(context, resource_key, names), SensorCursor.read(context.cursor)
+    assign_free_slots(context, pools_of(assets.pipeline for assets in pipelines.values()), cursor)
     try:
         settings = settings_for(resource_key, context.resources)
         if not has_ledger(settings):
-            return _nothing_submitted(context, resource_key)
+            return _nothing_submitted(context, resource_key, cursor)
         with open_root(settings) as root:
-            return _Tick(context, root, _pipelines_of(context, resource_key, names), resource_key).run()
+            return _Tick(context, root, pipelines, resource_key, cursor).run()
     except BatchAssetsError as error:
         return dg.SensorResult(skip_reason=error_as_text(error))
 
 
-def _nothing_submitted(context: dg.SensorEvaluationContext, resource_key: str | None) -> dg.SensorResult:
-    broken, cursor = broken_of_location(context), SensorCursor.read(context.cursor)
+def _nothing_submitted(
+    context: dg.SensorEvaluationContext, resource_key: str | None, cursor: SensorCursor
+) -> dg.SensorResult:
+    broken = broken_of_location(context)
     return dg.SensorResult(
         asset_events=list(broken_files.evaluate_checks(broken, resource_key, cursor)),
         cursor=cursor.write(),
@@ -94,16 +100,17 @@ class _Tick:
         root: Root,
         pipelines: dict[str, PipelineAssets],
         resource_key: str | None,
+        cursor: SensorCursor,
     ) -> None:
         self._context, self._root, self._pipelines = context, root, pipelines
-        self._resource_key = resource_key
+        self._resource_key, self._cursor = resource_key, cursor
         self._location, self._broken = pipelines_of_location(context), broken_of_location(context)
 
     def run(self) -> dg.SensorResult:
         """Poll, read the overview once, and open the rounds of the runs to request."""
         end = time.monotonic() + _ROUNDS_SECONDS
         polled = try_poll(self._root, budget=_POLL_SECONDS)
-        cursor = SensorCursor.read(self._context.cursor)
+        cursor = self._cursor
         record_caps(self._root, (assets.pipeline for assets in self._pipelines.values()))
         note_turns(self._root)
         with self._root.ledger.read() as tx:
