@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -65,7 +66,7 @@ def answer(api: Transport, dataset: Path, out: Path, work: Path) -> None:
     batch_ids = [api.create(body) for body in _write_bodies(dataset, work)]
     with pq.ParquetWriter(out, RESULT_SCHEMA) as writer:
         for number, batch_id in enumerate(batch_ids):
-            wait_until(lambda ended=batch_id: api.has_ended(ended))
+            wait_until(partial(api.has_ended, batch_id))
             downloaded = work / f"results-{number:05d}.jsonl"
             api.download(batch_id, downloaded)
             for columns in _parse(downloaded):

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,18 +39,19 @@ _CHANGED_ONE_IN = 100
 _SETTLED_SECONDS = 2.1
 
 
-def make_pipeline(folder: Path) -> Pipeline:
-    """A pipeline over the dataset in a folder."""
+def make_pipeline(folder: Path, **more: Any) -> Pipeline:
+    """A pipeline over the dataset in a folder, with more fields."""
     fields = {
         "name": "bench",
         "dataset": {"path": "rows.parquet", "key": "id"},
         "params": params_for(),
+        **more,
     }
     return load_pipeline(fields, folder=folder, source="bench/defs.yaml")
 
 
-def run(folder: Path, emulator: Emulator) -> tuple[dict[str, float], int]:
-    """Run all stages until every row is final, each with a root of its own.
+def run(folder: Path, emulator: Emulator, **more: Any) -> tuple[dict[str, float], int]:
+    """Run all stages of a pipeline with more fields until every row is final, each with a root of its own.
 
     Returns:
         CPU seconds by stage, without the polls, and the number of rows that were rendered.
@@ -57,7 +59,7 @@ def run(folder: Path, emulator: Emulator) -> tuple[dict[str, float], int]:
     env = {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(folder / "root")}
     stages = Stages()
     with open_root(Settings.from_env(env)) as root, stages.time("requests"):
-        rendered = build_requests(root, make_pipeline(folder)).rendered
+        rendered = build_requests(root, make_pipeline(folder, **more)).rendered
     with open_root(Settings.from_env(env)) as root, stages.time("batches"):
         submit_batches(root, "bench")
     is_final = False

@@ -26,6 +26,17 @@ from benchmarks.references import make_dataset
 ROWS = 1_000_000
 SEARCH_SECONDS_AT_MOST, OTHERS_SECONDS_AT_MOST, MEGABYTES_AT_MOST = 5.0, 0.5, 1000
 _PIPELINE = "bench"
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "mood": {"enum": ["glad", "sad", "odd"]},
+        "stars": {"type": "integer"},
+        "is_urgent": {"type": "boolean"},
+        "topics": {"type": "array", "items": {"enum": ["price", "size"]}},
+    },
+    "required": ["mood", "stars", "is_urgent", "topics"],
+    "additionalProperties": False,
+}
 
 
 def ask(folder: Path, rows: int) -> bool:
@@ -37,7 +48,7 @@ def ask(folder: Path, rows: int) -> bool:
         (row,) = tables.search(_PIPELINE, key)
         questions: dict[str, Callable[[], object]] = {
             "failures": lambda: tables.failures(_PIPELINE),
-            "distributions": lambda: tables.distributions(_PIPELINE),
+            "distributions": lambda: tables.distributions(_PIPELINE, {"mood"}),
             "a row by its key": lambda: tables.row(row),
             "the history of a row": lambda: versions_of(root, tables, _PIPELINE, "", key),
             "search for a key": lambda: tables.search(_PIPELINE, key),
@@ -67,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(Path(folder, "rows.parquet"), options.rows)
         with Emulator(latency=0.0) as emulator:
-            run(Path(folder), emulator)
+            run(Path(folder), emulator, output_schema=SCHEMA)
         command = [sys.executable, "-m", "benchmarks.dashboard", "--rows", str(options.rows), "--folder", folder]
         sys.exit(subprocess.run(command, check=False).returncode)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -60,7 +61,7 @@ def _copying(table: sa.Table, number: sa.TableClause, ids: list[str], partitions
     model = sa.table(f"model_{table.name}", *(sa.column(column.name, column.type) for column in table.columns))
     suffix = sa.literal("n").concat(sa.cast(number.c.n, sa.String))
     shift = (number.c.n - copies) * (365 * _DAY / copies) - _DAY / 24
-    chosen: dict[str, sa.ColumnElement[object]] = {}
+    chosen: dict[str, sa.ColumnElement[Any]] = {}
     for column in table.columns:
         value = model.c[column.name]
         if column.primary_key and isinstance(column.type, sa.Integer) and column.name != "number":
@@ -70,7 +71,7 @@ def _copying(table: sa.Table, number: sa.TableClause, ids: list[str], partitions
         elif isinstance(column.type, sa.Float):
             chosen[column.name] = sa.case((value > _LEAST_TIME, value + shift), else_=value)
         elif isinstance(column.type, sa.String) and column.name not in ("reason", "headers", "counts"):
-            text = sa.type_coerce(value, sa.String)
+            text: sa.ColumnElement[str] = sa.type_coerce(value, sa.String)
             for id_ in ids:
                 text = sa.func.replace(text, id_, sa.literal(id_).concat(suffix), type_=sa.String)
             chosen[column.name] = text

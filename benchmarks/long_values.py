@@ -32,7 +32,7 @@ from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
 from batch_assets.core.settings import Settings
-from batch_assets.core.store.responses import ResponseFiles
+from batch_assets.core.store.outcomes import read_responses
 from batch_assets.emulator import Emulator
 from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS
 
@@ -99,7 +99,7 @@ def long_text(number: int, length: int) -> str:
 def lengthen(folder: Path, length: int) -> None:
     """Replace the answers in the response store, in row groups like those of a real download."""
     storage = Storage(str(folder / "root"))
-    files = ResponseFiles(storage, "bench")
+    files, _ = read_responses(storage, "bench")
     for number, name in enumerate(files.names):
         with files.open(number) as file:
             table, metadata = file.read(), file.schema_arrow.metadata

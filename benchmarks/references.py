@@ -7,6 +7,7 @@ in `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY`.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,7 @@ def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
 
     answers: list[dict[str, Any]] = []
     for batch_id in batch_ids:
-        bare.wait_until(
-            lambda ended=batch_id: client.messages.batches.retrieve(ended).processing_status == "ended"
-        )
+        bare.wait_until(partial(_has_ended, client, batch_id))
         for response in client.messages.batches.results(batch_id):
             answer: dict[str, Any] = {"id": response.custom_id, "result_type": response.result.type}
             if response.result.type == "succeeded":
@@ -57,6 +56,10 @@ def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
     results = pd.DataFrame(answers, columns=bare.RESULT_SCHEMA.names)
     results = results.astype({"input_tokens": "Int64", "output_tokens": "Int64"})
     rows.merge(results, on="id", how="left", validate="one_to_one").to_parquet(out, index=False)
+
+
+def _has_ended(client: anthropic.Anthropic, batch_id: str) -> bool:
+    return client.messages.batches.retrieve(batch_id).processing_status == "ended"
 
 
 def bare_loop(dataset: Path, out: Path, work: Path) -> None:

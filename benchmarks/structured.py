@@ -41,8 +41,18 @@ class Review(BaseModel):
     sentiment: Literal["positive", "neutral", "negative", "mixed"]
     topics: list[
         Literal[
-            *("delivery", "returns", "sizing", "quality", "safety", "price", "billing", "app", "website"),
-            *("customer_service", "packaging", "other"),
+            "delivery",
+            "returns",
+            "sizing",
+            "quality",
+            "safety",
+            "price",
+            "billing",
+            "app",
+            "website",
+            "customer_service",
+            "packaging",
+            "other",
         ]
     ]
     urgency: Literal[1, 2, 3, 4, 5]
