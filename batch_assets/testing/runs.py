@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import yaml
 
 from batch_assets.cli.definitions_error import loading
@@ -23,6 +24,7 @@ from batch_assets.core.pipeline.faults import unreadable
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.yaml_values import YAML_LOADER
+from batch_assets.core.reading.frames import converter
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.settings import Settings, find_project
 from batch_assets.testing.emulator import BatchEmulator
@@ -148,5 +150,5 @@ class RunPipeline:
                 )
         finally:
             self._emulator.check()
-        table_of_run: pd.DataFrame = pd.read_parquet(report.uri)
+        table_of_run: pd.DataFrame = converter("pandas")(pq.read_table(report.uri))
         return table_of_run

@@ -41,12 +41,24 @@ def converter(kind: str) -> Callable[[pa.Table], Any]:
 
 
 def _to_pandas(table: pa.Table) -> Any:
-    """Return a DataFrame in which integers and booleans stay what they are beside nulls."""
+    """Return a DataFrame in which integers and booleans stay what they are beside nulls, in lists and structs too.
+
+    A nested value is a list or a dict, with the same values in it as of `to_pylist()`. What Arrow makes of it has
+    floats for integers as soon as one of them is null, in any row: above 2^53 these are other numbers.
+    """
     pd = import_module("pandas")
     signed = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype()}
     unsigned = {pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype(), pa.uint32(): pd.UInt32Dtype()}
     long = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    return table.to_pandas(types_mapper=(signed | unsigned | long).get)
+    nested = [number for number, field in enumerate(table.schema) if pa.types.is_nested(field.type)]
+    flat = table
+    for number in nested:
+        flat = flat.set_column(number, table.field(number).name, pa.nulls(len(table)))
+    frame = flat.to_pandas(types_mapper=(signed | unsigned | long).get)
+    for number in nested:
+        values = table.column(number).to_pylist()
+        frame.isetitem(number, pd.Series(values, frame.index, dtype=object))
+    return frame
 
 
 def _imported(package: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -254,3 +256,52 @@ def test_a_table_without_typed_columns_has_its_tool_calls(world: World) -> None:
     world.run(world.pipeline(texts(2), params=params(tools=[tool])))
     lean = read_results("asked", root=world.root.settings.root)
     assert list(lean.columns) == ["id", "text", "is_ok", "response_text", "tool_calls"]
+
+
+def test_values_in_lists_and_structs_are_exact_beside_nulls(root: str, tmp_path: Path) -> None:
+    large = 2**53 + 1
+    nested = {
+        "struct": pa.array(
+            [{"account": large, "inner": {"count": 2**63 - 1}}, {"account": None, "inner": None}, None]
+        ),
+        "list": pa.array([[large, None], [], None]),
+        "unsigned": pa.array([[2**64 - 1, None], [], None], pa.list_(pa.uint64())),
+        "lists": pa.array([[[large, None], None], [], None]),
+        "structs": pa.array([[{"account": large}, {"account": None}, None], [], None]),
+        "pairs": pa.array([[large, None], [1, 2], None], pa.list_(pa.int64(), 2)),
+        "map": pa.array([[("a", large), ("b", None)], [], None], pa.map_(pa.string(), pa.int64())),
+        "numbers": pa.array([[0.5, None], [], None]),
+        "booleans": pa.array([[True, None], [], None]),
+        "times": pa.array([[datetime(2026, 1, 2, 3, 4), None], [], None]),
+        "amounts": pa.array([[Decimal("0.10"), None], [], None]),
+    }
+    stored = pq.read_table(Path(root, "plain", "results", "results.parquet"))
+    path = tmp_path / "plain" / "results" / "results.parquet"
+    path.parent.mkdir(parents=True)
+    table = pa.concat_tables([stored, stored]).slice(0, 3)
+    for name, column in nested.items():
+        table = table.append_column(name, column)
+    pq.write_table(table, path)
+    frame = read_results("plain", columns=["id", *nested], root=tmp_path)
+    assert list(frame.columns) == ["id", *nested]
+    for name, column in nested.items():
+        assert repr(list(frame[name])) == repr(column.to_pylist()), name
+    assert repr(list(read_results("plain", columns=["list"], root=tmp_path)["list"])) == repr(
+        nested["list"].to_pylist()
+    )
+    as_mappings = {"map": [{"a": large, "b": None}, {}, None]}
+    polars = read_results("plain", columns=[*nested], as_="polars", root=tmp_path)
+    assert all(polars[name].to_list() == as_mappings.get(name, nested[name].to_pylist()) for name in nested)
+    relation = read_results("plain", columns=[*nested], as_="duckdb", root=tmp_path)
+    values = dict(zip(relation.columns, map(list, zip(*relation.fetchall(), strict=True)), strict=True))
+    as_mappings["pairs"] = [(large, None), (1, 2), None]
+    assert all(values[name] == as_mappings.get(name, nested[name].to_pylist()) for name in nested)
+
+
+def test_no_rows_have_nested_columns(root: str, tmp_path: Path) -> None:
+    stored = pq.read_table(Path(root, "asked", "results", "results.parquet"))
+    path = tmp_path / "asked" / "results" / "results.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(stored.slice(0, 0), path)
+    frame = read_results("asked", root=tmp_path)
+    assert list(frame.columns) == LEAN and len(frame) == 0 and frame["topics"].dtype == object
