@@ -25,6 +25,15 @@ def explained() -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def explained_system_errors() -> Iterator[None]:
+    """Turn an error of the system, such as a full disk, into a failure, for work on one of several partitions."""
+    try:
+        yield
+    except OSError as error:
+        raise dg.Failure(description=f"{type(error).__name__}: {error}") from error
+
+
 def result_of(outcome: T | Failure) -> T:
     """Return what became of one of several partitions.
 
@@ -32,8 +41,7 @@ def result_of(outcome: T | Failure) -> T:
         dg.Failure: When the system failed it.
         BatchAssetsError: When it failed for another reason.
     """
-    if isinstance(outcome, OSError):
-        raise dg.Failure(description=f"{type(outcome).__name__}: {outcome}") from outcome
-    if isinstance(outcome, BatchAssetsError):
-        raise outcome
+    if isinstance(outcome, Exception):
+        with explained_system_errors():
+            raise outcome
     return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -16,6 +16,7 @@ from batch_assets.core.pipeline.partitions import KEY_FORMATS, KEYS, PartitionsC
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
+from batch_assets.dagster.failures import explained_system_errors
 
 _SHOWN = 3
 _TIME_DEFINITIONS: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] = {
@@ -28,6 +29,8 @@ _TIME_DEFINITIONS: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] =
 _DIVISIONS = {"0 * * * *": "hourly", "0 0 * * *": "daily", "0 0 * * 0": "weekly", "0 0 1 * *": "monthly"}
 T = TypeVar("T")
 Event = dg.MaterializeResult[Any] | dg.AssetMaterialization
+GoOn = Callable[[list[str]], Generator[dg.AssetMaterialization, None, str]]
+"""Does what Dagster skips for partitions because others failed, and returns what became of them, as a sentence."""
 
 
 class PartitionError(BatchAssetsError):
@@ -125,11 +128,18 @@ def one_partition(context: dg.AssetExecutionContext) -> str:
 
 
 def all_partitions(
-    context: dg.AssetExecutionContext, materialize: Callable[[str], dg.MaterializeResult[Any]]
+    context: dg.AssetExecutionContext,
+    materialize: Callable[[str], dg.MaterializeResult[Any]],
+    go_on: GoOn | None = None,
 ) -> Iterator[Event]:
     """Materialize every partition of the run. A failed partition does not stop the others.
 
     The later steps of the run only start if no partition failed.
+
+    Args:
+        context: The context of the step.
+        materialize: Materializes the partition with this key.
+        go_on: Called with the materialized partitions if others failed.
 
     Raises:
         dg.Failure: When partitions failed, after the others were logged as materialized. It names the failed ones.
@@ -139,7 +149,9 @@ def all_partitions(
     if failure is not None:
         for partition, entries in metadata.items():
             yield dg.AssetMaterialization(context.asset_key, partition=partition, metadata=entries)
-        raise failure
+        more = (yield from go_on(list(results))) if go_on is not None and results else ""
+        description = "\n".join(filter(None, [failure.description, more]))
+        raise dg.Failure(description, allow_retries=failure.allow_retries)
     yield materialized(context, metadata)
 
 
@@ -170,7 +182,8 @@ def each_partition(
             break
         context.log.info(f"partition {partition}")
         try:
-            results[partition] = work(partition)
+            with explained_system_errors():
+                results[partition] = work(partition)
         except dg.Failure as failure:
             context.log.error(f"partition {partition}: {failure.description}")
             failed[partition] = failure

@@ -15,6 +15,7 @@ from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraph
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.utils import make_new_backfill_id
+from sensor_ticks import location_of, poll_and_tick, run_requested
 
 from batch_assets import (
     build_message_batch_checks,
@@ -221,20 +222,40 @@ def test_several_partitions_in_one_run(
     assert set(table["result_type"]) == {"succeeded"}
 
 
+@pytest.mark.parametrize("gathered", [False, True])
 def test_a_missing_file_fails_its_own_partition_only(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path, gathered: bool
+) -> None:
+    assets = make_assets(
+        **write_days(tmp_path, "2026-01-01", "2026-01-03"), batching={"across_partitions": gathered}
+    )
+    (tmp_path / "2026-01-04.csv").write_text("id,text\n")  # a day without rows has a table, too
+    of_requests = failures(run_range(assets, instance, "2026-01-01", "2026-01-04", "requests"))
+    assert of_requests["greetings__requests"].startswith("1 of 4 partitions failed. 2026-01-02: ")
+    assert "batches" not in of_requests["greetings__requests"]
+    assert sensor_asks(assets, instance) == [], "nobody has asked to send"
+    (error,) = failures(run_range(assets, instance, "2026-01-01", "2026-01-04")).values()
+    assert error.startswith("1 of 4 partitions failed. 2026-01-02: ")
+    assert "there is no file or folder 2026-01-02.csv" in error
+    assert error.endswith("\ngreetings/batches is done all the same for 3 other partitions.")
+    built = ["2026-01-01", "2026-01-03", "2026-01-04"]
+    for stage in ("requests", "batches"):
+        assert sorted(map(str, materialized(instance, stage))) == built
+    assert materialized(instance, "results") == {}
+    assert sum(batch["requests"] for batch in quick.log()) == 2
+    while requested := poll_and_tick(location_of(assets), instance).run_requests:
+        for request in requested:
+            run_requested(request, assets, instance)
+    assert sorted(map(str, materialized(instance, "results"))) == built
+
+
+def test_a_stage_continues_for_the_partitions_that_have_its_input(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
     assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-03"))
-    result = run_range(assets, instance, "2026-01-01", "2026-01-03")
-    (error,) = failures(result).values()
-    assert error.startswith("1 of 3 partitions failed. 2026-01-02: ")
-    assert "there is no file or folder 2026-01-02.csv" in error
-    assert sorted(map(str, materialized(instance, "requests"))) == ["2026-01-01", "2026-01-03"]
-    assert materialized(instance, "batches") == {}
-    assert quick.log() == []
+    run_range(assets, instance, "2026-01-01", "2026-01-03", "requests")
     alone = dg.materialize(assets, instance=instance, partition_key="2026-01-02", raise_on_error=False)
     assert "partition 2026-01-02: dataset.path: there is no file" in failures(alone)["greetings__requests"]
-    # A stage continues for the partitions that have its input.
     error = failures(run_range(assets, instance, "2026-01-01", "2026-01-03", "batches"))["greetings__batches"]
     assert "1 of 3 partitions failed. 2026-01-02: Nothing to submit yet" in error
     assert sorted(map(str, materialized(instance, "batches"))) == ["2026-01-01", "2026-01-03"]

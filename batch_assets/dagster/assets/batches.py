@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -41,23 +41,90 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
         root_for(pipeline, context.resources) as root,
         rounds.closing(root, pipeline.name, tags, when_done=False),
     ):
-        record_caps(root, [pipeline])
-        ask_account(root)
-        if len(partitions) > 1 and not rounds.is_unattended(tags):
-            with suppress(BatchAssetsError):  # each partition reports it
-                begin_all(root, pipeline.name, partitions)
-        outcomes = submit_partitions(
-            root,
-            pipeline.name,
-            partitions,
-            unattended=rounds.is_unattended(tags),
-            waits_for_more=not rounds.is_started_by_user(tags),
-            seconds=rounds.seconds_left(context),
-            on_file=lambda file: context.log.info(_sending(file)),
-            own_answers=pipeline.own_answers,
-            tools=pipeline.hooks.tool_functions,
-        )
-        yield from all_partitions(context, lambda key: _submitted(context, root, pipeline, key, outcomes[key]))
+        submitted = submit(context, root, pipeline, partitions, context.asset_key)
+        yield from all_partitions(context, submitted)
+
+
+def submit(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partitions: list[str], batches: dg.AssetKey
+) -> Callable[[str], dg.MaterializeResult[Any]]:
+    """Submit the request files of some partitions of a run.
+
+    Args:
+        context: The context of the step.
+        root: The root.
+        pipeline: The pipeline.
+        partitions: The partition keys.
+        batches: The asset `<name>/batches`.
+
+    Returns:
+        A function that reports what became of one of the partitions, and fails if it failed.
+    """
+    tags = context.run.tags
+    record_caps(root, [pipeline])
+    ask_account(root)
+    if len(partitions_of(context)) > 1 and not rounds.is_unattended(tags):
+        with suppress(BatchAssetsError):  # each partition reports it
+            begin_all(root, pipeline.name, partitions)
+    outcomes = submit_partitions(
+        root,
+        pipeline.name,
+        partitions,
+        unattended=rounds.is_unattended(tags),
+        waits_for_more=not rounds.is_started_by_user(tags),
+        seconds=rounds.seconds_left(context),
+        on_file=lambda file: context.log.info(_sending(file)),
+        own_answers=pipeline.own_answers,
+        tools=pipeline.hooks.tool_functions,
+    )
+    return lambda key: _submitted(context, root, pipeline, key, outcomes[key], batches)
+
+
+def submit_in_spite_of_failures(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, batches: dg.AssetKey, partitions: list[str]
+) -> Generator[dg.AssetMaterialization, None, str]:
+    """Submit the partitions of a run that were built although others failed, if the run has `batches`, too.
+
+    Dagster skips `batches` for all partitions of a run in which `requests` failed for one of them. So this is done
+    in the step of `requests`, outside of the pool of `batches`.
+
+    Args:
+        context: The context of the step of `requests`.
+        root: The root.
+        pipeline: The pipeline.
+        batches: The asset `<name>/batches`.
+        partitions: The partitions that were built.
+
+    Yields:
+        The materializations of `batches`.
+
+    Returns:
+        What became of these partitions; "" if the run was to build requests only.
+    """
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    planned = context.instance.all_logs(context.run.run_id, of_type=kind)
+    if all(event.get_dagster_event().asset_key != batches for event in planned):
+        return ""
+    sent, failed = 0, list[str]()
+    try:
+        with explained():
+            submitted = submit(context, root, pipeline, partitions, batches)
+        for key in partitions:
+            try:
+                result = submitted(key)
+            except dg.Failure as failure:
+                context.log.error(f"partition {key}: {failure.description}")
+                failed.append(f"{key}: {failure.description}")
+                continue
+            sent += 1
+            yield dg.AssetMaterialization(batches, partition=key, metadata=result.metadata)
+    except dg.Failure as failure:
+        failed.append(str(failure.description))
+    asset = f"{pipeline.name}/{Stage.BATCHES}"
+    lines = [f"{asset} is done all the same for {count(sent, 'other partition')}."] if sent else []
+    if failed:
+        lines += [f"{asset} failed for {count(len(partitions) - sent, 'other partition')}. {failed[0]}"]
+    return "\n".join(lines)
 
 
 def _sending(file: RequestFile) -> str:
@@ -67,7 +134,12 @@ def _sending(file: RequestFile) -> str:
 
 
 def _submitted(
-    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str, outcome: Outcome
+    context: dg.AssetExecutionContext,
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    outcome: Outcome,
+    batches_key: dg.AssetKey,
 ) -> dg.MaterializeResult[Any]:
     """Report what became of a partition."""
     with explained():
@@ -93,7 +165,7 @@ def _submitted(
             submitted = batches.waited_on(tx, report.submission_id)
             now = tx.now
         # The counts change later, and this materialization does not, so they go into an observation.
-        context.log_event(observation(context.asset_key, submission, submitted, now))
+        context.log_event(observation(batches_key, submission, submitted, now))
         metadata = _metadata(root, report, submitted, now)
         if report.refused:
             raise dg.Failure(

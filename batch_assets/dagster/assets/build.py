@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +22,7 @@ from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.first_look import first_look
 from batch_assets.core.settings import find_project, partitions_per_run_in, prices_file_in
 from batch_assets.dagster import keys
-from batch_assets.dagster.assets.batches import materialize_batches
+from batch_assets.dagster.assets.batches import materialize_batches, submit_in_spite_of_failures
 from batch_assets.dagster.assets.op_settings import op_settings
 from batch_assets.dagster.assets.plan import report_plan
 from batch_assets.dagster.assets.requests import materialize_gathered, materialize_requests
@@ -112,7 +113,7 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
         specs[stage] = spec
         deps = [_results_dep(spec.key)] if partitions is not None and stage is Stage.BATCHES else [spec.key]
 
-    requests = _requests(pipeline, specs[Stage.REQUESTS], upstream, specs[Stage.RESULTS].key)
+    requests = _requests(pipeline, specs, upstream)
 
     @dg.multi_asset(**_arguments(pipeline, Stage.BATCHES, specs[Stage.BATCHES]))
     def batches(context: dg.AssetExecutionContext) -> Iterator[Event]:
@@ -126,8 +127,9 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
 
 
 def _requests(
-    pipeline: Pipeline, spec: dg.AssetSpec, upstream: dg.AssetKey | None, results: dg.AssetKey
+    pipeline: Pipeline, specs: Mapping[Stage, dg.AssetSpec], upstream: dg.AssetKey | None
 ) -> dg.AssetsDefinition:
+    spec, batches, results = specs[Stage.REQUESTS], specs[Stage.BATCHES].key, specs[Stage.RESULTS].key
     if upstream is None:
 
         @dg.multi_asset(**_arguments(pipeline, Stage.REQUESTS, spec))
@@ -140,11 +142,14 @@ def _requests(
             # One root for all partitions: what it keeps serves for all of them.
             confirmation = Confirmation(pipeline, is_approved=config.confirm)
             with explained(), root_for(pipeline, context.resources) as root:
+                go_on = partial(submit_in_spite_of_failures, context, root, pipeline, batches)
                 if pipeline.config.batching.across_partitions and len(partitions_of(context)) > 1:
-                    yield from materialize_gathered(context, root, pipeline, config, confirmation)
+                    yield from materialize_gathered(context, root, pipeline, config, confirmation, go_on)
                     return
                 yield from all_partitions(
-                    context, lambda key: materialize_requests(context, root, pipeline, key, config, confirmation)
+                    context,
+                    lambda key: materialize_requests(context, root, pipeline, key, config, confirmation),
+                    go_on,
                 )
 
         return requests

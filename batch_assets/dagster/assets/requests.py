@@ -26,7 +26,7 @@ from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.failures import explained, result_of
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.estimate import counts_of_rows, estimate_metadata, preview_metadata
-from batch_assets.dagster.partitions import Event, all_partitions, partitions_of, row_count_key
+from batch_assets.dagster.partitions import Event, GoOn, all_partitions, partitions_of, row_count_key
 from batch_assets.dagster.remedies import as_text
 
 # Of a long path its end is shown, with the line.
@@ -67,6 +67,7 @@ def materialize_gathered(
     pipeline: Pipeline,
     config: RequestsConfig,
     confirmation: Confirmation,
+    go_on: GoOn,
 ) -> Iterator[Event]:
     """Read the datasets of all partitions of the run, and gather them in the same request files. Nothing is sent.
 
@@ -76,6 +77,7 @@ def materialize_gathered(
         pipeline: The pipeline, whose `batching.across_partitions` is set.
         config: The config of the run.
         confirmation: See `materialize_requests`.
+        go_on: See `all_partitions`.
     """
     partitions = partitions_of(context)
     outcomes = build_partitions(
@@ -87,11 +89,11 @@ def materialize_gathered(
         confirmation=confirmation,
     )
 
-    def materialize(key: str) -> dg.MaterializeResult[Any]:
+    def report(key: str) -> dg.MaterializeResult[Any]:
         with explained():
             return _reported(context, root, pipeline, key, config, result_of(outcomes[key]))
 
-    yield from all_partitions(context, materialize)
+    yield from all_partitions(context, report, go_on)
 
 
 def _reported(
