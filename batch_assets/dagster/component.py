@@ -56,7 +56,7 @@ from batch_assets.dagster.schedule import build_message_batch_schedules
 from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watch_sensors
 from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
 from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
-from batch_assets.dagster.template_variables import variable_without_value
+from batch_assets.dagster.template_variables import unset_variable, variable_without_value
 
 # Their templates are over the row.
 _PASSED_THROUGH = ("params", "betas", "output_schema")
@@ -171,6 +171,9 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             errors = cls._mistakes(attributes) or _within(error)
             if not errors:
                 raise
+            written = as_written(attributes) if isinstance(attributes, KeptAttributes) else {}
+            if problem := unset_variable(written, [details["loc"] for details in errors]):
+                raise ConfigError(_pipeline_file(context), *problem) from None
             raise invalid(_pipeline_file(context), errors) from None
 
     @classmethod

@@ -87,8 +87,46 @@ OF_COMPONENTS = {
     "variable that is required": (
         in_place_of("name: greetings", "name: '{{ env.NOPE }}'"),
         4,
-        "name: give a text",
+        "name: the environment variable NOPE is not set: set it for all processes",
     ),
+    "variable of a filter": (
+        in_place_of("data/greetings.csv", "'{{ nowhere | lower }}.csv'"),
+        5,
+        "dataset.path: there is no variable 'nowhere' here",
+    ),
+    "template of Dagster": (
+        in_place_of("data/greetings.csv", "'{{ text'"),
+        5,
+        'dataset.path: the template "{{ text" cannot be read (unexpected end of template',
+    ),
+    "template in a list": (
+        after('  partitions: {static: [de, "{% if %}"], column: text}\n'),
+        10,
+        'partitions.static.1: the template "{% if %}" cannot be read (Expected an expression',
+    ),
+    "filter": (
+        after("  op:\n    requests:\n      tags: {a: \"{{ 'a' | nofilter }}\"}\n"),
+        12,
+        "op.requests.tags.a: the template \"{{ 'a' | nofilter }}\" cannot be read (No filter named 'nofilter')",
+    ),
+    "rendering": (
+        after('  retry: "{{ 1 / 0 }}"\n'),
+        10,
+        'retry: the template "{{ 1 / 0 }}" cannot be rendered (ZeroDivisionError: division by zero): correct it',
+    ),
+}
+# What is wrong with an entry of `post_processing` -> what is reported.
+OF_POST_PROCESSING = {
+    "target: greetings/result": "target: it selects no asset (AssetKey(s) ['greetings/result'] were",
+    "target: 'a or'": "target: it selects no asset (Invalid selection string: a or): give the key",
+    "operation: mrge": "operation: give merge or replace, not mrge: did you mean `merge`?",
+    "attributes: text": "attributes: give a map of its fields",
+    "attributes: {owners: [a]}": "attributes.owners: Invalid owner 'a'",
+    "attributes: {tags: text}": "attributes.tags: give a map",
+    "attributes: {automation_condition: eager}": "attributes.automation_condition: give a template that",
+    "attributes: {automation_condition: 5}": "attributes.automation_condition: give a template that",
+    "attributes: {group_name: '{{ nope }}'}": "attributes.group_name: there is no variable 'nope' here",
+    "attributes: {group_name: '{{ dg.Nope }}'}": 'attributes.group_name: the template "{{ dg.Nope }}" cannot be ',
 }
 # Dagster's own loader fails for all pipelines.
 OF_DAGSTER = {
@@ -144,6 +182,22 @@ def load(
 def keys_of(definitions: dg.Definitions) -> set[str]:
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     return {key for key in keys if not key.startswith(("good/", "message_batches/"))}
+
+
+@pytest.mark.parametrize("written", OF_POST_PROCESSING)
+def test_a_broken_entry_of_post_processing(project: Project, written: str) -> None:
+    fields = {"target": "target: greetings/results", "attributes": "attributes: {kinds: [a]}"}
+    fields[written.partition(":")[0]] = written
+    text = f"{PIPELINE}post_processing:\n  assets:\n    - attributes: {{kinds: [a]}}\n    - description: x\n"
+    text = text.replace("description: x", "\n      ".join(sorted(fields.values(), key=lambda f: f == written)))
+    _, broken = load(project, text)
+    (fault,) = broken["greetings"].faults
+    written_at = text[: text.index(written)].count("\n") + 1
+    assert (
+        str(fault)
+        .partition("defs.yaml")[2]
+        .startswith(f":{written_at}: post_processing.assets.1.{OF_POST_PROCESSING[written]}")
+    )
 
 
 @pytest.mark.parametrize("kind", [*OF_COMPONENTS, *OF_DAGSTER])

@@ -92,8 +92,9 @@ def _name_in(document: dict[str, Any], file: Path, project: Path) -> str | None:
     attributes = document.get("attributes") or {}
     pipeline = load_pipeline(attributes, folder=file.parent, project=project)
     rendered = {name: value for name, value in attributes.items() if name not in _OF_ROWS}
-    if "{{" in _ENV.sub(lambda match: "" if match[1] in os.environ else match[0], repr(rendered)):
-        raise ValueError("a variable of Dagster's templates may have no value")
+    left = _ENV.sub(lambda match: "" if match[1] in os.environ else match[0], repr(rendered))
+    if "{{" in left or "{%" in left:
+        raise ValueError("Dagster may not be able to render a template, or a variable may have no value")
     if (schedule := pipeline.config.schedule) is not None and not _looks_like_cron(schedule.cron):
         raise ValueError("Dagster may refuse the schedule")
     return pipeline.name

@@ -10,7 +10,26 @@ from pydantic_core import ErrorDetails
 
 from batch_assets.core.pipeline.faults import KEYS, Fault, field_line, readable_part
 
-_POST_PROCESSING = "post_processing"
+POST_PROCESSING = "post_processing"
+"""The key of a document whose fields are Dagster's."""
+WANTED = {
+    "automation_condition": 'give a template that makes one, such as "{{ dg.AutomationCondition.eager() }}"',
+    "freshness_policy": 'give a template that makes one, such as "{{ daily() }}" of template_vars_module',
+    "partitions_def": "give a map of its fields, with `type`",
+    "owners": 'give a list of e-mail addresses and teams, such as ["team:data"]',
+    "tags": "give a map",
+    "metadata": "give a map",
+    "kinds": "give a list, as in [one, two]",
+    "deps": "give a list of asset keys",
+    "description": "give a text",
+    "code_version": "give a text; put it in quotes if it is a number",
+    "group_name": "give a text; put it in quotes if it is a number",
+    "skippable": "give true or false",
+    "target": "give the key of an asset of this file, such as name/results, or a selection, such as key:name/*",
+    "attributes": "give a map of its fields",
+    "assets": "give a list of maps with `target` and `attributes`",
+}
+"""What fields of `post_processing` take."""
 _PROBLEMS = {
     "extra_forbidden": "there is no such field: correct its name or remove it",
     "missing": "this field is required",
@@ -18,7 +37,14 @@ _PROBLEMS = {
     "list_type": "give a list",
     "tuple_type": "give a list",
     "is_instance_of": "give a list",  # Dagster's models have no other classes
+    "model_type": "give a map of its fields",
+    "model_attributes_type": "give a map of its fields",
+    "string_type": "give a text",
+    "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
 }
+# These say more than what a field takes.
+_OF_NAMES = ("extra_forbidden", "missing")
 # Pydantic tells of each kind of value that a field may have, and of a template in place of any of them.
 _NO_TEMPLATE = "string_type"
 _Steps = tuple[str, ...]
@@ -49,8 +75,8 @@ def _steps(details: ErrorDetails, content: Mapping[str, Any]) -> _Steps:
     parts = ".".join(map(str, details["loc"])).partition(" at ")[0].split(".")
     steps: list[str] = []
     value: Any = content
-    if parts[0] not in KEYS and _POST_PROCESSING in content:
-        parts.insert(0, _POST_PROCESSING)
+    if parts[0] not in KEYS and POST_PROCESSING in content:
+        parts.insert(0, POST_PROCESSING)
     for position, part in enumerate(parts):
         is_missing = details["type"] == "missing" and position == len(parts) - 1
         if isinstance(value, Mapping) and part in value:
@@ -65,5 +91,8 @@ def _steps(details: ErrorDetails, content: Mapping[str, Any]) -> _Steps:
 
 def _fault(steps: _Steps, details: ErrorDetails, text: str | None, source: str, document: int) -> Fault:
     field = ".".join(steps)
+    wanted = WANTED.get(steps[-1]) if steps[:1] == (POST_PROCESSING,) else None
     problem = _PROBLEMS.get(details["type"], details["msg"])
+    if wanted is not None and details["type"] not in _OF_NAMES:
+        problem = wanted
     return Fault(source, field_line(text or "", field, document), field, problem)

@@ -15,6 +15,7 @@ from batch_assets.core.pipeline.faults import Fault, faults_of, field_line, read
 from batch_assets.core.quoting import printable
 from batch_assets.dagster.broken.known import yaml_text
 from batch_assets.dagster.broken.model_faults import model_faults
+from batch_assets.dagster.broken.template_faults import template_fault
 
 # What a file that is loaded may raise. A script may end with `sys.exit()`.
 RAISED = (Exception, SystemExit)
@@ -50,6 +51,8 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
         return faults_of(inner, text if inner.source == source else None, document)
     if isinstance(inner, ValidationError):
         return model_faults(inner, text, source, document)
+    if text is not None and (fault := template_fault(error, text, source, document)) is not None:
+        return [fault]
     if text is None and (unreadable_file := _unreadable_file(inner, file)) is not None:
         return [Fault(source, unreadable_file[0], "", unreadable_file[1])]
     line = _line(inner, file)
