@@ -69,7 +69,7 @@ def _line(label: str, value: str, note: str = "") -> str:
 
 
 def _failed(root: Root, pipeline: Pipeline, partition: str, results: ResultsReport) -> Iterator[str]:
-    """Yield the first rows that failed, and the first answers that cannot be used, one for each reason."""
+    """Yield the first rows that failed, and the first answers that cannot be used, one for each cause."""
     kinds = {
         "failed rows": (failed_rows(results.counts), first_failed),
         "unusable": (results.unusable, first_unusable),

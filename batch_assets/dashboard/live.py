@@ -17,7 +17,7 @@ from batch_assets.core.spend.build import SpendReader, SpendReport
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.dashboard.row_history import Version, versions_of
 from batch_assets.dashboard.state import PipelineView, State, Words, read_state
-from batch_assets.dashboard.tables import Distribution, Failure, Row, Tables
+from batch_assets.dashboard.tables import Distribution, Failures, Row, Tables
 
 T = TypeVar("T")
 # Seconds between two looks at the ledger, and at the files for what was spent. After one that took long, the pause
@@ -149,8 +149,8 @@ class Live:
             if ended - began > _PATIENCE:
                 self._seen = None  # the next look is shown again, with what was read
 
-    def failures(self, pipeline: PipelineView) -> list[Failure]:
-        """Return why rows have no answer that can be used, the most frequent reasons first."""
+    def failures(self, pipeline: PipelineView) -> Failures:
+        """Return why rows have no answer that can be used."""
         return self._once("failures", pipeline, lambda name: self._tables.failures(name))
 
     def distributions(self, pipeline: PipelineView) -> dict[str, Distribution]:

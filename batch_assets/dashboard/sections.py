@@ -23,7 +23,7 @@ from batch_assets.core.text import count, counts, dollars, duration, exact_momen
 from batch_assets.dashboard import charts, spending
 from batch_assets.dashboard.live import Look
 from batch_assets.dashboard.state import PipelineView, State
-from batch_assets.dashboard.tables import Distribution, Failure
+from batch_assets.dashboard.tables import Distribution, Failure, Failures
 
 Element = Any
 """What marimo shows."""
@@ -239,36 +239,43 @@ def cost(state: State, spend: SpendReport | None) -> Element:
     return mo.vstack(parts)
 
 
-def failures(pipelines: Sequence[PipelineView], read: Callable[[PipelineView], list[Failure]]) -> Element:
-    """Return why rows have no answer that can be used, the most frequent reasons first, with some of their keys.
+def failures(pipelines: Sequence[PipelineView], read: Callable[[PipelineView], Failures]) -> Element:
+    """Return why rows have no answer that can be used, the most frequent causes first, with some of their keys.
 
     Args:
         pipelines: The pipelines.
         read: Returns why rows of one failed.
     """
     of_each, problems = _of_each(pipelines, read)
-    found = sorted((failure for _, its in of_each for failure in its), key=lambda failure: -failure.rows)
+    found = sorted((failure for _, its in of_each for failure in its.causes), key=lambda failure: -failure.rows)
     if not found:
         return (
             mo.vstack(problems) if problems else note("No row has failed, and no answer is unusable.", "success")
         )
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "pipeline": failure.pipeline,
             "rows": failure.rows,
             "result_type": failure.result_type,
-            "why": " – ".join(filter(None, [failure.error_type, failure.message or _why(failure)])),
+            "why": " – ".join(filter(None, [failure.error_type, _why(failure)])),
             "for example": ", ".join(failure.keys),
         }
         for failure in found
     ]
+    lines += [
+        {"pipeline": pipeline.name, "rows": its.others, "why": "further causes"}
+        for pipeline, its in of_each
+        if its.others
+    ]
     return mo.vstack(
-        [*problems, table(lines, label="Failed rows and unusable answers by reason; look a key up under Rows")]
+        [*problems, table(lines, label="Failed rows and unusable answers by cause; look a key up under Rows")]
     )
 
 
 def _why(failure: Failure) -> str:
-    """Return why rows without a message failed."""
+    """Return the message of rows that failed or, without one, what it would say."""
+    if failure.message:
+        return f"such as: {failure.message}" if failure.is_varied else failure.message
     if failure.error_type == REFUSED:
         return "the model refused"
     if failure.error_type in TRUNCATED:

@@ -19,6 +19,7 @@ from batch_assets.core.errors import StorageError
 from batch_assets.core.io.file_systems import open_file_system
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.storage import PARTITION_FOLDER
+from batch_assets.core.results.causes import without_varying
 from batch_assets.core.root import Root
 from batch_assets.dashboard.columns import (
     ONLY_FILES,
@@ -33,6 +34,8 @@ from batch_assets.dashboard.columns import (
 MOST_ROWS = 50
 """The most rows that a search returns."""
 _MOST_FAILURES, _SAMPLES = 20, 3
+# The most error messages that are grouped by cause, the most frequent first.
+_MOST_MESSAGES = 10_000
 # The most values of a distribution. A column that is no enum and has more is not shown.
 _MOST_VALUES = 12
 _CONFIG: dict[str, Any] = {
@@ -49,17 +52,18 @@ _PLAIN = (TEXT, "BOOLEAN", "BIGINT")
 _LISTS = tuple(f"{kind}[]" for kind in _PLAIN)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Failure:
-    """Rows that failed for the same reason, or whose answers cannot be used for the same reason.
+    """Rows that failed for the same cause, or whose answers cannot be used for the same cause.
 
     Attributes:
         pipeline: The pipeline.
         result_type: Their result type.
         error_type: Their error type or, without one, the stop reason of their answers; "" if they have neither.
-        message: Their text.
+        message: The error message of some of them; "" if they have none.
         rows: Their number.
         keys: The row keys of some of them, as text; "–" for a row without one.
+        is_varied: Whether others have another message.
     """
 
     pipeline: str
@@ -68,6 +72,20 @@ class Failure:
     message: str
     rows: int
     keys: tuple[str, ...]
+    is_varied: bool = False
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Why rows of a pipeline have no answer that can be used.
+
+    Attributes:
+        causes: The most frequent causes, the most frequent first.
+        others: The number of rows with further causes.
+    """
+
+    causes: tuple[Failure, ...] = ()
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,23 +140,24 @@ class Tables:
     def __init__(self, root: Root) -> None:
         self._storage, self._settings = root.storage, root.settings
 
-    def failures(self, pipeline: str) -> list[Failure]:
-        """Return why rows of a pipeline have no answer that can be used, the most frequent reason first."""
+    def failures(self, pipeline: str) -> Failures:
+        """Return why rows of a pipeline have no answer that can be used."""
         with self._open(pipeline) as (db, columns):
             if columns is None:
-                return []
+                return Failures()
             kind, message = columns.of("result_type"), columns.of("error_message")
             error = (
                 f"coalesce({columns.of('error_type')}, if({columns.is_unusable}, {columns.of('stop_reason')}, ''))"
             )
             rows = db.execute(
                 f"SELECT {kind}, {error}, coalesce(left({message}, 500), ''), count(*), "
-                f"list(coalesce({columns.key}, '–') ORDER BY partition, position)[1:{_SAMPLES}] FROM results "
+                f"list(coalesce({columns.key}, '–') ORDER BY partition, position)[1:{_SAMPLES}], "
+                "min((partition, position)), sum(count(*)) OVER () FROM results "
                 f"WHERE {kind} IN ({_marks(FAILED)}) OR {columns.is_unusable} "
-                "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?",
-                [*map(str, FAILED), _MOST_FAILURES],
+                "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 6 LIMIT ?",
+                [*map(str, FAILED), _MOST_MESSAGES],
             ).fetchall()
-        return [Failure(pipeline, kind, error, text, rows, tuple(keys)) for kind, error, text, rows, keys in rows]
+        return _by_cause(pipeline, rows)
 
     def distributions(self, pipeline: str, enums: Collection[str]) -> dict[str, Distribution]:
         """Return the values of typed columns, and how many rows have each: of enums, and of those with few values.
@@ -262,6 +281,27 @@ class Tables:
     def uri(self, *parts: str) -> str:
         """Return the location of a file as DuckDB takes it: as a pattern that only this file matches."""
         return glob.escape(self._storage.uri(*parts))
+
+
+def _by_cause(pipeline: str, messages: Sequence[tuple[Any, ...]]) -> Failures:
+    """Group rows with the same result type, error type and message by their cause.
+
+    Args:
+        pipeline: The pipeline.
+        messages: Result type, error type, message, number of rows, some of their keys, where the first of them is,
+            and the number of all rows, of further messages, too. The most frequent message first.
+    """
+    causes: dict[tuple[str, str, str], Failure] = {}
+    for kind, error, message, rows, keys, *_ in messages:
+        cause = causes.setdefault(
+            (kind, error, without_varying(message)), Failure(pipeline, kind, error, message, 0, ())
+        )
+        cause.rows += rows
+        cause.keys = (*cause.keys, *keys)[:_SAMPLES]
+        cause.is_varied |= cause.message != message
+    shown = sorted(causes.values(), key=lambda cause: -cause.rows)[:_MOST_FAILURES]
+    total = int(messages[0][-1]) if messages else 0
+    return Failures(tuple(shown), total - sum(cause.rows for cause in shown))
 
 
 def _distinct(db: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterator[tuple[str, int]]:

@@ -109,7 +109,7 @@ def test_what_it_reads_is_what_was_run(world: World) -> None:
         assert dict(shown[name].values) == counted and sum(counted.values()) > 0
         assert (shown[name].rows, shown[name].is_list) == (sum(map(bool, of_rows)), name == "topics")
         assert [rows for _, rows in shown[name].values] == sorted(counted.values(), reverse=True)
-    refused, rejected = live.failures(view)
+    refused, rejected = live.failures(view).causes
     assert (rejected.result_type, rejected.rows, rejected.keys) == ("rejected", 1, ("empty",))
     failed = table[table["result_type"] == "errored"]
     assert (refused.error_type, refused.rows) == ("billing_error", len(failed))

@@ -109,12 +109,42 @@ def test_answers_that_cannot_be_used_are_among_the_failures(live: Live, name: st
     bad = table[~table["is_ok"]]
     assert view.total.unusable == len(bad) and state is not None
     assert f"20 succeeded; {len(bad)} answers cannot be used" in sections.overview(state, None).text
-    found = live.failures(view)
+    found = live.failures(view).causes
     assert sum(failure.rows for failure in found) == len(bad) > 0
     reasons = bad["error_type"].fillna(bad["stop_reason"])
     assert {failure.error_type for failure in found} == set(reasons)
     assert {key for failure in found for key in failure.keys} <= set(bad["id"])
     assert all(str(key) in sections.failures([view], live.failures).text for key in found[0].keys)
+
+
+def test_failures_are_grouped_by_cause_and_further_ones_are_counted(live: Live) -> None:
+    table = pq.read_table(Path(live.root.settings.root, "many", *results_parts("many", "")[1:]))
+    messages = [
+        *[f"prompt is too long: {200_001 + n} tokens > 200000 maximum" for n in range(30)],
+        "something else",
+        "something else",
+        *[f"it failed {'again ' * n}" for n in range(28)],
+    ]
+    for name, values in {
+        "error_message": messages,
+        "result_type": ["errored"] * 60,
+        "error_type": ["e"] * 60,
+    }.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    path = Path(live.root.settings.root, "varied", *results_parts("varied", "")[1:])
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+    state = live.look().state
+    view = state.pipeline("many") if state is not None else None
+    assert view is not None
+    found = live.failures(replace(view, name="varied"))
+    long, same, *others = found.causes
+    keys = [str(key) for key in table["id"].to_pylist()]
+    assert (long.rows, long.message, long.is_varied, long.keys) == (30, messages[0], True, (*keys[:3],))
+    assert (same.rows, same.message, same.is_varied, same.keys) == (2, "something else", False, (*keys[30:32],))
+    assert len(others) == 18 and found.others == 10
+    shown = sections.failures([replace(view, name="varied")], live.failures).text
+    assert f"e – such as: {messages[0]}".replace(">", "&gt;") in shown and "further causes" in shown
 
 
 def test_each_row_can_be_chosen_and_opened(live: Live) -> None:

@@ -22,16 +22,13 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.retirement import retirement
 from batch_assets.core.remedies import RunStage, Stage
-from batch_assets.core.results.causes import Causes
+from batch_assets.core.results.causes import UNEXPECTED, Causes
 from batch_assets.core.results.lost_rows import open_index
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import OWN, RequestIndex
 from batch_assets.core.store.result_table import submission_of
 from batch_assets.core.text import beginning, count
-
-UNEXPECTED = "unexpected value"
-"""The start of the error for an answer with a value that its enum does not have."""
 
 
 @dataclass
@@ -42,7 +39,7 @@ class Examination:
         rows: The number of rows in the table.
         counts: Rows by result_type.
         invalid: Succeeded rows whose answer does not match the output schema, by cause.
-        unexpected: Those of them with a value that its enum does not have, by cause.
+        unexpected: Those of them with a value that its enum does not have, by cause and value.
         failures: Rows without an answer, by cause.
         stopped: Succeeded rows by a stop_reason of `refusal`, `max_tokens`, `model_context_window_exceeded` or
             `pause_turn`, or of `tool_use` if all called tools have a function.
@@ -59,7 +56,7 @@ class Examination:
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     invalid: Causes = field(default_factory=Causes)
-    unexpected: Causes = field(default_factory=Causes)
+    unexpected: Causes = field(default_factory=lambda: Causes(keeps_values=True))
     failures: Causes = field(default_factory=Causes)
     stopped: Counter[str] = field(default_factory=Counter)
     expected_rows: int = 0

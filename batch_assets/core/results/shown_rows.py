@@ -16,6 +16,7 @@ from batch_assets.core.answers.result_types import FAILED
 from batch_assets.core.io.layout import results_parts, waiting_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.results.causes import without_varying
 from batch_assets.core.root import Root
 
 REASON = ("error_type", "error_message")
@@ -55,7 +56,7 @@ def first_unusable(
         partition: See `first_answers`.
         most: See `first_answers`.
         is_waiting: See `first_answers`.
-        distinct: Whether each reason is shown once.
+        distinct: Whether each cause is shown once.
     """
     reason = ("stop_reason", *REASON)
     names = (*reason, "response_text")
@@ -115,9 +116,9 @@ def _rows(file: pq.ParquetFile, names: list[str], choose: _Choose) -> Iterator[d
 
 
 def _once(rows: Iterator[dict[str, Any]], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    known: set[tuple[Any, ...]] = set()
+    known: set[tuple[str, ...]] = set()
     for row in rows:
-        values = tuple(row.get(name) for name in names)
+        values = tuple(without_varying(row.get(name) or "") for name in names)
         if values not in known:
             known.add(values)
             yield row
