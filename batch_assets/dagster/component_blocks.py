@@ -1,7 +1,7 @@
 """The pipeline file as Dagster reads it: a class for each block. Errors in a block name the file and the field."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
@@ -9,6 +9,7 @@ import dagster as dg
 from dagster.components.resolved.base import resolve_fields
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -18,6 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from batch_assets.core.answers.follow_up_rules import TruncatedRule
+from batch_assets.core.config_block import check_number
 from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import (
     BatchingConfig,
@@ -51,7 +53,8 @@ class Block(dg.Model, dg.Resolvable):
         for name, field in derived.model_fields.items():
             if field.description is None and name in cls.model_fields:
                 field.description = cls.model_fields[name].description
-            field.metadata = []
+            # Pydantic would take true for 1 before the block sees it.
+            field.metadata = [BeforeValidator(partial(_checked, annotation=field.annotation))]
         derived.model_rebuild(force=True)
         return derived
 
@@ -84,6 +87,11 @@ class Block(dg.Model, dg.Resolvable):
         others.model_fields_set.difference_update(texts)
         rendered = {name: only_templates(context.at_path(name), text) for name, text in texts.items()}
         return {**resolve_fields(others, cls, context), **rendered}
+
+
+def _checked(value: Any, annotation: Any) -> Any:
+    check_number(value, annotation)
+    return value
 
 
 def _is_text(field: FieldInfo, values: Mapping[str, Any], name: str) -> bool:

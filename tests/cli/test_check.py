@@ -46,7 +46,7 @@ def test_all_mistakes_are_printed_with_file_line_and_field(broken: Project) -> N
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         f"{TYPO}: retry.max_atempts: there is no such field: did you mean `max_attempts`?",
-        f"{TYPO}: max_failed: Input should be less than or equal to 1",
+        f"{TYPO}: max_failed: give at most 1, not 7",
         f"batch_assets/defs/unquoted/defs.yaml:10: {REMEDY}",
     ]
     assert done.stderr.splitlines() == [f"{broken.folder}: 2 of 3 pipeline files broken"]

@@ -37,8 +37,8 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"schedule": {"crn": "0 2 * * *"}}, "schedule.crn", "there is no such field: did you mean `cron`?"),
     ({"dataset": {"pth": "a.csv"}}, "dataset.pth", "there is no such field: did you mean `path`?"),
     ({"retry": 3}, "retry", "give a map of its fields, not 3; fields here: max_attempts"),
-    ({"retry": {"max_attempts": "{{ 0 }}"}}, "retry.max_attempts", "greater than or equal to 1"),
-    ({"batching": {"max_mb": "much"}}, "batching.max_mb", "valid number"),
+    ({"retry": {"max_attempts": "{{ 0 }}"}}, "retry.max_attempts", "give at least 1, not 0"),
+    ({"batching": {"max_mb": "much"}}, "batching.max_mb", "give a number, not much"),
     ({"color": "red"}, "color", "there is no such field; fields here: name, dataset"),
     ({"outputschema": "a.json"}, "outputschema", "there is no such field: did you mean `output_schema`?"),
 ]

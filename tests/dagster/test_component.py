@@ -144,8 +144,8 @@ def test_dagster_templates_work_in_the_other_fields(project: Project, monkeypatc
         (lambda text: text.replace("path:", "pth:"), "dataset", "pth"),
         (lambda text: text + "  outputschema: x.json\n", "outputschema", "no such field"),
         (lambda text: text.replace("name: greetings", "name: gree-tings"), "name", "letters, digits"),
-        (lambda text: text + "  max_failed: many\n", "max_failed", "valid number"),
-        (lambda text: text + "  retry: {max_attempts: 0}\n", "retry", "greater than or equal to 1"),
+        (lambda text: text + "  max_failed: many\n", "max_failed", "give a number, not many"),
+        (lambda text: text + "  retry: {max_attempts: 0}\n", "retry", "give at least 1, not 0"),
         (lambda text: text.replace("{{ text }}", "{{ text "), "params.messages[0].content", "end of"),
         (lambda text: text.replace("{{ text }}", "{% include 'no.md' %}"), "params.messages[0].content", "no.md"),
         (lambda text: text + "  betas: [one, '{{ text ']\n", "betas[1]", "end of"),
@@ -326,7 +326,7 @@ def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
     with pytest.raises(Exception) as caught:
         project.load(text + "  max_invalid: '{{ nowhere }}'\n")
     error = whole_text(caught.value)
-    assert "there is no variable 'nowhere' here" in error and "valid number" not in error
+    assert "there is no variable 'nowhere' here" in error and "a number" not in error
 
 
 def test_a_mistake_keeps_no_validator_alive() -> None:

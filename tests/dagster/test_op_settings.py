@@ -74,7 +74,7 @@ def test_without_settings_batches_has_its_default_pool(make_assets: MakeAssets) 
         (
             {"batches": {"retry_policy": {"max_retries": 0}}},
             "op.batches.retry_policy.max_retries",
-            "greater than or",
+            "give at least 1, not 0",
         ),
         ({"batches": {"retry_policy": {"jitter": "full"}}}, "op.batches.retry_policy", "give `delay`, in seconds"),
         (

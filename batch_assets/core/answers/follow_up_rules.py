@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from batch_assets.core.answers.tool_calls import WAITS_FOR_TOOLS, calls_to_answer
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.json_text import load_exactly
 
@@ -39,10 +40,8 @@ _KINDS = {"pause_turn": FollowUpKind.PAUSED, "max_tokens": FollowUpKind.TRUNCATE
 _NOT_INVALID = ("refusal", "model_context_window_exceeded", *_KINDS)
 
 
-class TruncatedRule(BaseModel):
+class TruncatedRule(ConfigBlock):
     """How answers that were cut off at max_tokens are asked again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     times: int = Field(
         default=1, ge=1, le=MOST_TIMES, description="How often an answer that was cut off is asked again."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.pipeline.timezones import check_timezone
 
 

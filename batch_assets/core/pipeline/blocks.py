@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.answers.follow_up_rules import MOST_TIMES, FollowUpRules, TruncatedRule
 from batch_assets.core.client_settings import LONGEST_TIMEOUT, SHORTEST_TIMEOUT, is_id
-from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.prices.budget import MOST_USD, Budget, Hold, Period, picodollars_of

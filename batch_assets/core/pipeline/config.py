@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.pipeline.automation import ScheduleConfig
-from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.blocks import (
     KEEP_EVERYTHING,
     BatchingConfig,
@@ -170,6 +170,13 @@ class PipelineConfig(ConfigBlock):
     @classmethod
     def _one_entry_a_target(cls, entries: list[NotifyConfig]) -> list[NotifyConfig]:
         return one_entry_a_target(entries)
+
+    @field_validator("betas")
+    @classmethod
+    def _names_betas(cls, betas: list[str]) -> list[str]:
+        if not all(betas):
+            raise ValueError("the name of a beta feature is empty: give it, or leave the entry out")
+        return betas
 
     @field_validator("anthropic_version", mode="before")
     @classmethod

@@ -9,8 +9,8 @@ from typing import Any, Literal, assert_never
 
 from pydantic import Field, field_validator, model_validator
 
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.io.encodings import check_encoding
-from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.blocks import MAX_MB
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.urls import ELSEWHERE, secret_in
@@ -181,6 +181,15 @@ class DatasetConfig(ConfigBlock):
         if isinstance(key, dict) and len(key) != 1:
             raise ValueError(f"a row key is one column, written as {{column: new name}}; got {len(key)} columns")
         return key
+
+    @field_validator("key", "columns")
+    @classmethod
+    def _names_results(cls, names: str | list[str] | dict[str, str] | None) -> Any:
+        if not all(names.values() if isinstance(names, dict) else names or []):
+            raise ValueError(
+                "a column of the results needs a name: give it, with {'': name} for a column that has none"
+            )
+        return names
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> DatasetConfig:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from textwrap import shorten
+from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.answers.forced_tool import has_schema, strict_schemas, tool_schemas
 from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
+from batch_assets.core.config_block import kinds_of, shown
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.bounded_cost import no_bound
 from batch_assets.core.pipeline.config import PipelineConfig
@@ -35,6 +36,22 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _log = logging.getLogger("batch_assets")
+_NUMBERS = {"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"}
+# How pydantic names the types of a field that takes several, as the last but one or last part of a location.
+_KINDS = {
+    "str": "a text",
+    "int": "a whole number",
+    "list[str]": "a list",
+    "dict[str,str]": "a map",
+    "dict[str,any]": "a map",
+}
+_OF_NO_KIND = "batch_assets_of_no_kind"
+_BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}
 
 
 def load_pipeline(
@@ -122,6 +139,7 @@ def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
         source: The pipeline file.
         errors: The errors that pydantic found.
     """
+    errors = _without_kinds(errors)
     misspelled = [error for error in errors if _meant(error) is not None]
     meant = {(*error["loc"][:-1], _meant(error)) for error in misspelled}
     others = [
@@ -134,6 +152,36 @@ def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
         for error in (*misspelled, *others)
     )
     return ConfigError(source, first.field, first.problem, also)
+
+
+def _without_kinds(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Return one error for a field that takes several types: pydantic gives one for each type that it tried."""
+    groups: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for error in errors:
+        location = error["loc"]
+        position = next((at for at in range(1, len(location)) if _is_kind(location, at)), len(location))
+        groups.setdefault(location[:position], []).append(error)
+    merged: list[ErrorDetails] = []
+    for field, group in groups.items():
+        if len(group[0]["loc"]) == len(field):
+            merged += group
+            continue
+        inner = [error for error in group if len(error["loc"]) > len(field) + 1]
+        if inner:  # of the type that was meant
+            merged += [{**error, "loc": (*field, *error["loc"][len(field) + 1 :])} for error in inner]
+            continue
+        kinds = " or ".join(_KINDS[str(error["loc"][-1])] for error in group)
+        merged.append({**group[0], "loc": field, "type": _OF_NO_KIND, "ctx": {"kinds": kinds}})
+    return merged
+
+
+def _is_kind(location: tuple[int | str, ...], position: int) -> bool:
+    """Return whether a part of a location is a type of the field before it."""
+    if location[position] not in _KINDS:
+        return False
+    field = _model_of(location[:position]).model_fields.get(str(location[position - 1]))
+    annotation: Any = field.annotation if field is not None else None
+    return len(kinds_of(annotation) - {NoneType}) > 1
 
 
 def _meant(error: ErrorDetails) -> str | None:
@@ -152,29 +200,31 @@ def _as_text(error: ErrorDetails) -> str:
     if kind == "missing":
         return "this field is required"
     if kind == "model_type":
-        return f"give a map of its fields, not {_shown(value)}; fields here: {_listed((*location, ''))}"
+        return f"give a map of its fields, not {shown(value)}; fields here: {_listed((*location, ''))}"
     if kind == "dict_type":
-        return f"give a map, not {_shown(value)}"
+        return f"give a map, not {shown(value)}"
     if kind == "list_type":
-        return f"give a list, as in [one, two], not {_shown(value)}"
+        return f"give a list, as in [one, two], not {shown(value)}"
     if kind == "string_type":
         quotes = "" if isinstance(value, Mapping | list) or value is None else "; put it in quotes if it is one"
-        return f"give a text, not {_shown(value)}{quotes}"
+        return f"give a text, not {shown(value)}{quotes}"
+    if kind in _NUMBERS:
+        whole = "a whole number" if kind.startswith("int") else "a number"
+        return f"give {whole}, not {shown(value)}"
+    if kind in _BOUNDS:
+        (bound,) = error["ctx"].values()
+        bound = int(bound) if float(bound).is_integer() else bound
+        return f"give {_BOUNDS[kind]} {bound}, not {shown(value)}"
+    if kind == _OF_NO_KIND:
+        kinds = error["ctx"]["kinds"]
+        quotes = "; put a text in quotes" if _KINDS["str"] in kinds and isinstance(value, int | float) else ""
+        return f"give {kinds}, not {shown(value)}{quotes}"
+    if kind in ("bool_type", "bool_parsing"):
+        return f"give true or false, not {shown(value)}"
     if kind == "literal_error":
         quoted = " in quotes; without quotes, it gives no value" if value == "null" else ""
-        return f"give one of {error['ctx']['expected']}, not {_shown(value)}{quoted}"
+        return f"give one of {error['ctx']['expected']}, not {shown(value)}{quoted}"
     return error["msg"].removeprefix("Value error, ")
-
-
-def _shown(value: object) -> str:
-    """A value of the pipeline file as YAML reads it, for errors."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true (yes and on mean true too)" if value else "false (no and off mean false too)"
-    if isinstance(value, Mapping):
-        return "a map"
-    return "a list" if isinstance(value, list | tuple) else shorten(str(value), 60)
 
 
 def _listed(location: tuple[int | str, ...]) -> str:
@@ -182,6 +232,11 @@ def _listed(location: tuple[int | str, ...]) -> str:
 
 
 def _known_fields(location: tuple[int | str, ...]) -> list[str]:
+    return list(_model_of(location).model_fields)
+
+
+def _model_of(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the block that has the field of a location, or the innermost block around it."""
     model: type[BaseModel] = PipelineConfig
     for part in location[:-1]:
         if isinstance(part, int):  # an entry of a list
@@ -193,7 +248,7 @@ def _known_fields(location: tuple[int | str, ...]) -> list[str]:
         if inner is None:
             break
         model = inner
-    return list(model.model_fields)
+    return model
 
 
 def _check_params(pipeline: Pipeline) -> None:

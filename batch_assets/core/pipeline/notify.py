@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.urls import secret_in
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.remedies import Stage
 
 

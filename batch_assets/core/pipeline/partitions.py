@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.pipeline.timezones import check_timezone
 
 PLACEHOLDER = "{partition}"

@@ -92,7 +92,9 @@ def refused_value(outline: Mapping[str, Any], version: str | None) -> Problem | 
         outline: The params as returned by `Template.outline`.
         version: The API version that the pipeline pins; `None` for the default.
     """
-    max_tokens = outline["max_tokens"]
+    model, max_tokens = outline["model"], outline["max_tokens"]
+    if isinstance(model, str) and not model.strip():
+        return "params.model", "the text is empty: name a model"
     if type(max_tokens) is int and max_tokens < 1:
         return "params.max_tokens", f"a batch refuses {max_tokens}: give at least 1"
     if outline["messages"] == []:
