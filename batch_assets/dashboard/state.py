@@ -14,8 +14,9 @@ from batch_assets.core.planning.status import PartitionState, PartitionStatus, S
 from batch_assets.core.planning.time_to_go import TimeToGo, time_to_go
 from batch_assets.core.root import Root
 
-# Batches that are read, the newest first. All uncollected ones are known by their partitions.
-_BATCHES = 300
+# Batches of each pipeline that are read: the newest that have ended, and the newest others. All uncollected ones
+# are known by their partitions.
+_BATCHES = 50
 # Partitions whose errors are read one by one, each of which may take a statement.
 _WITH_ERRORS = 50
 
@@ -84,7 +85,7 @@ class State:
         now: The ledger's time, seconds since 1970.
         pipelines: The pipelines, by name.
         total: All partitions together.
-        batches: The newest batches, the newest first.
+        batches: The newest batches of each pipeline, the newest first.
         budgets: How much of each budget is spent.
         is_emulated: Whether answers are made up, and amounts not billed.
         sent: Differs whenever something was sent, answered or lost since; see `sent_version`.

@@ -60,7 +60,7 @@ def fill(pipeline: str, *, complete: int = 0, running: int = 0, unsent: int = 0)
                 }
                 ended = {"state": BatchState.COLLECTED if kind == "a" else BatchState.OPEN, "submitted_at": age}
                 outcomes = results or '{"processing": 4, "succeeded": 6}'
-                seen = {"requests": 10, "counts": outcomes, "created_at": age}
+                seen = {"requests": 10, "counts": outcomes, "created_at": age, "ended_at": final}
                 batches.append(known | ended | seen | {"next_poll_at": tx.now + 60, "expires_at": age + 86400})
             folder = Path(root.settings.root, pipeline, "requests", f"partition={key}", submission_id)
             folder.mkdir(parents=True)

@@ -28,6 +28,7 @@ from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import SpendReader
 from batch_assets.core.spend.spend_table import SpendTotal
+from batch_assets.dashboard import charts
 from batch_assets.dashboard.explorer import prompt_text
 from batch_assets.dashboard.live import Live
 from batch_assets.dashboard.server import is_loopback
@@ -222,13 +223,19 @@ def test_a_look_needs_no_more_statements_for_more_partitions(
 ) -> None:
     monkeypatch.setenv("BATCH_ASSETS_ROOT", str(tmp_path / "root"))
     seen = {}
-    for partitions in (60, 240):
+    for partitions in (60, 300):
         fill(f"of{partitions}", complete=partitions // 2, running=partitions // 2)
         with counting() as statements:
             state = live_of(Settings.from_env()).look().state
         seen[partitions] = len(statements)
-    assert state is not None and state.pipelines[0].left is not None
-    assert seen[60] == seen[240] <= 40
+    assert seen[60] == seen[300] <= 40
+    assert state is not None
+    basis = {each.name: each.left.basis for each in state.pipelines if each.left is not None}
+    assert basis == {"of60": 30, "of300": 50}, "however many batches of other pipelines are newer"
+    ended = {line["pipeline"]: line["ended batches"] for line in charts.latency_lines(state.batches)}
+    assert ended == {"of60": "30", "of300": "50"}
+    sent = [each.batch.created_at or 0.0 for each in state.batches]
+    assert sent == sorted(sent, reverse=True)
 
 
 def test_a_ledger_of_another_version_is_not_upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

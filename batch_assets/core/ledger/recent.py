@@ -35,17 +35,27 @@ class RecentBatch:
 
 
 def recent_batches(tx: Transaction, most: int) -> list[RecentBatch]:
-    """Return the batches that were created last, the newest first, with one statement.
+    """Return the batches that were created last of each pipeline, the newest first, with one statement.
 
     Args:
         tx: A transaction.
-        most: The most batches.
+        most: The most batches that have ended, and the most others, of each pipeline.
     """
+    newest = sa.func.coalesce(batch.c.created_at, batch.c.submitted_at, 0.0).desc(), batch.c.id
+    place = sa.func.row_number().over(
+        partition_by=[request_file.c.pipeline, batch.c.ended_at.is_(None)], order_by=newest
+    )
+    # Only ids are sorted: there may be many batches, and their lines are long.
+    placed = (
+        sa.select(batch.c.id, place.label("place"))
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .subquery()
+    )
     statement = (
         sa.select(batch, request_file.c.partition, request_file.c.pipeline.label("owner"))
         .join(request_file, request_file.c.id == batch.c.file_id)
-        .order_by(sa.func.coalesce(batch.c.created_at, batch.c.submitted_at, 0.0).desc(), batch.c.id)
-        .limit(most)
+        .where(batch.c.id.in_(sa.select(placed.c.id).where(placed.c.place <= most)))
+        .order_by(*newest)
     )
     return [
         RecentBatch(to_record(Batch, row), row.owner, row.partition, row.file_id) for row in tx.execute(statement)
