@@ -97,12 +97,13 @@ def long_table(lines: Sequence[Mapping[str, Any]], label: str) -> Element:
 
 def plain(text: str) -> Element:
     """Return a line of text."""
-    return mo.Html(f"<p style='margin:0'>{html.escape(text)}</p>")
+    return mo.Html(f"<p style='margin:0;overflow-wrap:anywhere'>{html.escape(text)}</p>")
 
 
 def note(text: str, kind: Literal["neutral", "warn", "success", "danger"] = "neutral") -> Element:
-    """Return a text in a box."""
-    return mo.callout(mo.plain_text(text), kind=kind)
+    """Return a text in a box, which is wrapped: the page does not scroll sideways."""
+    wrapped = f"<div style='white-space:pre-wrap;overflow-wrap:anywhere'>{html.escape(text)}</div>"
+    return mo.callout(mo.Html(wrapped), kind=kind)
 
 
 def _of_each(

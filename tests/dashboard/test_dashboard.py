@@ -354,7 +354,11 @@ def walk_through(page: Any, url: str, emulator: Emulator, folder: Path) -> None:
         )
         page.get_by_text("cannot be read").first.wait_for()
         set_version(folder / "root", "0025")
-        page.get_by_text("has the tables of an earlier version").wait_for()
+        page.set_viewport_size({"width": 500, "height": 900})
+        box = page.get_by_text("has the tables of an earlier version")
+        box.wait_for()
+        assert box.evaluate("box => box.scrollWidth <= box.clientWidth"), "a long text is wrapped"
+        assert box.evaluate("box => box.getBoundingClientRect().right <= innerWidth"), "all of it is visible"
         set_version(folder / "root", HEAD)
         pipelines.get_by_text("2 of 2, 100 %").wait_for()
     finally:
