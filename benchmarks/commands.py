@@ -60,7 +60,9 @@ class Limit:
 
 LIMITS = {
     ("run", _PIPELINE): Limit(cpu=5.0, modules=3_800),
-    ("status",): Limit(cpu=1.5, modules=1_000),  # pandas would be too much
+    ("status",): Limit(
+        cpu=1.5, modules=1_300
+    ),  # it looks for mistakes in pipeline files; pandas would be too much
     ("run", _PIPELINE, "again"): Limit(cpu=4.0, modules=2_800),
 }
 

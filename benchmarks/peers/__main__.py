@@ -6,6 +6,8 @@ Each tool gets an environment of its own from PyPI, below `--environments`, and 
 the emulator. Each case runs the command of the tool, and runs it once more if it was killed, failed or left rows
 without an answer, as a user or a scheduler would. What counts is what the emulator accepted, since this would be
 paid for, and the answers that the tool has at the end.
+
+A tool that cannot be installed is named below the table with the reason. The others run, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +75,12 @@ class Outcome:
     seconds: float
 
 
+class NotInstalledError(Exception):
+    """A tool cannot be installed here. The text says why."""
+
+
 def main() -> None:
-    """Run the cases and print a Markdown table."""
+    """Run the cases of the chosen tools."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="tools to run (default: all)")
     default = Path(tempfile.gettempdir()) / "batch-assets-peers"
@@ -80,28 +88,60 @@ def main() -> None:
         "--environments", type=Path, default=default, help=f"where to install (default: {default})"
     )
     options = parser.parse_args()
+    names = [tool.name for tool in TOOLS]
+    if unknown := [name for name in options.names if name not in names]:
+        parser.error(f"no tool is called {unknown[0]}: choose from {', '.join(names)}")
     chosen = [tool for tool in TOOLS if not options.names or tool.name in options.names]
+    sys.exit(0 if compare(chosen, options.environments) else 1)
+
+
+def compare(tools: Sequence[Tool], environments: Path) -> bool:
+    """Run the cases, and print a Markdown table and why tools are missing from it.
+
+    Args:
+        tools: The tools.
+        environments: The folder in which they are installed.
+
+    Returns:
+        Whether all of them could be installed.
+    """
+    missing: dict[str, str] = {}
     print(f"| Tool | {' | '.join(f'{case}: paid, answered' for case in _CASES)} | in order | CPU s | exit codes |")
     print("|---|" + "---|" * (len(_CASES) + 3))
-    for tool in chosen:
-        python = _installed(tool, options.environments)
+    for tool in tools:
+        try:
+            python = _installed(tool, environments)
+        except NotInstalledError as error:
+            missing[tool.name] = str(error)
+            continue
         outcomes = [_run_case(tool, python, case) for case in _CASES]
         cells = [f"{each.accepted}, {each.answered}" for each in outcomes]
         codes = "; ".join(" then ".join(map(str, each.codes)) for each in outcomes)
         order = "yes" if outcomes[0].in_order else "no"
         print(f"| {tool.name} | {' | '.join(cells)} | {order} | {outcomes[0].seconds:.1f} | {codes} |", flush=True)
+    for name, reason in missing.items():
+        print(f"\n{name} is not installed, so it did not run:\n{textwrap.indent(reason, '    ')}")
+    return not missing
 
 
 def _installed(tool: Tool, environments: Path) -> Path:
-    """Return the Python of a tool's environment, which is made unless it is there."""
+    """Return the Python of a tool's environment, which is made unless it is there.
+
+    Raises:
+        NotInstalledError: When there is no such Python, or the packages cannot be installed.
+    """
     if not tool.packages:
         return Path(sys.executable)
     folder = environments / tool.name
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         uv = Path(sys.executable).with_name("uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", tool.python, folder], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *tool.packages], check=True)
+        make: list[str | Path] = [uv, "venv", "--quiet", "--clear", "--python", tool.python, folder]
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", python, *tool.packages]
+        for command in (make, install):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode != 0:
+                raise NotInstalledError(done.stdout.strip())
         (folder / "complete").touch()
     return python
 
