@@ -20,6 +20,9 @@ def converter(kind: str) -> Callable[[pa.Table], Any]:
     Args:
         kind: `pandas`, `polars`, `arrow` or `duckdb`.
 
+    Returns:
+        A function of the table. It raises a `SettingsError` when the other library cannot name its columns.
+
     Raises:
         SettingsError: When there is no such kind, or its package is not installed.
     """
@@ -33,7 +36,7 @@ def converter(kind: str) -> Callable[[pa.Table], Any]:
             return lambda table: polars.from_arrow(table)
         case "duckdb":
             duckdb = _imported(kind)
-            return lambda table: duckdb.from_arrow(table)
+            return lambda table: _to_duckdb(duckdb, table)
     kinds = ["pandas", "polars", "arrow", "duckdb"]
     meant = nearest(kind, kinds)
     hint = f" (did you mean {meant!r}?)" if meant is not None else ""
@@ -59,6 +62,25 @@ def _to_pandas(table: pa.Table) -> Any:
         values = table.column(number).to_pylist()
         frame.isetitem(number, pd.Series(values, frame.index, dtype=object))
     return frame
+
+
+def _to_duckdb(duckdb: Any, table: pa.Table) -> Any:
+    """Return a relation whose columns have the names of the table's columns.
+
+    DuckDB renames the second of two columns whose names differ in case only, and a query with its name would get
+    the first.
+    """
+    relation = duckdb.from_arrow(table)
+    for name, given in zip(table.column_names, relation.columns, strict=True):
+        if name == given:
+            continue
+        alike = [repr(other) for other in table.column_names if other.lower() == name.lower()]
+        raise SettingsError(
+            f"as_ is 'duckdb', which does not tell the columns {' and '.join(alike)} apart: name those that you "
+            "need with `columns`, use as_='arrow' or 'polars', or give one of them another name in the pipeline "
+            "file, in `dataset.columns` or the output schema"
+        )
+    return relation
 
 
 def _imported(package: str) -> Any:

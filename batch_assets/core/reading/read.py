@@ -46,8 +46,10 @@ def read_results(
         in Arrow: categories in pandas and polars.
 
     Raises:
-        NoResultsError: When there is no such pipeline, partition or column, or no table yet. Names what there is.
-        SettingsError: When the root cannot be used, or the package for `as_` is not installed.
+        NoResultsError: When there is no such pipeline, partition or column, no table yet, or no column is named.
+            Names what there is.
+        SettingsError: When the root cannot be used, the package for `as_` is not installed, or DuckDB does not
+            tell two of the columns apart, because their names differ in case only.
         DamagedFileError: When a table is damaged.
     """
     convert = converter(as_)

@@ -63,9 +63,14 @@ class StoredTables:
             wanted: The columns.
 
         Raises:
-            NoResultsError: When a column is in none of the tables, or two tables have it with different types.
+            NoResultsError: When no column is wanted, a column is in none of the tables, or two tables have it with
+                different types.
             DamagedFileError: When a table is damaged.
         """
+        if wanted.is_none:
+            raise NoResultsError(
+                f"no column of {self._pipeline} is named: leave `columns` out for its answers, or name some"
+            )
         present: dict[str, None] = {}
         tables: dict[str, pa.Table] = {}
         for key, read in self._storage.each(lambda key: self._read_one(key, wanted), self._keys):

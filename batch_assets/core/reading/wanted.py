@@ -33,6 +33,11 @@ class WantedColumns:
         return [] if isinstance(self._columns, str) else list(self._columns)
 
     @property
+    def is_none(self) -> bool:
+        """Whether the reader named no column."""
+        return len(self._columns) == 0
+
+    @property
     def has_partition(self) -> bool:
         """Whether the column `partition` is wanted, of a pipeline with partitions."""
         return not self.named or PARTITION in self.named

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -133,6 +134,8 @@ def test_partitions_follow_each_other(root: str) -> None:
         ({"name": "daily", "partitions": "2026-01-03"}, r"did you mean.*its partitions: 2026-01-01, 2026-01-02"),
         ({"name": "asked", "columns": ["mod"]}, r"no column 'mod' \(did you mean 'mood'\?\); their columns: id, "),
         ({"name": "asked", "columns": ["partition"]}, "no column 'partition'"),
+        ({"name": "asked", "columns": []}, "no column of asked is named: leave `columns` out"),
+        ({"name": "asked", "columns": ()}, "no column of asked is named: leave `columns` out"),
     ],
 )
 def test_errors_name_what_there_is(root: str, arguments: dict[str, Any], problem: str) -> None:
@@ -148,6 +151,21 @@ def test_an_unknown_or_missing_library_is_named(root: str, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "duckdb", None)  # as if it were not installed
     with pytest.raises(SettingsError, match=r"pip install 'batch-assets\[duckdb\]'"):
         frames.converter("duckdb")
+
+
+def test_duckdb_gets_no_columns_that_it_does_not_tell_apart(world: World) -> None:
+    dataset = {"path": "rows.jsonl", "key": "id", "columns": {"text": "COST_USD"}}
+    world.run(world.pipeline(texts(2), dataset=dataset))
+    root = world.root.settings.root
+    read = partial(read_results, "asked", root=root, as_="duckdb")
+    with pytest.raises(
+        SettingsError, match="the columns 'COST_USD' and 'cost_usd' apart: name those that you need"
+    ):
+        read(columns="all")
+    assert list(read_results("asked", root=root, columns="all")["cost_usd"].map(float).gt(0)) == [True, True]
+    ((paid,),) = read(columns=["id", "cost_usd"]).aggregate("sum(cost_usd)").fetchall()
+    assert paid > 0
+    assert read().columns == ["id", "COST_USD", "is_ok", "response_text"]
 
 
 def test_only_the_columns_that_are_wanted_are_read(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
