@@ -298,7 +298,8 @@ def test_unexpected_columns_pending_rows_and_values_are_reported(
     )
     assert problems["no_row_is_left_pending"] == "1 row is pending, and 0 request files will bring answers"
     assert str(checks["failed_rows_are_few"].description).startswith(
-        "1 of 4 rows with a final type failed (25%; max_failed is 100%): 1 rejected\n"
+        "1 of 5 rows failed, and 1 is pending (20% fail if these go like the others; max_failed is 100%): "
+        "1 rejected\n"
     )
 
 

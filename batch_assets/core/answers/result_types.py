@@ -59,13 +59,19 @@ def failed_rows(counts: Mapping[str, int]) -> int:
 
 
 def failed_share(counts: Mapping[str, int]) -> float:
-    """Compute the share of failed rows among all rows with a final type. `max_failed` limits it.
+    """Compute the share of rows that fail, if pending rows go the same way as those that were sent.
+
+    `max_failed` limits it. Rejected rows are known before anything is sent: after a limit, those of the whole
+    dataset are beside the answers of a few rows.
 
     Args:
         counts: Rows by result type.
     """
-    final = final_rows(counts)
-    return failed_rows(counts) / final if final else 0.0
+    rows, rejected = sum(counts.values()), counts.get(ResultType.REJECTED, 0)
+    sent, failed = final_rows(counts) - rejected, failed_rows(counts) - rejected
+    # In this order, the result is exact without pending rows.
+    expected = (rows - rejected) * failed / sent if sent else 0.0
+    return (rejected + expected) / rows if rows else 0.0
 
 
 def results_as_text(results: Mapping[str, int], unusable: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share, final_rows
+from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.examine import Examination
@@ -73,10 +73,12 @@ def _every_row_once(pipeline: Pipeline, table: Examination) -> Verdict:
 def _few_failed(pipeline: Pipeline, table: Examination) -> Verdict:
     most = pipeline.config.max_failed
     failed, share = failed_rows(table.counts), failed_share(table.counts)
-    final = count(final_rows(table.counts), "row")
-    if table.counts[ResultType.PENDING]:
-        final += " with a final type"
-    summary = f"{failed:,} of {final} failed ({percent(share)}; max_failed is {percent(most)})"
+    rows, pending = count(sum(table.counts.values()), "row"), table.counts[ResultType.PENDING]
+    if pending:
+        summary = f"{failed:,} of {rows} failed, and {pending:,} {'is' if pending == 1 else 'are'} pending"
+        summary += f" ({percent(share)} fail if these go like the others; max_failed is {percent(most)})"
+    else:
+        summary = f"{failed:,} of {rows} failed ({percent(share)}; max_failed is {percent(most)})"
     kinds = {kind: rows for kind, rows in table.counts.items() if ResultType(kind).failed}
     reason = f"{summary}{_listed(kinds)}" if failed else ""
     return Verdict(share <= most, reason, _figures("failed", failed, share, max_failed=most), table.failures)

@@ -131,10 +131,19 @@ def test_every_type_is_answered_failed_or_pending() -> None:
     assert set(ResultType) - set(FAILED) == {ResultType.SUCCEEDED, ResultType.PENDING}
 
 
-def test_the_failed_share_is_of_the_rows_with_a_final_type() -> None:
-    counts = {"succeeded": 6, "errored": 1, "rejected": 1, "pending": 92}
-    assert (failed_rows(counts), final_rows(counts), failed_share(counts)) == (2, 8, 0.25)
+def test_the_failed_share_expects_of_pending_rows_what_became_of_those_that_were_sent() -> None:
+    counts = {"succeeded": 6, "errored": 2, "rejected": 20, "pending": 72}
+    assert (failed_rows(counts), final_rows(counts), failed_share(counts)) == (22, 28, (20 + 80 * 2 / 8) / 100)
     assert failed_share({}) == failed_share({"pending": 3}) == 0.0
+    # A limit of 20 rows, in a dataset with two rows that are rejected.
+    assert failed_share({"succeeded": 20, "rejected": 2, "pending": 493}) == 2 / 515
+    assert failed_share({"errored": 20, "rejected": 2, "pending": 493}) == 1
+    # Without pending rows it is exactly what `max_failed` is compared with.
+    for failed, rejected, succeeded in ((1, 0, 99), (3, 4, 93), (7, 1, 3), (29, 0, 71), (0, 3, 0)):
+        total = failed + rejected + succeeded
+        assert failed_share({"errored": failed, "rejected": rejected, "succeeded": succeeded}) == (
+            (failed + rejected) / total
+        )
 
 
 def test_the_description_of_the_column_names_every_type_in_order() -> None:
