@@ -32,8 +32,6 @@ def test_one_click_in_the_browser(
     if find_chromium() is None:
         pytest.skip("NO BROWSER: install chromium to run the test that clicks through the UI")
     pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
-    # A step that asks for a slot of a pool in the moment in which another one gives it back may never get it.
-    deployment.wait(lambda: deployment.status(triage) in ENDED, PATIENCE)
     look = _Looker(deployment, tmp_path_factory.mktemp("screenshots"))
     with open_page(PATIENCE) as page:
         look.click_materialize_all(page)
