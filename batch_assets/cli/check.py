@@ -11,7 +11,7 @@ import click
 from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.find_pipeline import UnknownPipelineError
 from batch_assets.cli.resource_option import settings_of_pipeline
-from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.errors import BatchAssetsError, ConfigError
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
@@ -76,6 +76,7 @@ def check(names: tuple[str, ...], partition: str) -> None:
 def _fits(assets: PipelineAssets, partition: str) -> bool:
     """Try a pipeline with its dataset, and print what is wrong. Return whether nothing is."""
     from batch_assets.cli.project import load_dataset_table
+    from batch_assets.core.pipeline.faults import with_line
     from batch_assets.core.requests.trial import try_pipeline
     from batch_assets.dagster.partitions import check_partition
 
@@ -88,6 +89,9 @@ def _fits(assets: PipelineAssets, partition: str) -> bool:
         settings = settings_of_pipeline(pipeline)
         table = load_dataset_table(pipeline, partition)
         trial = try_pipeline(settings, pipeline, partition, table, datetime.now(UTC).date())
+    except ConfigError as error:
+        click.echo(printable(str(with_line(error, pipeline.project, pipeline.name)), lines=True))
+        return False
     except BatchAssetsError as error:
         click.echo(printable(str(error), lines=True))
         return False

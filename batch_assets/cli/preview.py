@@ -11,6 +11,7 @@ from batch_assets.cli import text
 from batch_assets.cli.find_pipeline import find_pipeline
 from batch_assets.cli.request_lines import request_lines
 from batch_assets.cli.resource_option import settings_of_pipeline
+from batch_assets.core.errors import ConfigError
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
@@ -38,6 +39,7 @@ def preview(name: str, row: str | None, partition: str) -> None:
       batch-assets preview review_triage --partition 2026-11-20
     """
     from batch_assets.cli.project import load_dataset_table
+    from batch_assets.core.pipeline.faults import with_line
     from batch_assets.core.requests.preview import previewed_rows, price_of
     from batch_assets.core.requests.token_counts import PromptCounter
     from batch_assets.dagster.partitions import check_partition
@@ -49,11 +51,14 @@ def preview(name: str, row: str | None, partition: str) -> None:
     table = load_dataset_table(pipeline, partition)
     shown = 0
     with PromptCounter(settings) as counter:
-        for each in previewed_rows(settings, pipeline, partition, most=_ROWS, row=row, table=table):
-            shown += 1
-            price = price_of(each, settings, counter) if each.params is not None else None
-            for line in _lines(each, price):
-                click.echo(printable(line, lines=True))
+        try:
+            for each in previewed_rows(settings, pipeline, partition, most=_ROWS, row=row, table=table):
+                shown += 1
+                price = price_of(each, settings, counter) if each.params is not None else None
+                for line in _lines(each, price):
+                    click.echo(printable(line, lines=True))
+        except ConfigError as error:
+            raise with_line(error, pipeline.project, pipeline.name) from None
     if not shown:
         click.echo(f"{text.partition_name(name, partition)}: the dataset has no rows")
     if pipeline.config.cache is not None:

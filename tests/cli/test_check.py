@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from .support import Project
@@ -108,7 +110,7 @@ def _faults(project: Project, *arguments: str) -> list[str]:
     """What a check of pipelines that do not fit their datasets prints, without the name of the file."""
     done = project.run("check", *arguments)
     assert (done.returncode, done.stderr) == (1, "1 of 1 pipeline does not fit its dataset\n"), done.stdout
-    return [line.partition("defs.yaml: ")[2] for line in done.stdout.splitlines()]
+    return [re.split(r"defs\.yaml(?::1)?: ", line, maxsplit=1)[1] for line in done.stdout.splitlines()]
 
 
 def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
@@ -122,6 +124,9 @@ def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
         f"(did you mean 'text'?); {columns}",
     ]
     assert project.run("check").returncode == 0
+    at_line = "batch_assets/defs/read/defs.yaml:1: params.messages[0].content: the template reads 'note'"
+    assert project.run("check", "read").stdout.startswith(at_line)
+    assert project.run("preview", "read").stderr.startswith(f"Error: {at_line}")
     project.add_pipeline("keyed", ["one"], dataset={"path": "keyed.jsonl", "key": "idd"})
     assert _faults(project, "keyed") == [
         f"dataset.key: keyed.jsonl has no column 'idd' (did you mean 'id'?); {columns}"
@@ -136,11 +141,16 @@ def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
     (project.folder / "divided.csv").write_text("id;text\n1;one\n")
     whole_row = {**params, "messages": [{"role": "user", "content": "{{ row | tojson }}"}]}
     project.add_pipeline("divided", [], dataset={"path": "divided.csv"}, params=whole_row)
-    fits = project.run("check", "fits", "divided")
+    message["content"] = "{text}"
+    project.add_pipeline("same", ["one"], params=params)
+    fits = project.run("check", "fits", "divided", "same")
     assert fits.returncode == 0
     assert fits.stderr == (
         "warning: batch_assets/defs/divided/defs.yaml: dataset: divided.csv has one column, 'id;text'. If ';' is "
         'between its fields, add `csv: {delimiter: ";"}`\n'
+        "warning: batch_assets/defs/same/defs.yaml: params: no template reads a column of same.jsonl, so all rows "
+        "get one and the same prompt: that is one request, which is paid once. "
+        "{{ text }} inserts the column 'text'\n"
     )
     assert not (project.folder / "data").exists()
 

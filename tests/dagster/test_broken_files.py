@@ -59,7 +59,7 @@ OF_COMPONENTS = {
     "wrong type": (after("  retry: 3\n"), 10, "retry: give a map of its fields, not 3"),
     "missing field": (
         in_place_of("dataset: {path: data/greetings.csv, key: id}", "watch: false"),
-        None,
+        3,
         "dataset: this",
     ),
     "params": (in_place_of("max_tokens", "max_token"), 8, "params.max_token: "),
@@ -153,6 +153,22 @@ OF_DAGSTER = {
         "type: there is no batch_assets.MesageBatchComponent",
     ),
     "module": (in_place_of("batch_assets.M", "batch_asets.M"), 2, "type: there is no batch_asets."),
+    "type without a module": (
+        in_place_of("batch_assets.M", "M"),
+        2,
+        "type: MessageBatchComponent is not the name of a component: a pipeline has batch_assets.Mess",
+    ),
+    "no type": (in_place_of("batch_assets.MessageBatchComponent", "5"), 2, "type: 5 is not the name of a"),
+    "no component": (
+        in_place_of("batch_assets.MessageBatchComponent", "dagster.asset"),
+        2,
+        "type: dagster.asset is no component for a YAML file: a pipeline has batch_assets.Mess",
+    ),
+    "module of variables": (
+        after("template_vars_module: .nope\n"),
+        10,
+        "template_vars_module: there is no module",
+    ),
     "key": (in_place_of("type:", "typ:"), 2, "typ: there is no such key: did you mean `type`?"),
     "tag": (in_place_of("id}", "!env KEY}"), 5, "there is no tag !env in a pipeline file: write the value"),
     "value of a tag": (in_place_of("50", "!!int fifty"), 8, "'fifty' cannot be read as !!int: if it is a text"),
@@ -189,6 +205,13 @@ def load(
 def keys_of(definitions: dg.Definitions) -> set[str]:
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     return {key for key in keys if not key.startswith(("good/", "message_batches/"))}
+
+
+def test_a_recursion_in_a_module_is_not_one_of_the_file(project: Project) -> None:
+    project.write("endless.py", "def ask():\n    return ask()\n\n\nask()\n")
+    _, broken = load(project, PIPELINE.replace("batch_assets.Message", f"{project.package}.endless.Message"))
+    (fault,) = broken["greetings"].faults
+    assert fault.problem == f"RecursionError: maximum recursion depth exceeded ({project.package}/endless.py:2)"
 
 
 @pytest.mark.parametrize("written", OF_POST_PROCESSING)
@@ -676,7 +699,7 @@ def test_lines_of_fields() -> None:
     assert field_line(text, "params.messages[0].no_such (system.md)") == 5
     assert field_line(text, "params.messages.0.role") == 5
     assert field_line(text, "type") == 1
-    assert field_line(text, "params.messages", document=1) is None
+    assert field_line(text, "params.messages", document=1) == 8
     assert field_line(text, "params", document=7) is None
     assert field_line("a: [", "a") is None
 
@@ -697,7 +720,8 @@ def test_every_broken_file_looks_broken(project: Project) -> None:
         assert not any_looks_broken(pipeline_files(folder), project.folder)
     kinds = {kind: change(PIPELINE) for kind, (change, *_) in {**OF_COMPONENTS, **OF_DAGSTER}.items()}
     kinds |= {"copy": GOOD, "copy in one file": f"{good}---{good}", "minute 99": good.replace("0 2", "99 2")}
-    for kind in kinds.keys() - {"post-processing", "field of post-processing"}:  # only Dagster knows its fields
+    only_dagster_knows = {"post-processing", "field of post-processing", "no component", "module of variables"}
+    for kind in kinds.keys() - only_dagster_knows:
         file.write_text(kinds[kind].lstrip("\n"))
         assert any_looks_broken(pipeline_files(folder), project.folder), kind
     file.write_text(PIPELINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -65,6 +66,27 @@ def _fault(error: ConfigError, text: str | None, document: int) -> Fault:
     return Fault(error.source, line, error.field, error.problem)
 
 
+def with_line(error: ConfigError, project: Path, name: str) -> ConfigError:
+    """Return an error of a pipeline that loads, with the line of its field after the file.
+
+    Args:
+        error: The error.
+        project: The project's folder.
+        name: The name of the pipeline.
+    """
+    file = project / error.source
+    if file.suffix not in (".yaml", ".yml"):
+        return error
+    try:
+        text = file.read_text("utf-8-sig")
+        documents = [document["attributes"].get("name") for document in yaml.load_all(text, Loader=YAML_LOADER)]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return error  # the file is another one than when the pipeline was loaded
+    # A name that is a template is that of the only pipeline.
+    line = field_line(text, error.field, documents.index(name) if name in documents else 0)
+    return ConfigError(f"{error.source}:{line}", error.field, error.problem) if line is not None else error
+
+
 def field_line(text: str, field: str, document: int = 0) -> int | None:
     """Return the line of a field, or of the innermost block around it that the file has.
 
@@ -74,7 +96,7 @@ def field_line(text: str, field: str, document: int = 0) -> int | None:
         document: The position of the pipeline among the documents of the file.
 
     Returns:
-        The line, from 1; `None` if the file is not YAML, or does not have the field or a block around it.
+        The line, from 1; `None` if there is no field, or the file is not YAML or has no block around it.
     """
     try:
         documents = list(yaml.compose_all(text, Loader=YAML_LOADER))
@@ -84,10 +106,9 @@ def field_line(text: str, field: str, document: int = 0) -> int | None:
         return None
     steps = [position or name for position, name in _STEP.findall(field.partition(" (")[0])]
     line, value = None, documents[document]
-    if (attributes := _child(value, "attributes")) is not None and _child(
-        value, steps[0] if steps else ""
-    ) is None:
-        value = attributes[1]
+    attributes = _child(value, "attributes")
+    if attributes is not None and _child(value, steps[0] if steps else "") is None:
+        line, value = (attributes[0].start_mark.line + 1 if steps else None), attributes[1]
     for step in steps:
         inner = _child(value, step)
         if inner is None:
@@ -104,6 +125,15 @@ def _child(node: Any, step: str) -> tuple[Any, Any] | None:
     if isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(node.value):
         return node.value[int(step)], node.value[int(step)]
     return None
+
+
+def depth_of(text: str) -> int:
+    """Return how many maps and lists of a YAML file are within each other."""
+    depth = deepest = 0
+    for event in yaml.parse(text, Loader=YAML_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def repeated_key(source: str, text: str) -> ConfigError | None:

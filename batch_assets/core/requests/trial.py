@@ -8,6 +8,7 @@ from typing import Any
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import ConfigError, DatasetError
+from batch_assets.core.pipeline.faults import with_line
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.first_look import model_warnings
 from batch_assets.core.requests.inputs import dataset_warnings, misfits
@@ -47,10 +48,17 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
     try:
         with Dataset(pipeline, table, partition) as dataset:
             templates = row_templates(pipeline, dataset)
-            trial.faults.extend(map(str, misfits(pipeline, dataset, templates)))
+            trial.faults.extend(_text(error, pipeline) for error in misfits(pipeline, dataset, templates))
             if trial.faults:
                 return trial
             trial.warnings.extend(dataset_warnings(pipeline, dataset))
+            if not (templates.reads or templates.reads_row or pipeline.hooks.render_request):
+                names = [name for name in dataset.schema.names if name != dataset.key] or [dataset.key]
+                trial.warnings.append(
+                    f"{dataset.source}: params: no template reads a column of {dataset.location}, so all rows get "
+                    f"one and the same prompt: that is one request, which is paid once. "
+                    f"{_written(names[0])} inserts the column {names[0]!r}"
+                )
             rows = 0
             for rows, row in enumerate(rows_of(settings, pipeline, dataset, templates, most=_TRIED), 1):
                 if row.rejection is None:
@@ -63,5 +71,14 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
             else:
                 trial.warnings.append(f"{dataset.source}: dataset: {dataset.location} has no rows")
     except (ConfigError, DatasetError) as error:
-        trial.faults.append(str(error))
+        trial.faults.append(_text(error, pipeline))
     return trial
+
+
+def _text(error: ConfigError | DatasetError, pipeline: Pipeline) -> str:
+    return str(with_line(error, pipeline.project, pipeline.name) if isinstance(error, ConfigError) else error)
+
+
+def _written(column: str) -> str:
+    """Return the template that inserts a column."""
+    return f"{{{{ {column} }}}}" if column.isidentifier() else f"{{{{ row[{column!r}] }}}}"

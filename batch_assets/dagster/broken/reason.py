@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import codecs
+import re
 import traceback
 from pathlib import Path
 
+from dagster import DagsterInvalidDefinitionError
 from dagster_shared.error import DagsterUnresolvableSymbolError
 from pydantic import ValidationError
 
+from batch_assets.core.config_block import shown
 from batch_assets.core.errors import BatchAssetsError, ConfigError
 from batch_assets.core.io.file_errors import why_no_file
-from batch_assets.core.pipeline.faults import Fault, faults_of, field_line, readable_part, unreadable
+from batch_assets.core.pipeline.faults import Fault, depth_of, faults_of, field_line, readable_part, unreadable
 from batch_assets.core.quoting import printable
 from batch_assets.dagster.broken.known import yaml_text
 from batch_assets.dagster.broken.model_faults import model_faults
 from batch_assets.dagster.broken.template_faults import template_fault
 
+# A type with the module or package that has it. A dot before it means the folder of the file.
+_TYPE = re.compile(r"\.?[A-Za-z_]\w*(\.[A-Za-z_]\w*)+|\.[A-Za-z_]\w*")
+_PIPELINE_TYPE = "a pipeline has batch_assets.MessageBatchComponent"
+# How Dagster's texts begin about a type that is no component, and about a module without variables.
+_NO_COMPONENT, _NO_VARIABLES = ("Component type ", "Component is not resolvable"), "No template vars found"
+# Maps and lists within each other: about as many as Dagster can read.
+_DEEP = 100
 # What a file that is loaded may raise. A script may end with `sys.exit()`.
 RAISED = (Exception, SystemExit)
 
@@ -45,7 +55,9 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
     if text is not None and (problem := unreadable(source, text)) is not None:
         return faults_of(problem, text, document)
     inner = innermost(error)
-    if text is not None and isinstance(inner, RecursionError):
+    if text is not None and (fault := _of_its_type(inner, text, source, document)) is not None:
+        return [fault]
+    if text is not None and isinstance(inner, RecursionError) and depth_of(text) > _DEEP:
         return [Fault(source, None, "", "its maps and lists are nested too deeply to be read: nest them less")]
     if isinstance(inner, ConfigError):
         return faults_of(inner, text if inner.source == source else None, document)
@@ -57,10 +69,6 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
         return [Fault(source, unreadable_file[0], "", unreadable_file[1])]
     line = _line(inner, file)
     problem_text = printable(f"{type(inner).__name__}: {str(inner).strip()}", lines=True)
-    if text is not None and (written := _missing_type(inner, text, document)) is not None:
-        remedy = "a pipeline has batch_assets.MessageBatchComponent"
-        why = f"there is no {written} ({problem_text}): {remedy}"
-        return [Fault(source, field_line(text, "type", document), "type", why)]
     where = "" if line is not None else _where(inner, project)
     return [Fault(source, line, "", f"{problem_text}{where}")]
 
@@ -79,13 +87,26 @@ def _unreadable_file(error: BaseException, file: Path) -> tuple[int | None, str]
     return line, f"it is not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8"
 
 
-def _missing_type(error: BaseException, text: str, document: int) -> str | None:
-    """Return the `type` of a document if there is no class of that name."""
-    written = str(readable_part(text, document).get("type", ""))
-    if isinstance(error, DagsterUnresolvableSymbolError):
-        return written
-    is_missing = isinstance(error, ModuleNotFoundError) and written.startswith(f"{error.name}.")
-    return written if is_missing else None
+def _of_its_type(error: BaseException, text: str, source: str, document: int) -> Fault | None:
+    """Return what is wrong with the `type` or `template_vars_module` of a document; `None` if they are right."""
+    content = readable_part(text, document)
+    written, module = content.get("type"), str(content.get("template_vars_module", ""))
+    reason = printable(str(error).strip().removesuffix("."))
+    field, problem = "type", None
+    if not isinstance(written, str) or _TYPE.fullmatch(written) is None:
+        problem = f"{shown(written)} is not the name of a component: {_PIPELINE_TYPE}"
+    elif isinstance(error, DagsterUnresolvableSymbolError):
+        problem = f"there is no {written} ({reason}): {_PIPELINE_TYPE}"
+    elif isinstance(error, ModuleNotFoundError) and error.name is not None:
+        if written.startswith(f"{error.name}."):
+            problem = f"there is no {written} ({reason}): {_PIPELINE_TYPE}"
+        elif module and error.name.endswith(module.removeprefix(".")):
+            field, problem = "template_vars_module", f"there is no module {error.name}: correct its name"
+    elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_COMPONENT):
+        problem = f"{written} is no component for a YAML file: {_PIPELINE_TYPE}"
+    elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_VARIABLES):
+        field, problem = "template_vars_module", f"{module} has no function with @dagster.template_var"
+    return Fault(source, field_line(text, field, document), field, problem) if problem is not None else None
 
 
 def _line(error: BaseException, file: Path) -> int | None:
