@@ -11,7 +11,7 @@ import click
 from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.find_pipeline import UnknownPipelineError
 from batch_assets.cli.resource_option import settings_of_pipeline
-from batch_assets.core.errors import BatchAssetsError, ConfigError
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
@@ -81,6 +81,7 @@ def _fits(assets: PipelineAssets, partition: str) -> bool:
     from batch_assets.dagster.partitions import check_partition
 
     pipeline = assets.pipeline
+    its_file = pipeline.source, pipeline.project, pipeline.name
     if assets.partitions is not None and not partition:
         click.echo(f"{pipeline.source}: its dataset was not read: name a partition with --partition", err=True)
         return True
@@ -89,16 +90,13 @@ def _fits(assets: PipelineAssets, partition: str) -> bool:
         settings = settings_of_pipeline(pipeline)
         table = load_dataset_table(pipeline, partition)
         trial = try_pipeline(settings, pipeline, partition, table, datetime.now(UTC).date())
-    except ConfigError as error:
-        click.echo(printable(str(with_line(error, pipeline.project, pipeline.name)), lines=True))
-        return False
     except BatchAssetsError as error:
-        click.echo(printable(str(error), lines=True))
+        click.echo(printable(with_line(str(error), *its_file), lines=True))
         return False
     for fault in trial.faults:
-        click.echo(printable(fault))
+        click.echo(printable(with_line(fault, *its_file)))
     for warning in trial.warnings:
-        click.echo(printable(f"warning: {warning}"), err=True)
+        click.echo(printable(f"warning: {with_line(warning, *its_file)}"), err=True)
     return not trial.faults
 
 

@@ -11,7 +11,7 @@ from batch_assets.cli import text
 from batch_assets.cli.find_pipeline import find_pipeline
 from batch_assets.cli.request_lines import request_lines
 from batch_assets.cli.resource_option import settings_of_pipeline
-from batch_assets.core.errors import ConfigError
+from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
@@ -57,8 +57,8 @@ def preview(name: str, row: str | None, partition: str) -> None:
                 price = price_of(each, settings, counter) if each.params is not None else None
                 for line in _lines(each, price):
                     click.echo(printable(line, lines=True))
-        except ConfigError as error:
-            raise with_line(error, pipeline.project, pipeline.name) from None
+        except (ConfigError, DatasetError) as error:
+            raise DatasetError(with_line(str(error), pipeline.source, pipeline.project, pipeline.name)) from None
     if not shown:
         click.echo(f"{text.partition_name(name, partition)}: the dataset has no rows")
     if pipeline.config.cache is not None:

@@ -146,10 +146,10 @@ def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
     fits = project.run("check", "fits", "divided", "same")
     assert fits.returncode == 0
     assert fits.stderr == (
-        "warning: batch_assets/defs/divided/defs.yaml: dataset: divided.csv has one column, 'id;text'. If ';' is "
-        'between its fields, add `csv: {delimiter: ";"}`\n'
-        "warning: batch_assets/defs/same/defs.yaml: params: no template reads a column of same.jsonl, so all rows "
-        "get one and the same prompt: that is one request, which is paid once. "
+        "warning: batch_assets/defs/divided/defs.yaml:1: dataset: divided.csv has one column, 'id;text'. If ';' "
+        'is between its fields, add `csv: {delimiter: ";"}`\n'
+        "warning: batch_assets/defs/same/defs.yaml:1: params: no template reads a column of same.jsonl, so all "
+        "rows get one and the same prompt: that is one request, which is paid once. "
         "{{ text }} inserts the column 'text'\n"
     )
     assert not (project.folder / "data").exists()
@@ -165,7 +165,7 @@ def test_an_unknown_model_and_partitions_are_named(bare_project: Project) -> Non
     done = bare_project.run("check", "misspelled")
     assert done.returncode == 0
     assert (
-        "warning: batch_assets/defs/misspelled/defs.yaml: params.model: 'claude-hiaku-5-5' has no price"
+        "warning: batch_assets/defs/misspelled/defs.yaml:1: params.model: 'claude-hiaku-5-5' has no price"
         in done.stderr
     )
     assert "did you mean 'claude-haiku-5-5'?" in done.stderr

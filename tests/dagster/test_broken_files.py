@@ -124,7 +124,7 @@ OF_COMPONENTS = {
 }
 # What is wrong with an entry of `post_processing` -> what is reported.
 OF_POST_PROCESSING = {
-    "target: greetings/result": "target: it selects no asset (AssetKey(s) ['greetings/result'] were",
+    "target: greetings/result": "target: no asset of this file has this key: give the key of an asset",
     "target: 'a or'": "target: it selects no asset (Invalid selection string: a or): give the key",
     "operation: mrge": "operation: give merge or replace, not mrge: did you mean `merge`?",
     "attributes: text": "attributes: give a map of its fields",

@@ -16,6 +16,8 @@ from batch_assets.core.text import nearest
 
 # The steps of a field: names, and positions in lists.
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+# The field at the beginning of a text about a pipeline, perhaps with the file that the template includes.
+_FIELD = re.compile(r"([\w.\[\]]+)(?: \([^)]*\))?: ")
 # A value that begins with a template and has no quotes.
 _UNQUOTED = re.compile(r"(?::|-)\s+(\{[{%][^\n]*?)\s*$")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
@@ -66,25 +68,27 @@ def _fault(error: ConfigError, text: str | None, document: int) -> Fault:
     return Fault(error.source, line, error.field, error.problem)
 
 
-def with_line(error: ConfigError, project: Path, name: str) -> ConfigError:
-    """Return an error of a pipeline that loads, with the line of its field after the file.
+def with_line(text: str, source: str, project: Path, name: str) -> str:
+    """Return what is wrong with a pipeline that loads, with the line of its field after the file.
 
     Args:
-        error: The error.
+        text: The text of an error or a warning, which begins with the file and the field.
+        source: The file, as the user would open it.
         project: The project's folder.
         name: The name of the pipeline.
     """
-    file = project / error.source
-    if file.suffix not in (".yaml", ".yml"):
-        return error
+    file = project / source
+    field = _FIELD.match(text.removeprefix(f"{source}: "))
+    if not text.startswith(f"{source}: ") or field is None or file.suffix not in (".yaml", ".yml"):
+        return text
     try:
-        text = file.read_text("utf-8-sig")
-        documents = [document["attributes"].get("name") for document in yaml.load_all(text, Loader=YAML_LOADER)]
+        content = file.read_text("utf-8-sig")
+        documents = [document["attributes"].get("name") for document in yaml.load_all(content, Loader=YAML_LOADER)]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return error  # the file is another one than when the pipeline was loaded
+        return text  # the file is another one than when the pipeline was loaded
     # A name that is a template is that of the only pipeline.
-    line = field_line(text, error.field, documents.index(name) if name in documents else 0)
-    return ConfigError(f"{error.source}:{line}", error.field, error.problem) if line is not None else error
+    line = field_line(content, field[1], documents.index(name) if name in documents else 0)
+    return text.replace(source, f"{source}:{line}", 1) if line is not None else text
 
 
 def field_line(text: str, field: str, document: int = 0) -> int | None:

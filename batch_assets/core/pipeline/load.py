@@ -196,6 +196,8 @@ def _as_text(error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         meant = _meant(error)
         hint = f": did you mean `{meant}`?" if meant is not None else f"; fields here: {_listed(location)}"
+        if meant is None and len(location) > 1 and location[-1] in PipelineConfig.model_fields:
+            hint = f" here: it is a field of the pipeline, so indent it like `{location[0]}`"
         return f"there is no such field{hint}"
     if kind == "missing":
         return "this field is required"

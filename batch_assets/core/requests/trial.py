@@ -8,7 +8,6 @@ from typing import Any
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import ConfigError, DatasetError
-from batch_assets.core.pipeline.faults import with_line
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.first_look import model_warnings
 from batch_assets.core.requests.inputs import dataset_warnings, misfits
@@ -48,7 +47,7 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
     try:
         with Dataset(pipeline, table, partition) as dataset:
             templates = row_templates(pipeline, dataset)
-            trial.faults.extend(_text(error, pipeline) for error in misfits(pipeline, dataset, templates))
+            trial.faults.extend(map(str, misfits(pipeline, dataset, templates)))
             if trial.faults:
                 return trial
             trial.warnings.extend(dataset_warnings(pipeline, dataset))
@@ -71,12 +70,8 @@ def try_pipeline(settings: Settings, pipeline: Pipeline, partition: str, table: 
             else:
                 trial.warnings.append(f"{dataset.source}: dataset: {dataset.location} has no rows")
     except (ConfigError, DatasetError) as error:
-        trial.faults.append(_text(error, pipeline))
+        trial.faults.append(str(error))
     return trial
-
-
-def _text(error: ConfigError | DatasetError, pipeline: Pipeline) -> str:
-    return str(with_line(error, pipeline.project, pipeline.name) if isinstance(error, ConfigError) else error)
 
 
 def _written(column: str) -> str:

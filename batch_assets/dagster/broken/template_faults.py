@@ -167,8 +167,9 @@ def _wanted(name: str, error: Exception) -> str:
 
 def _target_problem(error: Exception) -> str:
     remedy = "give the key of an asset of this file, such as name/results, or a selection, such as key:name/*"
-    reason = " ".join(str(error).partition(". ")[0].split())
-    return printable(f"it selects no asset ({reason}): {remedy}")
+    if isinstance(error, dg.DagsterInvalidSubsetError):
+        return f"no asset of this file has this key: {remedy}"
+    return printable(f"it selects no asset ({' '.join(str(error).split())}): {remedy}")
 
 
 def _value(content: Any, steps: tuple[str, ...]) -> str | None:

@@ -68,6 +68,11 @@ def test_a_rescue_whose_answers_are_not_followed_is_a_warning(
         (_csv(header=[]), "dataset.csv.header", "every column a name"),
         ({"nonsense": 1}, "nonsense", "no such field"),
         ({"batching": {"max_requests": 100_001}}, "batching.max_requests", "give at most 100000, not 100001"),
+        (
+            {"dataset": {"path": "a.csv", "retry": {}}},
+            "dataset.retry",
+            "here: it is a field of the pipeline, so indent",
+        ),
         ({"max_failed": True}, "max_failed", "give a number, not true (yes and on mean true too)"),
         ({"confirm_above": True}, "confirm_above", "give a number, not true"),
         ({"budget": {"max_usd": True, "per": "day"}}, "budget.max_usd", "give a number, not true"),
