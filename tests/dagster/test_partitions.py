@@ -208,7 +208,7 @@ def test_several_partitions_in_one_run(
         metadata["batch_assets/submission_id"] for metadata in materialized(instance, "results").values()
     }
     evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
-    assert len(evaluations) == 7
+    assert len(evaluations) == 8
     assert all(evaluation.passed for evaluation in evaluations.values())
     assert {evaluation.description for evaluation in evaluations.values()} == {None}, "nothing is wrong"
     assert sensor_asks(assets, instance) == []
@@ -233,7 +233,7 @@ def test_a_missing_file_fails_its_own_partition_only(
     of_requests = failures(run_range(assets, instance, "2026-01-01", "2026-01-04", "requests"))
     assert of_requests["greetings__requests"].startswith("1 of 4 partitions failed. 2026-01-02: ")
     assert "batches" not in of_requests["greetings__requests"]
-    assert sensor_asks(assets, instance) == [], "nobody has asked to send"
+    assert sensor_asks(assets, instance) == [], "no one has asked to send"
     (error,) = failures(run_range(assets, instance, "2026-01-01", "2026-01-04")).values()
     assert error.startswith("1 of 4 partitions failed. 2026-01-02: ")
     assert "there is no file or folder 2026-01-02.csv" in error
@@ -321,9 +321,13 @@ def test_a_blocking_check_stops_a_run_of_several_partitions(
     result = run_range(
         [*assets, *build_message_batch_checks(assets), report], instance, "2026-01-01", "2026-01-02"
     )
-    (failed,) = [check for check in result.get_asset_check_evaluations() if not check.passed]
-    assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
-    assert str(failed.description).splitlines()[1].startswith("- 2026-01-02: 1 of 1 row failed")
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    blocking, everywhere = "failed_rows_are_few", "failed_rows_are_few_in_all_partitions"
+    assert [(check.check_name, check.partition, check.severity.value) for check in failed] == [
+        (blocking, "2026-01-01", "ERROR"), (blocking, "2026-01-02", "ERROR"), (everywhere, None, "WARN")
+    ]  # fmt: skip
+    assert str(failed[1].description).startswith("2026-01-02: 1 of 1 row failed")
+    assert str(failed[2].description).splitlines()[1].startswith("- 2026-01-02: 1 of 1 row failed")
     (failure,) = result.filter_events(lambda event: event.is_step_failure)
     assert failure.step_failure_data.user_failure_data is not None
     assert str(failure.step_failure_data.user_failure_data.description).startswith(
@@ -331,6 +335,61 @@ def test_a_blocking_check_stops_a_run_of_several_partitions(
     )
     assert (result.success, ran) == (False, [])
     assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_bad_day_blocks_its_own_day_only(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path, at_once: bool
+) -> None:
+    days = ["2026-01-01", "2026-01-02", "2026-01-03"]
+    fields = write_days(tmp_path, *days)
+    (tmp_path / "2026-01-02.csv").write_text('id,text\nbad,""\n')  # its only row is rejected
+    assets = make_assets(**fields)
+    checks = build_message_batch_checks(assets)
+    condition = dg.AutomationCondition
+    every_day = condition.eager().without(condition.in_latest_time_window())
+    guarded = dg.AssetSpec(
+        "guarded",
+        deps=[assets[-1].key],
+        partitions_def=assets[-1].partitions_def,
+        automation_condition=every_day & condition.all_deps_blocking_checks_passed(),
+    )
+
+    @dg.multi_asset(specs=[guarded])
+    def report() -> None:
+        """An asset downstream of results."""
+
+    definitions = dg.Definitions(assets=[*assets, report], asset_checks=checks)
+    cursor = dg.evaluate_automation_conditions(definitions, instance).cursor
+
+    def run(first: str, last: str) -> None:
+        result = dg.materialize(
+            [*assets, *checks], instance=instance, tags={START: first, END: last}, raise_on_error=False
+        )
+        judged = {check.partition: check.passed for check in result.get_asset_check_evaluations()}
+        assert {day: judged[day] for day in judged if day} == {
+            day: day != "2026-01-02" for day in days if first <= day <= last
+        }
+
+    for first, last in [(days[0], days[2])] if at_once else [(day, day) for day in days]:
+        run(first, last)
+    evaluated = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
+    assert sorted(evaluated.get_requested_partitions(guarded.key)) == [days[0], days[2]]
+    assert dg.evaluate_automation_conditions(definitions, instance, cursor=evaluated.cursor).total_requested == 0
+    alone = dg.materialize(  # as "Execute all" on the page of the checks does
+        [*assets, *checks], selection=dg.AssetSelection.checks(*checks), instance=instance, raise_on_error=False
+    )
+    assert {check.partition for check in alone.get_asset_check_evaluations()} == {*days, None}
+    everywhere = {check.check_name: check for check in alone.get_asset_check_evaluations()}
+    listed = everywhere["failed_rows_are_few_in_all_partitions"]
+    assert (listed.passed, listed.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert str(listed.description).startswith("2026-01-02: 1 of 1 row failed (100%; max_failed is 1%): 1 rejected")
+    unchanged = dg.evaluate_automation_conditions(definitions, instance, cursor=evaluated.cursor)
+    assert unchanged.total_requested == 0
+    (tmp_path / "2026-01-02.csv").write_text("id,text\ngood,of 2026-01-02\n")
+    assert dg.materialize([*assets, *checks], instance=instance, partition_key=days[1]).success
+    repaired = dg.evaluate_automation_conditions(definitions, instance, cursor=evaluated.cursor)
+    assert repaired.get_requested_partitions(guarded.key) == {days[1]}
 
 
 def test_the_partition_of_an_asset_is_the_dataset(

@@ -13,8 +13,8 @@ from batch_assets.dagster.pipelines import pipelines_in
 def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Build the checks of `<name>/results` for every pipeline among the assets.
 
-    They run after the asset, when the table is complete. `failed_rows_are_few` is blocking: if it fails,
-    downstream assets with `AutomationCondition.eager() &
+    They run after the asset, when the table is complete. `failed_rows_are_few` is blocking, for each partition
+    by itself: if it fails, downstream assets with `AutomationCondition.eager() &
     AutomationCondition.all_deps_blocking_checks_passed()` do not run. The sensor evaluates
     `results_are_collected_in_time`.
 

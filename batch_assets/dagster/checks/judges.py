@@ -48,6 +48,7 @@ class Check:
         severity: The severity of a failure.
         blocking: Whether a failure stops what depends on the table.
         typed: Whether the check is only for pipelines whose answers become typed columns.
+        partitioned: Whether the check is only for pipelines that have partitions.
     """
 
     name: str
@@ -56,11 +57,17 @@ class Check:
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     blocking: bool = False
     typed: bool = False
+    partitioned: bool = False
 
 
 def checks_of(pipeline: Pipeline) -> list[Check]:
     """Return the checks of a pipeline's results."""
-    return [check for check in _CHECKS if pipeline.output is not None or not check.typed]
+    return [
+        check
+        for check in _CHECKS
+        if (pipeline.output is not None or not check.typed)
+        and (pipeline.partitions is not None or not check.partitioned)
+    ]
 
 
 def _every_row_once(pipeline: Pipeline, table: Examination) -> Verdict:
@@ -160,6 +167,13 @@ _CHECKS = (
         _every_row_once,
     ),
     Check("failed_rows_are_few", "No more rows failed than max_failed allows.", _few_failed, blocking=True),
+    Check(
+        "failed_rows_are_few_in_all_partitions",
+        "In no partition did more rows fail than max_failed allows. The blocking check is about one partition.",
+        _few_failed,
+        _WARN,
+        partitioned=True,
+    ),
     Check(
         "no_row_is_left_pending", "No row is pending without a request that can bring its answer.", _none_pending
     ),

@@ -1,7 +1,7 @@
 """The checks of a results table: the table is complete, and its answers are usable."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -14,6 +14,7 @@ from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count
+from batch_assets.dagster.checks import by_partition
 from batch_assets.dagster.checks.blocked import why_blocked
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.judges import Check, Verdict, checks_of
@@ -30,28 +31,33 @@ _SHOWN, _CAUSE_LENGTH = 10, 300
 
 
 class _Judged(NamedTuple):
-    """A check, its result, and what is wrong in which partition, as lines."""
+    """What a check found.
+
+    Attributes:
+        check: The check.
+        result: Its result for all partitions that it has looked at.
+        lines: What is wrong in which partition.
+        of_partitions: Its result for each partition, if Dagster keeps a status of each.
+    """
 
     check: Check
     result: dg.AssetCheckResult
     lines: list[str]
+    of_partitions: dict[str, dg.AssetCheckResult]
 
 
 def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """Build the checks of one pipeline's results, as one step that reads the table once."""
     results = assets.stages[Stage.RESULTS]
-    specs = [
-        dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
-        for check in checks_of(assets.pipeline)
-    ]
+    specs = {check.name: by_partition.spec_of(check, results, assets) for check in checks_of(assets.pipeline)}
 
     @dg.multi_asset_check(
         name="__".join([*results.path, "checks"]),
-        specs=specs,
+        specs=list(specs.values()),
         can_subset=True,
         required_resource_keys=required_keys(assets.pipeline),
     )
-    def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
             run_partitions = partitions_of(context)
@@ -62,8 +68,20 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
                 for one in _results(assets.pipeline, results, run_partitions, examined)
                 if one.check.name in wanted
             ]
-        yield from (one.result for one in judged)
-        for check, result, lines in judged:
+        # Dagster's own conversion of a result knows neither a check of several partitions nor, in a step that has
+        # one with partitions, a run without a partition.
+        is_native = assets.partitions is None or run_partitions != [""]
+        for check, result, _, of_partitions in judged:
+            if is_native and not of_partitions:
+                yield result
+                continue
+            yield dg.Output(None, specs[check.name].get_python_identifier())
+            if of_partitions:
+                found = of_partitions
+                yield from by_partition.evaluations(context.instance, results, found, blocking=check.blocking)
+            else:
+                yield evaluation(result, blocking=check.blocking)
+        for check, result, lines, _ in judged:
             if check.blocking and not result.passed and result.severity is dg.AssetCheckSeverity.ERROR:
                 tables = [table for table in examined.values() if isinstance(table, Examination)]
                 raise dg.Failure(why_blocked(assets.pipeline.name, check.name, lines, tables), allow_retries=False)
@@ -72,22 +90,31 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
 
 
 def results_evaluations(
-    settings: Settings, pipeline: Pipeline, results: dg.AssetKey, run_partitions: list[str]
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    pipeline: Pipeline,
+    results: dg.AssetKey,
+    run_partitions: list[str],
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate the checks on the tables as they are, so that another step can log the events.
 
     Args:
+        instance: The instance that knows the materializations.
         settings: The settings of the root that the tables are under.
         pipeline: The pipeline.
         results: The asset of the tables.
         run_partitions: The partitions of the run.
 
     Yields:
-        One evaluation for each check; none if there is no table.
+        One evaluation for each check, or for each partition that has a table; none if there is no table.
     """
     if examined := _examine(settings, pipeline, run_partitions):
-        for check, result, _ in _results(pipeline, results, run_partitions, examined):
-            yield evaluation(result, blocking=check.blocking)
+        for check, result, _, of_partitions in _results(pipeline, results, run_partitions, examined):
+            if of_partitions:
+                present = {key: one for key, one in of_partitions.items() if key in examined}
+                yield from by_partition.evaluations(instance, results, present, blocking=check.blocking)
+            else:
+                yield evaluation(result, blocking=check.blocking)
 
 
 def results_check_names(pipeline: Pipeline) -> set[str]:
@@ -108,7 +135,16 @@ def _results(
             else check.judge(pipeline, table)
             for name, table in examined.items()
         }
-        yield _judged(check, results, run_partitions, judged)
+        if pipeline.partitions is None or not check.blocking:
+            yield _judged(check, results, run_partitions, judged)
+            continue
+        own = list(judged) if run_partitions == [""] else run_partitions
+        judged = {name: judged[name] for name in own if name in judged}
+        of_partitions = {
+            name: _judged(check, results, [name], {name: judged[name]} if name in judged else {}).result
+            for name in own
+        }
+        yield _judged(check, results, own, judged)._replace(of_partitions=of_partitions)
 
 
 def _examine(
@@ -116,8 +152,8 @@ def _examine(
 ) -> dict[str, Examination | BatchAssetsError]:
     """Examine the tables of the run's own partitions, and read what the ledger records about the others.
 
-    Dagster keeps one status of a check for all partitions. If a run judged its own partition alone, it would hide
-    that another partition failed. A run without a partition examines every table.
+    Of most checks, Dagster keeps one status for all partitions. If a run judged its own partition alone, it would
+    hide that another partition failed. A run without a partition examines every table.
 
     Returns:
         Map of partition key ("" without partitions) to the examined table, or to the error.
@@ -166,7 +202,7 @@ def _judged(
         description=_description(lines, shown.values()) if verdicts else "There is no table yet.",
         metadata=verdicts[own].figures if own in verdicts else {},
     )
-    return _Judged(check, result, lines)
+    return _Judged(check, result, lines, {})
 
 
 def _description(lines: list[str], verdicts: Iterable[Verdict]) -> str | None:
