@@ -323,14 +323,20 @@ def _distinct(db: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterat
 
 def _distribution(db: duckdb.DuckDBPyConnection, column: str, *, is_list: bool) -> Distribution:
     """Return the most frequent values of a column of the view `results`."""
-    value = f"unnest(list_distinct({column}))" if is_list else column
+    # Making the values of lists distinct is dear, and many rows have the same list.
+    values_of = f"list_distinct({column})" if is_list else column
+    db.execute(
+        f"CREATE OR REPLACE TEMP TABLE found AS SELECT {values_of} AS value, number "
+        f"FROM (SELECT {column}, count(*) AS number FROM results GROUP BY 1)"
+    )
     counted = db.execute(
-        f"SELECT CAST(value AS VARCHAR), count(*), count(*) OVER () FROM (SELECT {value} AS value FROM results) "
+        "SELECT CAST(value AS VARCHAR), sum(number), count(*) OVER () "
+        f"FROM (SELECT {'unnest(value)' if is_list else 'value'} AS value, number FROM found) "
         "WHERE value IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
         [_MOST_VALUES],
     ).fetchall()
-    has_value = f"len(list_distinct({column})) > 0" if is_list else f"{column} IS NOT NULL"
-    ((rows,),) = db.execute(f"SELECT count(*) FROM results WHERE {has_value}").fetchall()
+    has_value = "len(value) > 0" if is_list else "value IS NOT NULL"
+    ((rows,),) = db.execute(f"SELECT coalesce(sum(number), 0) FROM found WHERE {has_value}").fetchall()
     values = tuple((value, number) for value, number, _ in counted)
     more = counted[0][2] - len(values) if counted else 0
     if more and not is_list:  # the line of the others takes the place of one

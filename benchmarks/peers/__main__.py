@@ -125,7 +125,7 @@ def compare(tools: Sequence[Tool], environments: Path) -> bool:
 
 
 def _installed(tool: Tool, environments: Path) -> Path:
-    """Return the Python of a tool's environment, which is made unless it is there.
+    """Return the Python of a tool's environment, which is made unless it is there with these packages.
 
     Raises:
         NotInstalledError: When there is no such Python, or the packages cannot be installed.
@@ -134,7 +134,8 @@ def _installed(tool: Tool, environments: Path) -> Path:
         return Path(sys.executable)
     folder = environments / tool.name
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
+    complete, packages = folder / "complete", "\n".join(tool.packages)
+    if not complete.exists() or complete.read_text() != packages:
         uv = Path(sys.executable).with_name("uv")
         make: list[str | Path] = [uv, "venv", "--quiet", "--clear", "--python", tool.python, folder]
         install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", python, *tool.packages]
@@ -142,7 +143,7 @@ def _installed(tool: Tool, environments: Path) -> Path:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode != 0:
                 raise NotInstalledError(done.stdout.strip())
-        (folder / "complete").touch()
+        complete.write_text(packages)
     return python
 
 

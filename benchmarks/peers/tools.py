@@ -39,7 +39,7 @@ TOOLS = (
         ("apache-airflow-providers-common-ai==1.0.0", "apache-airflow==3.3.2", "anthropic==2.14.0"),
         "run_airflow.py",
     ),
-    Tool("curator", ("bespokelabs-curator==0.1.31", "anthropic<1"), "run_curator.py"),
+    Tool("curator", ("bespokelabs-curator==0.1.31", "instructor==1.13.0", "anthropic<1"), "run_curator.py"),
     Tool("batchor", ("batchor[anthropic]==0.0.7", "anthropic==0.125.0"), "run_batchor.py", python="3.12"),
     Tool("llm-batch-py", ("llm-batch-py==0.1.8", "anthropic==2.14.0"), "run_llm_batch_py.py"),
     Tool("firming", ("firming[anthropic]==0.4.0", "anthropic==2.14.0"), "run_firming.py"),
