@@ -14,10 +14,12 @@ import click
 import pyarrow as pa
 from jinja2.defaults import DEFAULT_NAMESPACE
 
+from batch_assets.core.answers.result_columns import PARTITION, RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.requests.inputs import DELIMITERS, other_delimiter
+from batch_assets.core.template.template_names import ROW
 from batch_assets.core.urls import ELSEWHERE, secret_in
 from batch_assets.dagster.remedies import error_as_text
 
@@ -80,7 +82,43 @@ class Columns:
         if self.text is None:
             return "row | tojson"
         plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.text) and not _TAKEN.fullmatch(self.text)
-        return self.text if plain and self.text not in DEFAULT_NAMESPACE else f"row[{self.text!r}]"
+        is_name = (plain and self.text not in DEFAULT_NAMESPACE) or self.text == ROW
+        return self.text if is_name else f"{ROW}[{self.text!r}]"
+
+    @property
+    def problem(self) -> str | None:
+        """Why the expression does not read what it should; None if it does."""
+        if ROW not in self.names or not self.expression.startswith((f"{ROW}[", f"{ROW} ")):
+            return None
+        reads = "the whole row" if self.text is None else f"the column {self.text!r}"
+        return (
+            f"the dataset has a column {ROW!r}, which hides the row itself, by which the prompt reads {reads}: "
+            f"rename the column {ROW!r} in the dataset"
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields `key` and `columns` of the dataset, as far as they are needed.
+
+        A column with a name of results gets another one there.
+        """
+        new = self._new_names()
+        fields: dict[str, Any] = {}
+        if self.key is not None:
+            fields["key"] = {self.key: new[self.key]} if self.key in new else self.key
+        if new.keys() - {self.key}:
+            fields["columns"] = {name: new.get(name, name) for name in self.names if name != self.key}
+        return fields
+
+    def _new_names(self) -> dict[str, str]:
+        taken = {name.casefold() for name in (*RESULT_NAMES, PARTITION, TOOL_CALLS.name)}
+        new: dict[str, str] = {}
+        for name in self.names:
+            if name.casefold() in taken:
+                new[name] = f"dataset_{name}"
+                while new[name] in self.names:
+                    new[name] = f"dataset_{new[name]}"
+        return new
 
 
 @dataclass(frozen=True)

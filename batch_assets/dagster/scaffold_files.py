@@ -65,7 +65,7 @@ def pipeline_file(
         subject: What the question is about.
         model: The model.
     """
-    fields = dict(dataset) | ({"key": columns.key} if columns.key is not None else {})
+    fields = dict(dataset) | columns.fields
     return _DEFS.format(
         type=component,
         name=_yaml(name),
@@ -82,6 +82,7 @@ _REMARKS = {
     "files": " # from the project's folder; each document is a row",
     "url_env": " # the environment variable with the database's URL",
     "asset": " # its table, as its IO manager loads it",
+    "columns": " # the names in results, which have columns of their own",
 }
 
 

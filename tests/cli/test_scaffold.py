@@ -62,6 +62,7 @@ def _add_datasets(folder: Path) -> None:
     pd.DataFrame({"n": [1.5, 2.5], "m": [3, 4]}).to_csv(folder / "data/numbers.csv", index=False)
     (folder / "data/header.csv").write_text("letter_id,body\n")
     (folder / "data/nothing.csv").touch()
+    (folder / "data/ours.csv").write_text("custom_id,partition,body\na1,p,Dear all\na2,q,Hello you\n")
 
 
 @pytest.fixture
@@ -110,6 +111,15 @@ def test_each_kind_of_dataset_runs_as_it_is(
         "sql": (
             {"sql": "SELECT * FROM letters", "url_env": "LETTERS_URL"},
             {"sql": "SELECT * FROM letters", "url_env": "LETTERS_URL", **letters},
+            "{{ body }}",
+        ),
+        "ours": (
+            {"dataset": "data/ours.csv"},
+            {
+                "path": "data/ours.csv",
+                "key": {"custom_id": "dataset_custom_id"},
+                "columns": {"partition": "dataset_partition", "body": "body"},
+            },
             "{{ body }}",
         ),
         "numbers": ({"dataset": "data/numbers.csv"}, {"path": "data/numbers.csv"}, "{{ row | tojson }}"),
@@ -205,3 +215,42 @@ def test_the_key_is_an_id_and_the_text_the_longest(
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     found = look_at({"path": "rows.parquet"}, tmp_path)
     assert (found.problem, found.columns) == (None, Columns(key, text, tuple(columns)))
+
+
+def test_columns_with_names_of_results_get_other_names_there() -> None:
+    columns = Columns("custom_id", "text", ("custom_id", "text", "partition", "Is_OK", "dataset_partition"))
+    assert columns.fields == {
+        "key": {"custom_id": "dataset_custom_id"},
+        "columns": {
+            "text": "text",
+            "partition": "dataset_dataset_partition",
+            "Is_OK": "dataset_Is_OK",
+            "dataset_partition": "dataset_partition",
+        },
+    }
+    assert Columns("id", "text", ("id", "text")).fields == {"key": "id"}
+    assert Columns("batch_id", "text", ("batch_id", "text")).fields == {"key": {"batch_id": "dataset_batch_id"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expression", "problem"),
+    [
+        (
+            "Text of review",
+            ("Text of review", "row"),
+            "row['Text of review']",
+            "reads the column 'Text of review'",
+        ),
+        (None, ("n", "row"), "row | tojson", "reads the whole row: rename the column 'row'"),
+        ("Text of review", ("Text of review",), "row['Text of review']", None),
+        ("text", ("text", "row"), "text", None),
+        ("row", ("id", "row"), "row", None),
+        ("rows", ("rows", "row"), "rows", None),
+    ],
+)
+def test_a_column_named_row_is_named_where_it_hides_the_row(
+    text: str | None, names: tuple[str, ...], expression: str, problem: str | None
+) -> None:
+    columns = Columns(None, text, names)
+    assert columns.expression == expression
+    assert (problem in columns.problem) if problem is not None and columns.problem else columns.problem == problem

@@ -18,7 +18,7 @@ from batch_assets.core.template.pipeline_files import PipelineFileError, Pipelin
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_files import NoDatasetError, ReadFile, RowFiles
 from batch_assets.core.template.template_limits import LimitedEnvironment
-from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
+from batch_assets.core.template.template_names import ROW, NameFinder, Names, is_template, plain_parts
 from batch_assets.core.template.text_environment import TextEnvironment
 from batch_assets.core.template.values import RowRejectedError, printed, reason
 from batch_assets.core.template.written import finite
@@ -219,7 +219,17 @@ class StringCompiler:
             def render(row: Row) -> str:
                 return self._environment.from_string(source).render(row)
 
-        return CompiledString(names, False, _guarded(render, field), plain=plain)
+        return CompiledString(names, False, _guarded(render, field, self._hidden_by(names)), plain=plain)
+
+    def _hidden_by(self, names: Names) -> str:
+        """Return what to add to the text about an undefined name: why `row` has none of these columns, or ""."""
+        hidden = sorted(names.in_row.intersection(self._columns))
+        if ROW not in self._columns or not hidden:
+            return ""
+        return (
+            f"; the dataset has a column `row`, which hides the row itself, so `row[{hidden[0]!r}]` is not the "
+            "column of that name: rename the column `row` in the dataset"
+        )
 
     def _compile_expression(self, inner: str, names: Names, field: str) -> CompiledString:
         expression = self._environment.compile_expression(inner, undefined_to_none=False)
@@ -236,21 +246,22 @@ class StringCompiler:
                     value = finite(value)
             return value
 
-        guarded = _guarded(evaluate, field)
+        hint = self._hidden_by(names)
+        guarded = _guarded(evaluate, field, hint)
 
         def defined(row: Row) -> Any:
             value = guarded(row)
             if isinstance(value, Absent):
                 return None
             if isinstance(value, jinja2.Undefined):
-                raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {value._undefined_message}")
+                raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {value._undefined_message}{hint}")
             return value
 
         return CompiledString(names, True, defined)
 
 
-def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]:
-    """A function whose errors all reject the row."""
+def _guarded(function: Callable[[Row], Any], field: str, hint: str) -> Callable[[Row], Any]:
+    """A function whose errors all reject the row. The hint is added to those about undefined names."""
 
     def call(row: Row) -> Any:
         try:
@@ -258,7 +269,8 @@ def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]
         except RowRejectedError:
             raise
         except Exception as error:
-            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {describe(error)}") from None
+            text = f"{field}: {describe(error)}{hint if isinstance(error, jinja2.UndefinedError) else ''}"
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, text) from None
 
     return call
 

@@ -96,6 +96,13 @@ def test_a_column_named_row_hides_the_row() -> None:
     assert render(source, {"row": {"x": 5}, "other": 6}) == "5 6"
     assert template(source, ["row", "other", "x"]).columns == {"row", "other"}
     assert render("{{ row }}", {"row": 7}) == 7
+    for hidden in ("{{ row['a b'] }}", "see {{ row['a b'] }}"):
+        with pytest.raises(
+            RowRejectedError, match=r"which hides the row itself, so `row\['a b'\]` is not the column"
+        ):
+            render(hidden, {"row": "x", "a b": "y"})
+    with pytest.raises(RowRejectedError, match=r"has no attribute 'c'$"):
+        render("{{ row['c'] }}", {"row": "x", "a b": "y"})
 
 
 def test_a_template_can_be_fitted_to_several_datasets() -> None:
