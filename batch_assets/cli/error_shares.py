@@ -6,8 +6,6 @@ from typing import Any
 
 import click
 
-_SUFFIX = "_error"
-
 
 def shares_by_kind(_context: click.Context, _option: click.Parameter, given: str | None) -> dict[str, float]:
     """Read shares, as in the emulator's `error_mix`. `_error` at the end of a kind may be left out.
@@ -18,15 +16,14 @@ def shares_by_kind(_context: click.Context, _option: click.Parameter, given: str
     Raises:
         click.BadParameter: When a kind is unknown or a share is wrong. Says what to write.
     """
-    from batch_assets.emulator.outcomes import MIX_KINDS, Mix
+    from batch_assets.emulator.outcomes import Mix, kind_named, known_kinds
 
     shares: dict[str, float] = {}
     for part in given.split(",") if given is not None else ():
         written, _, share = (text.strip() for text in part.partition("="))
-        kind = written if written in MIX_KINDS else f"{written}{_SUFFIX}"
-        if kind not in MIX_KINDS:
-            known = ", ".join(name.removesuffix(_SUFFIX) for name in MIX_KINDS)
-            raise click.BadParameter(f"{written!r} is not a kind of error; kinds: {known}")
+        kind = kind_named(written)
+        if kind is None:
+            raise click.BadParameter(f"{written!r} is not a kind of error; kinds: {known_kinds()}")
         if kind in shares:
             raise click.BadParameter(f"{written} has two shares: leave out one of them")
         try:

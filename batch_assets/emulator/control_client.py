@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -24,18 +25,32 @@ class EmulatorControl:
         Args:
             path: The path below /_emulator/.
             body: The JSON body of a POST; `None` for a GET.
+
+        Raises:
+            ValueError: When the emulator refuses the call. Its text is the reason.
         """
+        __tracebackhide__ = True  # pytest shows the test's own line
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.url}/_emulator/{path}", data, {"content-type": "application/json"}
         )
         # Without the proxies of the environment: the server is local.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request) as response:
-            return json.load(response)
+        try:
+            with opener.open(request) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                reason = json.load(error)["error"]["message"]
+        raise ValueError(f"the emulator refuses /_emulator/{path}: {reason}")
 
     def faults(self, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Add fault rules; see `batch_assets.emulator.faults`."""
+        """Add fault rules; see `batch_assets.emulator.faults`.
+
+        Raises:
+            ValueError: When a rule is wrong; then none is added. The text is the reason.
+        """
+        __tracebackhide__ = True
         self.control("faults", list(rules))
 
     def reset_faults(self) -> None:
@@ -43,7 +58,12 @@ class EmulatorControl:
         self.control("reset-faults", {})
 
     def settings(self, **values: Any) -> Any:
-        """Change settings for batches created from now on, and return all settings."""
+        """Change settings for batches created from now on, and return all settings.
+
+        Raises:
+            ValueError: When there is no such setting, or the value is wrong. The text is the reason.
+        """
+        __tracebackhide__ = True
         return self.control("settings", values)
 
     def clock(self, **values: Any) -> Any:
@@ -51,7 +71,11 @@ class EmulatorControl:
 
         Args:
             values: `reset` and `frozen` (bool), `advance` and `skew` (seconds).
+
+        Raises:
+            ValueError: When a value is wrong. The text is the reason.
         """
+        __tracebackhide__ = True
         return self.control("clock", values)
 
     def end_batches(self, *ids: str) -> list[str]:

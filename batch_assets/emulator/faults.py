@@ -34,7 +34,7 @@ ACTIONS = {
     "results_url": "the results_url to show, in which {id} is replaced",
     "hide_from_list": "seconds after creation during which a batch is missing from lists",
     "not_found_for": "seconds after creation during which the answer for a batch is 404",
-    "error_mix": "on create: shares of requests that do not succeed",
+    "error_mix": "on create: shares of requests that do not succeed, by kind, as in --errors; see `outcomes.Mix`",
 }
 """Every action by name, with the meaning of its value."""
 

@@ -58,9 +58,20 @@ MIX_KINDS = {
     "permission_error": FIRST_ERROR + 6,
     "billing_error": FIRST_ERROR + 7,
 }
-"""The outcome codes by their names in an error mix."""
+"""The outcome codes by their names in an error mix. `_error` at the end may be left out."""
+_SUFFIX = "_error"
 
 RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
+
+
+def kind_named(name: str) -> str | None:
+    """Return the full name of a kind in an error mix; `None` if there is none of that name."""
+    return next((kind for kind in (name, f"{name}{_SUFFIX}") if kind in MIX_KINDS), None)
+
+
+def known_kinds() -> str:
+    """Return the kinds of an error mix, as short as they can be written."""
+    return ", ".join(kind.removesuffix(_SUFFIX) for kind in MIX_KINDS)
 
 
 def result_type(code: int) -> str:
@@ -90,10 +101,12 @@ class Mix:
     affected, so that a later retry succeeds. Another `salt` chooses other requests.
 
     Raises:
-        ValueError: When a name is unknown, or the shares sum to more than 1.
+        ValueError: When a name is unknown, a share is wrong, or the shares sum to more than 1.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
+        if not isinstance(spec, Mapping):
+            raise ValueError(f'error_mix is {spec!r}: give shares by kind, as in {{"overloaded": 0.1}}')
         self._first: int | None = spec.get("first")
         self._salt = str(spec.get("salt", ""))
         self._bounds: list[tuple[float, int]] = []
@@ -101,10 +114,13 @@ class Mix:
         for name, share in spec.items():
             if name in ("first", "salt"):
                 continue
-            if name not in MIX_KINDS:
-                raise ValueError(f"unknown kind in error_mix: {name}; known: {', '.join(MIX_KINDS)}")
-            total += float(share)
-            self._bounds.append((total, MIX_KINDS[name]))
+            kind = kind_named(name)
+            if kind is None:
+                raise ValueError(f"unknown kind in error_mix: {name}; known: {known_kinds()}")
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"the share of {name} in error_mix is {share!r}: give a number from 0 to 1")
+            total += share
+            self._bounds.append((total, MIX_KINDS[kind]))
         if total > 1 + 1e-9:
             raise ValueError(f"the shares of error_mix sum to {total}, which is more than 1")
 

@@ -219,7 +219,7 @@ def test_error_mix(http: httpx2.Client, emulator: Emulator) -> None:
 
 
 def test_error_mix_of_first_submissions(http: httpx2.Client, emulator: Emulator) -> None:
-    emulator.faults([{"match": CREATE, "action": {"error_mix": {"api_error": 1.0, "first": 2}}}])
+    emulator.faults([{"match": CREATE, "action": {"error_mix": {"api": 1.0, "first": 2}}}])
     sent = [{"custom_id": "a", "params": params("retry me")}]
     assert [outcomes(http, sent)["a"] for _ in range(3)] == ["api_error", "api_error", "end_turn"]
 
@@ -235,6 +235,8 @@ def test_error_mix_of_first_submissions(http: httpx2.Client, emulator: Emulator)
         {"action": {"truncate": {"half": True}}},
         {"action": {"error_mix": {"bad_luck": 0.5}}},
         {"action": {"error_mix": {"expired": 0.6, "canceled": 0.6}}},
+        {"action": {"error_mix": {"expired": "many"}}},
+        {"action": {"error_mix": "expired"}},
         {"rule": {}},
     ],
 )
@@ -242,6 +244,18 @@ def test_unknown_faults_are_refused(http: httpx2.Client, emulator: Emulator, rul
     refused = http.post("/_emulator/faults", json=[rule])
     assert refused.status_code == 400 and refused.json()["error"]["message"]
     assert emulator.control("faults") == []
+    with pytest.raises(ValueError) as error:
+        emulator.faults([rule])
+    assert str(error.value) == f"the emulator refuses /_emulator/faults: {refused.json()['error']['message']}"
+
+
+def test_a_control_call_that_is_refused_has_the_reason(emulator: Emulator) -> None:
+    with pytest.raises(ValueError, match=r"unknown kind in error_mix: slow; known: expired, .*, overloaded, "):
+        emulator.faults([{"action": {"error_mix": {"slow": 0.5}}}])
+    with pytest.raises(ValueError, match="advance: give a number of seconds"):
+        emulator.clock(advance="soon")
+    with pytest.raises(ValueError, match="speed"):
+        emulator.settings(speed=2)
 
 
 def test_calls_are_counted(http: httpx2.Client, emulator: Emulator) -> None:
