@@ -94,12 +94,14 @@ class AnswerSource:
             HttpError: 400 when the server refuses the request, 500 when it cannot be reached or has a problem, 504
                 when it does not answer in time.
         """
-        body = await self._call(self._body(params))
+        response = await self._call(self._body(params))
+        body = self._read(response)
         try:
             answer = chat_answer(body) if self._is_chat else _message_answer(body)
             answer["usage"] = _usage(params, answer)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise HttpError(500, f"{self.url} answered in another form than its API") from None
+            problem = _text_of(self.url, response, " in another form than its API")
+            raise HttpError(500, problem) from None
         return answer
 
     def _body(self, params: Mapping[str, Any]) -> bytes:
@@ -109,8 +111,8 @@ class AnswerSource:
             raise HttpError(400, f"the request has no form in OpenAI's chat API: {error!r}") from None
         return orjson.dumps(body | ({"model": self._model} if self._model is not None else {}))
 
-    async def _call(self, body: bytes) -> Any:
-        """Call the server, again if it has a problem, and return the body of its answer."""
+    async def _call(self, body: bytes) -> httpx2.Response:
+        """Call the server, again if it has a problem, and return its answer."""
         async with self._calls:
             wait, failing_since = _FIRST_WAIT, None
             while True:
@@ -119,7 +121,7 @@ class AnswerSource:
                     response = await self._client.post(self.url, content=body)
                     if response.status_code < 500 and response.status_code not in _PASSING:
                         self._failing_since = None
-                        return self._read(response)
+                        return response
                     problem = HttpError(500, _text_of(self.url, response))
                 except httpx2.ReadTimeout:
                     raise HttpError(504, f"{self.url} did not answer in {_READ_SECONDS:.0f} s") from None
@@ -142,7 +144,7 @@ class AnswerSource:
                 return orjson.loads(response.content)
         except orjson.JSONDecodeError:
             pass
-        raise HttpError(500, f"{self.url} answered {response.status_code} without JSON")
+        raise HttpError(500, _text_of(self.url, response, " without JSON"))
 
 
 def _headers(key: str | None, is_chat: bool) -> dict[str, str]:
@@ -154,15 +156,16 @@ def _headers(key: str | None, is_chat: bool) -> dict[str, str]:
     return headers
 
 
-def _text_of(url: str, response: httpx2.Response) -> str:
-    """Return what an answer with an error has as its text."""
+def _text_of(url: str, response: httpx2.Response, problem: str = "") -> str:
+    """Return the text about an answer that is an error, or no usable answer: with the server's own text."""
     text: Any = response.text
     try:
         error = orjson.loads(response.content)["error"]
-        text = error["message"] if isinstance(error, dict) else error
+        text = (error["message"] if isinstance(error, dict) else error) or text
     except (KeyError, TypeError, ValueError):
         pass
-    return f"{url} answered {response.status_code}: {str(text)[:_MOST_TEXT]}"
+    shown = " ".join(str(text).split())[:_MOST_TEXT]
+    return f"{url} answered {response.status_code}{problem}{f': {shown}' if shown else ''}"
 
 
 def _message_answer(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +174,7 @@ def _message_answer(body: Mapping[str, Any]) -> dict[str, Any]:
     fresh = usage.get("input_tokens")
     return {
         "content": [{**block, "type": str(block["type"])} for block in body["content"]],
-        "stop_reason": str(body["stop_reason"]),
+        "stop_reason": str(body.get("stop_reason") or "end_turn"),
         "stop_sequence": body.get("stop_sequence"),
         "usage": {
             "input_tokens": fresh if fresh is None else fresh + sum(read),

@@ -133,16 +133,18 @@ def chat_answer(body: Mapping[str, Any]) -> dict[str, Any]:
         KeyError: When the body has another form. So do `IndexError`, `TypeError` and `ValueError`.
     """
     choice = body["choices"][0]
-    message, reason = choice["message"], choice["finish_reason"]
+    message = choice["message"]
     content: list[dict[str, Any]] = []
-    if message.get("content"):
-        content.append({"type": "text", "text": str(message["content"])})
+    if text := _answered_text(message.get("content")):
+        content.append({"type": "text", "text": text})
     calls = message.get("tool_calls") or []
-    stop_reason = "tool_use" if calls and reason == "stop" else _STOP_REASONS.get(reason, "end_turn")
+    stop_reason = _STOP_REASONS.get(choice.get("finish_reason"), "end_turn")
+    if calls and stop_reason == "end_turn":
+        stop_reason = "tool_use"
     for at, call in enumerate(calls):
         function = call["function"]
         call_id = call.get("id") or derived_id("toolu", str(body.get("id")), str(at))
-        argument = _arguments(function["arguments"], is_cut=stop_reason == "max_tokens")
+        argument = _arguments(function.get("arguments"), is_cut=stop_reason == "max_tokens")
         content.append({"type": "tool_use", "id": call_id, "name": function["name"], "input": argument})
     usage = body.get("usage") or {}
     return {
@@ -156,9 +158,19 @@ def chat_answer(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _arguments(text: str, *, is_cut: bool) -> Any:
+def _answered_text(content: Any) -> str:
+    """Return the text of an answer, which some servers send in parts, with the model's thinking in others."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    return str(content or "")
+
+
+def _arguments(arguments: Any, *, is_cut: bool) -> Any:
+    """Return the input of a tool. Some servers have empty text or null for none, or an object in place of JSON."""
+    if not arguments or isinstance(arguments, dict):
+        return arguments or {}
     try:
-        return orjson.loads(text)
+        return orjson.loads(arguments)
     except orjson.JSONDecodeError:
         if is_cut:  # a truncated call has no usable input
             return {}

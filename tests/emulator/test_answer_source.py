@@ -202,12 +202,16 @@ def test_refusals(emulator_of: Callable[..., Emulator]) -> None:
             "text": (400, {"error": "too long"}),
             "plain": (400, b"go away"),
             "moved": (301, b""),
-            "other": (200, {"hello": 1}),
+            "other": (200, {"hello": 1, "error": None}),
+            "inside": (200, {"error": {"message": "model crashed"}}),
+            "page": (200, b"<html>\n  <p>hi</p>"),
+            "stream": (200, b'data: {"choices": []}\n\ndata: [DONE]\n\n'),
+            "arguments": chat(None, tool_calls=[{"function": {"name": "note", "arguments": "mood"}}]),
             "cut": chat('{"mo', "length"),
         }
         return kinds[body["messages"][-1]["content"]]
 
-    kinds = ("object", "text", "plain", "moved", "other", "cut")
+    kinds = ("object", "text", "plain", "moved", "other", "inside", "page", "stream", "arguments", "cut")
     with serving(answer) as model:
         asked = [{"custom_id": kind, "params": params(kind)} for kind in kinds]
         pdf = [{"role": "user", "content": [document("base64", PDF)]}]
@@ -220,12 +224,16 @@ def test_refusals(emulator_of: Callable[..., Emulator]) -> None:
     assert results["cut"].message.stop_reason == "max_tokens"
     errors = {key: result.error.error for key, result in results.items() if result.type == "errored"}
     url = f"{model.url}/v1/chat/completions"
+    assert '"name":"note","arguments":"mood"' in errors.pop("arguments").message
     assert {key: (error.type, error.message) for key, error in errors.items()} == {
         "object": ("invalid_request_error", f"{url} answered 404: no model 'x'"),
         "text": ("invalid_request_error", f"{url} answered 400: too long"),
         "plain": ("invalid_request_error", f"{url} answered 400: go away"),
         "moved": ("api_error", f"{url} answered 301 without JSON"),
-        "other": ("api_error", f"{url} answered in another form than its API"),
+        "other": ("api_error", f'{url} answered 200 in another form than its API: {{"hello":1,"error":null}}'),
+        "inside": ("api_error", f"{url} answered 200 in another form than its API: model crashed"),
+        "page": ("api_error", f"{url} answered 200 without JSON: <html> <p>hi</p>"),
+        "stream": ("api_error", f'{url} answered 200 without JSON: data: {{"choices": []}} data: [DONE]'),
         "pdf": (
             "invalid_request_error",
             "messages.0.content.0: OpenAI's chat API, which answers here, has no form for a PDF. Send its pages "
@@ -237,6 +245,36 @@ def test_refusals(emulator_of: Callable[..., Emulator]) -> None:
             "tools.0: OpenAI's chat API, which answers here, has no form for the tool 'web_search_20250305'",
         ),
     }
+
+
+def test_forms_of_answers_that_servers_differ_in(emulator_of: Callable[..., Emulator]) -> None:
+    """Text in parts, no input of a tool, an input that is an object, and no reason for the end."""
+
+    def called(arguments: Any) -> Answer:
+        return chat(None, None, tool_calls=[{"function": {"name": "note", "arguments": arguments}}])  # type: ignore[arg-type]
+
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Fi"}, {"type": "text", "text": "ne."}]
+    answers = {
+        "parts": chat(parts),
+        "empty": called(""),
+        "null": called(None),
+        "object": called({"mood": "good"}),
+        "json": called('{"mood": "bad"}'),
+    }
+    with serving(lambda body: answers[body["messages"][-1]["content"]]) as model:
+        asked = [{"custom_id": kind, "params": params(kind)} for kind in answers]
+        results = results_of(emulator_of(model.url), asked)
+    messages = {key: result.message for key, result in results.items()}
+    assert [block.text for block in messages.pop("parts").content] == ["Fine."]
+    assert {key: message.content[0].input for key, message in messages.items()} == {
+        "empty": {},
+        "null": {},
+        "object": {"mood": "good"},
+        "json": {"mood": "bad"},
+    }
+    assert {message.stop_reason for message in messages.values()} == {"tool_use"}
+    with serving(lambda _: spoken(stop_reason=None)) as model:
+        assert one(emulator_of(f"{model.url}/v1/messages")).message.stop_reason == "end_turn"
 
 
 def test_a_request_that_a_fault_affects_is_not_asked(emulator_of: Callable[..., Emulator]) -> None:
