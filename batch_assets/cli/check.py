@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli.definitions_error import loading
-from batch_assets.cli.find_pipeline import UnknownPipelineError
+from batch_assets.cli.find_pipeline import UnknownPipelineError, name_broken
 from batch_assets.cli.resource_option import settings_of_pipeline
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.quoting import printable
@@ -108,5 +108,7 @@ def _chosen(project: LoadedProject, names: tuple[str, ...]) -> list[BrokenFile]:
     """
     for name in names:
         if name not in project.pipelines and name not in project.broken:
+            # It may be the name of one of them, which is not known if that is what is broken.
+            name_broken(project.broken.values())
             raise UnknownPipelineError(name, sorted([*project.pipelines, *project.broken]))
     return [file for name, file in project.broken.items() if not names or name in names]

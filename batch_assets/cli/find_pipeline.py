@@ -10,14 +10,18 @@ import click
 from batch_assets.cli.definitions_error import loading
 from batch_assets.core.errors import BatchAssetsError, FinalError
 from batch_assets.core.quoting import printable
+from batch_assets.core.text import listed, nearest
 
 if TYPE_CHECKING:
     from batch_assets.dagster.broken_file import BrokenFile
     from batch_assets.dagster.pipelines import PipelineAssets
 
 
+_NAMED = 10  # pipelines in an error
+
+
 class UnknownPipelineError(BatchAssetsError):
-    """The project has no pipeline of that name. Names those that exist.
+    """The project has no pipeline of that name. Names some that exist, and the one that was probably meant.
 
     Args:
         name: The name.
@@ -25,8 +29,11 @@ class UnknownPipelineError(BatchAssetsError):
     """
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        pipelines = ", ".join(known) or "none"
-        super().__init__(f"there is no pipeline {name!r} in this project; its pipelines: {pipelines}")
+        names = list(known)
+        meant = nearest(name, names)
+        hint = f"did you mean {meant!r}? Its" if meant is not None else "its"
+        pipelines = listed(names, _NAMED) or "none"
+        super().__init__(f"there is no pipeline {name!r} in this project; {hint} pipelines: {pipelines}")
 
 
 class BrokenPipelineError(FinalError):
@@ -64,10 +71,11 @@ def _find(name: str) -> tuple[dict[str, PipelineAssets], PipelineAssets | None]:
         project = load_project()
     if name in project.broken:
         raise BrokenPipelineError(str(project.broken[name]))
-    _name_broken(project.broken.values())
+    name_broken(project.broken.values())
     return project.pipelines, project.pipelines.get(name)
 
 
-def _name_broken(files: Iterable[BrokenFile]) -> None:
+def name_broken(files: Iterable[BrokenFile]) -> None:
+    """Print which pipelines are missing because their files are broken, and what is wrong with these."""
     for file in files:
         click.echo(printable(f"{file.name} is left out, because its file is broken: {file}", lines=True), err=True)

@@ -18,7 +18,9 @@ from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
+from batch_assets.core.text import listed, nearest
 
+_NAMED = 10  # pipelines or partitions in an error
 BATCH_ID_START = "msgbatch_"
 """Every batch id of the API begins with this."""
 
@@ -101,10 +103,15 @@ def _ours(tx: Transaction, ids: Sequence[str]) -> dict[str, Batch]:
 def _unknown(root: Root, target: str, known: Iterable[str]) -> UnknownTargetError:
     if target.startswith(BATCH_ID_START):
         return _no_batch(root, [target])
-    names = ", ".join(sorted(known)) or "none"
     return UnknownTargetError(
-        f"nothing was submitted for a pipeline {target!r} in {root.storage.url}; pipelines there: {names}"
+        f"nothing was submitted for a pipeline {target!r} in {root.storage.url}{_meant(target, known)}; "
+        f"pipelines there: {listed(sorted(known), _NAMED) or 'none'}"
     )
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    meant = nearest(name, known)
+    return f" (did you mean {meant!r}?)" if meant is not None else ""
 
 
 def _no_batch(root: Root, ids: Sequence[str]) -> UnknownTargetError:
@@ -121,8 +128,11 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
         in_force = submissions.all_newest(tx, pipeline)
     chosen = [s for s in in_force if partition in (None, s.partition)]
     if not chosen:
-        names = ", ".join(sorted(s.partition or "(none)" for s in in_force))
-        raise UnknownTargetError(f"{pipeline} has no partition {partition!r}; partitions submitted: {names}")
+        names = sorted(s.partition or "(none)" for s in in_force)
+        meant = _meant(partition or "", names)
+        raise UnknownTargetError(
+            f"{pipeline} has no partition {partition!r}{meant}; partitions submitted: {listed(names, _NAMED)}"
+        )
     root.check_endpoint()
     report = CancelReport()
     with root.ledger.write(pipeline) as tx:

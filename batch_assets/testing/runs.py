@@ -64,7 +64,7 @@ class Pipelines:
         if pipeline in project.broken:
             raise BrokenPipelineError(str(project.broken[pipeline]))
         if pipeline not in project.pipelines:
-            raise UnknownPipelineError(pipeline, project.pipelines)
+            raise UnknownPipelineError(pipeline, sorted([*project.pipelines, *project.broken]))
         return project.pipelines[pipeline].pipeline
 
 

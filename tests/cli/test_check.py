@@ -59,9 +59,9 @@ def test_all_mistakes_are_printed_with_file_line_and_field(broken: Project) -> N
         f"{broken.folder}: 1 pipeline file is right\n",
         "",
     )
-    assert "there is no pipeline 'gone' in this project; its pipelines: good, typo, unquoted" in (
-        broken.run("check", "gone").stderr
-    )
+    gone = broken.run("check", "gone").stderr
+    assert "there is no pipeline 'gone' in this project" in gone and "pipelines: good, typo, unquoted" in gone
+    assert "unquoted is left out, because its file is broken: batch_assets/defs/unquoted/defs.yaml:10: " in gone
 
 
 def test_the_other_pipelines_run_and_the_broken_one_is_named(broken: Project) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from batch_assets.cli.find_pipeline import UnknownPipelineError
+
 from .support import BATCHES, Project
 
 
@@ -90,9 +92,19 @@ def test_a_mistake_in_a_pipeline_file(project: Project) -> None:
 
 def test_unknown_pipeline(project: Project) -> None:
     project.add_pipeline("asked", ["one"])
-    done = project.run("run", "asking")
+    done = project.run("run", "askd")
     assert done.returncode == 1
-    assert done.stderr == "Error: there is no pipeline 'asking' in this project; its pipelines: asked\n"
+    assert done.stderr == (
+        "Error: there is no pipeline 'askd' in this project; did you mean 'asked'? Its pipelines: asked\n"
+    )
+
+
+def test_the_error_about_an_unknown_pipeline_is_bounded() -> None:
+    text = str(UnknownPipelineError("p200", [f"p{number}" for number in range(100)]))
+    assert text == (
+        "there is no pipeline 'p200' in this project; did you mean 'p20'? Its pipelines: "
+        "p0, p1, p2, p3, p4, p5, p6, p7, p8, p9 and 90 more"
+    )
 
 
 def test_no_api_named(bare_project: Project) -> None:
