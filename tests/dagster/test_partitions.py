@@ -250,10 +250,18 @@ def test_a_missing_file_fails_its_own_partition_only(
 
 
 def test_a_stage_continues_for_the_partitions_that_have_its_input(
-    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+    make_assets: MakeAssets,
+    instance: dg.DagsterInstance,
+    quick: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-03"))
-    run_range(assets, instance, "2026-01-01", "2026-01-03", "requests")
+    with monkeypatch.context() as without_api:
+        without_api.delenv("BATCH_ASSETS_EMULATOR")
+        (error,) = failures(run_range(assets, instance, "2026-01-01", "2026-01-03")).values()
+    assert "\ngreetings/batches failed for 2 other partitions. No API to talk to: set" in error
+    assert sensor_asks(assets, instance) == [], "it may not begin with what no run has begun"
     alone = dg.materialize(assets, instance=instance, partition_key="2026-01-02", raise_on_error=False)
     assert "partition 2026-01-02: dataset.path: there is no file" in failures(alone)["greetings__requests"]
     error = failures(run_range(assets, instance, "2026-01-01", "2026-01-03", "batches"))["greetings__batches"]
