@@ -35,7 +35,7 @@ MOST_ROWS = 50
 """The most rows that a search returns."""
 _MOST_FAILURES, _SAMPLES = 20, 3
 # The most error messages that are grouped by cause, the most frequent first.
-_MOST_MESSAGES = 10_000
+_MOST_MESSAGES = 100_000
 # The most values of a distribution. A column that is no enum and has more is not shown.
 _MOST_VALUES = 12
 _CONFIG: dict[str, Any] = {
@@ -81,7 +81,7 @@ class Failures:
 
     Attributes:
         causes: The most frequent causes, the most frequent first.
-        others: The number of rows with further causes.
+        others: The number of rows with further causes, or with messages that are too many to be grouped.
     """
 
     causes: tuple[Failure, ...] = ()
