@@ -40,6 +40,7 @@ class BatchEmulator(EmulatorThread):
 
     def check(self) -> None:
         """Raise what a function of a script raised, in the test's own thread."""
+        __tracebackhide__ = True
         problem, self._script.problem = self._script.problem, None
         if problem is not None:
             raise problem

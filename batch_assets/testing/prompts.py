@@ -8,9 +8,10 @@ import secrets
 from pathlib import Path
 
 from batch_assets.cli.request_lines import request_lines
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.requests.preview import previewed_rows
 from batch_assets.core.settings import Settings
-from batch_assets.testing.runs import Pipelines, Rows, for_test
+from batch_assets.testing.runs import Pipelines, Rows, cause_elsewhere, for_test
 
 UPDATE = "--update-prompts"
 """The option of pytest that writes the snapshots."""
@@ -54,9 +55,12 @@ class PromptSnapshot:
             BatchAssetsError: When the pipeline is broken, or does not fit the rows.
         """
         __tracebackhide__ = True  # pytest shows the test's own line
-        found, table = for_test(self._pipelines.find(pipeline), rows, partition)
-        shown = previewed_rows(Settings.from_env(), found, partition, most=most, table=table)
-        text = "".join(f"{line}\n" for row in shown for line in request_lines(row))
+        try:
+            found, table = for_test(self._pipelines.find(pipeline), rows, partition)
+            shown = previewed_rows(Settings.from_env(), found, partition, most=most, table=table)
+            text = "".join(f"{line}\n" for row in shown for line in request_lines(row))
+        except BatchAssetsError as error:
+            raise error.with_traceback(None) from cause_elsewhere(error)
         if not text:
             raise AssertionError(f"{found.source}: the dataset has no rows, so there is no request to compare")
         file = self._folder / f"{name or found.name}.txt"

@@ -17,7 +17,7 @@ from batch_assets.cli.find_pipeline import BrokenPipelineError, UnknownPipelineE
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.cli.progress import make_console, watching
 from batch_assets.cli.project import LoadedProject, load_project
-from batch_assets.core.errors import SettingsError
+from batch_assets.core.errors import BatchAssetsError, SettingsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.faults import unreadable
@@ -32,6 +32,15 @@ from batch_assets.testing.emulator import BatchEmulator
 Rows = Sequence[Mapping[str, Any]] | Any
 """Rows of a dataset: a list of dicts, or a table of pandas, polars or Arrow."""
 _COMPONENT = "batch_assets.MessageBatchComponent"
+
+
+class _RowsOfTest(DatasetConfig):
+    """A dataset of rows that a test has. A run reads them like those of an asset."""
+
+    @property
+    def location(self) -> str:
+        """What errors call it."""
+        return "the test's table"
 
 
 class Pipelines:
@@ -107,9 +116,14 @@ def for_test(pipeline: Pipeline, rows: Rows | None, partition: str) -> tuple[Pip
     if rows is not None:
         kept = {name: getattr(dataset, name) for name in ("columns", "types", "bad_rows")}
         key = dataset.key if dataset.key is not None or not dataset.files else dataset.key_column
-        changes["dataset"] = DatasetConfig(asset="rows_of_a_test", key=key, **kept)
+        changes["dataset"] = _RowsOfTest(asset="rows_of_a_test", key=key, **kept)
     table = list(rows) if isinstance(rows, Sequence) else rows
     return replace(pipeline, config=config.model_copy(update=changes)), table
+
+
+def cause_elsewhere(error: BatchAssetsError) -> BaseException | None:
+    """Return the cause of an error if it is not one of ours: those say all as text, and need no frames."""
+    return error.__cause__ if not isinstance(error.__cause__, BatchAssetsError) else None
 
 
 class RunPipeline:
@@ -141,6 +155,14 @@ class RunPipeline:
         Raises:
             BatchAssetsError: When the pipeline is broken, or the run fails.
         """
+        __tracebackhide__ = True  # pytest shows the test's own line
+        try:
+            return self._run(pipeline, rows, partition, limit)
+        except BatchAssetsError as error:
+            raise error.with_traceback(None) from cause_elsewhere(error)
+
+    def _run(self, pipeline: str | Path, rows: Rows | None, partition: str, limit: int | None) -> pd.DataFrame:
+        __tracebackhide__ = True
         found, table = for_test(self._pipelines.find(pipeline), rows, partition)
         # Not the settings of a resource: a test never uses another root or another API.
         try:

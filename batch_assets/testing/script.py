@@ -133,6 +133,7 @@ class ScriptedAnswers:
 
     async def answer(self, params: Mapping[str, Any], custom_id: str | None) -> dict[str, Any]:
         """Answer a request; see `batch_assets.emulator.asking.Source`."""
+        __tracebackhide__ = True  # pytest shows the line of the test's function
         try:
             request = AskedRequest(self._row_of(custom_id), params, last_user_text(params))
             for function in self._functions:
@@ -154,6 +155,7 @@ class ScriptedAnswers:
         Raises:
             ValueError: When a row key of a map may be meant, and so may the key of another row.
         """
+        __tracebackhide__ = True
         if custom_id is None:
             return ""
         digest = custom_id[-DIGEST_CHARACTERS:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -78,6 +79,44 @@ def test_prompts_are_compared_with_a_file(pytester: pytest.Pytester) -> None:
     changed.assert_outcomes(failed=1)
     changed.stdout.fnmatch_lines(['E*-      "content": "Read: one"', 'E*+      "content": "Look at: one"'])
     assert file.read_text() == SNAPSHOT
+
+
+def test_a_mistake_shows_the_line_of_the_test_and_no_frames_of_the_package(pytester: pytest.Pytester) -> None:
+    write_pipeline(pytester, "{{ text }}")
+    pytester.makepyfile(
+        """
+        from pathlib import Path
+
+        def test_key(run_pipeline):
+            run_pipeline(Path("asked"), [{"text": "one"}])
+
+        def test_row(run_pipeline):
+            run_pipeline(Path("asked"), ["one"])
+
+        def test_prompt(prompt_snapshot):
+            prompt_snapshot(Path("asked"), [{"id": "1"}])
+
+        def test_fault(batch_emulator):
+            batch_emulator.faults([{"match": {"verb": "GET"}}])
+
+        def test_function(batch_emulator, run_pipeline):
+            batch_emulator.answers(lambda request: request.body)
+            run_pipeline(Path("asked"), [{"id": "1", "text": "one"}])
+        """
+    )
+    failed = pytester.runpytest_inprocess()
+    failed.assert_outcomes(failed=5)
+    locations = re.findall(r"^([^\s:]+\.py):[0-9]+: ", failed.stdout.str(), re.M)
+    assert len(locations) >= 5 and set(locations) == {f"{pytester.path.name[:-1]}.py"}, locations
+    failed.stdout.fnmatch_lines(
+        [
+            "E*dataset.key: the test's table has no column 'id'; its columns: text",
+            "E*the test's table, row 0 (from 0) is of the type str: make it a dict",
+            "E*the template reads 'text', which is not a column of the test's table; its columns: id",
+            "E*ValueError: the emulator refuses /_emulator/faults: unknown field in match: verb",
+            "E*AttributeError: 'AskedRequest' object has no attribute 'body'",
+        ]
+    )
 
 
 def test_answers_that_no_request_asked_for_fail_the_test(pytester: pytest.Pytester) -> None:
