@@ -211,7 +211,7 @@ def test_an_unknown_target_is_refused_with_a_remedy(world: World) -> None:
         cancel(world.root, "msgbatch_elsewhere")
     assert caught.value.remedy == ListBatches()
     with pytest.raises(UnknownTargetError, match=r"did you mean .asked.*; pipelines there: asked"):
-        cancel(world.root, "aske")
+        cancel(world.root, "askd")
     with pytest.raises(UnknownTargetError, match="partitions submitted: A"):
         cancel(world.root, "asked", "B")
     (batch,) = world.accepted()
