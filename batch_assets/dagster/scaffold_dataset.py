@@ -16,9 +16,9 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 
 from batch_assets.core.answers.result_columns import PARTITION, RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.delimiters import DELIMITERS, other_delimiter
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
-from batch_assets.core.requests.inputs import DELIMITERS, other_delimiter
 from batch_assets.core.template.template_names import ROW
 from batch_assets.core.urls import ELSEWHERE, secret_in
 from batch_assets.dagster.remedies import error_as_text

@@ -146,7 +146,7 @@ def test_a_pipeline_is_checked_with_its_dataset(bare_project: Project) -> None:
     fits = project.run("check", "fits", "divided", "same")
     assert fits.returncode == 0
     assert fits.stderr == (
-        "warning: batch_assets/defs/divided/defs.yaml:1: dataset: divided.csv has one column, 'id;text'. If ';' "
+        "warning: batch_assets/defs/divided/defs.yaml:1: dataset: divided.csv has one column, 'id;text': if ';' "
         'is between its fields, add `csv: {delimiter: ";"}`\n'
         "warning: batch_assets/defs/same/defs.yaml:1: params: no template reads a column of same.jsonl, so all "
         "rows get one and the same prompt: that is one request, which is paid once. "

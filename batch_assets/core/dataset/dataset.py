@@ -12,6 +12,7 @@ from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.carried_columns import add_times_before
 from batch_assets.core.dataset.column_kinds import TABLE, Kinds, of_group, updated
 from batch_assets.core.dataset.column_types import plain_type
+from batch_assets.core.dataset.delimiters import delimiter_remedy
 from batch_assets.core.dataset.document_files import DocumentFiles
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.partition_rows import PartitionRows, filled
@@ -42,6 +43,7 @@ class Dataset:
         schema: The columns and their types.
         key: The column of the row key.
         carried: The columns to carry into results: names in the dataset to names in results.
+        delimiter_remedy: What to write if it is a CSV file that seems to have another delimiter than a comma.
         has_read_file: Whether templates have read files of the dataset's folder.
 
     Raises:
@@ -90,6 +92,7 @@ class Dataset:
     def _settle(self, pipeline: Pipeline) -> None:
         config, source = pipeline.config.dataset, self._rows_from
         self.schema = source.schema
+        self.delimiter_remedy = delimiter_remedy(config, self.schema.names)
         check_columns(len(self.schema.names), f"{self.source}: dataset.{config.kind}")
         self.key, self.key_name = config.key_column, config.key_name
         if source.blank:
@@ -192,7 +195,8 @@ class Dataset:
             return
         columns = ", ".join(self.schema.names)
         meant = self._meant(name, dataset_field)
-        problem = f"{self.location} has no column {name!r}{meant}; its columns: {columns}"
+        remedy = f"; {self.delimiter_remedy}" if self.delimiter_remedy is not None else ""
+        problem = f"{self.location} has no column {name!r}{meant}; its columns: {columns}{remedy}"
         if field is not None:
             raise DatasetError(f"{self.source}: {field}: {problem}")
         self._fail(dataset_field, problem)
@@ -201,7 +205,7 @@ class Dataset:
         """Return what the user may have meant by a missing column, in parentheses; "" if it is not known."""
         if name == ROW_NUMBER and dataset_field == "key":
             return " (leave out `key`: without it, the rows are numbered in a column of this name)"
-        meant = nearest(name, self.schema.names)
+        meant = nearest(name, self.schema.names) if self.delimiter_remedy is None else None
         return f" (did you mean {meant!r}?)" if meant is not None else ""
 
     def rows(self, columns: list[str]) -> Iterator[Rows]:

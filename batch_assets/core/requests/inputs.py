@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -30,8 +29,6 @@ from batch_assets.core.template.priority import PRIORITY_FIELD
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.text import nearest
 
-DELIMITERS = ";\t|"
-"""The characters that CSV files often have between fields in place of a comma."""
 _log = logging.getLogger("batch_assets")
 
 
@@ -168,25 +165,11 @@ def dataset_warnings(pipeline: Pipeline, dataset: Dataset) -> list[str]:
     """
     config = pipeline.config.dataset
     warnings = pipeline.column_warnings(dataset.carried) if config.columns is None else []
-    delimiter = other_delimiter(dataset.schema.names)
-    is_stated = config.csv is not None and config.csv.delimiter is not None
-    if config.path is not None and not is_stated and delimiter is not None:
-        warnings.append(
-            f"{dataset.source}: dataset: {dataset.location} has one column, {dataset.schema.names[0]!r}. "
-            f"If {delimiter!r} is between its fields, add `csv: {{delimiter: {json.dumps(delimiter)}}}`"
-        )
+    remedy = dataset.delimiter_remedy
+    if remedy is not None:
+        only = f"{dataset.location} has one column, {dataset.schema.names[0]!r}"
+        warnings.append(f"{dataset.source}: dataset: {only}: {remedy}")
     return warnings
-
-
-def other_delimiter(names: Sequence[str]) -> str | None:
-    """Return the delimiter that a CSV file with one column seems to have in place of a comma; `None` without one.
-
-    Args:
-        names: The names of the columns that were read with a comma.
-    """
-    if len(names) != 1:
-        return None
-    return next((each for each in DELIMITERS if len(list(filter(str.strip, names[0].split(each)))) > 1), None)
 
 
 def misfits(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> Iterator[ConfigError]:
@@ -206,6 +189,9 @@ def misfits(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> It
 
 
 def _missing(name: str, dataset: Dataset, columns: set[str]) -> str:
+    problem = f"is not a column of {dataset.location}"
+    if dataset.delimiter_remedy is not None:
+        return f"{problem}; its columns: {', '.join(sorted(columns))}; {dataset.delimiter_remedy}"
     meant = nearest(name, columns)
     hint = f" (did you mean {meant!r}?)" if meant is not None else ""
-    return f"is not a column of {dataset.location}{hint}; its columns: {', '.join(sorted(columns))}"
+    return f"{problem}{hint}; its columns: {', '.join(sorted(columns))}"

@@ -11,7 +11,7 @@ import pytest
 
 from batch_assets.core.dataset import csv_types
 from batch_assets.core.dataset.readers import BLOCK_BYTES
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import ConfigError, DatasetError
 
 from ..support import World, make_pipeline, params, read
 
@@ -227,3 +227,21 @@ def test_the_first_undecodable_byte_refuses_the_dataset_before_anything_is_sent(
     with pytest.raises(DatasetError, match=r"asked/defs.yaml: dataset.path: .*rows\.csv, " + problem):
         world.build(world.pipeline(dataset={"path": "rows.csv"}))
     assert not world.accepted()
+
+
+def test_the_delimiter_to_add_is_named_where_a_column_is_missing(world: World) -> None:
+    (world.folder / "rows.csv").write_text("id;text\n1;one\n")
+    add = r"; if ';' is between its fields, add `csv: \{delimiter: \";\"\}`$"
+    with pytest.raises(
+        DatasetError, match=rf"dataset.key: rows.csv has no column 'id'; its columns: id;text{add}"
+    ):
+        world.build(world.pipeline("rows.csv"))
+    plain = world.pipeline(dataset={"path": "rows.csv"})
+    with pytest.raises(
+        ConfigError, match=rf"reads 'text', which is not a column of rows.csv; its columns: .*{add}"
+    ):
+        world.build(plain)
+    divided = {"path": "rows.csv", "key": "id", "csv": {"delimiter": ";"}}
+    world.build(world.pipeline(dataset=divided))
+    with pytest.raises(DatasetError, match=r"has no column 'no'; its columns: id, text$"):
+        world.build(world.pipeline(dataset={**divided, "key": "no"}))
