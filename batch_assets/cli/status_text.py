@@ -46,6 +46,15 @@ class CostTexts:
             self._read[key] = cost_as_text(self.root, submission, is_emulated=self._is_emulated)
         return self._read[key]
 
+    def missing(self, submission: Submission) -> str | None:
+        """Return a text if the table that a submission wrote is not there; `None` if it is, or it wrote none."""
+        from batch_assets.core.store.result_table import table_of
+
+        storage, table = self.root.storage, table_of(submission)
+        if not submission.count_map or storage.is_file(*table):
+            return None
+        return f"there is no table {storage.uri(*table)}: if it was removed, the next run writes it again"
+
 
 def by_pipeline(snapshots: Sequence[Snapshot]) -> dict[str, list[Snapshot]]:
     """Return snapshots by pipeline, in their order."""
@@ -115,6 +124,8 @@ def _partition_lines(tx: Transaction, snapshot: Snapshot, costs: CostTexts | Non
     if costs is not None and (cost := costs.of(tx, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
+    if costs is not None and (missing := costs.missing(submission)) is not None:
+        yield _line("error", printable(missing))
     for error in errors_of(tx, snapshot):
         yield _line("error", printable(error))
 

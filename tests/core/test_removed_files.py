@@ -417,3 +417,23 @@ def test_files_whose_absence_was_accepted_are_not_missed(stages: Stages, tmp_pat
     world.query("update pairing set files_from = (select max(created_at) + 1 from submission)")
     assert world.build(_pipeline(world)).written == 2
     world.root.close()
+
+
+def test_status_says_that_a_table_is_missing_and_a_run_writes_it_again(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.run(pipeline)
+    table = Path(world.root.settings.root, "asked", "results", "results.parquet")
+    variables = {"BATCH_ASSETS_ROOT": world.root.settings.root, "BATCH_ASSETS_EMULATOR": world.emulator.url}
+
+    def errors() -> list[str]:
+        shown = CliRunner().invoke(status, ["asked"], env=variables)
+        assert shown.exit_code == 0, shown.output
+        return [line for line in shown.output.splitlines() if line.startswith("  error")]
+
+    assert errors() == []
+    table.unlink()
+    assert errors() == [
+        f"  error       there is no table {table}: if it was removed, the next run writes it again"
+    ]
+    world.run(pipeline)
+    assert errors() == [] and table.is_file() and len(world.accepted()) == 1

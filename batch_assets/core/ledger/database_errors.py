@@ -64,8 +64,8 @@ def _of_sqlite(error: sa.exc.DBAPIError, url: sa.URL) -> BatchAssetsError | None
         return None
     remedy = "Is its disk full, or not mounted?"
     if code in _NOT_WRITABLE:
-        remedy = "Make it and its folder writable for the user that runs this"
-    return LedgerUnavailableError(f"the ledger {url.database} cannot be used: {error.orig}. {remedy}. {_LATER}")
+        remedy = "Make it and its folder writable for the user that runs this."
+    return LedgerUnavailableError(f"the ledger {url.database} cannot be used: {error.orig}. {remedy} {_LATER}")
 
 
 def _of_server(error: sa.exc.DBAPIError, url: sa.URL) -> BatchAssetsError | None:

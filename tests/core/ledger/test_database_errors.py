@@ -118,6 +118,17 @@ def test_a_sqlite_ledger_that_cannot_be_written_is_a_sentence(tmp_path: Path) ->
     ledger.close()
 
 
+def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    remedy = (
+        r"full\. Is its disk full, or not mounted\? What was not committed did not happen; a later run continues$"
+    )
+    with pytest.raises(LedgerUnavailableError, match=remedy), ledger.write() as tx:
+        tx.connection.exec_driver_sql("PRAGMA max_page_count=1")
+        tx.record(EntityKind.ROUND, "any", None, "done", "x" * 1_000_000)
+    ledger.close()
+
+
 @pytest.mark.parametrize("statement", ["selec 1", "select 1 where :missing = 1", "rollback to nowhere"])
 def test_a_fault_of_a_statement_keeps_its_traceback(tmp_path: Path, statement: str) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
