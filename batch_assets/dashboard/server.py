@@ -31,6 +31,17 @@ _POLICY = (
     "frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
 )
 
+# Names for screen readers: marimo's control that looks again has a button with an icon only, in a shadow root,
+# which takes no label from the page. It is drawn again with the page.
+_NAMES = """<script>
+  new MutationObserver(() => {
+    for (const control of document.querySelectorAll("marimo-refresh")) {
+      control.shadowRoot?.querySelector("button")?.setAttribute("aria-label", "Look again now");
+      control.shadowRoot?.querySelector("select")?.setAttribute("aria-label", "Look again every");
+    }
+  }).observe(document, {childList: true, subtree: true});
+</script>"""
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address is only reachable from this machine."""
@@ -124,7 +135,7 @@ def serve(live: Live, listening: socket.socket, token: str | None) -> NoReturn:
 def _run(listening: socket.socket, token: str | None) -> None:
     import marimo  # finds its folders while it is imported
 
-    app = marimo.create_asgi_app(quiet=True, include_code=False, token=token)
+    app = marimo.create_asgi_app(quiet=True, include_code=False, token=token, html_head=_NAMES)
     built = app.with_app(path="/", root=str(_PAGE)).build()
     own = OwnPagesOnly(built, is_local=is_loopback(listening.getsockname()[0]))
     server = uvicorn.Server(

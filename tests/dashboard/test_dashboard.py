@@ -323,6 +323,8 @@ def walk_through(page: Any, url: str, emulator: Emulator, folder: Path) -> None:
     try:
         run_twice(world)
         pipelines.get_by_text("25 of 25, 100 %").wait_for()
+        for role, name in (("button", "Look again now"), ("combobox", "Look again every")):
+            page.get_by_role(role, name=name, exact=True).wait_for()
         cost = world.table(classify(world, "any"))["cost_usd"].sum()
         page.get_by_role("region", name="Spent by pipeline").get_by_text("classify").wait_for()
         assert cost > 0
