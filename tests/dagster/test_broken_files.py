@@ -158,11 +158,26 @@ OF_DAGSTER = {
         2,
         "type: MessageBatchComponent is not the name of a component: a pipeline has batch_assets.Mess",
     ),
+    "type of a second document": (
+        after("---\ntype: Mine\nattributes: {}\n"),
+        11,
+        "type: Mine is not the name of a",
+    ),
+    "missing type of a second document": (
+        after("---\ntype: batch_assets.Mine\nattributes: {}\n"),
+        11,
+        "type: there is no batch_assets.Mine",
+    ),
     "no type": (in_place_of("batch_assets.MessageBatchComponent", "5"), 2, "type: 5 is not the name of a"),
     "no component": (
         in_place_of("batch_assets.MessageBatchComponent", "dagster.asset"),
         2,
         "type: dagster.asset is no component for a YAML file: a pipeline has batch_assets.Mess",
+    ),
+    "component without attributes": (
+        in_place_of("batch_assets.MessageBatchComponent", "dagster.Component"),
+        2,
+        "type: dagster.Component has no attributes in YAML: a pipeline has batch_assets.Mess",
     ),
     "module of variables": (
         after("template_vars_module: .nope\n"),
@@ -705,7 +720,9 @@ def test_lines_of_fields() -> None:
 
 
 def test_a_file_with_merges_aliases_and_dates_can_be_read() -> None:
-    text = "type: a\nattributes:\n  one: &one {day: 2026-11-31}\n  two: {<<: *one}\n  three: {<<: [*one, *one]}\n"
+    text = (
+        "type: a.B\nattributes:\n  one: &one {day: 2026-11-31}\n  two: {<<: *one}\n  three: {<<: [*one, *one]}\n"
+    )
     assert unreadable("defs.yaml", text) is None
 
 
@@ -720,7 +737,13 @@ def test_every_broken_file_looks_broken(project: Project) -> None:
         assert not any_looks_broken(pipeline_files(folder), project.folder)
     kinds = {kind: change(PIPELINE) for kind, (change, *_) in {**OF_COMPONENTS, **OF_DAGSTER}.items()}
     kinds |= {"copy": GOOD, "copy in one file": f"{good}---{good}", "minute 99": good.replace("0 2", "99 2")}
-    only_dagster_knows = {"post-processing", "field of post-processing", "no component", "module of variables"}
+    only_dagster_knows = {
+        "component without attributes",
+        "post-processing",
+        "field of post-processing",
+        "no component",
+        "module of variables",
+    }
     for kind in kinds.keys() - only_dagster_knows:
         file.write_text(kinds[kind].lstrip("\n"))
         assert any_looks_broken(pipeline_files(folder), project.folder), kind

@@ -18,6 +18,10 @@ from batch_assets.core.text import nearest
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 # The field at the beginning of a text about a pipeline, perhaps with the file that the template includes.
 _FIELD = re.compile(r"([\w.\[\]]+)(?: \([^)]*\))?: ")
+# A type with the module or package that has it. A dot before it means the folder of the file.
+_TYPE = re.compile(r"\.?[A-Za-z_]\w*(\.[A-Za-z_]\w*)+|\.[A-Za-z_]\w*")
+PIPELINE_TYPE = "a pipeline has batch_assets.MessageBatchComponent"
+"""What to do about a wrong `type`."""
 # A value that begins with a template and has no quotes.
 _UNQUOTED = re.compile(r"(?::|-)\s+(\{[{%][^\n]*?)\s*$")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
@@ -183,6 +187,8 @@ def unreadable(source: str, text: str) -> ConfigError | None:
             return ConfigError(source, "", f"this is not a map: it needs {_NEEDS}")
         if (wrong := _keys_problem([key.value for key, _ in document.value])) is not None:
             return ConfigError(source, *wrong)
+        if (wrong_type := _wrong_type(document)) is not None:
+            return ConfigError(source, *wrong_type)
         if (value := unreadable_value(document)) is not None:
             return ConfigError(source, f"line {value[0]}", value[1])
     return None if documents else ConfigError(source, "", f"the file is empty: it needs {_NEEDS}")
@@ -196,6 +202,19 @@ def _keys_problem(keys: list[str]) -> tuple[str, str] | None:
             hint = f"did you mean `{meant}`?" if meant else "the fields of a pipeline belong under `attributes`"
             return str(key), f"there is no such key: {hint}"
     return None if "type" in keys else ("", f"there is no `type`: it needs {_NEEDS}")
+
+
+def _wrong_type(document: yaml.MappingNode) -> tuple[str, str] | None:
+    """Return the line of a `type` that cannot be the name of a component, and why; `None` if it can."""
+    node = next(value for key, value in document.value if key.value == "type")
+    is_name = isinstance(node, yaml.ScalarNode) and _TYPE.fullmatch(node.value) is not None
+    if is_name or node.tag not in YAML_LOADER.yaml_constructors:
+        return None
+    written = node.value if isinstance(node, yaml.ScalarNode) else "a map or list"
+    return (
+        f"line {node.start_mark.line + 1}",
+        f"type: {written or 'it'} is not the name of a component: {PIPELINE_TYPE}",
+    )
 
 
 def _syntax_error(source: str, text: str, error: yaml.MarkedYAMLError) -> ConfigError:

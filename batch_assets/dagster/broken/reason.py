@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 import traceback
 from pathlib import Path
 
@@ -11,20 +10,25 @@ from dagster import DagsterInvalidDefinitionError
 from dagster_shared.error import DagsterUnresolvableSymbolError
 from pydantic import ValidationError
 
-from batch_assets.core.config_block import shown
 from batch_assets.core.errors import BatchAssetsError, ConfigError
 from batch_assets.core.io.file_errors import why_no_file
-from batch_assets.core.pipeline.faults import Fault, depth_of, faults_of, field_line, readable_part, unreadable
+from batch_assets.core.pipeline.faults import (
+    PIPELINE_TYPE,
+    Fault,
+    depth_of,
+    faults_of,
+    field_line,
+    readable_part,
+    unreadable,
+)
 from batch_assets.core.quoting import printable
 from batch_assets.dagster.broken.known import yaml_text
 from batch_assets.dagster.broken.model_faults import model_faults
 from batch_assets.dagster.broken.template_faults import template_fault
 
-# A type with the module or package that has it. A dot before it means the folder of the file.
-_TYPE = re.compile(r"\.?[A-Za-z_]\w*(\.[A-Za-z_]\w*)+|\.[A-Za-z_]\w*")
-_PIPELINE_TYPE = "a pipeline has batch_assets.MessageBatchComponent"
-# How Dagster's texts begin about a type that is no component, and about a module without variables.
-_NO_COMPONENT, _NO_VARIABLES = ("Component type ", "Component is not resolvable"), "No template vars found"
+# How Dagster's texts begin about a type that is no component, one without attributes, a module without variables.
+_NO_COMPONENT, _NO_FIELDS = "Component type ", "Component is not resolvable"
+_NO_VARIABLES = "No template vars found"
 # Maps and lists within each other: about as many as Dagster can read.
 _DEEP = 100
 # What a file that is loaded may raise. A script may end with `sys.exit()`.
@@ -55,7 +59,7 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
     if text is not None and (problem := unreadable(source, text)) is not None:
         return faults_of(problem, text, document)
     inner = innermost(error)
-    if text is not None and (fault := _of_its_type(inner, text, source, document)) is not None:
+    if text is not None and (fault := _of_its_type(inner, text, source)) is not None:
         return [fault]
     if text is not None and isinstance(inner, RecursionError) and depth_of(text) > _DEEP:
         return [Fault(source, None, "", "its maps and lists are nested too deeply to be read: nest them less")]
@@ -87,26 +91,36 @@ def _unreadable_file(error: BaseException, file: Path) -> tuple[int | None, str]
     return line, f"it is not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8"
 
 
-def _of_its_type(error: BaseException, text: str, source: str, document: int) -> Fault | None:
-    """Return what is wrong with the `type` or `template_vars_module` of a document; `None` if they are right."""
-    content = readable_part(text, document)
-    written, module = content.get("type"), str(content.get("template_vars_module", ""))
+def _of_its_type(error: BaseException, text: str, source: str) -> Fault | None:
+    """Return what is wrong with a `type` or a `template_vars_module`; `None` if they are right.
+
+    Dagster imports those of all documents of a file before it loads the first.
+    """
     reason = printable(str(error).strip().removesuffix("."))
-    field, problem = "type", None
-    if not isinstance(written, str) or _TYPE.fullmatch(written) is None:
-        problem = f"{shown(written)} is not the name of a component: {_PIPELINE_TYPE}"
-    elif isinstance(error, DagsterUnresolvableSymbolError):
-        problem = f"there is no {written} ({reason}): {_PIPELINE_TYPE}"
-    elif isinstance(error, ModuleNotFoundError) and error.name is not None:
-        if written.startswith(f"{error.name}."):
-            problem = f"there is no {written} ({reason}): {_PIPELINE_TYPE}"
-        elif module and error.name.endswith(module.removeprefix(".")):
-            field, problem = "template_vars_module", f"there is no module {error.name}: correct its name"
-    elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_COMPONENT):
-        problem = f"{written} is no component for a YAML file: {_PIPELINE_TYPE}"
-    elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_VARIABLES):
-        field, problem = "template_vars_module", f"{module} has no function with @dagster.template_var"
-    return Fault(source, field_line(text, field, document), field, problem) if problem is not None else None
+    for document in range(text.count("\n---") + 1):
+        content = readable_part(text, document)
+        written, module = str(content.get("type", "")), str(content.get("template_vars_module", ""))
+        field, problem = "type", None
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            if written.startswith(f"{error.name}."):
+                problem = f"there is no {written} ({reason}): {PIPELINE_TYPE}"
+            elif module and error.name.endswith(module.removeprefix(".")):
+                field, problem = "template_vars_module", f"there is no module {error.name}: correct its name"
+        elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_VARIABLES):
+            if module and reason.endswith(module):
+                field, problem = "template_vars_module", f"{module} has no function with @dagster.template_var"
+        elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_FIELDS):
+            if not written.endswith(".MessageBatchComponent"):
+                problem = f"{written} has no attributes in YAML: {PIPELINE_TYPE}"
+        elif written.rpartition(".")[2] not in reason:
+            continue
+        elif isinstance(error, DagsterUnresolvableSymbolError):
+            problem = f"there is no {written} ({reason}): {PIPELINE_TYPE}"
+        elif isinstance(error, DagsterInvalidDefinitionError) and reason.startswith(_NO_COMPONENT):
+            problem = f"{written} is no component for a YAML file: {PIPELINE_TYPE}"
+        if problem is not None:
+            return Fault(source, field_line(text, field, document), field, problem)
+    return None
 
 
 def _line(error: BaseException, file: Path) -> int | None:
