@@ -363,11 +363,21 @@ def test_a_bad_day_blocks_its_own_day_only(
         automation_condition=every_day & condition.all_deps_blocking_checks_passed(),
     )
 
+    bad = condition.any_checks_match(condition.check_failed() | condition.in_progress(), blocking_only=True)
+    some_days = condition.eager().without(~condition.any_deps_missing())
+    of_all = dg.AssetSpec(
+        "of_all", deps=[assets[-1].key], automation_condition=some_days & ~condition.any_deps_match(bad)
+    )
+
     @dg.multi_asset(specs=[guarded])
     def report() -> None:
-        """An asset downstream of results."""
+        """An asset downstream of results, of each day."""
 
-    definitions = dg.Definitions(assets=[*assets, report], asset_checks=checks)
+    @dg.multi_asset(specs=[of_all])
+    def report_of_all() -> None:
+        """An asset downstream of results, of all days."""
+
+    definitions = dg.Definitions(assets=[*assets, report, report_of_all], asset_checks=checks)
     cursor = dg.evaluate_automation_conditions(definitions, instance).cursor
 
     def run(first: str, last: str) -> None:
@@ -383,6 +393,7 @@ def test_a_bad_day_blocks_its_own_day_only(
         run(first, last)
     evaluated = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
     assert sorted(evaluated.get_requested_partitions(guarded.key)) == [days[0], days[2]]
+    assert evaluated.get_num_requested(of_all.key) == 0
     assert dg.evaluate_automation_conditions(definitions, instance, cursor=evaluated.cursor).total_requested == 0
     alone = dg.materialize(  # as "Execute all" on the page of the checks does
         [*assets, *checks], selection=dg.AssetSelection.checks(*checks), instance=instance, raise_on_error=False
@@ -398,6 +409,7 @@ def test_a_bad_day_blocks_its_own_day_only(
     assert dg.materialize([*assets, *checks], instance=instance, partition_key=days[1]).success
     repaired = dg.evaluate_automation_conditions(definitions, instance, cursor=evaluated.cursor)
     assert repaired.get_requested_partitions(guarded.key) == {days[1]}
+    assert repaired.get_num_requested(of_all.key) == 1
 
 
 def test_the_partition_of_an_asset_is_the_dataset(
