@@ -119,7 +119,7 @@ def test_other_partitions_have_a_run_each(
     [
         ("every night", "schedule: 'every night' is not a cron expression: give the five fields of cron"),
         ("0 25 * * *", "schedule: '0 25 * * *' is not a cron expression"),
-        ("", "schedule: '' is not a cron expression"),
+        ("", "schedule.cron: the text is empty: give one"),
         ({"cron": "0 2 * * *", "timezone": "Mars"}, "schedule.timezone: there is no time zone 'Mars'"),
         ({"crn": "0 2 * * *"}, "schedule.crn: there is no such field: did you mean `cron`?"),
         (5, "schedule: "),
