@@ -123,8 +123,8 @@ def _show_next(name: str, found: FoundDataset) -> None:
             "the key and the text in defs.yaml.",
             err=True,
         )
-    if found.columns.problem is not None:
-        click.echo(f"Warning: {found.columns.problem}.", err=True)
+    for problem in found.columns.problems:
+        click.echo(f"Warning: {problem}.", err=True)
     click.echo(
         "\nNext:\n"
         f"  batch-assets check {name}      # the file, its dataset, and one row as a request\n"

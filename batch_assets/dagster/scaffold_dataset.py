@@ -18,6 +18,7 @@ from batch_assets.core.answers.result_columns import PARTITION, RESULT_NAMES, TO
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.delimiters import DELIMITERS, other_delimiter
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.template.template_names import ROW
 from batch_assets.core.urls import ELSEWHERE, secret_in
@@ -86,15 +87,21 @@ class Columns:
         return self.text if is_name else f"{ROW}[{self.text!r}]"
 
     @property
-    def problem(self) -> str | None:
-        """Why the expression does not read what it should; None if it does."""
-        if ROW not in self.names or not self.expression.startswith((f"{ROW}[", f"{ROW} ")):
-            return None
-        reads = "the whole row" if self.text is None else f"the column {self.text!r}"
-        return (
-            f"the dataset has a column {ROW!r}, which hides the row itself, by which the prompt reads {reads}: "
-            f"rename the column {ROW!r} in the dataset"
-        )
+    def problems(self) -> list[str]:
+        """What the user has to change before the pipeline reads what it should."""
+        problems = []
+        if self.key is None and ROW_NUMBER in self.names:
+            problems.append(
+                f"the dataset has a column {ROW_NUMBER!r}, so its rows are not numbered in one of that name: "
+                "choose `dataset.key` in defs.yaml"
+            )
+        if ROW in self.names and self.expression.startswith((f"{ROW}[", f"{ROW} ")):
+            reads = "the whole row" if self.text is None else f"the column {self.text!r}"
+            problems.append(
+                f"the dataset has a column {ROW!r}, which hides the row itself, by which the prompt reads "
+                f"{reads}: rename the column {ROW!r} in the dataset"
+            )
+        return problems
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -246,11 +246,13 @@ def test_columns_with_names_of_results_get_other_names_there() -> None:
         ("text", ("text", "row"), "text", None),
         ("row", ("id", "row"), "row", None),
         ("rows", ("rows", "row"), "rows", None),
+        ("text", ("text", "row_number"), "text", "has a column 'row_number', so its rows are not numbered"),
     ],
 )
-def test_a_column_named_row_is_named_where_it_hides_the_row(
+def test_a_column_is_named_that_is_in_the_way(
     text: str | None, names: tuple[str, ...], expression: str, problem: str | None
 ) -> None:
     columns = Columns(None, text, names)
     assert columns.expression == expression
-    assert (problem in columns.problem) if problem is not None and columns.problem else columns.problem == problem
+    assert len(columns.problems) == (problem is not None)
+    assert all(problem is not None and problem in each for each in columns.problems)
