@@ -201,6 +201,11 @@ OF_DAGSTER = {
         13,
         "post_processing.assets.0.attributes.kinds: give a list",
     ),
+    "post-processing without a list": (
+        after("post_processing: {assets: text}\n"),
+        10,
+        "post_processing.assets: give a list of maps with `target` and `attributes`",
+    ),
     "control character": (in_place_of("{{ text }}", "\a{{ text }}"), 9, "YAML has no character U+0007: remove it"),
 }
 
@@ -738,6 +743,7 @@ def test_every_broken_file_looks_broken(project: Project) -> None:
     kinds = {kind: change(PIPELINE) for kind, (change, *_) in {**OF_COMPONENTS, **OF_DAGSTER}.items()}
     kinds |= {"copy": GOOD, "copy in one file": f"{good}---{good}", "minute 99": good.replace("0 2", "99 2")}
     only_dagster_knows = {
+        "post-processing without a list",
         "component without attributes",
         "post-processing",
         "field of post-processing",

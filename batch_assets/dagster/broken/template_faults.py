@@ -130,6 +130,8 @@ def _post_processing_problem(
     applied = next((names for names in reversed(frames) if isinstance(names.get("spec"), dg.AssetSpec)), None)
     if applied is None:
         is_entry = len(steps) == len((POST_PROCESSING, "assets", "0"))
+        if is_entry and any(isinstance(names.get("model"), str) for names in frames):  # Dagster takes a text apart
+            return steps[:-1], WANTED["assets"]
         return ((*steps, "target"), _target_problem(inner)) if is_entry else (steps, _wanted(steps[-1], inner))
     attributes = applied.get("attributes")
     if not isinstance(attributes, Mapping):
