@@ -19,12 +19,13 @@ class ConfigBlock(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_no_slip(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.field_name is None or not (isinstance(value, bool) or value == ""):
+        is_empty = isinstance(value, str) and not value
+        if info.field_name is None or not (is_empty or isinstance(value, bool)):
             return value
         field = cls.model_fields[info.field_name]
         annotation: Any = field.annotation
         check_number(value, annotation)
-        if value == "" and str in kinds_of(annotation):
+        if is_empty and str in kinds_of(annotation):
             remedy = "give one" if field.is_required() else "give one, or leave the field out"
             raise ValueError(f"the text is empty: {remedy}")
         return value

@@ -16,8 +16,9 @@ from jinja2.meta import find_undeclared_variables
 NO_VARIABLE = "there is no variable {!r} here: templates over the row are in `params`, and these are Dagster's"
 """What is wrong with a variable that does not exist."""
 _ENVIRONMENT = Environment()  # parses only
-_GUARDS = (nodes.If, nodes.CondExpr, nodes.Or)
-_GUARDING = {"default", "d", "defined", "undefined"}
+# What looks at a value, which may be none, and does not print it.
+_GUARDS = (nodes.If, nodes.CondExpr, nodes.Or, nodes.And, nodes.Not, nodes.Compare, nodes.Test)
+_DEFAULTS = {"default", "d"}
 _Problem = tuple[str, str]
 """(field, what is wrong)."""
 
@@ -107,8 +108,8 @@ def _problem(text: str, known: set[str]) -> str | None:
 
 def _is_guarded(template: nodes.Template) -> bool:
     """Return whether a template says what to do without a variable."""
-    calls = template.find_all((nodes.Filter, nodes.Test))
-    return next(template.find_all(_GUARDS), None) is not None or any(call.name in _GUARDING for call in calls)
+    filters = template.find_all(nodes.Filter)
+    return next(template.find_all(_GUARDS), None) is not None or any(each.name in _DEFAULTS for each in filters)
 
 
 def _alone(template: nodes.Template) -> nodes.Node | None:

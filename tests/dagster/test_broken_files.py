@@ -23,6 +23,7 @@ from batch_assets.core.pipeline.suspects import any_looks_broken, pipeline_files
 from batch_assets.dagster.broken.report import BrokenFilesError
 from batch_assets.dagster.broken_file import PIPELINE_FILE_CHECK, BrokenFile, broken_in
 from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.template_variables import variable_without_value
 from batch_assets.emulator import Emulator
 from tests.projects import IN_PYTHON, PIPELINE, Project
 
@@ -756,3 +757,14 @@ def test_every_broken_file_looks_broken(project: Project) -> None:
     file.write_text(PIPELINE)
     project.write("defs/good/component.yaml", GOOD + "  retry: 3\n")
     assert any_looks_broken(pipeline_files(folder), project.folder)
+
+
+@pytest.mark.parametrize(
+    "looks", ["is none", "is not none", "== 'prod'", "in ['a', 'b']", "and true", "or 'a.csv'"]
+)
+def test_a_variable_that_is_not_set_may_be_looked_at(looks: str) -> None:
+    fields = {"watch": f"{{{{ env.NOPE {looks} }}}}", "sink": "{{ not env.NOPE }}"}
+    assert variable_without_value(fields, ["env"]) is None
+    fields["name"] = "of {{ env.NOPE }}"
+    problem = variable_without_value(fields, ["env"])
+    assert problem is not None and problem[0] == "name"

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
@@ -32,6 +33,14 @@ def refused(tmp_path: Path, **changes: Any) -> ConfigError:
 
 def test_a_valid_pipeline_is_loaded_without_reading_its_dataset(tmp_path: Path) -> None:
     assert load_pipeline(GOOD, folder=tmp_path).name == "asked"
+
+
+def test_lists_may_be_arrays(tmp_path: Path) -> None:
+    dataset = {"path": "{partition}.csv", "columns": np.array(["x", "y"])}
+    pipeline = load_pipeline(
+        {**GOOD, "dataset": dataset, "partitions": {"static": np.array(["a", "b"])}}, folder=tmp_path
+    )
+    assert pipeline.config.dataset.columns == ["x", "y"]
 
 
 def test_a_rescue_whose_answers_are_not_followed_is_a_warning(
