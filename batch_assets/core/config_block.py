@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from functools import cache
 from textwrap import shorten
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class ConfigBlock(BaseModel):
-    """A block of a pipeline file. Unknown fields are errors, and its values cannot be changed."""
+    """A block of a pipeline file. Unknown fields are errors, and its values cannot be changed.
 
+    Attributes:
+        may_be_empty: Fields whose empty text is not refused here.
+    """
+
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="before")
@@ -25,7 +30,7 @@ class ConfigBlock(BaseModel):
         field = cls.model_fields[info.field_name]
         annotation: Any = field.annotation
         check_number(value, annotation)
-        if is_empty and str in kinds_of(annotation):
+        if is_empty and info.field_name not in cls.may_be_empty and str in kinds_of(annotation):
             remedy = "give one" if field.is_required() else "give one, or leave the field out"
             raise ValueError(f"the text is empty: {remedy}")
         return value

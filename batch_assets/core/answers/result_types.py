@@ -69,9 +69,10 @@ def failed_share(counts: Mapping[str, int]) -> float:
     """
     rows, rejected = sum(counts.values()), counts.get(ResultType.REJECTED, 0)
     sent, failed = final_rows(counts) - rejected, failed_rows(counts) - rejected
-    # In this order, the result is exact without pending rows.
-    expected = (rows - rejected) * failed / sent if sent else 0.0
-    return (rejected + expected) / rows if rows else 0.0
+    if not sent:
+        return rejected / rows if rows else 0.0
+    # One division of whole numbers: a share that is exactly `max_failed` is not a rounding step above it.
+    return (rejected * sent + (rows - rejected) * failed) / (rows * sent)
 
 
 def results_as_text(results: Mapping[str, int], unusable: int) -> str:

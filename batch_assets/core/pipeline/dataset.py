@@ -107,6 +107,7 @@ class CsvConfig(ConfigBlock):
 class DatasetConfig(ConfigBlock):
     """The input table. One of path, files, sql and asset says where its rows are."""
 
+    may_be_empty = frozenset({"key"})  # a column may have no name, see `_names_results`
     path: str | None = Field(
         default=None,
         description="CSV, TSV, JSON Lines (also .gz, .zst, .bz2) or Parquet: a file, folder, glob or fsspec URL.",
@@ -185,7 +186,8 @@ class DatasetConfig(ConfigBlock):
     @field_validator("key", "columns")
     @classmethod
     def _names_results(cls, names: str | list[str] | dict[str, str] | None) -> Any:
-        if not all(names.values() if isinstance(names, dict) else names or []):
+        given = [names] if isinstance(names, str) else names.values() if isinstance(names, dict) else names or []
+        if not all(given):
             raise ValueError(
                 "a column of the results needs a name: give it, with {'': name} for a column that has none"
             )

@@ -134,6 +134,7 @@ def test_every_type_is_answered_failed_or_pending() -> None:
 def test_the_failed_share_expects_of_pending_rows_what_became_of_those_that_were_sent() -> None:
     counts = {"succeeded": 6, "errored": 2, "rejected": 20, "pending": 72}
     assert (failed_rows(counts), final_rows(counts), failed_share(counts)) == (22, 28, (20 + 80 * 2 / 8) / 100)
+    assert failed_share({"expired": 3, "succeeded": 97, "pending": 4}) == 3 / 100
     assert failed_share({}) == failed_share({"pending": 3}) == 0.0
     # A limit of 20 rows, in a dataset with two rows that are rejected.
     assert failed_share({"succeeded": 20, "rejected": 2, "pending": 493}) == 2 / 515

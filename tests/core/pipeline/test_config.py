@@ -90,7 +90,7 @@ def test_a_rescue_whose_answers_are_not_followed_is_a_warning(
         ({"pilot": True}, "pilot", "give a map of its fields, not true"),
         ({"cost_center": ""}, "cost_center", "the text is empty: give one, or leave the field out"),
         ({"name": ""}, "name", "the text is empty: give one"),
-        ({"dataset": {"path": "a.csv", "key": ""}}, "dataset.key", "the text is empty"),
+        ({"dataset": {"path": "a.csv", "key": ""}}, "dataset.key", "with {'': name} for a column that has none"),
         ({"dataset": {"path": "a.csv", "key": 5}}, "dataset.key", "a text or a map, not 5; put a text in quotes"),
         ({"dataset": {"path": "a.csv", "key": {"a": 5}}}, "dataset.key.a", "give a text, not 5"),
         ({"dataset": {"path": "a.csv", "key": {"id": ""}}}, "dataset.key", "a column of the results needs a name"),
