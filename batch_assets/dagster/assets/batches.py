@@ -121,7 +121,7 @@ def submit_in_spite_of_failures(
     except dg.Failure as failure:
         failed.append(str(failure.description))
     asset = f"{pipeline.name}/{Stage.BATCHES}"
-    lines = [f"{asset} is done all the same for {count(sent, 'other partition')}."] if sent else []
+    lines = [f"{asset} went on for {count(sent, 'other partition')}."] if sent else []
     if failed:
         lines += [f"{asset} failed for {count(len(partitions) - sent, 'other partition')}. {failed[0]}"]
     return "\n".join(lines)
