@@ -600,7 +600,11 @@ def test_a_canceled_submission_is_not_rescued(world: World) -> None:
         ({"deadline": "soon", "rescue": "live"}, "deadline", "such as 90m, 6h or 1d, not soon"),
         ({"deadline": "0h", "rescue": "live"}, "deadline", "such as 90m, 6h or 1d, not 0h"),
         ({"deadline": "6h", "rescue": "dead"}, "rescue", "give live, not dead"),
-        ({"deadline": "6h", "rescue": {"live": {"max_in_flight": 0}}}, "rescue.live.max_in_flight", "greater"),
+        (
+            {"deadline": "6h", "rescue": {"live": {"max_in_flight": 0}}},
+            "rescue.live.max_in_flight",
+            "give at least 1, not 0",
+        ),
     ],
 )
 def test_mistakes_in_the_fields_say_what_to_add(

@@ -13,6 +13,7 @@ from batch_assets.core.spend.build import SpendReader
 from batch_assets.core.spend.spend_table import SpendTotal
 from batch_assets.dashboard.live import Live
 from batch_assets.dashboard.state import Words
+from batch_assets.dashboard.tables import Failures
 
 from ..batches.test_rescue import rescue, rescued
 from ..imports.test_import import imported, results_of
@@ -81,7 +82,7 @@ def test_it_reads_everything_there(
     spend = live.spend(look)
     assert spend is not None
     assert SpendTotal.of(spend.rows) == SpendTotal.of(SpendReader(world.root).read().rows)
-    assert [live.failures(each) for each in look.state.pipelines] == [[]] * len(look.state.pipelines)
+    assert {live.failures(each) for each in look.state.pipelines} == {Failures()}
     (view,) = [view for view in look.state.pipelines if view.name == "retried"]
     shown = live.distributions(view)
     assert shown.keys() == {"moods", "is_new"} and shown["is_new"].rows == 2 and shown["moods"].is_list
