@@ -16,7 +16,7 @@ from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
-from batch_assets.core.ledger.states import BATCHES_STORED, BatchMove, BatchState, EntityKind, FileMove, FileState
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 from batch_assets.core.text import duration
 
@@ -51,14 +51,6 @@ def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Batch]:
     statements = (sa.select(batch).where(batch.c.id.in_(chunk)) for chunk in id_chunks(ids))
     known = [record for statement in statements for record in to_records(Batch, tx.execute(statement))]
     return sorted(known, key=lambda record: (record.created_at is not None, record.created_at or 0.0, record.id))
-
-
-def stored_ids(tx: Transaction, pipeline: str) -> list[str]:
-    """Return the ids of a pipeline's batches whose answers are stored, without imports."""
-    stored = batch.c.pipeline == pipeline, batch.c.state.in_(BATCHES_STORED), batch.c.file_id.is_not(None)
-    # As one text: as rows, those of thousands of batches take several times as long.
-    joined = tx.execute(sa.select(sa.func.aggregate_strings(batch.c.id, "\n")).where(*stored)).scalar()
-    return str(joined).split("\n") if joined is not None else []
 
 
 def known_ids(tx: Transaction) -> set[str]:

@@ -55,3 +55,11 @@ def batches_since(tx: Transaction, pipeline: str, seq: int) -> list[str | None]:
     statement = sa.select(batch.c.id).select_from(request_file.outerjoin(batch, is_stored))
     since = sa.and_(request_file.c.pipeline == pipeline, request_file.c.collected_seq > seq)
     return [*tx.execute(statement.where(since)).scalars()]
+
+
+def stored_ids(tx: Transaction, pipeline: str) -> list[str]:
+    """Return the ids of a pipeline's batches whose answers are stored, without imports."""
+    (ids,) = tx.texts(
+        [batch.c.id], batch.c.pipeline == pipeline, batch.c.state.in_(BATCHES_STORED), batch.c.file_id.is_not(None)
+    )
+    return ids

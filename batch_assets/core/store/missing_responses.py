@@ -12,7 +12,7 @@ from typing import TypeVar
 from batch_assets.core.errors import PairingError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import batches, files, lost_answers
+from batch_assets.core.ledger import batches, collected, files, lost_answers
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
@@ -73,7 +73,7 @@ def _lost_batches(root: Root, pipeline: str) -> tuple[list[Batch], frozenset[str
     The names are listed last: a response file is published before its batch is recorded as collected.
     """
     with root.ledger.read() as tx:
-        stored = batches.stored_ids(tx, pipeline)
+        stored = collected.stored_ids(tx, pipeline)
     names = list_responses(root, pipeline).names
     lost = [id_ for id_ in stored if str(ResponseName.of_batch(id_)) not in names]
     with root.ledger.read() as tx:
