@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.file_errors import why_no_file
-from batch_assets.core.io.slices import cut
+from batch_assets.core.io.slices import SLICE_BYTES, cut, size_of
 
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 GROUP_ROWS = 8192
 """The most rows of a row group."""
-# The rows by which it is decided whether the values of a column repeat.
+# The rows by which it is decided how the values of a column are stored.
 _SAMPLE_ROWS = 1024
+# Texts and bytes that are longer on average have no statistics.
+_STATISTICS_BYTES = 64
 # Arrow's own readers refuse schemas of more levels, the root and the value included. An object is one level, a
 # list or a map two. Arrow 25 has no limit, but what it writes has to be readable later too.
 _LEVELS = 100
@@ -93,19 +95,21 @@ def _leaves_of(type_: pa.DataType) -> int:
 class TableWriter:
     """Writes one Parquet file on a separate thread, so that encoding overlaps with making the next table.
 
-    While the caller makes a table, one more is being written; no others are queued.
+    While the caller makes a table, one row group is being written; no others are queued.
 
     Args:
         path: The file to write.
         schema: The schema of all tables.
+        gather: Whether small tables that follow each other are written as one row group. By default each is one.
         options: Further options of pyarrow.parquet.ParquetWriter.
 
     Raises:
         OSError: When a write failed. Raised by the next call of `write` or `close`.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
-        self._path, self._schema, self._options = path, schema, options
+    def __init__(self, path: Path, schema: pa.Schema, *, gather: bool = False, **options: Any) -> None:
+        self._path, self._schema, self._options, self._gather = path, schema, options, gather
+        self._gathered: list[pa.Table] = []
         self._writer: pq.ParquetWriter | None = None
         self._notes: dict[str, str] = {}
         self._thread = ThreadPoolExecutor(1, "parquet")
@@ -115,15 +119,30 @@ class TableWriter:
         """Return the writer. It is opened with the first table, whose values decide how columns are encoded."""
         if self._writer is None:
             # A reader that verifies the checksums finds bytes that the disk has changed, also in a digest.
-            options = {"write_page_checksum": True, "use_dictionary": _repeating(first), **self._options}
+            options = {"write_page_checksum": True, **_encoding(first), **self._options}
             self._writer = pq.ParquetWriter(self._path, self._schema, **COMPRESSION, **options)
         return self._writer
 
     def write(self, table: pa.Table) -> None:
-        """Append a table as one row group, or as several if its values are long: readers decode a whole group."""
+        """Append a table. It becomes several row groups if its values are long: readers decode a whole group."""
         for rows in cut(table, most_rows=GROUP_ROWS):
+            if self._gathered and not self._fits(rows):
+                self._flush()
+            self._gathered.append(rows)
+            if not self._gather or sum(map(len, self._gathered)) == GROUP_ROWS:
+                self._flush()
+
+    def _fits(self, rows: pa.Table) -> bool:
+        """Whether a row group may have these rows in addition to those that are gathered."""
+        together = [*self._gathered, rows]
+        return sum(map(len, together)) <= GROUP_ROWS and sum(map(size_of, together)) <= SLICE_BYTES
+
+    def _flush(self) -> None:
+        """Begin to write the gathered tables as one row group, if there are any."""
+        tables, self._gathered = self._gathered, []
+        if tables:
             self._wait()
-            self._pending = self._thread.submit(self._opened(rows).write_table, rows)
+            self._pending = self._thread.submit(self._opened(tables[0]).write_table, pa.concat_tables(tables))
 
     def note(self, metadata: dict[str, str]) -> None:
         """Add to the key-value metadata of the file what is known only when all tables are made."""
@@ -132,6 +151,7 @@ class TableWriter:
     def close(self) -> None:
         """Finish the file."""
         try:
+            self._flush()
             self._wait()
         finally:
             self._thread.shutdown()
@@ -154,19 +174,29 @@ class TableWriter:
             pending.result()
 
 
-def _repeating(table: pa.Table) -> bool | list[str]:
-    """Return the columns that are stored with a dictionary: all but those whose texts or bytes rarely repeat.
+def _encoding(table: pa.Table) -> dict[str, bool | list[str]]:
+    """Return which columns have a dictionary, and which have statistics.
 
-    A dictionary of such a column takes time and saves no space, and readers cannot tell how large its values are.
+    A dictionary of texts or bytes that rarely repeat takes time and saves no space, and readers cannot tell how large
+    its values are. Statistics hold the least and the greatest value of each row group. Those of long texts exclude no
+    row group from a search, and all of them are in memory while a file is written or read.
     """
     if any(map(pa.types.is_nested, table.schema.types)):  # Parquet names the columns within them by their paths
-        return True
+        return {"use_dictionary": True, "write_statistics": True}
     sample = table.slice(0, _SAMPLE_ROWS)
-    return [
-        field.name
-        for field, column in zip(sample.schema, sample.columns, strict=True)
-        if not _holds_bytes(field.type) or 2 * pc.count_distinct(column).as_py() <= len(sample)
-    ]
+    fields = list(zip(sample.schema, sample.columns, strict=True))
+    return {
+        "use_dictionary": [
+            field.name
+            for field, column in fields
+            if not _holds_bytes(field.type) or 2 * pc.count_distinct(column).as_py() <= len(sample)
+        ],
+        "write_statistics": [
+            field.name
+            for field, column in fields
+            if not _holds_bytes(field.type) or (pc.mean(pc.binary_length(column)).as_py() or 0) <= _STATISTICS_BYTES
+        ],
+    }
 
 
 def _holds_bytes(type_: pa.DataType) -> bool:

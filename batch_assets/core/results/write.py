@@ -174,7 +174,7 @@ def _write(
     report = ResultsReport(
         submission.id, uri, join.schema, values=no_values(join.classes), left_out=submission.left_out
     )
-    with TableWriter(scratch, join.schema) as writer:
+    with TableWriter(scratch, join.schema, gather=True) as writer:
         unreleased = _RELEASE_BYTES
         for joined in join.slices():
             lease.check()

@@ -1,4 +1,4 @@
-"""How tables are written: which columns get a dictionary."""
+"""How tables are written: dictionaries, statistics and row groups."""
 
 from __future__ import annotations
 
@@ -22,6 +22,46 @@ def test_only_columns_whose_values_repeat_have_a_dictionary(tmp_path: Path) -> N
     has_dictionary = {group.column(at).path_in_schema: group.column(at).has_dictionary_page for at in range(4)}
     assert has_dictionary == {"own": False, "same": True, "a.b": True, "number": True}
     assert pq.read_table(tmp_path / "table.parquet") == pa.concat_tables([table, table])
+
+
+def test_long_texts_have_no_statistics(tmp_path: Path) -> None:
+    columns = {"key": ["a", "b"], "long": ["x" * 100, "y" * 100], "bytes": [bytes(100)] * 2, "null": [None, None]}
+    binary = pa.array([bytes(16)] * 2, pa.binary(16))
+    table = pa.table(columns | {"number": [1, 2], "digest": binary}).cast(
+        pa.schema(
+            [
+                ("key", pa.string()),
+                ("long", pa.large_string()),
+                ("bytes", pa.binary()),
+                ("null", pa.string()),
+                ("number", pa.int64()),
+                ("digest", pa.binary(16)),
+            ]
+        )
+    )
+    with TableWriter(tmp_path / "table.parquet", table.schema) as writer:
+        writer.write(table)
+
+    group = pq.ParquetFile(tmp_path / "table.parquet", pre_buffer=False).metadata.row_group(0)
+
+    has_statistics = {group.column(at).path_in_schema: group.column(at).is_stats_set for at in range(6)}
+    short = {"key": True, "null": True, "number": True, "digest": True}
+    assert has_statistics == short | {"long": False, "bytes": False}
+
+
+def test_small_tables_are_gathered_to_row_groups(tmp_path: Path) -> None:
+    small = pa.table({"text": pa.array(["a"] * 3000)})
+    long = pa.table({"text": pa.array(["a" * 6000] * 2000)})
+    with TableWriter(tmp_path / "table.parquet", small.schema, gather=True) as writer:
+        for table in (small, small, small, long, long, small):
+            writer.write(table)
+
+    file = pq.ParquetFile(tmp_path / "table.parquet", pre_buffer=False)
+
+    rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    # The third table would be too many rows, and the fifth too many bytes.
+    assert rows == [6000, 5000, 5000]
+    assert file.read() == pa.concat_tables([small, small, small, long, long, small])
 
 
 def test_a_table_without_rows_is_written(tmp_path: Path) -> None:
