@@ -36,7 +36,7 @@ from batch_assets.core.dataset.rows import (
 from batch_assets.core.dataset.table_kinds import Read, bytes_in, kinds_of, read_by, readers
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.io.parquet import beyond_int64, open_parquet, unstorable
+from batch_assets.core.io.parquet import UNREADABLE, beyond_int64, open_parquet, unstorable
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
@@ -114,7 +114,7 @@ class ParquetReader:
             return open_parquet(
                 self._data.open(), buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True
             )
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> DatasetError:
@@ -138,7 +138,7 @@ class ParquetReader:
                     rows.present = [self.schema.names] * len(batch)
                     read_by(rows, self._readers)
                     yield rows
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise self._unreadable(error) from None
 
 

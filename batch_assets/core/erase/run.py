@@ -33,7 +33,7 @@ from batch_assets.core.erase.search import (
 )
 from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
 from batch_assets.core.io.layout import results_parts
-from batch_assets.core.ledger import Lease, answer_index, erasure, leases, submissions
+from batch_assets.core.ledger import Lease, erasure, index_removal, leases, submissions
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -208,7 +208,7 @@ class _Erasure:
             )
         with self.root.ledger.write(self.name) as tx:
             self.lease.confirm(tx)
-            answer_index.erase(tx, self.name, pack(set(targets.requests) - set(targets.shared)))
+            index_removal.erase(tx, self.name, pack(set(targets.requests) - set(targets.shared)))
         drop_kept(self.root, self.name)
         self.report.problems += remove_copies(self.root, self.name)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch_assets.core.io.parquet import UNREADABLE
 from batch_assets.core.ledger import erasure
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.root import Root
@@ -155,7 +156,7 @@ def _is_in_file(root: Root, parts: Sequence[str], needles: Needles) -> bool:
             return any(_is_in_rows(rows, needles) for rows in table.iter_batches(4096, use_threads=False))
     except FileNotFoundError:  # another process has replaced it by now
         return False
-    except (pa.ArrowException, OSError):
+    except UNREADABLE:
         return True  # an unreadable file may have any text
 
 

@@ -22,6 +22,8 @@ from batch_assets.core.io.slices import SLICE_BYTES, cut, size_of
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 GROUP_ROWS = 8192
 """The most rows of a row group."""
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for a damaged file. Names of columns that are not UTF-8 any more raise the last one."""
 # The rows by which it is decided how the values of a column are stored.
 _SAMPLE_ROWS = 1024
 # Texts and bytes that are longer on average have no statistics.
@@ -177,9 +179,9 @@ class TableWriter:
 def _encoding(table: pa.Table) -> dict[str, bool | list[str]]:
     """Return which columns have a dictionary, and which have statistics.
 
-    A dictionary of texts or bytes that rarely repeat takes time and saves no space, and readers cannot tell how large
-    its values are. Statistics hold the least and the greatest value of each row group. Those of long texts exclude no
-    row group from a search, and all of them are in memory while a file is written or read.
+    A dictionary of texts or bytes that rarely repeat takes time and saves no space, and readers cannot tell how
+    large its values are. Statistics hold the least and the greatest value of each row group. Those of long texts
+    exclude no row group from a search, and all of them are in memory while a file is written or read.
     """
     if any(map(pa.types.is_nested, table.schema.types)):  # Parquet names the columns within them by their paths
         return {"use_dictionary": True, "write_statistics": True}
@@ -194,7 +196,8 @@ def _encoding(table: pa.Table) -> dict[str, bool | list[str]]:
         "write_statistics": [
             field.name
             for field, column in fields
-            if not _holds_bytes(field.type) or (pc.mean(pc.binary_length(column)).as_py() or 0) <= _STATISTICS_BYTES
+            if not _holds_bytes(field.type)
+            or (pc.mean(pc.binary_length(column)).as_py() or 0) <= _STATISTICS_BYTES
         ],
     }
 
@@ -219,7 +222,7 @@ def reading_parquet(uri: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         if isinstance(error, FileNotFoundError):
             raise  # an object store gives it no errno
         why = why_no_file(error) if isinstance(error, OSError) else None

@@ -2,7 +2,8 @@
 
 It is a cache. The files under the root are the truth, `store/answer_index.py` compares it with them, and reads
 again what differs. Every content of a file that was ever read has a number of its own, so what the index has under
-a number never changes: it is either complete or not used.
+a number never changes: it is either complete or not used. A ledger that was restored or repaired may lack rows of
+the index: one request of each file, its witness, is looked for.
 
 Digests are evenly distributed, so the thousand requests of a partition are at a thousand places of any sorted
 sequence. A database close to its pages finds them in one statement.
@@ -22,18 +23,19 @@ from numpy.typing import NDArray
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.states import FILES_IN_FLIGHT
-from batch_assets.core.ledger.tables import answer, asked, index_check, indexed_file, request_file
+from batch_assets.core.ledger.tables import answer, asked, index_check, indexed_file
 
 ROWS_AT_ONCE = 20_000
 """Rows that one transaction writes: meanwhile no other process can write."""
-PARTS = 16
-"""Responses that are not used any more are removed in this many transactions."""
 
 _DIGEST_BYTES = 16
-# The version of a file that is not used any more. No file has it.
-_RETIRED = ""
-_IS_REQUEST_FILE = indexed_file.c.name_hash.is_(None)
+# The earliest files whose witness each stage looks for. Those of all files are looked for with their versions.
+_LOOKED_AT = 16
+RETIRED = ""
+"""The version of a file that is not used any more. No file has it."""
+_NO_DIGESTS = np.empty(0, "S16")
+IS_REQUEST_FILE = indexed_file.c.name_hash.is_(None)
+"""The condition for a request file. All others are response files."""
 # A parameter for each digest would have to be parsed. One parameter has all of them, and the database cuts it.
 _WANTED = {
     "sqlite": (
@@ -87,13 +89,29 @@ class IndexedFile:
         return [(rows, size) for rows, size in json.loads(self.groups)]
 
 
-def _used(pipeline: str) -> sa.ColumnElement[bool]:
-    return sa.and_(indexed_file.c.pipeline == pipeline, indexed_file.c.version != _RETIRED)
+@dataclass(frozen=True)
+class IndexState:
+    """What can be seen of the index of a pipeline's answers without reading all of it.
+
+    Attributes:
+        checked_at: When all response files were last compared with the index; 0.0 if they never were.
+        is_empty: Whether it has no file.
+        has_lost_rows: Whether rows of its earliest files were lost.
+    """
+
+    checked_at: float
+    is_empty: bool
+    has_lost_rows: bool
+
+
+def used(pipeline: str) -> sa.ColumnElement[bool]:
+    """Return the condition for the files of a pipeline that are not retired."""
+    return sa.and_(indexed_file.c.pipeline == pipeline, indexed_file.c.version != RETIRED)
 
 
 def response_files(tx: Transaction, pipeline: str) -> list[IndexedFile]:
     """Return the response files of a pipeline that are in the index, earliest indexed first."""
-    return _files(tx, _used(pipeline), ~_IS_REQUEST_FILE)
+    return _files(tx, used(pipeline), ~IS_REQUEST_FILE)
 
 
 def _files(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[IndexedFile]:
@@ -104,10 +122,34 @@ def _files(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[Indexed
     ]
 
 
+def without_rows(tx: Transaction, pipeline: str) -> set[int]:
+    """Return the numbers of a pipeline's response files whose rows of the index were lost."""
+    return set(tx.execute(_without_witness(answer, used(pipeline), ~IS_REQUEST_FILE)).scalars())
+
+
+def _without_witness(
+    rows: sa.Table, *conditions: sa.ColumnElement[bool], most: int | None = None
+) -> sa.Select[tuple[int]]:
+    """Select the numbers of complete files whose witness is not among the rows of the index.
+
+    Args:
+        rows: The table of the rows, `answer` or `asked`.
+        conditions: Which files.
+        most: Only the earliest files, so many of them; `None` for all.
+    """
+    columns = indexed_file.c.number, indexed_file.c.witness
+    files = sa.select(*columns).where(
+        *conditions, indexed_file.c.requests.is_not(None), indexed_file.c.witness.is_not(None)
+    )
+    looked_at = files.order_by(indexed_file.c.number).limit(most).subquery()
+    is_there = sa.exists().where(rows.c.digest == looked_at.c.witness, rows.c.file_number == looked_at.c.number)
+    return sa.select(looked_at.c.number).where(~is_there)
+
+
 def response_versions(tx: Transaction, pipeline: str) -> dict[str, str]:
     """Return the newest version of each response file of a pipeline that is in the index, by name."""
     columns = indexed_file.c.name, indexed_file.c.version
-    in_index = _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
+    in_index = used(pipeline), ~IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
     names, versions = tx.texts(columns, *in_index)
     newest = dict(zip(names, versions, strict=True))
     if len(newest) == len(names):
@@ -117,17 +159,22 @@ def response_versions(tx: Transaction, pipeline: str) -> dict[str, str]:
 
 
 def request_file_numbers(tx: Transaction, pipeline: str) -> dict[str, tuple[int, str]]:
-    """Return number and version of the request files of a pipeline that are in the index, by id."""
-    statement = sa.select(indexed_file.c.name, indexed_file.c.number, indexed_file.c.version).where(
-        _used(pipeline), _IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
-    )
-    rows = tx.execute(statement.order_by(indexed_file.c.number))
-    return {row.name: (row.number, row.version) for row in rows}
+    """Return number and version of the request files of a pipeline that are in the index, by id.
+
+    Returns:
+        None of them if rows of the index were lost: a file whose witness is there may have lost others.
+    """
+    is_used = used(pipeline), IS_REQUEST_FILE
+    is_lost = indexed_file.c.number.in_(_without_witness(asked, *is_used))
+    columns = indexed_file.c.name, indexed_file.c.number, indexed_file.c.version, is_lost.label("is_lost")
+    statement = sa.select(*columns).where(*is_used, indexed_file.c.requests.is_not(None))
+    rows = tx.execute(statement.order_by(indexed_file.c.number)).all()
+    return {} if any(row.is_lost for row in rows) else {row.name: (row.number, row.version) for row in rows}
 
 
 def has_response_files(tx: Transaction, pipeline: str) -> bool:
     """Whether the index has response files of a pipeline."""
-    statement = sa.select(indexed_file.c.number).where(_used(pipeline), ~_IS_REQUEST_FILE).limit(1)
+    statement = sa.select(indexed_file.c.number).where(used(pipeline), ~IS_REQUEST_FILE).limit(1)
     return tx.execute(statement).first() is not None
 
 
@@ -135,10 +182,10 @@ def of_numbers(tx: Transaction, pipeline: str, numbers: Collection[int]) -> list
     """Return those of some numbers that are the newest of a response file of a pipeline, and complete."""
     known: list[IndexedFile] = []
     for chunk in id_chunks(sorted(numbers)):
-        files = _files(tx, _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.number.in_(chunk))
+        files = _files(tx, used(pipeline), ~IS_REQUEST_FILE, indexed_file.c.number.in_(chunk))
         newest = (
             sa.select(sa.func.max(indexed_file.c.number))
-            .where(_used(pipeline), indexed_file.c.requests.is_not(None))
+            .where(used(pipeline), indexed_file.c.requests.is_not(None))
             .where(indexed_file.c.name.in_([file.name for file in files]))
             .group_by(indexed_file.c.name)
         )
@@ -156,17 +203,22 @@ def names_hash(names: Iterable[str]) -> tuple[int, int]:
 def indexed_names(tx: Transaction, pipeline: str) -> tuple[int, int]:
     """Return `names_hash` of the response files of a pipeline that are in the index."""
     statement = sa.select(sa.func.count(), sa.func.sum(indexed_file.c.name_hash)).where(
-        _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
+        used(pipeline), ~IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
     )
     row: Any = tx.execute(statement).one()
     files, hashes = row
     return int(files), int(hashes or 0)
 
 
-def checked_at(tx: Transaction, pipeline: str) -> float:
-    """Return when all response files were last compared with the index; 0.0 if they never were."""
-    statement = sa.select(index_check.c.checked_at).where(index_check.c.pipeline == pipeline)
-    return float(tx.execute(statement).scalar() or 0.0)
+def state(tx: Transaction, pipeline: str) -> IndexState:
+    """Return what can be seen of the index of a pipeline's answers at a glance."""
+    checked_at = sa.select(index_check.c.checked_at).where(index_check.c.pipeline == pipeline)
+    files = used(pipeline), ~IS_REQUEST_FILE
+    lost = _without_witness(answer, *files, most=_LOOKED_AT)
+    number = sa.select(indexed_file.c.number).where(*files).limit(1)
+    statement = sa.select(checked_at.scalar_subquery(), number.scalar_subquery(), sa.exists(lost))
+    row: Any = tx.execute(statement).one()
+    return IndexState(float(row[0] or 0.0), is_empty=row[1] is None, has_lost_rows=bool(row[2]))
 
 
 def checked(tx: Transaction, pipeline: str) -> None:
@@ -184,8 +236,20 @@ def begin(
     ended_at: float = 0.0,
     row_groups: Sequence[tuple[int, int]] = (),
     is_response: bool = True,
+    digests: NDArray[np.bytes_] = _NO_DIGESTS,
 ) -> int:
-    """Give a content of a file a number, under which its requests are added. It is not used before `complete`."""
+    """Give a content of a file a number, under which its requests are added. It is not used before `complete`.
+
+    Args:
+        tx: The transaction.
+        pipeline: The pipeline of the file.
+        name: See `IndexedFile`.
+        version: See `IndexedFile`.
+        ended_at: See `IndexedFile`.
+        row_groups: See `IndexedFile`.
+        is_response: Whether it is a response file.
+        digests: The digests of its requests, sorted: S16, shape (n,). One of them will be its witness.
+    """
     values = {
         "pipeline": pipeline,
         "name": name,
@@ -194,9 +258,18 @@ def begin(
         "row_groups": json.dumps(row_groups),
         "indexed_at": tx.now,
         "name_hash": crc32(name.encode()) if is_response else None,
+        "witness": _witness(name, digests),
     }
     inserted = tx.execute(sa.insert(indexed_file).values(values))
     return int(inserted.inserted_primary_key[0])  # type: ignore[index]
+
+
+def _witness(name: str, digests: NDArray[np.bytes_]) -> bytes | None:
+    """Return one of the digests of a file, at a place that differs from file to file; `None` if there is none."""
+    if not len(digests):
+        return None
+    place = crc32(name.encode()) % len(digests)
+    return bytes_of(digests[place : place + 1])
 
 
 def complete(tx: Transaction, requests: dict[int, int]) -> None:
@@ -232,9 +305,9 @@ def add_answers(
         rows: The row of each response in its file; shape (n,).
         outcomes: The outcome of each; shape (n,).
     """
-    content = _bytes_of(digests)
+    content = bytes_of(digests)
     if tx.connection.dialect.name == "sqlite":
-        table = zip(_pieces(content), numbers.tolist(), rows.tolist(), outcomes.tolist(), strict=True)
+        table = zip(pieces(content), numbers.tolist(), rows.tolist(), outcomes.tolist(), strict=True)
         statement = "INSERT INTO answer (digest, file_number, file_row, outcome) VALUES (?, ?, ?, ?)"
         tx.connection.exec_driver_sql(statement, [*table])
         return
@@ -249,9 +322,9 @@ def add_answers(
 
 def add_asked(tx: Transaction, number: int, digests: NDArray[np.bytes_]) -> None:
     """Add requests of a request file, at most ROWS_AT_ONCE. See `add_answers`."""
-    content = _bytes_of(digests)
+    content = bytes_of(digests)
     if tx.connection.dialect.name == "sqlite":
-        table = zip(_pieces(content), [number] * len(digests), strict=True)
+        table = zip(pieces(content), [number] * len(digests), strict=True)
         tx.connection.exec_driver_sql("INSERT INTO asked (digest, file_number) VALUES (?, ?)", [*table])
         return
     values = {"digests": content, "number": number, "count": len(digests)}
@@ -281,88 +354,17 @@ def _find(tx: Transaction, table: str, columns: str, width: int, digests: NDArra
     if len(digests) == 0:
         return np.empty((0, width), np.int64)
     statement = _WANTED[tx.connection.dialect.name].format(table=table, columns=columns)
-    values = {"digests": _bytes_of(digests), "count": len(digests)}
+    values = {"digests": bytes_of(digests), "count": len(digests)}
     rows = tx.connection.execute(sa.text(statement), values).fetchall()
     return np.array([tuple(row) for row in rows], np.int64).reshape(len(rows), width)
 
 
-def _bytes_of(digests: NDArray[np.bytes_]) -> bytes:
+def bytes_of(digests: NDArray[np.bytes_]) -> bytes:
+    """Return digests one after the other, 16 bytes each."""
     return np.ascontiguousarray(digests).tobytes()
 
 
-def _pieces(content: bytes) -> Iterator[bytes]:
+def pieces(content: bytes) -> Iterator[bytes]:
+    """Yield the digests that `bytes_of` has joined."""
     for start in range(0, len(content), _DIGEST_BYTES):
         yield content[start : start + _DIGEST_BYTES]
-
-
-def retire(tx: Transaction, numbers: Collection[int]) -> None:
-    """Stop to use some numbers. A process that read of them before may still ask for them for a while."""
-    for chunk in id_chunks(sorted(numbers)):
-        statement = sa.update(indexed_file).where(indexed_file.c.number.in_(chunk))
-        tx.execute(statement.values(version=_RETIRED, indexed_at=tx.now))
-
-
-def settled(tx: Transaction, pipeline: str) -> list[int]:
-    """Return the numbers of the request files of a pipeline that are not in flight any more."""
-    statement = (
-        sa.select(indexed_file.c.number)
-        .outerjoin(request_file, request_file.c.id == indexed_file.c.name)
-        .where(
-            _used(pipeline),
-            _IS_REQUEST_FILE,
-            sa.or_(request_file.c.id.is_(None), request_file.c.state.not_in(FILES_IN_FLIGHT)),
-        )
-    )
-    return [*tx.execute(statement).scalars()]
-
-
-def unfinished(tx: Transaction, pipeline: str, before: float) -> list[int]:
-    """Return the numbers under which killed processes began to add a file before a time."""
-    statement = sa.select(indexed_file.c.number).where(
-        _used(pipeline), indexed_file.c.requests.is_(None), indexed_file.c.indexed_at < before
-    )
-    return [*tx.execute(statement).scalars()]
-
-
-def retired(tx: Transaction, pipeline: str, before: float) -> tuple[list[int], list[int]]:
-    """Return the numbers of a pipeline's response files, and of its request files, retired before a time."""
-    statement = sa.select(indexed_file.c.number, _IS_REQUEST_FILE.label("is_request_file")).where(
-        indexed_file.c.pipeline == pipeline,
-        indexed_file.c.version == _RETIRED,
-        indexed_file.c.indexed_at < before,
-    )
-    rows = [*tx.execute(statement)]
-    responses = [row.number for row in rows if not row.is_request_file]
-    return responses, [row.number for row in rows if row.is_request_file]
-
-
-def remove_answers(tx: Transaction, numbers: Sequence[int], part: int) -> None:
-    """Remove the responses of some response files, in one of PARTS parts of the digests."""
-    size = 256 // PARTS
-    in_part = answer.c.digest >= bytes([size * part])
-    if part < PARTS - 1:
-        in_part = sa.and_(in_part, answer.c.digest < bytes([size * (part + 1)]))
-    for chunk in id_chunks(numbers):
-        tx.execute(sa.delete(answer).where(in_part, answer.c.file_number.in_(chunk)))
-
-
-def remove_asked(tx: Transaction, number: int) -> None:
-    """Remove the requests of a request file."""
-    tx.execute(sa.delete(asked).where(asked.c.file_number == number))
-
-
-def remove_numbers(tx: Transaction, numbers: Sequence[int]) -> None:
-    """Remove numbers, after everything under them was removed."""
-    for chunk in id_chunks(numbers):
-        tx.execute(sa.delete(indexed_file).where(indexed_file.c.number.in_(chunk)))
-
-
-def erase(tx: Transaction, pipeline: str, digests: NDArray[np.bytes_]) -> None:
-    """Remove requests that no row of a pipeline has any more, after its files were rewritten without them."""
-    of_pipeline = sa.select(indexed_file.c.number).where(indexed_file.c.pipeline == pipeline)
-    numbers = set(tx.execute(of_pipeline).scalars())
-    for digest in _pieces(_bytes_of(digests)) if numbers else ():
-        for table in (answer, asked):
-            holding = tx.execute(sa.select(table.c.file_number).where(table.c.digest == digest)).scalars()
-            for number in numbers.intersection(holding):
-                tx.execute(sa.delete(table).where(table.c.digest == digest, table.c.file_number == number))

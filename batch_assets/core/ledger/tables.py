@@ -366,6 +366,7 @@ indexed_file = Table(
     Column("row_groups", Text, nullable=False),  # JSON: [rows, bytes] of each row group of a response file
     Column("indexed_at", Float, nullable=False),
     Column("name_hash", BigInteger),  # of a response file; NULL for a request file
+    Column("witness", LargeBinary(16)),  # a digest of the file: if it is missing, rows of the index were lost
     Index("indexed_file_by_name", "pipeline", "name"),
     sqlite_autoincrement=True,
 )

@@ -37,8 +37,8 @@ from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.response_rows import ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
-from batch_assets.core.store.answer_index import WrittenAnswers
 from batch_assets.core.store.follow_up_ids import counts_in
+from batch_assets.core.store.indexing import WrittenAnswers
 from batch_assets.core.store.known_requests import KnownRequests
 from batch_assets.core.store.missing_responses import SET_ASIDE
 from batch_assets.core.store.response_cost import ResponseCost, stored_cost

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Self
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from batch_assets.core.io.parquet import UNREADABLE
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.report import ResultsReport, Tally
@@ -80,7 +80,7 @@ class JoinedTable(BaseModel):
         try:
             with storage.open(*parts) as source:
                 schema = pq.read_schema(source)
-        except (pa.ArrowException, OSError):
+        except UNREADABLE:
             return None
         tally = self.tally
         return ResultsReport(

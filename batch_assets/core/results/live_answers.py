@@ -33,9 +33,9 @@ from batch_assets.core.results.parallel_lines import ParallelLines
 from batch_assets.core.results.response_rows import response_batch
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
-from batch_assets.core.store.answer_index import WrittenAnswers
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.follow_up_ids import is_follow_up
+from batch_assets.core.store.indexing import WrittenAnswers
 from batch_assets.core.store.live_journal import LiveGroupHeader, LiveJournal
 from batch_assets.core.store.packed_responses import NO_OUTCOME
 from batch_assets.core.store.pipeline_outcomes import drop_kept

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -19,6 +18,7 @@ from batch_assets.core.batches.workspace import WHOSE_KEY
 from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import PartName
+from batch_assets.core.io.parquet import UNREADABLE
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, batches, files, history_retention, submissions
 from batch_assets.core.ledger.deadlines import results_end
@@ -151,7 +151,7 @@ def _why_kept(root: Root, batch: Batch) -> _Kept | None:
             for group in slices_of(file):
                 rows += len(group)
                 missing += pc.sum(pc.equal(group.column("error_type"), ErrorType.MISSING_RESULT)).as_py() or 0
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         return _Kept(f"its answers cannot be read from {uri}: {error}")
     if missing:
         text = f"{missing} of its answers were in no download, and the API may have them"

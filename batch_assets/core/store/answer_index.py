@@ -2,27 +2,25 @@
 
 The files are the truth. A listing of their folder shows the version of each: those that the index does not have in
 this version are read, and what it has of others is not used. So the index may be lost, old or unfinished at any
-time. A file whose content has changed gets a number of its own, and what is known under the old number is removed
-a day later, when no process can be asking for it any more.
+time, and may have lost rows. A process that has it open looks again after a minute. A file whose content has changed
+gets a number of its own, and what is known under the old number is removed a day later, when no process can be asking
+for it any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import answer_index
-from batch_assets.core.ledger.answer_index import ROWS_AT_ONCE, IndexedFile
+from batch_assets.core.ledger import answer_index, index_removal
+from batch_assets.core.ledger.answer_index import IndexedFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.packed_responses import Responses, packed_responses, read_outcomes
+from batch_assets.core.store.indexing import UNSEEN, add_stored
+from batch_assets.core.store.packed_responses import Responses
 from batch_assets.core.store.response_listing import (
     FEW_FILES,
     ResponseListing,
@@ -31,12 +29,7 @@ from batch_assets.core.store.response_listing import (
     response_versions,
     versions_digest,
 )
-from batch_assets.core.store.responses import (
-    ResponseFacts,
-    ResponseFiles,
-    open_responses,
-    reading_responses,
-)
+from batch_assets.core.store.responses import ResponseFacts, ResponseFiles
 
 # A history of at most so many files and requests is read whole.
 _FEW_FILES, _FEW_REQUESTS = 4, 20_000
@@ -44,16 +37,12 @@ _FEW_FILES, _FEW_REQUESTS = 4, 20_000
 _TIMES_THE_ROWS, _MORE_FILES, _ROWS_A_FILE = 4, 20, 10_000
 # Requests that are looked up in one statement.
 _ASKED_AT_ONCE = 8192
-# Responses of several files that are added together, at 24 bytes each.
-_READ_AT_ONCE = 1_000_000
 # How often a request is looked up again because files change meanwhile.
 _LOOKS = 3
 # The versions of all files are compared once in this time.
 _CHECK_SECONDS = 600.0
 # What is not used any more is removed after this long.
 _UNUSED_SECONDS = 86400.0
-# The version of a file that was written just now begins with its size, and this. The next listing shows the rest.
-_UNSEEN = "written"
 
 
 def is_read_whole(files: int, requests: int, rows: int) -> bool:
@@ -103,7 +92,9 @@ class AnswerIndex:
             is_same = listing.is_indexed or (
                 answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
             )
-            is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
+            index = answer_index.state(tx, pipeline)
+            is_checked = index.checked_at > tx.now - _CHECK_SECONDS
+        is_same = is_same and not index.has_lost_rows and not (index.is_empty and self.names)
         if is_same and not listing.is_indexed:
             note_indexed(root, pipeline, listing)
         if not (is_same and (is_checked or not may_write)):
@@ -127,7 +118,7 @@ class AnswerIndex:
             versions = {name: version for name, version in versions.items() if name in self.names}
         if versions.keys() != self.names:
             return None
-        unseen = [name for name, version in versions.items() if version.endswith(_UNSEEN)]
+        unseen = [name for name, version in versions.items() if version.endswith(UNSEEN)]
         self._just_seen = self._stored_versions(unseen)
         versions |= {name: version for name, version in self._just_seen.items() if version is not None}
         return versions_digest(versions) if None not in self._just_seen.values() else None
@@ -205,7 +196,7 @@ class AnswerIndex:
 
 
 def check(root: Root, pipeline: str) -> frozenset[str]:
-    """Compare the version of every response file of a pipeline with the index, and read those that differ.
+    """Compare the response files of a pipeline with the index, and read those that differ or have lost rows there.
 
     Returns:
         The names of the files.
@@ -217,10 +208,13 @@ def check(root: Root, pipeline: str) -> frozenset[str]:
     listed = {name: version for name, version in listed.items() if ResponseName.parse(name) is not None}
     with root.ledger.read() as tx:
         indexed = answer_index.response_files(tx, pipeline)
+        lost = answer_index.without_rows(tx, pipeline)
     newest = {file.name: file for file in indexed}
     usable = {name: file for name, file in newest.items() if _is_same(file, listed.get(name))}
+    if any(file.number in lost for file in usable.values()):
+        usable = {}  # a file whose witness is there may have lost other rows
     _record_versions(root, pipeline, usable, listed)
-    _add_stored(root, pipeline, {name: version for name, version in listed.items() if name not in usable})
+    add_stored(root, pipeline, {name: version for name, version in listed.items() if name not in usable})
     used = {file.number for file in usable.values()}
     _remove_unused(root, pipeline, [file.number for file in indexed if file.number not in used])
     with root.ledger.write(pipeline) as tx:
@@ -236,7 +230,7 @@ def _is_same(file: IndexedFile, version: str | None) -> bool:
     if version is None:
         return False
     size, _, written_at = file.version.partition(":")
-    return file.version == version or (written_at == _UNSEEN and version.startswith(f"{size}:"))
+    return file.version == version or (written_at == UNSEEN and version.startswith(f"{size}:"))
 
 
 def _record_versions(root: Root, pipeline: str, usable: dict[str, IndexedFile], listed: dict[str, str]) -> None:
@@ -253,140 +247,24 @@ def _facts(file: IndexedFile) -> ResponseFacts:
     return ResponseFacts(name, file.ended_at, file.row_groups)
 
 
-@dataclass(frozen=True)
-class _NewFile:
-    """A response file that is not in the index.
-
-    Attributes:
-        facts: Its facts.
-        version: Its version.
-        responses: Its responses, sorted by digest, with the rows counted within it.
-    """
-
-    facts: ResponseFacts
-    version: str
-    responses: Responses
-
-    @classmethod
-    def read(cls, name: ResponseName, version: str, file: pq.ParquetFile) -> _NewFile:
-        responses = packed_responses(read_outcomes(file))
-        release_memory()
-        # A digest occurs once. A file in which it does not must not stop the others.
-        is_first = np.append(True, responses.digests[1:] != responses.digests[:-1])[: len(responses.digests)]
-        return cls(ResponseFacts.of(name, file), version, responses.at(is_first))
-
-
-def _add_stored(root: Root, pipeline: str, versions: dict[str, str]) -> None:
-    """Read response files, and add their responses.
-
-    Args:
-        root: The root.
-        pipeline: The name of the pipeline.
-        versions: The version of each file, by name.
-
-    Raises:
-        DamagedFileError: When a file is not a response file. Those before it are in the index by then.
-    """
-    pending: list[_NewFile] = []
-    pending_responses = 0
-    try:
-        for text, version in versions.items():
-            name = ResponseName.parse(text)
-            assert name is not None
-            with (
-                open_responses(root.storage, pipeline, name) as file,
-                reading_responses(root.storage, pipeline, name),
-            ):
-                pending.append(_NewFile.read(name, version, file))
-            pending_responses += len(pending[-1].responses.digests)
-            if pending_responses >= _READ_AT_ONCE:
-                _add(root, pipeline, pending)
-                pending, pending_responses = [], 0
-    finally:
-        _add(root, pipeline, pending)
-
-
-def _add(root: Root, pipeline: str, files: list[_NewFile]) -> None:
-    """Add files, a few responses at a time so that no other process waits long for the ledger.
-
-    Responses of many files are sorted first: they are then beside each other in the database.
-    """
-    if not files:
-        return
-    with root.ledger.write(pipeline) as tx:
-        numbers = [
-            answer_index.begin(
-                tx,
-                pipeline,
-                str(new.facts.name),
-                new.version,
-                ended_at=new.facts.ended_at,
-                row_groups=new.facts.row_groups,
-            )
-            for new in files
-        ]
-    sizes = [len(new.responses.digests) for new in files]
-    of_file = np.repeat(np.array(numbers, np.int64), sizes)
-    digests = np.concatenate([new.responses.digests for new in files])
-    order = np.argsort(digests, kind="stable")
-    row = np.concatenate([new.responses.row for new in files])
-    packed = np.concatenate([new.responses.packed for new in files])
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        part = order[start : start + ROWS_AT_ONCE]
-        with root.ledger.write(pipeline) as tx:
-            answer_index.add_answers(tx, of_file[part], digests[part], row[part], packed[part])
-    with root.ledger.write(pipeline) as tx:
-        answer_index.complete(tx, dict(zip(numbers, sizes, strict=True)))
-
-
-class WrittenAnswers:
-    """The answers of a response file that is being written, to be added to the index once it is published.
-
-    Args:
-        root: The root.
-        pipeline: The name of the pipeline.
-        name: The name of the file.
-        scratch: The path of the finished file, before it is published.
-    """
-
-    def __init__(self, root: Root, pipeline: str, name: ResponseName, scratch: Path) -> None:
-        self._root, self._pipeline = root, pipeline
-        self._new: _NewFile | None = None
-        with root.ledger.read() as tx:
-            is_indexed = answer_index.has_response_files(tx, pipeline)
-        if is_indexed:  # otherwise the index is made by whoever needs it first
-            version = f"{scratch.stat().st_size}:{_UNSEEN}"
-            with pq.ParquetFile(scratch, pre_buffer=False) as file:
-                self._new = _NewFile.read(name, version, file)
-
-    def add(self) -> None:
-        """Add them. The file was published just now."""
-        if self._new is not None:
-            written = self._root.storage.is_local and self._root.storage.version(
-                self._pipeline, "responses", str(self._new.facts.name)
-            )
-            new = replace(self._new, version=written) if written else self._new
-            _add(self._root, self._pipeline, [new])
-
-
 def _remove_unused(root: Root, pipeline: str, replaced: list[int]) -> None:
     """Retire numbers whose content no file has any more, and remove what was retired a day ago."""
     with root.ledger.read() as tx:
         long_ago = tx.now - _UNUSED_SECONDS
-        unused = [*replaced, *answer_index.unfinished(tx, pipeline, long_ago)]
-        responses, requests = answer_index.retired(tx, pipeline, long_ago)
+        unused = [*replaced, *index_removal.unfinished(tx, pipeline, long_ago)]
+        responses, requests = index_removal.retired(tx, pipeline, long_ago)
     if unused:
         with root.ledger.write(pipeline) as tx:
-            answer_index.retire(tx, unused)
+            index_removal.retire(tx, unused)
     for number in requests:
         with root.ledger.write(pipeline) as tx:
-            answer_index.remove_asked(tx, number)
-    for part in range(answer_index.PARTS) if responses else ():
+            index_removal.remove_asked(tx, number)
+    for part in range(index_removal.PARTS) if responses else ():
         with root.ledger.write(pipeline) as tx:
-            answer_index.remove_answers(tx, responses, part)
+            index_removal.remove_answers(tx, responses, part)
     if responses or requests:
         with root.ledger.write(pipeline) as tx:
-            answer_index.remove_numbers(tx, [*responses, *requests])
+            index_removal.remove_numbers(tx, [*responses, *requests])
 
 
 def merge(parts: Sequence[Responses]) -> Responses:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.ledger import answer_index
+from batch_assets.core.ledger import answer_index, index_removal
 from batch_assets.core.ledger.answer_index import ROWS_AT_ONCE
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
@@ -80,10 +80,10 @@ class InFlightIndex:
 def retire_settled(root: Root, pipeline: str) -> None:
     """Stop to use what the index has of request files that are not in flight any more."""
     with root.ledger.read() as tx:
-        settled = answer_index.settled(tx, pipeline)
+        settled = index_removal.settled(tx, pipeline)
     if settled:
         with root.ledger.write(pipeline) as tx:
-            answer_index.retire(tx, settled)
+            index_removal.retire(tx, settled)
 
 
 def _version(file: RequestFile) -> str:
@@ -98,7 +98,9 @@ def _add(root: Root, file: RequestFile, digests: Digests) -> int:
     while number is None or start < len(ordered):
         with root.ledger.write(file.pipeline) as tx:
             if number is None:
-                number = answer_index.begin(tx, file.pipeline, file.id, _version(file), is_response=False)
+                number = answer_index.begin(
+                    tx, file.pipeline, file.id, _version(file), is_response=False, digests=ordered
+                )
             end = start + ROWS_AT_ONCE
             answer_index.add_asked(tx, number, ordered[start:end])
             if end >= len(ordered):

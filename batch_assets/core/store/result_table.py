@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import results_parts, waiting_parts
+from batch_assets.core.io.parquet import UNREADABLE
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import Submission
@@ -63,7 +64,7 @@ def is_complete(storage: Storage, parts: tuple[str, ...]) -> bool:
                 return noted == completeness(is_complete=True)
             slices = slices_of(table, ["result_type"])
             return not any(ResultType.PENDING in rows.column(0).unique().to_pylist() for rows in slices)
-    except (pa.ArrowException, OSError, KeyError):
+    except (*UNREADABLE, KeyError):
         return False
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.parquet import UNREADABLE
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices.money import picodollars_in, usd
@@ -53,7 +53,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
     try:
         with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
             return _added(file) if submission_of(file.schema_arrow) == submission.id else None
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(f"{root.storage.uri(*parts)} cannot be read: {error}") from error
 
 

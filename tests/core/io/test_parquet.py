@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.io.parquet import TableWriter
+from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.parquet import TableWriter, open_parquet, reading_parquet
 
 
 def test_only_columns_whose_values_repeat_have_a_dictionary(tmp_path: Path) -> None:
@@ -62,6 +63,24 @@ def test_small_tables_are_gathered_to_row_groups(tmp_path: Path) -> None:
     # The third table would be too many rows, and the fifth too many bytes.
     assert rows == [6000, 5000, 5000]
     assert file.read() == pa.concat_tables([small, small, small, long, long, small])
+
+
+def test_a_damaged_file_is_named_wherever_its_damage_is(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"a_name": ["a"], "another_name": [1]}), path)
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    intact = 0
+    for place in range(footer, len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xF0]) + content[place + 1 :])
+        try:
+            with reading_parquet(str(path), "Restore it"), open_parquet(path) as file:
+                file.read()
+            intact += 1
+        except DamagedFileError as error:
+            assert str(error).startswith(f"{path} is damaged: ")
+
+    assert 0 < intact < len(content) - footer
 
 
 def test_a_table_without_rows_is_written(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ import sqlalchemy as sa
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import Ledger, Transaction, answer_index, tables
+from batch_assets.core.ledger import Ledger, Transaction, answer_index, index_removal, tables
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.core.store import answer_index as stored_index
-from batch_assets.core.store.answer_index import AnswerIndex, WrittenAnswers
+from batch_assets.core.store import indexing
+from batch_assets.core.store.answer_index import AnswerIndex
 from batch_assets.core.store.digests import Digests, pack
+from batch_assets.core.store.indexing import WrittenAnswers
 from batch_assets.core.store.outcomes import Outcomes, in_force
 from batch_assets.core.store.pipeline_outcomes import AllAnswers, responses_to
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
@@ -106,8 +107,8 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Record the response files that the index reads."""
     names: list[str] = []
     with monkeypatch.context() as patched:
-        original = stored_index.open_responses
-        patched.setattr(stored_index, "open_responses", lambda *of: (names.append(str(of[2])), original(*of))[1])
+        original = indexing.open_responses
+        patched.setattr(indexing, "open_responses", lambda *of: (names.append(str(of[2])), original(*of))[1])
         yield names
 
 
@@ -155,6 +156,16 @@ def empty_the_index(root: Root) -> None:
     execute(root, *(sa.delete(table) for table in (tables.answer, tables.asked, tables.indexed_file)))
 
 
+def lose_all_rows(root: Root) -> None:
+    """As a database that was restored without the largest table, or without its content."""
+    execute(root, sa.delete(tables.answer))
+
+
+def lose_some_rows(root: Root) -> None:
+    """As a database that was repaired."""
+    execute(root, sa.delete(tables.answer).where(tables.answer.c.digest < b"\x60"))
+
+
 def add_answers(tx: Transaction, number: int, numbers: range) -> None:
     """Add responses under a number, as another process would."""
     rows = np.arange(len(numbers))
@@ -188,10 +199,11 @@ def of_another_pipeline(root: Root) -> None:
         answer_index.complete(tx, {number: 60})
 
 
+ALL = ["b0", "b1", "b2", "b3", "b4"]
 CHANGES: dict[Callable[[Root], None], list[str]] = {
     no_change: [], remove_a_file: [], add_a_file: ["b9"], write_again: ["b1"], change_in_place: ["b1"],
     swap_files: ["b0", "b1"], restore_an_older_one: ["b1"], unfinished_number: ["b1"], two_processes_at_once: [],
-    empty_the_index: ["b0", "b1", "b2", "b3", "b4"], of_another_pipeline: [],
+    empty_the_index: ALL, lose_all_rows: ALL, lose_some_rows: ALL, of_another_pipeline: [],
 }  # fmt: skip
 
 
@@ -285,7 +297,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> I
 def test_a_process_may_be_killed_while_it_adds_files(
     root: Root, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_index, "ROWS_AT_ONCE", 25)
+    monkeypatch.setattr(indexing, "ROWS_AT_ONCE", 25)
     for number in range(1, 100):
         empty_the_index(root)
         history(root, 2)
@@ -359,7 +371,7 @@ def test_an_erased_request_leaves_the_index_of_its_pipeline(root: Root) -> None:
     AnswerIndex(root, "p")
     erased = digests_for(range(45, 47))
     with root.ledger.write() as tx:
-        answer_index.erase(tx, "p", erased)
+        index_removal.erase(tx, "p", erased)
         left = answer_index.find_answers(tx, erased)
         assert len(left) == 2 and set(left[:, 1].tolist()) == {1}
         assert len(answer_index.find_answers(tx, digests_for(range(47, 48)))) > 1

@@ -92,6 +92,16 @@ def empty_the_index(root: Root, files: list[RequestFile]) -> list[RequestFile]:
     return files
 
 
+def lose_all_rows(root: Root, files: list[RequestFile]) -> list[RequestFile]:
+    execute(root, sa.delete(tables.asked))
+    return files
+
+
+def lose_some_rows(root: Root, files: list[RequestFile]) -> list[RequestFile]:
+    execute(root, sa.delete(tables.asked).where(tables.asked.c.digest < b"\x60"))
+    return files
+
+
 def some_collected(root: Root, files: list[RequestFile]) -> list[RequestFile]:
     return files[1:]
 
@@ -109,7 +119,15 @@ def unfinished_number(root: Root, files: list[RequestFile]) -> list[RequestFile]
     return files
 
 
-CHANGES = [nothing, empty_the_index, some_collected, other_content, unfinished_number]
+CHANGES = [
+    nothing,
+    empty_the_index,
+    lose_all_rows,
+    lose_some_rows,
+    some_collected,
+    other_content,
+    unfinished_number,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

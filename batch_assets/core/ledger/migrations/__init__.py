@@ -16,7 +16,7 @@ from batch_assets.core.errors import LedgerVersionError
 from batch_assets.core.io.database import as_text
 from batch_assets.core.ledger import tables
 
-HEAD = "0029"
+HEAD = "0030"
 """The version of `tables.py`."""
 
 # A name of its own: Dagster keeps its `alembic_version` in what may be the same database.
