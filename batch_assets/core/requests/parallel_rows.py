@@ -43,7 +43,7 @@ class _Given:
     """What a process needs to compile the templates as they are in the run.
 
     Attributes:
-        config: The fields of the pipeline.
+        config: The fields of the pipeline, with the schema that requests contain as `output_schema`.
         folder: The folder of its files.
         project: Its project.
         source: Its file.
@@ -87,6 +87,8 @@ class ParallelRows:
         shapes: Collection[frozenset[str]],
     ) -> None:
         config = {name: getattr(pipeline.config, name) for name in PipelineConfig.model_fields}
+        # The schema as the run has loaded it, if it sends one. Its file or model may have changed since.
+        config["output_schema"] = pipeline.sent_schema if pipeline.config.output_schema is not None else None
         given = _Given(
             config,
             pipeline.folder,

@@ -2,9 +2,9 @@
 
 The files are the truth. A listing of their folder shows the version of each: those that the index does not have in
 this version are read, and what it has of others is not used. So the index may be lost, old or unfinished at any
-time, and may have lost rows. A process that has it open looks again after a minute. A file whose content has changed
-gets a number of its own, and what is known under the old number is removed a day later, when no process can be asking
-for it any more.
+time, and may have lost rows. A process that has it open looks again after a minute. A file whose content has
+changed gets a number of its own, and what is known under the old number is removed a day later, when no process
+can be asking for it any more.
 """
 
 from __future__ import annotations

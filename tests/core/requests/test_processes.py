@@ -87,6 +87,30 @@ def test_several_processes_make_the_same_requests(world: World) -> None:
     assert not workers()
 
 
+def _schema(name: str) -> dict[str, Any]:
+    properties = {name: {"type": "string"}}
+    return {"type": "object", "properties": properties, "required": [name], "additionalProperties": False}
+
+
+def test_a_schema_that_is_not_sent_is_sent_by_no_process(world: World) -> None:
+    hooks = Hooks(parse_message=lambda message: {"label": message["content"][0]["text"]})
+    alone = requests(world, asking(world, 60, 1, output_schema=_schema("label"), hooks=hooks))
+    assert requests(world, asking(world, 60, 2, output_schema=_schema("label"), hooks=hooks)) == alone
+    assert len(alone[0]) > 30 and all("output_config" not in orjson.loads(params) for _, params in alone[0])
+
+
+def test_all_processes_send_the_schema_that_the_run_has_loaded(world: World) -> None:
+    (world.folder / "answer.json").write_bytes(orjson.dumps(_schema("before")))
+    pipeline = asking(world, 60, 2, output_schema="answer.json")
+    assert pipeline.output is not None
+    (world.folder / "answer.json").write_bytes(orjson.dumps(_schema("after")))
+
+    sent, _ = requests(world, pipeline)
+
+    schemas = [orjson.loads(params)["output_config"]["format"]["schema"] for _, params in sent]
+    assert len(sent) > 30 and schemas == [_schema("before")] * len(sent)
+
+
 def test_rows_are_rendered_elsewhere_but_for_those_that_read_files(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
