@@ -14,7 +14,7 @@ from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.progress import requests_answered
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.status import PartitionStatus, StatusTotal
+from batch_assets.core.planning.status import PartitionState, PartitionStatus, StatusTotal, state_of
 from batch_assets.core.planning.steps import NeedsUser, Wait
 from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.text import count, counts, duration, listed, moment
@@ -81,11 +81,11 @@ def total_line(snapshots: Sequence[Snapshot]) -> str:
 
 def _state(snapshot: Snapshot) -> str:
     """Return the state of a partition in words that many of them share."""
-    submission, step = snapshot.submission, next_step(snapshot)
-    if isinstance(step, NeedsUser):
+    state, step = state_of(snapshot), next_step(snapshot)
+    if state is PartitionState.NEEDS_USER:
         return "need you"
-    if submission.final_at is not None:
-        return "canceled" if submission.is_canceled else "complete"
+    if state in (PartitionState.CANCELED, PartitionState.COMPLETE):
+        return str(state)
     if isinstance(step, Wait):
         return f"waiting for {texts.waits_for(step.why)}"
     return "waiting for the sensor"

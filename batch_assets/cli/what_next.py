@@ -22,6 +22,7 @@ from batch_assets.core.planning.steps import (
     NeedsUser,
     RaiseBudget,
     RestoreFile,
+    Send,
     SendStopped,
     Step,
     SubmissionRemedy,
@@ -87,7 +88,15 @@ def _as_text(snapshot: Snapshot, step: Step) -> str:
         case Done():
             return "nothing"
         case _:
-            return f"the sensor, or: {_run(snapshot)} ({texts.reason(step)})"
+            return f"{_sensor_or_user(snapshot, step)} ({texts.reason(step)})"
+
+
+def _sensor_or_user(snapshot: Snapshot, step: Step) -> str:
+    """Return who continues a submission. A run would send again what a user canceled."""
+    if not snapshot.submission.is_canceled:
+        return f"the sensor, or: {_run(snapshot)}"
+    stage = Stage.BATCHES if isinstance(step, Send) else Stage.RESULTS
+    return f"the sensor, or: materialize {snapshot.submission.pipeline}/{stage}"
 
 
 def _wait(snapshot: Snapshot, step: Wait) -> str:
@@ -111,7 +120,7 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
             held = [file for file in snapshot.files if file.is_held_by_queue]
             return f"{texts.waits_for(step.why)}: {_held(held)}, {held[0].error}"
         case Waiting.NEXT_ROUND:
-            return f"the sensor, or: {_run(snapshot)}"
+            return _sensor_or_user(snapshot, step)
         case Waiting.CACHE | Waiting.UPLOAD | Waiting.COLLECTING | Waiting.PILOT:
             return texts.waits_for(step.why)
 
@@ -126,7 +135,7 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case MaterializeBatches():
             return f"materialize {name}/batches, or: {run}"
         case MaterializeResults():
-            return f"materialize {name}/results, or: {run}"
+            return f"materialize {name}/results" + ("" if snapshot.submission.is_canceled else f", or: {run}")
         case SendStopped() | MaterializeRequests(refused=(_, *_)):
             return f"fix what the API refused, see the errors; then: {run}"
         case MaterializeRequests():

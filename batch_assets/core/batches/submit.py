@@ -172,7 +172,12 @@ def _prepared(
             return None
         report = SubmitReport(submission.id)
         is_new = before is not None and before.id != submission.id
-        if unattended and submission.began_at is None and (is_new or _is_untouched(root, submission)):
+        if (
+            unattended
+            and not submission.is_canceled
+            and submission.began_at is None
+            and (is_new or _is_untouched(root, submission))
+        ):
             return report  # built since the run was requested, or just found: a user has to start sending it
         if submission.requests == 0:
             with root.ledger.write(pipeline) as tx:

@@ -66,7 +66,9 @@ def joined(
         values["ask_again"] = ask_again + len(dropped)
     add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)
-    if not final:  # requests of complete results may be sent again: the new results are to be announced
+    # Requests of complete results may be sent again, and a canceled submission may still get answers: the new
+    # results are to be announced.
+    if not final or (before.counts is not None and before.count_map != counts):
         values["announced_at"] = None
     if final and before.final_at is None:
         move(tx, SubmissionMove.FINISH, submission_id, counted, **values)

@@ -71,7 +71,8 @@ def remedies(snapshot: Snapshot) -> list[SubmissionRemedy]:
     submission = snapshot.submission
     needed: list[SubmissionRemedy] = []
     if submission.final_at is None:
-        fallback = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
+        is_unwritten = submission.joined_seq is None or submission.is_canceled
+        fallback = MaterializeResults() if is_unwritten else MaterializeRequests()
         needed = list(_of_rows(snapshot)) or [fallback]
     else:  # its table is complete, but no other one can be built or written without these answers
         needed = list(_lost_answers(snapshot))
@@ -85,9 +86,9 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     """Return what is left to send or to cancel, if it may be done unattended."""
     if not snapshot.is_unattended:
         return None
-    if snapshot.to_cancel:
-        return Send(SendReason.CANCEL, len(snapshot.to_cancel))
-    if snapshot.submission.ask_again and not snapshot.stands_still:
+    if to_cancel := [*snapshot.to_cancel, *snapshot.unsent_to_cancel]:
+        return Send(SendReason.CANCEL, len(to_cancel))
+    if snapshot.submission.ask_again and not snapshot.submission.is_canceled and not snapshot.stands_still:
         return Send(SendReason.ASK_AGAIN, snapshot.submission.ask_again)
     unsent = [
         file for file in snapshot.in_state(FileState.READY, FileState.TOO_LARGE) if file.not_before <= snapshot.now
@@ -115,7 +116,8 @@ def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
     submission, others_run = snapshot.submission, snapshot.others_run
     if snapshot.ended:
         return Collect(len(snapshot.ended), others_run)
-    if submission.joined_seq is None and snapshot.is_unattended:
+    is_unwritten = submission.joined_seq is None or (submission.final_at is None and snapshot.nothing_comes)
+    if is_unwritten and snapshot.is_unattended:
         return Join(Joining.CANCELED if submission.is_canceled else Joining.FIRST, others_run)
     if snapshot.has_unjoined:
         return Join(Joining.NEW_ANSWERS, others_run)
@@ -129,12 +131,12 @@ def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
 def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
     """Return what the user has to agree to: files to send, or lost uploads to look for at the API.
 
-    Nothing of a canceled submission is sent.
+    Nothing of a canceled submission is sent, so it needs no consent.
     """
     submission = snapshot.submission
-    if submission.began_at is not None or submission.final_at is not None:
+    if submission.began_at is not None or submission.final_at is not None or submission.is_canceled:
         return None
-    ready = () if submission.is_canceled else (*snapshot.in_state(FileState.READY), *snapshot.held_for_more)
+    ready = (*snapshot.in_state(FileState.READY), *snapshot.held_for_more)
     return MaterializeBatches(ready) if ready or snapshot.to_reconcile or submission.ask_again else None
 
 
@@ -179,26 +181,34 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
     """Yield the remedies for rows of an incomplete submission that cannot get their answers otherwise."""
     submission = snapshot.submission
     waited_for = {file.batch_id for file in snapshot.files}
+    if not submission.is_canceled:
+        yield from _of_files(snapshot)
+    for batch in snapshot.unreachable:
+        if batch.id in waited_for:
+            yield _cancel(batch)
+    yield from _lost_answers(snapshot)
+    if submission.is_canceled:
+        return
+    if snapshot.standstill is not None and snapshot.next_try is not None:
+        yield RestoreFile(snapshot.standstill.why, snapshot.standstill.last, snapshot.next_try)
+    if submission.left_out:
+        yield AskTheRest(submission.left_out, snapshot.needs_refresh)
+
+
+def _of_files(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
+    """Yield the remedies for request files that are not sent without a user."""
     if (consent := _consent(snapshot)) is not None:
         yield consent
-    if snapshot.to_approve and not submission.is_canceled:
+    if snapshot.to_approve:
         yield ApproveFiles(tuple(snapshot.to_approve))
-    if snapshot.without_pilot and not submission.is_canceled:
+    if snapshot.without_pilot:
         yield MaterializeRequests()
-    if snapshot.over_budget and not submission.is_canceled:
+    if snapshot.over_budget:
         yield RaiseBudget(tuple(snapshot.over_budget))
     if stopped := snapshot.in_state(FileState.STOPPED):
         yield SendStopped(tuple(stopped))
     if refused := snapshot.in_state(FileState.REFUSED):
         yield MaterializeRequests(tuple(refused))
-    for batch in snapshot.unreachable:
-        if batch.id in waited_for:
-            yield _cancel(batch)
-    yield from _lost_answers(snapshot)
-    if snapshot.standstill is not None and snapshot.next_try is not None:
-        yield RestoreFile(snapshot.standstill.why, snapshot.standstill.last, snapshot.next_try)
-    if submission.left_out and not submission.is_canceled:
-        yield AskTheRest(submission.left_out, snapshot.needs_refresh)
 
 
 def _lost_answers(snapshot: Snapshot) -> Iterator[GiveUpAnswers]:

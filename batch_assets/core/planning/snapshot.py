@@ -54,7 +54,7 @@ class Snapshot:
         to_reconcile: Ids of the files in doubt that no process is sending: the API's list has to show whether they
             arrived.
         shared: Ids of the files that another partition also waits on. It is read for canceled submissions only:
-            the batches of shared files are not canceled.
+            shared files and their batches are not canceled.
         is_sending: Whether a run of `batches` is working on the submission.
         is_collecting: Whether a run that a user started is collecting results of its pipeline.
         is_watched: Whether one of the partition's files was sent again, and its first batch may still turn up.
@@ -92,11 +92,27 @@ class Snapshot:
 
     @property
     def is_unattended(self) -> bool:
-        """Whether a run of `batches` has begun to send the submission, and none is running now.
+        """Whether a run of `batches` has begun to send the submission or it is canceled, and none is running now.
 
-        Before that, a user has to start it: sending costs money. While a run is sending, no other run may.
+        Before that, a user has to start it: sending costs money, and nothing of a canceled submission is sent.
+        While a run is sending, no other run may.
         """
-        return self.submission.began_at is not None and not self.is_sending
+        return (self.submission.began_at is not None or self.submission.is_canceled) and not self.is_sending
+
+    @cached_property
+    def awaited(self) -> Sequence[RequestFile]:
+        """The files that the submission may send or get answers from.
+
+        A canceled one sends none. If another partition sends a file that they share, its answers are taken then.
+        """
+        if not self.submission.is_canceled:
+            return self.files
+        return [file for file in self.files if not file.state.unsent]
+
+    @property
+    def nothing_comes(self) -> bool:
+        """Whether the submission is canceled, and no file is in flight that could still bring an answer."""
+        return self.submission.is_canceled and not any(file.state.in_flight for file in self.awaited)
 
     @property
     def uncollected(self) -> list[Batch]:
@@ -158,12 +174,19 @@ class Snapshot:
             and batch.file_id not in self.shared
         ]
 
+    @property
+    def unsent_to_cancel(self) -> list[RequestFile]:
+        """Unsent files of a canceled submission that no other partition waits on."""
+        if not self.submission.is_canceled:
+            return []
+        return [file for file in self.files if file.state.unsent and file.id not in self.shared]
+
     @cached_property
     def moving(self) -> list[RequestFile]:
         """Files that may still bring answers without a user's help."""
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
         lost.update(self.lost_answers)
-        in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
+        in_flight = (file for file in self.awaited if file.state.in_flight and file.state is not FileState.STOPPED)
         need_user = {file.id for file in [*self.to_approve, *self.over_budget]}
         stays = need_user | {file.id for file in self._held_for_pilot}
         moving = (file for file in in_flight if file.batch_id not in lost and file.id not in stays)
@@ -198,12 +221,12 @@ class Snapshot:
 
     @property
     def _held_for_stub(self) -> list[RequestFile]:
-        return [file for file in self.files if file.is_held_for_stub]
+        return [file for file in self.awaited if file.is_held_for_stub]
 
     @cached_property
     def to_approve(self) -> list[RequestFile]:
         """Held files that only a user lets go."""
-        return [file for file in self.files if file.is_held_for_approval]
+        return [file for file in self.awaited if file.is_held_for_approval]
 
     @cached_property
     def affordable(self) -> list[RequestFile]:
@@ -242,7 +265,7 @@ class Snapshot:
 
     @property
     def _held_for_pilot(self) -> list[RequestFile]:
-        return [file for file in self.files if file.is_held_for_pilot]
+        return [file for file in self.awaited if file.is_held_for_pilot]
 
     @property
     def enough(self) -> list[RequestFile]:
@@ -252,7 +275,7 @@ class Snapshot:
     @property
     def held_for_more(self) -> list[RequestFile]:
         """Files that are held for more requests."""
-        return [file for file in self.files if file.is_held_for_more]
+        return [file for file in self.awaited if file.is_held_for_more]
 
     @cached_property
     def with_room(self) -> list[RequestFile]:
@@ -267,11 +290,11 @@ class Snapshot:
 
     @property
     def _held_by_queue(self) -> list[RequestFile]:
-        return [file for file in self.files if file.is_held_by_queue and file.id in self.places]
+        return [file for file in self.awaited if file.is_held_by_queue and file.id in self.places]
 
     @property
     def _held_by_budget(self) -> list[RequestFile]:
-        return [file for file in self.files if file.is_held_by_budget and file.id in self.prospects]
+        return [file for file in self.awaited if file.is_held_by_budget and file.id in self.prospects]
 
     @property
     def others_run(self) -> bool:
@@ -298,8 +321,8 @@ class Snapshot:
         return self.next_try is not None and self.now < self.next_try
 
     def in_state(self, *states: FileState) -> list[RequestFile]:
-        """The files in these states."""
-        return [file for file in self.files if file.state in states]
+        """The files of `awaited` in these states."""
+        return [file for file in self.awaited if file.state in states]
 
     def next_change(self) -> float | None:
         """Return when something may change automatically; None if the ledger has no such time.
@@ -342,16 +365,11 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     stub_of = stubs.by_id(tx, {file.stub for file in held if file.is_held_for_stub and file.stub is not None})
     outlooks = read_outlooks(tx, selected, files_of, batches_of, held_leases)
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
-    wanting = overview.wanting_partitions(
-        tx,
-        sorted(
-            {
-                batch.file_id or ""
-                for id_ in canceled_ids
-                for batch in (*batches_of[id_], *left_behind.get(id_, ()))
-            }
-        ),
-    )
+    may_be_shared = {
+        batch.file_id or "" for id_ in canceled_ids for batch in (*batches_of[id_], *left_behind.get(id_, ()))
+    }
+    may_be_shared |= {file.id for id_ in canceled_ids for file in files_of[id_] if file.state.unsent}
+    wanting = overview.wanting_partitions(tx, sorted(may_be_shared))
     to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
         submission.id: Snapshot(

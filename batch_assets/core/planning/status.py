@@ -13,7 +13,7 @@ from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.progress import requests_answered
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.steps import NeedsUser, Wait
+from batch_assets.core.planning.steps import Join, NeedsUser, Wait
 
 
 class PartitionState(StrEnum):
@@ -26,7 +26,7 @@ class PartitionState(StrEnum):
     WAITING = "waiting"
     """It waits for the API, for a time, or for a run that works on it."""
     CANCELED = "canceled"
-    """A user canceled it, and its table is written."""
+    """A user canceled it, and nothing of it is in flight."""
     COMPLETE = "complete"
     """Every row has its final result."""
 
@@ -161,6 +161,8 @@ def state_of(snapshot: Snapshot) -> PartitionState:
         return PartitionState.NEEDS_USER
     if snapshot.submission.final_at is not None:
         return PartitionState.CANCELED if snapshot.submission.is_canceled else PartitionState.COMPLETE
+    if isinstance(step, Join) and snapshot.nothing_comes:
+        return PartitionState.CANCELED
     return PartitionState.WAITING if isinstance(step, Wait) else PartitionState.DUE
 
 

@@ -23,7 +23,7 @@ class SendReason(StrEnum):
     """Why `batches` has something to do."""
 
     CANCEL = "cancel"
-    """Batches run at the API although their submission was canceled."""
+    """Batches run at the API, or request files may be sent, although their submission was canceled."""
     ASK_AGAIN = "ask again"
     """Requests failed for a passing reason, and no request file holds them."""
     AFFORDABLE = "affordable"
@@ -50,7 +50,7 @@ class Joining(StrEnum):
     FIRST = "first"
     """It was never written."""
     CANCELED = "canceled"
-    """It has not been written since the submission was canceled."""
+    """It has not been written since the submission was canceled, or since the last of it was in flight."""
     NEW_ANSWERS = "new answers"
     """Answers were collected since the last join."""
     LIVE_ANSWERS = "live answers"

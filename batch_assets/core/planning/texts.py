@@ -27,7 +27,7 @@ def reason(step: Round) -> str:
 def _sending(step: Send) -> str:
     match step.why:
         case SendReason.CANCEL:
-            return "some of its batches still run although it was canceled"
+            return "it was canceled, and some of its batches or request files are not canceled yet"
         case SendReason.ASK_AGAIN:
             return count(step.count, "request is to be sent again", "requests are to be sent again")
         case SendReason.AFFORDABLE:

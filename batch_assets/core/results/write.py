@@ -64,6 +64,8 @@ def write_results(
             waits_for = submissions.waited_on(tx, submission.id) if submission is not None else []
         if submission is None:
             return None
+        if submission.is_canceled:  # it sends none of them, and takes the answers if another partition does
+            files_in_flight = [file for file in files_in_flight if not file.state.unsent]
         # The last one as of this transaction. Other pipelines' numbers in the history do not come in order.
         seq = max((file.collected_seq or 0 for file in waits_for), default=0)
         may_be_skipped = answers is None and not former and not any(file.state.in_flight for file in waits_for)

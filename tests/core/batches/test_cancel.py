@@ -14,15 +14,19 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import UnknownTargetError, cancel
 from batch_assets.core.errors import SettingsError, UnreachableError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import submissions, transitions
+from batch_assets.core.ledger import joins, submissions, transitions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.steps import Round, Send
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.status import PartitionState, state_of
+from batch_assets.core.planning.steps import Announce, Join, Joining, Round, Send
 from batch_assets.core.planning.texts import reason
 from batch_assets.core.remedies import ListBatches
+from batch_assets.core.requests.gather import build_partitions
+from batch_assets.core.requests.report import NOTHING_AGAIN, RequestsReport
 from batch_assets.core.results.run import collect_results
 
-from ..support import BATCHES, CREATE, LIST, World, round_for, texts, wait_for
+from ..support import BATCHES, CREATE, LIST, World, make_pipeline, round_for, texts, wait_for, write_rows
 
 CANCEL = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
 
@@ -53,6 +57,18 @@ def let_the_sensor_work(world: World, pipeline: Pipeline, partition: str = "") -
             submit_batches(world.root, pipeline.name, partition, unattended=True)
         collect_results(world.root, pipeline.name, partition)
     raise AssertionError(f"the sensor does not come to an end: {next_round}")
+
+
+def state(world: World, partition: str = "") -> PartitionState:
+    with world.root.ledger.read() as tx:
+        submission = submissions.newest(tx, "asked", partition)
+        assert submission is not None
+        return state_of(Snapshot.of(tx, submission))
+
+
+def announce(world: World, submission: Submission) -> None:
+    with world.root.ledger.write(submission.pipeline) as tx:
+        joins.announced(tx, submission.id)
 
 
 def types(world: World, pipeline: Pipeline) -> list[str]:
@@ -239,6 +255,55 @@ def test_one_partition_is_canceled_without_what_another_waits_on(world: World) -
     assert (report.canceled, report.shared) == ([own], [shared])
     report = cancel(world.root, "asked", "A")
     assert report.canceled == [shared], "no other partition waits on it any more"
+
+
+@pytest.mark.parametrize("is_gathered", [False, True])
+def test_a_canceled_partition_ends_though_its_request_is_in_an_unsent_file_of_another(
+    world: World, is_gathered: bool
+) -> None:
+    """The two partitions have an equal row, and were only built. Then the other one is sent after all."""
+    for partition in ("A", "B"):
+        write_rows(world.folder / f"{partition}.jsonl", texts(1))
+    dataset = {"path": "{partition}.jsonl", "key": "id"}
+    pipeline = make_pipeline(world.folder, dataset, partitions={"static": ["A", "B"]})
+    if is_gathered:
+        built = build_partitions(world.root, pipeline, ["A", "B"], NOTHING_AGAIN)
+        assert all(isinstance(each, RequestsReport) for each in built.values())
+    else:
+        world.build(pipeline, "A")
+        world.build(pipeline, "B")
+    canceled, other = ("B", "A")
+    report = cancel(world.root, "asked", canceled)
+    assert (report.unsent, len(report.shared)) == ([], 1)
+    assert state(world, canceled) is PartitionState.CANCELED, "before the sensor has written its table, too"
+    let_the_sensor_work(world, pipeline, canceled)
+    submission = newest(world, pipeline, canceled)
+    assert (submission.count_map, submission.final_at is not None) == ({"canceled": 1}, True)
+    assert state(world, canceled) is PartitionState.CANCELED
+    announce(world, submission)
+    assert work(world, pipeline, canceled) is None
+    assert world.accepted() == []
+
+    world.submit(pipeline, other)
+    world.finish(pipeline, other)
+    assert work(world, pipeline, canceled) == Join(Joining.NEW_ANSWERS, others_run=False)
+    let_the_sensor_work(world, pipeline, canceled)
+    assert newest(world, pipeline, canceled).count_map == {"succeeded": 1}
+    assert work(world, pipeline, canceled) == Announce(), "the table is complete only now"
+    assert len(world.accepted()) == 1
+
+
+def test_the_sensor_ends_a_canceled_submission_that_was_never_sent(world: World) -> None:
+    """The cancel was killed before it reached the request file."""
+    pipeline = world.pipeline(texts(2))
+    world.build(pipeline)
+    with world.root.ledger.write(pipeline.name) as tx:
+        submissions.cancel(tx, newest(world, pipeline).id, "canceled by a user")
+    let_the_sensor_work(world, pipeline)
+    assert world.states(pipeline) == ["canceled"]
+    assert types(world, pipeline) == ["canceled"] * 2
+    assert state(world) is PartitionState.CANCELED
+    assert world.accepted() == []
 
 
 def test_an_older_submissions_batches_are_canceled_too(world: World) -> None:

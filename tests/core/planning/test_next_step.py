@@ -176,6 +176,10 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Send(SendReason.IN_DOUBT, 1),
         snapshot(submission=FULL, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
+    "canceled, and its unsent files are left": (
+        Send(SendReason.CANCEL, 3),
+        snapshot(submission=CANCELED | {"began_at": None}, files=[READY, HELD, STOPPED]),
+    ),
     # Collecting
     "an ended batch": (Collect(1, others_run=False), snapshot(submission=FULL, **ENDED)),
     "an ended batch that no row waits on": (
@@ -207,6 +211,22 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     "no table since the cancel": (
         Join(Joining.CANCELED, others_run=False),
         snapshot(submission=CANCELED | {"joined_seq": None}),
+    ),
+    "no table since the cancel of what was only built": (
+        Join(Joining.CANCELED, others_run=False),
+        snapshot(submission={"canceled_at": 20.0}, files=[file("canceled")]),
+    ),
+    "canceled, and another partition has not sent their file": (
+        Join(Joining.CANCELED, others_run=False),
+        snapshot(submission={"canceled_at": 20.0}, files=[READY], shared=frozenset({"s/part-0"})),
+    ),
+    "canceled, and another partition's file came back unsent after the join": (
+        Join(Joining.CANCELED, others_run=False),
+        snapshot(submission=CANCELED, files=[LIMITED], shared=frozenset({"s/part-1"})),
+    ),
+    "canceled, and the file that its rows waited on was refused": (
+        Join(Joining.CANCELED, others_run=False),
+        snapshot(submission=CANCELED, files=[REFUSED]),
     ),
     "new answers": (
         Join(Joining.NEW_ANSWERS, others_run=False),
@@ -313,7 +333,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     ),
     "another partition's run": (
         Wait(None, Waiting.NEXT_ROUND),
-        snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
+        snapshot(submission={"joined_seq": 5}, files=[file("too_large")]),
     ),
     # The user
     "a stub that is held": (NeedsUser(ApproveFiles((HELD,))), with_stub(HELD)),
@@ -348,10 +368,6 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         NeedsUser(RaiseBudget((DEAR,))),
         snapshot(submission=FULL, files=[DEAR], prospects={"s/part-0": Prospect(Fit.NEVER)}),
     ),
-    "held, and canceled": (
-        NeedsUser(MaterializeRequests()),
-        snapshot(submission=CANCELED, files=[HELD]),
-    ),
     "stopped": (NeedsUser(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
     "refused": (NeedsUser(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
     "refused, and a batch may turn up": (
@@ -372,7 +388,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission=FULL | {"left_out": 3}, needs_refresh=True),
     ),
     "a limit of a canceled one": (
-        NeedsUser(MaterializeRequests()),
+        Join(Joining.CANCELED, others_run=False),
         snapshot(submission=CANCELED | {"left_out": 3}),
     ),
     "nothing holds what rows wait for": (
@@ -488,7 +504,9 @@ def test_the_sensor_gives_some_reasons_why_files_of_many_partitions_are_held() -
 
 
 NEXT: dict[str, str] = {
-    "canceled, and a batch runs": "The sensor continues: some of its batches still run although it was canceled.",
+    "canceled, and a batch runs": (
+        "The sensor continues: it was canceled, and some of its batches or request files are not canceled yet."
+    ),
     "failed requests": "The sensor continues: 3 requests are to be sent again.",
     "ready files": "The sensor continues: 1 request file is left to send.",
     "an ended batch": "The sensor continues: 1 batch has ended.",
@@ -537,6 +555,22 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     made.close()
 
 
+def assert_sends_nothing(canceled: Snapshot) -> None:
+    """Nothing is proposed that sends requests of a canceled submission, and it ends once nothing is in flight."""
+    step = next_step(canceled)
+    assert not isinstance(step, Send) or step.why in (
+        SendReason.CANCEL,
+        SendReason.IN_DOUBT,
+        SendReason.LATE_BATCH,
+    )
+    assert "batch-assets run" not in what_next.waits_for(canceled)
+    given_up = (CancelBatch, GiveUpAnswers, MaterializeResults)
+    assert all(isinstance(remedy, given_up) for remedy in remedies(canceled))
+    if canceled.nothing_comes and not canceled.is_sending:
+        assert not isinstance(step, NeedsUser)
+        assert not isinstance(step, Wait) or step.why is Waiting.COLLECTING
+
+
 @given(data=st.data())
 @settings(
     max_examples=EXAMPLES,
@@ -555,6 +589,8 @@ def test_any_state_has_a_step_and_a_text_in_the_cli_and_in_dagster(ledger: Ledge
                 assert next_round is None or reason(next_round)
                 assert what_next.waits_for(each)
                 assert not isinstance(step, Done) or each.submission.final_at is not None
+                if each.submission.is_canceled:
+                    assert_sends_nothing(each)
             situation(snapshots.values(), submissions.paid_twice(tx))
         finally:
             undone.rollback()
