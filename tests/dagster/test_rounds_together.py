@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -206,7 +207,11 @@ def test_partitions_of_a_run_that_died_come_again_in_smaller_runs(location: Loca
                 tags=dict(request.tags),
             )
         assert location.tick() == []
-        assert "the next run begins in" in location.message
+        newest = location.instance.get_runs(limit=len(runs))
+        named = re.findall(r"failed \(see run (\w{8})\), the next run begins in", location.message)
+        assert sorted(named) == sorted(run.run_id[:8] for run in newest)
+        failed = "its last run failed" if number == 1 else f"its last {number} runs failed"
+        assert failed in location.message
         ledger("update round set opened_at = opened_at - 900")
         for run in location.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
             # Dagster knows them by the time when their round was opened.

@@ -109,7 +109,7 @@ class Launch:
             if last.is_open and not runs.is_over(last, now - last.opened_at):
                 self._wait(entry, _RUNNING)
             elif (waits := _too_early(entry, now, entry.step.pause)) is not None:
-                self._wait(entry, waits)
+                self._wait(entry, f"{texts.reason(entry.step)}, {waits}")
             elif self._is_known(entry):
                 candidates.append(entry)
             else:
@@ -126,7 +126,7 @@ class Launch:
         ready = []
         for entry in page:
             if (waits := _too_early(entry, now, failures.back_off(entry.last))) is not None:
-                self._wait(entry, waits)
+                self._wait(entry, f"{texts.reason(entry.step)}, {failures.as_text(entry.last)}, {waits}")
             else:
                 ready.append(replace(entry, failures=failures.of(entry.last)))
         return ready
@@ -215,7 +215,8 @@ class Launch:
         ends = (first.partition, last.partition) if len(group) > 1 else None
         reasons = "; ".join(dict.fromkeys(texts.reason(entry.step) for entry in group))
         names = _named(first.pipeline, [entry.submission.partition for entry in group])
-        self._context.log.info(f"{names}: a run is requested: {reasons}")
+        after = f", after {count(group[0].failures, 'failed run')}" if group[0].failures else ""
+        self._context.log.info(f"{names}: a run is requested{after}: {reasons}")
         return dg.RunRequest(
             run_key=f"{leader.leader}:{name}",
             asset_selection=[stages[stage] for stage in wanted],
@@ -238,7 +239,7 @@ def _too_early(entry: Due, now: float, pause: float) -> str | None:
     seconds_left = pause - (now - entry.last.opened_at)
     if seconds_left <= 0:
         return None
-    return f"{texts.reason(entry.step)}, the next run begins in {duration(seconds_left)}"
+    return f"the next run begins in {duration(seconds_left)}"
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:

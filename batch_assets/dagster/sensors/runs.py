@@ -21,6 +21,8 @@ _FIRST_BACK_OFF, _LAST_BACK_OFF = 60.0, 900.0
 _READ = 10
 # Values of a tag in one statement.
 _AT_ONCE = 200
+# Characters of a run's id on Dagster's pages.
+_SHOWN_OF_ID = 8
 Value = TypeVar("Value")
 _NOT_BEGUN = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 
@@ -89,7 +91,7 @@ class Failures:
         for record in records:
             by_leader.setdefault(record.dagster_run.tags[keys.SUBMISSION], []).append(record.dagster_run)
         self._failed = {
-            leader: len(list(takewhile(lambda run: run.status == dg.DagsterRunStatus.FAILURE, runs)))
+            leader: [run.run_id for run in takewhile(lambda run: run.status == dg.DagsterRunStatus.FAILURE, runs)]
             for leader, runs in by_leader.items()
         }
 
@@ -107,7 +109,13 @@ class Failures:
 
     def of(self, last: LastRound) -> int:
         """Return how many of the newest runs of the submission that led a round failed in a row."""
-        return self._failed.get(last.leader, 0)
+        return len(self._failed.get(last.leader, ()))
+
+    def as_text(self, last: LastRound) -> str:
+        """Return that the last runs failed, with the newest of them as Dagster's pages name it."""
+        failed = self._failed[last.leader]
+        runs = "last run" if len(failed) == 1 else f"last {len(failed)} runs"
+        return f"its {runs} failed (see run {failed[0][:_SHOWN_OF_ID]})"
 
     def back_off(self, last: LastRound) -> float:
         """Return the seconds to wait after a round because the last runs failed; 0 if they did not."""
