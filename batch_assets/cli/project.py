@@ -14,7 +14,7 @@ import dagster as dg
 from batch_assets.cli.dg_project import DgProject
 from batch_assets.core.errors import DatasetError, SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.settings import Settings
+from batch_assets.core.settings import Settings, find_project
 from batch_assets.dagster.broken.report import collecting
 from batch_assets.dagster.broken_file import BrokenFile, broken_in
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
@@ -46,8 +46,10 @@ def load_project(start: Path | None = None) -> LoadedProject:
         start: The folder of the project, or one in it; `None` for the current folder.
 
     Raises:
-        SettingsError: When there is no project, or it has no definitions.
+        SettingsError: When there is no project, it has no definitions, or a variable of the environment cannot be
+            read.
     """
+    Settings.from_env(project=find_project(start), needs_ledger=False)
     specs = list(load_definitions(start).resolve_all_asset_specs())
     return LoadedProject(
         dict(sorted(pipelines_in(specs).items())),

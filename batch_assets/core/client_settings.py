@@ -25,6 +25,7 @@ ADMIN_KEY = "ANTHROPIC_ADMIN_KEY"
 """The variable with a key that may read the organization's costs."""
 SECRETS = (*CREDENTIALS, AWS_KEY, ADMIN_KEY)
 """Variables whose values go to the API alone."""
+_EMULATORS = ("BATCH_ASSETS_EMULATOR", "emulator_url")
 _BASE_URLS = (
     *("BATCH_ASSETS_EMULATOR", "ANTHROPIC_BASE_URL"),
     *("ANTHROPIC_AWS_BASE_URL", "ANTHROPIC_GOOGLE_CLOUD_BASE_URL"),
@@ -260,13 +261,16 @@ def _timeout(env: Mapping[str, str], override: float | None) -> float | None:
 
 
 def _check_base_url(name: str, url: str) -> None:
-    """Refuse a base URL with credentials: it is written to the ledger, to receipts and to errors."""
+    """Refuse what is not a URL, or has credentials: a base URL is written to the ledger, receipts and errors."""
     try:
         parts = urlsplit(url)
     except ValueError:  # its text repeats the host, with a password before it
-        raise SettingsError(f"{name} is not a URL: set it to one such as {REAL_BASE_URL}") from None
+        parts = urlsplit("unreadable:")
     if "@" in parts.netloc or parts.query or parts.fragment or secret_in(url):
         raise SettingsError(
             f"{name} has a user, a password, a query or a fragment, which would be stored with the batches. Set "
             "it without them, and give credentials in ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
         )
+    if url and (parts.scheme not in ("http", "https") or not parts.netloc):
+        example = "http://127.0.0.1:4010" if name in _EMULATORS else REAL_BASE_URL
+        raise SettingsError(f"{name} is not a URL: set it to one such as {example}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,11 +15,11 @@ BUDGET = "BATCH_ASSETS_BUDGET"
 _BUDGET = re.compile(r"\$?(?P<usd>\d+(\.\d+)?) per (?P<per>day|month)(, hold (?P<hold>worst|expected))?")
 
 
-def seconds(env: Mapping[str, str], name: str, default: float) -> float:
+def seconds(env: Mapping[str, str], name: str, default: float, *, may_be_zero: bool = True) -> float:
     """Read a number of seconds.
 
     Raises:
-        SettingsError: When it is not a number, or below 0.
+        SettingsError: When it is not a number, below 0, or 0 where it may not be.
     """
     text = env.get(name)
     if not text:
@@ -26,10 +27,20 @@ def seconds(env: Mapping[str, str], name: str, default: float) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if value < 0:
-        raise SettingsError(f"{name} is {text!r}: set it to a number of seconds, 0 or more")
+        value = math.nan
+    if not 0 <= value < math.inf or (value == 0 and not may_be_zero):
+        least = "0 or more" if may_be_zero else "above 0"
+        raise SettingsError(f"{name} is {text!r}: set it to a number of seconds, {least}")
     return value
+
+
+def lease_seconds(env: Mapping[str, str]) -> float:
+    """Read how many seconds a lease lasts without being renewed.
+
+    Raises:
+        SettingsError: When it is not a number above 0.
+    """
+    return seconds(env, "BATCH_ASSETS_LEASE_SECONDS", 60.0, may_be_zero=False)
 
 
 def whole_number(env: Mapping[str, str], name: str, default: int, most: int, what: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.client_settings import ClientOverrides, ClientSettings, endpoint_in
-from batch_assets.core.env_values import budget, optional_number, seconds, whole_number
+from batch_assets.core.env_values import budget, lease_seconds, optional_number, seconds, whole_number
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.prices.budget import Budget
 from batch_assets.core.prices.prices import Prices, prices_in
@@ -163,6 +163,7 @@ class Settings:
         )
         prices_file = prices_file_in(env, project)
         prices_in(prices_file)  # raises if it cannot be used
+        lease_seconds(env)  # so does this; each lease reads it
         return cls(
             root=root,
             ledger_url=ledger,

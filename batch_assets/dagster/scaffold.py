@@ -10,6 +10,7 @@ import click
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from batch_assets.core.errors import SettingsError
 from batch_assets.core.settings import find_project
 
 if TYPE_CHECKING:
@@ -138,7 +139,11 @@ def _warn_of_unknown(model: str) -> None:
     from batch_assets.core.prices.prices import prices_in
     from batch_assets.core.settings import prices_file_in
 
-    prices = prices_in(prices_file_in(os.environ))
+    try:
+        prices = prices_in(prices_file_in(os.environ))
+    except SettingsError as error:
+        click.echo(f"Warning: {error}", err=True)
+        return
     if not prices.knows(model):
         click.echo(
             f"Warning: {model} is not in prices.yaml, which has {', '.join(prices.models)}. If the API knows it, "

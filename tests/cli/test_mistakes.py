@@ -73,6 +73,24 @@ def test_an_invalid_variable_is_reported(project: Project, name: str, value: str
     assert project.accepted() == []
 
 
+@pytest.mark.parametrize("name", ["BATCH_ASSETS_BUDGET", "BATCH_ASSETS_MAX_IN_FLIGHT"])
+def test_a_variable_that_cannot_be_read_is_all_that_is_wrong(project: Project, name: str) -> None:
+    """Commands name it once and blame no file, also those that load the pipelines."""
+    project.add_pipeline("one", ["one"])
+    project.add_pipeline("two", ["two"])
+    wrong = {name: "fifty"}
+    printed = {
+        command: project.run(*command, env=wrong)
+        for command in (("status",), ("check",), ("check", "one"), ("preview", "one"), ("run", "one"))
+    }
+    for done in printed.values():
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"Error: {name} is 'fifty': set it to ") and done.stderr.count("\n") == 1
+    assert len({done.stderr for done in printed.values()}) == 1
+    found = [line.split() for line in project.run("doctor", env=wrong).stdout.splitlines() if name in line]
+    assert [words[:2] for words in found] == [["wrong", "environment"]]
+
+
 def test_a_key_that_the_api_refuses(project: Project) -> None:
     """The core's text is followed by the command that goes on, with the partition quoted for the shell."""
     assert project.emulator is not None

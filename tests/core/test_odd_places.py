@@ -18,6 +18,7 @@ from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import BusyError, SettingsError
 from batch_assets.core.ledger import Ledger, leases
+from batch_assets.core.settings import Settings
 
 from .support import BATCHES, World, texts
 
@@ -164,12 +165,30 @@ def test_invalid_lease_seconds_are_reported_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
 ) -> None:
     monkeypatch.setenv("BATCH_ASSETS_LEASE_SECONDS", seconds)
+    with pytest.raises(SettingsError, match=r"BATCH_ASSETS_LEASE_SECONDS is .* seconds, above 0"):
+        Settings.from_env()  # before anything is written
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
     try:
         with pytest.raises(SettingsError, match="BATCH_ASSETS_LEASE_SECONDS"):
             leases.try_take(ledger, "a")
     finally:
         ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("BATCH_ASSETS_RECONCILE_GRACE", "nan", "set it to a number of seconds, 0 or more"),  # no age is below nan
+        ("BATCH_ASSETS_RECONCILE_GRACE", "inf", "set it to a number of seconds, 0 or more"),
+        ("BATCH_ASSETS_EMULATOR", "localhost:4010", "set it to one such as http://127.0.0.1:4010"),
+        ("BATCH_ASSETS_EMULATOR", "4010", "set it to one such as http://127.0.0.1:4010"),
+        ("ANTHROPIC_BASE_URL", "gateway.example", "set it to one such as https://api.anthropic.com"),
+        ("ANTHROPIC_BASE_URL", "https:gateway.example", "set it to one such as https://api.anthropic.com"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(name: str, value: str, remedy: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is .*{remedy}"):
+        Settings.from_env({name: value})
 
 
 def test_a_lease_ages_while_the_machine_is_suspended() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 from sqlalchemy import text as sql
 
 from batch_assets import load_from_defs_folder
+from batch_assets.core.errors import SettingsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.faults import field_line, unreadable
 from batch_assets.core.pipeline.suspects import any_looks_broken, pipeline_files
@@ -574,12 +576,23 @@ def test_python_files_that_cannot_be_imported(project: Project) -> None:
     )
     project.write("defs/in_python.py", MISTAKEN)
     project.write("defs/nested/typo.py", "def one(:\n")
+    project.write(
+        "defs/key.py",
+        """
+        from batch_assets import MessageBatchResource
+
+        EU = MessageBatchResource(api_key="sk-1").get_resource_definition()
+        """,
+    )
     definitions, broken = load(project, PIPELINE)
     assert keys_of(definitions) == {
         *(f"{name}/{stage}" for name in ("owned", "greetings") for stage in STAGES),
         "in_python/broken_file",
+        "key/broken_file",
         "typo/broken_file",
     }
+    refused = "MessageBatchResource: give api_key as dg.EnvVar"
+    assert str(broken["key"]).startswith(f"{project.package}/defs/key.py:4: {refused}")
     assert "No module named 'nowhere_to_be_found'" in str(broken["owned"])
     assert "build_message_batch_assets(name='in_python'): params.max_token: " in str(broken["in_python"])
     assert str(broken["typo"]).startswith(f"{project.package}/defs/nested/typo.py:1: SyntaxError: ")
@@ -624,6 +637,29 @@ def test_dg_check_names_all_broken_files(project: Project, monkeypatch: pytest.M
     first, second = str(caught.value).splitlines()
     assert "greetings/defs.yaml:10: retry: give a map" in first
     assert "third/defs.yaml" in second
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("BATCH_ASSETS_BUDGET", ""),
+        ("BATCH_ASSETS_PRICES", "  budget: {max_usd: 1, per: day}\n"),
+        ("BATCH_ASSETS_PARTITIONS_PER_RUN", "  partitions: {daily: {start: 2026-01-01}, column: day}\n"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_breaks_no_file(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, fields: str
+) -> None:
+    """All runs fail with it, so a check of the definitions does, and the code server logs it once."""
+    monkeypatch.setenv(name, "unreadable")
+    monkeypatch.setattr(sys, "argv", ["dagster", "api", "grpc"])
+    _, broken = load(project, PIPELINE + fields)
+    assert not broken
+    (record,) = [record for record in caplog.records if record.name == "batch_assets"]
+    assert record.getMessage().startswith(f"{name} is ")
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(SettingsError, match=f"^{name} is "):
+        load(project, PIPELINE + "  retry: 3\n")
 
 
 def test_a_broken_file_is_logged_once(project: Project, caplog: pytest.LogCaptureFixture) -> None:

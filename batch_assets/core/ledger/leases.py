@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import secrets
 import threading
@@ -14,13 +13,13 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
+from batch_assets.core.env_values import lease_seconds
 from batch_assets.core.errors import (
     BusyError,
     DamagedFileError,
     LeaseLostError,
     LedgerUnavailableError,
     MissingFileError,
-    SettingsError,
 )
 from batch_assets.core.ledger.clock import steady
 from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
@@ -30,7 +29,6 @@ PATIENCE = 600.0
 """Seconds to wait for work that processes do one after the other, such as the partitions of a backfill."""
 PAUSE = 0.1
 """Seconds between two looks at work that is waited for."""
-_SECONDS = 60.0
 # A longer name, such as one with a long partition key, does not fit into the table's column.
 _NAME_LENGTH, _NAME_KEPT = 150, 100
 
@@ -141,20 +139,6 @@ def _new_owner() -> str:
     return f"{process_name()}:{secrets.token_hex(6)}"
 
 
-def _default_seconds() -> float:
-    """Return the seconds that a lease lasts without being renewed."""
-    text = os.environ.get("BATCH_ASSETS_LEASE_SECONDS")
-    if not text:
-        return _SECONDS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise SettingsError(f"BATCH_ASSETS_LEASE_SECONDS is {text!r}: give a number of seconds above 0")
-    return seconds
-
-
 def try_take(
     ledger: Ledger,
     name: str,
@@ -181,7 +165,7 @@ def try_take(
     Raises:
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
-    seconds = _default_seconds() if seconds is None else seconds
+    seconds = lease_seconds(os.environ) if seconds is None else seconds
     owner, stored = _new_owner(), _stored(name)
     with ledger.write(pipeline) as tx:
         row = tx.execute(sa.select(lease).where(lease.c.name == stored)).first()
@@ -264,7 +248,7 @@ def mark_all(ledger: Ledger, names: Sequence[str], pipeline: str) -> Iterator[No
         names: The names of the leases that show it. One thread renews all of them.
         pipeline: The pipeline that they concern, as in `try_take`.
     """
-    seconds, owner = _default_seconds(), _new_owner()
+    seconds, owner = lease_seconds(os.environ), _new_owner()
     among = lease.c.name.in_(stored := sorted({_stored(name) for name in names}))
     with ledger.write(pipeline) as tx:
         tx.execute(sa.delete(lease).where(among, lease.c.until < tx.now))

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,11 +16,10 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.core.pipeline.hooks import NO_TOOLS, ToolFunctions
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
-from batch_assets.core.prices.prices import prices_in
 from batch_assets.core.remedies import Stage
 from batch_assets.core.requests.confirmation import Confirmation
 from batch_assets.core.requests.first_look import first_look
-from batch_assets.core.settings import find_project, partitions_per_run_in, prices_file_in
+from batch_assets.core.settings import Settings, find_project, partitions_per_run_in
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches, submit_in_spite_of_failures
 from batch_assets.dagster.assets.op_settings import op_settings
@@ -177,12 +176,18 @@ def _warn_at_load(pipeline: Pipeline) -> None:
     if not (is_code_server() or is_validation()):
         return
     try:
-        prices = prices_in(prices_file_in(os.environ))
+        settings = Settings.from_env(project=pipeline.project, needs_ledger=False)
     except SettingsError as error:  # whoever opens the root gets it
-        _log.warning(str(error))
+        _warn_once(str(error))
         return
-    for warning in first_look(pipeline, prices, datetime.now(UTC).date()):
+    for warning in first_look(pipeline, settings.prices, datetime.now(UTC).date()):
         _log.warning(warning)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Log what is wrong for all pipelines. A process may load the definitions many times."""
+    _log.warning(text)
 
 
 def _mark_as_new(context: dg.AssetExecutionContext) -> None:
@@ -202,8 +207,16 @@ def _arguments(pipeline: Pipeline, stage: Stage, spec: dg.AssetSpec) -> dict[str
     partition.
     """
     together = spec.partitions_def is not None and pipeline.config.dataset.asset is None
-    policy = dg.BackfillPolicy.multi_run(partitions_per_run_in(os.environ)) if together else None
+    policy = dg.BackfillPolicy.multi_run(_partitions_per_run()) if together else None
     return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy} | op_settings(pipeline, stage)
+
+
+def _partitions_per_run() -> int:
+    """Return the largest number of partitions in one run; the default one if the variable cannot be read."""
+    try:
+        return partitions_per_run_in(os.environ)
+    except SettingsError:  # no file is wrong, and whoever opens the root gets it
+        return Settings.partitions_per_run
 
 
 def _results_dep(batches: dg.AssetKey) -> dg.AssetDep:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from batch_assets.core.settings import Settings, find_project
 from batch_assets.dagster.broken.lacks import Lacks, lacks_in, refusing
 from batch_assets.dagster.broken.reason import RAISED
 from batch_assets.dagster.broken.report import collecting, report
 from batch_assets.dagster.broken.stand_ins import with_stand_ins
 from batch_assets.dagster.broken_file import BrokenFile
+from batch_assets.dagster.loading import is_validation
 
 _log = logging.getLogger("batch_assets")
 
@@ -30,7 +32,10 @@ def load_from_defs_folder(*, path_within_project: Path, is_whole: bool = False) 
 
     Raises:
         BrokenFilesError: When `dg check defs` checks the definitions and files are broken. Names all of them.
+        SettingsError: When it does, and a variable of the environment cannot be read: no file is wrong then.
     """
+    if is_validation():
+        Settings.from_env(project=find_project(path_within_project), needs_ledger=False)
     with collecting() as broken:
         definitions = _load_what_can_be_loaded(path_within_project, broken)
         refused = Lacks()

@@ -72,7 +72,8 @@ def faults_in(error: BaseException, file: Path, source: str, project: Path, docu
     if text is None and (unreadable_file := _unreadable_file(inner, file)) is not None:
         return [Fault(source, unreadable_file[0], "", unreadable_file[1])]
     line = _line(inner, file)
-    problem_text = printable(f"{type(inner).__name__}: {str(inner).strip()}", lines=True)
+    kind = "" if isinstance(inner, BatchAssetsError) else f"{type(inner).__name__}: "
+    problem_text = printable(f"{kind}{str(inner).strip()}", lines=True)
     where = "" if line is not None else _where(inner, project)
     return [Fault(source, line, "", f"{problem_text}{where}")]
 
