@@ -83,6 +83,7 @@ def load_pipeline(
     except ValidationError as error:
         raise invalid(source, error.errors()) from None
     pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source, partitions, hooks)
+    _check_hooks(pipeline)
     _check_params(pipeline)
     _check_names(pipeline)
     _ = pipeline.betas
@@ -110,6 +111,14 @@ def load_pipeline(
     for warning in _warnings(pipeline, outline):
         _log_once(f"{source}: {warning}")
     return pipeline
+
+
+def _check_hooks(pipeline: Pipeline) -> None:
+    """Refuse a hook that is not a function. Otherwise it would reject all rows, and the run would succeed."""
+    hooks = pipeline.hooks
+    for field, hook in (("render_request", hooks.render_request), ("parse_message", hooks.parse_message)):
+        if hook is not None and not callable(hook):
+            raise pipeline.error(field, f"give a function, not {hook!r}")
 
 
 def _warnings(pipeline: Pipeline, outline: dict[str, Any]) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from batch_assets.core.emulated_root import only_root
+from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.reading.frames import converter
 from batch_assets.core.reading.tables import StoredTables
@@ -48,10 +49,11 @@ def read_results(
     Raises:
         NoResultsError: When there is no such pipeline, partition or column, no table yet, or no column is named.
             Names what there is.
-        SettingsError: When the root cannot be used, the package for `as_` is not installed, or DuckDB does not
-            tell two of the columns apart, because their names differ in case only.
+        SettingsError: When an argument is not of its kind, the root cannot be used, the package for `as_` is not
+            installed, or DuckDB does not tell two of the columns apart, because their names differ in case only.
         DamagedFileError: When a table is damaged.
     """
+    _check_kinds(name, partitions, columns, as_, root)
     convert = converter(as_)
     with_root = Overrides(root=_absolute(root)) if root is not None else Overrides()
     settings = Settings.from_env(overrides=with_root, needs_ledger=False)
@@ -59,6 +61,28 @@ def read_results(
         settings = only_root(settings, looks_only=True)
     tables = StoredTables(Storage.of(settings), name, [partitions] if isinstance(partitions, str) else partitions)
     return convert(tables.read(WantedColumns(columns)))
+
+
+def _check_kinds(name: object, partitions: object, columns: object, as_: object, root: object) -> None:
+    """Refuse arguments that are not of their kind: notebooks have no type checker.
+
+    Raises:
+        SettingsError: Names the argument.
+    """
+    for argument, value, is_right, remedy in (
+        ("name", name, isinstance(name, str), "the name of a pipeline, as text"),
+        ("partitions", partitions, partitions is None or _are_texts(partitions), "a key, or a list of keys"),
+        ("columns", columns, _are_texts(columns), "'lean', 'all', or a list of names"),
+        ("as_", as_, isinstance(as_, str), "'pandas', 'polars', 'arrow' or 'duckdb'"),
+        ("root", root, root is None or isinstance(root, (str, Path)), "a folder or a URL, as text or a Path"),
+    ):
+        if not is_right:
+            raise SettingsError(f"{argument} is {value!r}: give {remedy}")
+
+
+def _are_texts(value: object) -> bool:
+    """Whether a value is a text or a collection of texts."""
+    return isinstance(value, Collection) and all(isinstance(text, str) for text in value)
 
 
 def _absolute(root: str | Path) -> str:

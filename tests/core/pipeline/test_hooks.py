@@ -250,6 +250,13 @@ def test_contradictory_columns_are_refused_at_load(
         world.pipeline({"a": "one"}, hooks=hooks, **more)
 
 
+@pytest.mark.parametrize("hook", ["render_request", "parse_message"])
+def test_a_hook_that_is_not_a_function_is_refused_at_load(world: World, hook: str) -> None:
+    """Otherwise it would reject every row, and the run would succeed without sending any."""
+    with pytest.raises(ConfigError, match=f"{hook}: give a function, not 5"):
+        world.pipeline({"a": "one"}, hooks=Hooks(**{hook: 5}))  # type: ignore[arg-type]
+
+
 def test_parsed_values_are_converted_to_arrow_types() -> None:
     columns = ArrowColumns(
         pa.schema(

@@ -143,6 +143,24 @@ def test_errors_name_what_there_is(root: str, arguments: dict[str, Any], problem
         read_results(**arguments, root=root)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"name": None}, "name is None: give the name of a pipeline, as text"),
+        ({"name": 5}, "name is 5: give the name"),
+        ({"partitions": 5}, "partitions is 5: give a key, or a list of keys"),
+        ({"partitions": ["2026-01-01", 5]}, r"partitions is \['2026-01-01', 5\]: give a key"),
+        ({"columns": None}, "columns is None: give 'lean', 'all', or a list of names"),
+        ({"columns": [1]}, r"columns is \[1\]: give 'lean'"),
+        ({"as_": None}, "as_ is None: give 'pandas', 'polars', 'arrow' or 'duckdb'"),
+        ({"root": 5}, "root is 5: give a folder or a URL"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(root: str, arguments: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        read_results(**({"name": "daily", "root": root} | arguments))
+
+
 def test_an_unknown_or_missing_library_is_named(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         SettingsError, match=r"did you mean 'polars'\?\): use one of pandas, polars, arrow, duckdb"
