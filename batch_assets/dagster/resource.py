@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batch_assets.core.client_settings import Provider
 from batch_assets.core.errors import SettingsError
@@ -16,6 +16,7 @@ from batch_assets.core.pipeline.client import settings_for_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Overrides, Settings
+from batch_assets.core.text import nearest
 from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # Dagster's UI shows asterisks in place of their values.
@@ -75,6 +76,17 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="URL of a running emulator, used whatever else is set. Default: BATCH_ASSETS_EMULATOR.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_unknown_field(cls, given: Any) -> Any:
+        # Dagster ignores unknown fields. The environment's root would then take the place of a misspelled one.
+        for name in given:
+            if name not in cls.model_fields:
+                meant = nearest(name, cls.model_fields)
+                hint = f"did you mean {meant}?" if meant is not None else f"fields: {', '.join(cls.model_fields)}"
+                raise SettingsError(f"{cls.__name__}: there is no field {name}: {hint}")
+        return given
 
     def get_resource_definition(self) -> Any:
         """Return the definition; Dagster calls this when the resource becomes part of definitions.

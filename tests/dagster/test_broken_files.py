@@ -219,7 +219,8 @@ def load(
     """Load a project with a good pipeline and another file."""
     project.write("defs/good/defs.yaml", GOOD)
     project.write("defs/greetings/defs.yaml", text)
-    definitions = loader(path_within_project=project.folder / project.package)
+    path = project.folder / project.package  # ours takes a text, too
+    definitions = loader(path_within_project=str(path) if loader is load_from_defs_folder else path)
     specs = list(definitions.resolve_all_asset_specs())
     assert "good" in pipelines_in(specs)
     return definitions, broken_in(specs)

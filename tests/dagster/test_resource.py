@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -190,6 +191,19 @@ def test_an_empty_value_is_never_the_environments(name: str) -> None:
 
 
 # --- Secrets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("rot", "there is no field rot: did you mean root?"),
+        ("folder", "there is no field folder: fields: root, led"),
+    ],
+)
+def test_a_field_that_does_not_exist_is_refused(name: str, problem: str) -> None:
+    """The environment's root would be used in place of the one that was meant."""
+    with pytest.raises(SettingsError, match=re.escape(f"MessageBatchResource: {problem}")):
+        MessageBatchResource(**{name: "/srv/eu"})
 
 
 def test_a_secret_as_text_is_refused_before_dagster_stores_it(make_assets: MakeAssets) -> None:

@@ -18,7 +18,7 @@ from batch_assets.dagster.loading import is_validation
 _log = logging.getLogger("batch_assets")
 
 
-def load_from_defs_folder(*, path_within_project: Path, is_whole: bool = False) -> dg.Definitions:
+def load_from_defs_folder(*, path_within_project: Path | str, is_whole: bool = False) -> dg.Definitions:
     """Load a project's definitions as Dagster's function of this name does, but without the files that are broken.
 
     A file that Dagster cannot read or import, or whose component does not load, becomes an asset that fails with
@@ -34,16 +34,17 @@ def load_from_defs_folder(*, path_within_project: Path, is_whole: bool = False) 
         BrokenFilesError: When `dg check defs` checks the definitions and files are broken. Names all of them.
         SettingsError: When it does, and a variable of the environment cannot be read: no file is wrong then.
     """
+    path = Path(path_within_project)
     if is_validation():
-        Settings.from_env(project=find_project(path_within_project), needs_ledger=False)
+        Settings.from_env(project=find_project(path), needs_ledger=False)
     with collecting() as broken:
-        definitions = _load_what_can_be_loaded(path_within_project, broken)
+        definitions = _load_what_can_be_loaded(path, broken)
         refused = Lacks()
         # A pipeline that is broken by this may take an asset away that another needs.
         while is_whole and (lacks := refused | lacks_in(definitions)) != refused:
             refused = lacks
             with refusing(refused):
-                definitions = _load_what_can_be_loaded(path_within_project, broken)
+                definitions = _load_what_can_be_loaded(path, broken)
         if is_whole:
             definitions = with_stand_ins(definitions)
     report(*broken)
