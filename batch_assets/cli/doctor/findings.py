@@ -11,6 +11,10 @@ from batch_assets.cli.doctor.root import root_findings
 from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.resource_option import settings_of
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.io.database import error_text
+from batch_assets.core.io.option_secrets import without_options
+from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.settings import Settings
 from batch_assets.core.text import count
 
 
@@ -26,9 +30,9 @@ def findings(resource: str | None, *, write: bool = False) -> Findings:
     except BatchAssetsError as error:
         yield wrong("environment", error_as_text(error))
     else:
-        yield from root_findings(settings)
-        yield from ledger_findings(settings)
-        yield from api_findings(settings)
+        yield from to_its_end("root", root_findings(settings), settings)
+        yield from to_its_end("ledger", ledger_findings(settings), settings)
+        yield from to_its_end("endpoint", api_findings(settings), settings)
     location: Location | None = None
     try:
         location = load_location(resource)
@@ -38,4 +42,23 @@ def findings(resource: str | None, *, write: bool = False) -> Findings:
             yield ok("definitions", f"they load, with {count(location.pipelines, 'pipeline')}")
     except BatchAssetsError as error:
         yield wrong("definitions", str(error))
-    yield from instance_findings(location, write=write)
+    yield from to_its_end("instance", instance_findings(location, write=write))
+
+
+def to_its_end(concern: str, found: Findings, settings: Settings | None = None) -> Findings:
+    """Yield what checks find. An error that one of them raises is a finding too, so that the next checks are made.
+
+    Args:
+        concern: What they check.
+        found: Their findings.
+        settings: Those of the root and the ledger that they use, for their secrets, which no text repeats.
+    """
+    try:
+        yield from found
+    except BatchAssetsError as error:
+        yield wrong(concern, error_as_text(error))
+    except Exception as error:  # the package of a file system or of a database may raise any
+        text = str(error)
+        if settings is not None:
+            text = without_options(error_text(error, parse_url(settings.ledger_url)), settings.storage_options)
+        yield wrong(concern, f"the check ended with an error ({type(error).__name__}: {text})")

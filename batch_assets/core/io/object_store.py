@@ -30,6 +30,8 @@ _RECENT = 10.0
 # The seconds to wait before a conditional write is tried again, because another one was under way.
 _WAITS = (0.1, 0.2)
 _CONFLICT = re.compile(r"\b409\b|Conflict")
+# What Azure says of a bucket that does not exist.
+_NO_CONTAINER = "ContainerNotFound"
 # How often the files of a folder are looked for and removed until there are none.
 _TURNS = 3
 # What file systems call the version of a file's content, or the time of its last change.
@@ -73,6 +75,21 @@ class ObjectStore:
                 f"{self.uri(path)} cannot be reached ({reason}). Check the credentials, the endpoint and the "
                 "permissions of the store, and run again; nothing is lost"
             ) from None
+
+    @contextmanager
+    def _writing(self, path: str) -> Iterator[None]:
+        """Like `_calling` for a write, which finds no file if there is no bucket."""
+        with self._calling(path):
+            try:
+                yield
+            except Exception as error:
+                if not isinstance(error, FileNotFoundError) and _NO_CONTAINER not in str(error):
+                    raise
+                reason = without_options(str(error).partition("\n")[0], self._options)
+                raise StorageError(
+                    f"{self.uri(path)} cannot be written ({reason}). Create the bucket, or change the root "
+                    "(BATCH_ASSETS_ROOT), and run again; nothing is lost"
+                ) from None
 
     @contextmanager
     def _reading_on(self, path: str) -> Iterator[None]:
@@ -178,7 +195,7 @@ class ObjectStore:
 
     def put(self, source: str, path: str) -> None:
         """Upload a local file. It appears under its name when it is complete."""
-        with self._calling(path):
+        with self._writing(path):
             self._fs.put_file(source, path)
         self._seen[path] = time.monotonic()
 
@@ -195,7 +212,7 @@ class ObjectStore:
         """
         for wait in (*_WAITS, None) if self._is_object_store else ():
             try:
-                with self._calling(path):
+                with self._writing(path):
                     was_written = self._create(path, content)
             except StorageError as error:
                 # Stores differ in how they say that there is a file, and a reply may be lost.
@@ -210,7 +227,7 @@ class ObjectStore:
                 return was_written
         if self.is_file(path):
             return False
-        with self._calling(path):
+        with self._writing(path):
             if not self._is_object_store:
                 self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(path, content)

@@ -71,6 +71,18 @@ def test_a_name_can_be_a_file_and_a_folder(bucket: Bucket, content: bytes) -> No
     assert storage.names() == [] and storage.were_files([("new",), ("new", "one")]) == [False, False]
 
 
+@pytest.mark.parametrize("bucket", ["s3", "gcs", "azure"], indirect=True)
+def test_a_bucket_that_does_not_exist_is_named(bucket: Bucket) -> None:
+    scheme, _, path = bucket.url.partition("://")
+    url = f"{scheme}://no-such-{path}/root"
+    storage = Storage(url, options=bucket.options)
+    assert storage.names() == [] and not storage.is_file("a")
+    for write in (storage.write_bytes, storage.create_bytes):
+        with pytest.raises(StorageError, match=r"Create the bucket, or .*BATCH_ASSETS_ROOT") as raised:
+            write(b"x", "a")
+        assert str(raised.value).startswith(f"{storage.uri('a')} cannot be written (")
+
+
 def _large_responses() -> bytes:
     """A response file that is read in several calls."""
     rows = 10_000
