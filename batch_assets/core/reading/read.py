@@ -31,6 +31,9 @@ def read_results(
 
     `is_ok` says which rows have an answer that can be used: `table[table["is_ok"]]`.
 
+    Sums of tokens and of `cost_usd` are right within a partition. Partitions with equal rows have the same answer,
+    and each counts it: drop duplicates of `batch_id` and `custom_id` before adding up over several.
+
     Args:
         name: The name of the pipeline.
         partitions: The key of a partition, or several; `None` for all that have a table.

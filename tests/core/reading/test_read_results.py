@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import batch_assets
 from batch_assets import read_results
 from batch_assets.core.errors import DamagedFileError, SettingsError
 from batch_assets.core.io.storage import Storage
@@ -27,6 +28,7 @@ from batch_assets.core.reading import frames
 from batch_assets.core.reading.tables import NoResultsError
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
+from tests.documentation import page
 
 from ..support import BATCHES, World, as_new, environment, params, texts
 
@@ -285,6 +287,28 @@ def test_neither_dagster_nor_pandas_is_imported(root: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_example_of_the_docs_counts_an_answer_of_several_partitions_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three partitions have equal rows, and one of them asks again: these two tables have different answers."""
+    rows = texts(2) | {"again": "the text of row 0"}
+    for day, more in (("2026-01-01", {"a": "a"}), ("2026-01-02", {"b": "b"}), ("2026-01-03", {})):
+        pipeline = world.pipeline(rows | more, name="daily_reviews")
+        world.send(pipeline, day)
+        world.finish(pipeline, day)
+    world.build(pipeline, day, refresh=True)
+    world.submit(pipeline, day)
+    world.finish(pipeline, day)
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(world.folder / "output"))
+    (block,) = [block for block in page("docs/partitions.md").blocks() if "drop_duplicates" in block.text]
+    names: dict[str, Any] = {"batch_assets": batch_assets}
+    before, _, last = block.text.strip().rpartition("\n")
+    exec(compile(before, block.location, "exec"), names)
+    paid = world.emulator.bill()["picodollars"] / 1e12
+    assert eval(last, names) == pytest.approx(paid)
+    assert names["costs"]["cost_usd"].sum() > paid * 1.2
 
 
 def test_a_table_without_typed_columns_has_its_tool_calls(world: World) -> None:
