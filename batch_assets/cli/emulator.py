@@ -31,6 +31,7 @@ class EmulatorError(BatchAssetsError):
 @click.option(
     "--port",
     default=PORT,
+    type=click.IntRange(0, 65535),
     show_default=True,
     help="Port to listen on. A root belongs to one URL, so keep the port the same.",
 )
@@ -40,11 +41,23 @@ class EmulatorError(BatchAssetsError):
     metavar="DIR",
     help="Folder that stores its batches.  [default: data/emulator]",
 )
-@click.option("--latency", default=2.0, show_default=True, metavar="S", help="Seconds until a batch ends.")
-@click.option("--expiry", type=float, metavar="S", help="Seconds until a batch expires.  [default: 24 hours]")
+@click.option(
+    "--latency",
+    default=2.0,
+    type=click.FloatRange(min=0),
+    show_default=True,
+    metavar="S",
+    help="Seconds until a batch ends.",
+)
+@click.option(
+    "--expiry",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Seconds until a batch expires.  [default: 24 hours]",
+)
 @click.option(
     "--queue-limit",
-    type=int,
+    type=click.IntRange(min=0),
     metavar="N",
     help="Number of requests that may be in process at once; uploads beyond it are refused with 429.",
 )
@@ -194,4 +207,6 @@ def _answers(url: str) -> bool:
 
 
 def _cannot_listen(host: str, port: int, reason: str) -> EmulatorError:
-    return EmulatorError(f"the emulator cannot listen on {host}:{port}: {reason}. Choose another --port")
+    return EmulatorError(
+        f"the emulator cannot listen on {host}:{port}: {reason.rstrip('.')}. Choose another --port"
+    )

@@ -71,10 +71,8 @@ def _lines(report: EraseReport) -> Iterator[str]:
     for line in report.done():
         yield f"{line[0].upper()}{line[1:]}."
     if report.unsearched:
-        yield (
-            f"Too short to be searched for in texts: {', '.join(report.unsearched)}. Row keys and custom_ids were "
-            "compared."
-        )
+        short = ", ".join(key or "''" for key in report.unsearched)
+        yield f"Too short to be searched for in texts: {short}. Row keys and custom_ids were compared."
     if report.elsewhere:
         yield "Files of other pipelines have the key: erase it there too:"
         yield from (f"  {where}" for where in report.elsewhere)

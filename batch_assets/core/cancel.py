@@ -18,9 +18,9 @@ from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
-from batch_assets.core.text import listed, nearest
+from batch_assets.core.text import listed, nearest, nothing_submitted
 
-_NAMED = 10  # pipelines or partitions in an error
+_NAMED = 10  # partitions in an error
 BATCH_ID_START = "msgbatch_"
 """Every batch id of the API begins with this."""
 
@@ -103,10 +103,7 @@ def _ours(tx: Transaction, ids: Sequence[str]) -> dict[str, Batch]:
 def _unknown(root: Root, target: str, known: Iterable[str]) -> UnknownTargetError:
     if target.startswith(BATCH_ID_START):
         return _no_batch(root, [target])
-    return UnknownTargetError(
-        f"nothing was submitted for a pipeline {target!r} in {root.storage.url}{_meant(target, known)}; "
-        f"pipelines there: {listed(sorted(known), _NAMED) or 'none'}"
-    )
+    return UnknownTargetError(nothing_submitted(target, root.storage.url, known))
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from batch_assets.core.errors import BatchAssetsError, ErrorType
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.examinations import with_table
+from batch_assets.core.ledger.known_files import pipelines
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.store.kept_usage import usage_in
@@ -34,6 +35,7 @@ from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.response_cost import ResponseCost
 from batch_assets.core.store.responses import ResponseFiles, ended_at_of, open_responses, reading_responses
 from batch_assets.core.store.rewriting import rewrite_file
+from batch_assets.core.text import nothing_submitted
 
 _EMPTIED = ("response_text", "message_id")
 _TEXTS = ("response_text", "response_json")
@@ -96,7 +98,8 @@ def prune(
             current = {each.id: each for each in [*newest, *with_table(tx, pipeline)]}.values()
             before = tx.now - seconds
         if not newest:
-            raise PruneError(f"nothing was submitted for a pipeline {pipeline!r} in {root.storage.url}")
+            with root.ledger.read() as tx:
+                raise PruneError(nothing_submitted(pipeline, root.storage.url, pipelines(tx)))
         outcomes, _ = with_readable_responses(root, lambda: outcomes_of(root, pipeline))
         is_only = _answers_in_force(outcomes)
         is_needed = np.zeros(len(is_only), bool)

@@ -23,6 +23,7 @@ from batch_assets.core.errors import BatchAssetsError, BusyError, DamagedFileErr
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, batches, files, leases, rescues, submissions
+from batch_assets.core.ledger.known_files import pipelines
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.rescue_tables import live_group, rescue, rescue_rule
@@ -47,7 +48,7 @@ from batch_assets.core.ledger.tables import (
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import MANIFEST, Manifest, remove_submission
-from batch_assets.core.text import count
+from batch_assets.core.text import count, nothing_submitted
 
 _log = logging.getLogger("batch_assets")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -141,7 +142,8 @@ def _plan(root: Root, old: str, new: str, of_old: list[Submission], of_new: list
     storage = root.storage
     if not of_old:
         if not (of_new and _are_only_under(storage, of_new, old, new)):
-            raise RenameError(f"nothing was submitted for a pipeline {old!r} in {storage.url}")
+            with root.ledger.read() as tx:
+                raise RenameError(nothing_submitted(old, storage.url, pipelines(tx)))
         # The files are older than the ledger: they were restored from before a renaming.
         return _Plan(of_new, [], has_begun=True)
     if of_new:

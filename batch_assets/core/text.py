@@ -10,6 +10,7 @@ from difflib import get_close_matches
 # USD. A smaller amount would be shown as $0.0000.
 _SMALLEST_SHOWN = 0.0001
 _SHOWN = 60  # characters of a text that may be long
+_NAMED = 10  # pipelines in an error
 
 
 def duration(seconds: float) -> str:
@@ -114,6 +115,21 @@ def about_dollars(usd: float) -> str:
 def beginning(text: str) -> str:
     """Return the first characters of a text that may be long, such as a row key, with `…` for the rest."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def nothing_submitted(name: str, root: str, known: Iterable[str]) -> str:
+    """Say that nothing was submitted for a pipeline, and which pipelines there are.
+
+    Args:
+        name: The name that a user gave.
+        root: The URL of the root.
+        known: The names of the pipelines that submitted something there.
+    """
+    names = sorted(set(known))
+    meant = nearest(name, names)
+    hint = f" (did you mean {meant!r}?)" if meant is not None else ""
+    pipelines = listed(names, _NAMED) or "none"
+    return f"nothing was submitted for a pipeline {name!r} in {root}{hint}; pipelines there: {pipelines}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

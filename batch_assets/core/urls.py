@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +21,8 @@ ELSEWHERE = (
 
 HIDDEN = "***"
 """The text in place of a secret."""
+# A secret that is shorter is hidden only where it is a word of its own.
+_DISTINCTIVE = 4
 # Params with a secret, such as the token of an MCP server.
 _SECRET_PARAM = re.compile(r"authorization(_token)?|.*(password|secret|api_key|access_token|auth_token)")
 # fsspec links URLs with `::`, which is also within an IPv6 address.
@@ -94,6 +96,23 @@ def secret_in_query(query: str) -> str | None:
         if (secret := secret_in(url)) is not None:
             return secret
     return "a connection string with a password" if _SETTING_IN_LITERAL.search(query) else None
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with `HIDDEN` for each of some secrets.
+
+    A very short one is left within words: what is missing from these would tell its letters.
+
+    Args:
+        text: The text.
+        secrets: The secrets, in all forms in which the text may have them.
+    """
+    for secret in sorted(filter(None, set(secrets)), key=len, reverse=True):
+        if len(secret) >= _DISTINCTIVE:
+            text = text.replace(secret, HIDDEN)
+        else:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+    return text
 
 
 def without_secrets(params: Any) -> Any:

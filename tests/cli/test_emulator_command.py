@@ -98,6 +98,12 @@ def test_wrong_shares_are_refused(bare_project: Project, shares: str, problem: s
     assert not (bare_project.folder / "data").exists()
 
 
+def test_a_port_that_does_not_exist_is_refused(bare_project: Project) -> None:
+    done = bare_project.run("emulator", "--port", "99999")
+    assert done.returncode == 2
+    assert "Invalid value for '--port': 99999 is not in the range 0<=x<=65535." in done.stderr
+
+
 def test_a_model_answers_a_pipeline(bare_project: Project) -> None:
     """The whole product on the answers of another server: from rows to a table with columns of the schema."""
     schema = {

@@ -17,6 +17,7 @@ def test_an_erased_row(project: Project) -> None:
     assert "Set DAGSTER_HOME" in done.stdout
     files = [path for path in (project.folder / "data").rglob("*") if path.is_file()]
     assert [path for path in files if b"own words" in path.read_bytes()] == []
-    wrong = project.run("erase", "asked", "--key", "R-2")
+    wrong = project.run("erase", "asked", "--key", "R-2", "--key", "")
     assert wrong.returncode == 1
+    assert "Too short to be searched for in texts: R-2, ''." in wrong.stdout
     assert "left: 'R-2' is no row key of asked, whose keys have the type int64" in wrong.stderr

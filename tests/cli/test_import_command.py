@@ -30,3 +30,5 @@ def test_results_of_another_root_are_imported_once(project: Project) -> None:
     wrong = project.run("import", "no.jsonl", "--pipeline", "asked", env=other)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert "no.jsonl: there is no such file, and it is no id of a batch" in wrong.stderr
+    folder = project.run("import", "data", "--pipeline", "asked", env=other)
+    assert (folder.returncode, "data is a folder: name one of its files" in folder.stderr) == (1, True)

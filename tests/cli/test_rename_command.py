@@ -17,3 +17,4 @@ def test_a_renamed_pipeline_keeps_its_answers(project: Project) -> None:
     again = project.run("rename", "asked", "renamed")
     assert again.returncode == 1
     assert "nothing was submitted for a pipeline 'asked'" in again.stderr
+    assert "pipelines there: renamed" in again.stderr

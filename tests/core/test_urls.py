@@ -143,6 +143,20 @@ def test_the_settings_do_not_show_the_password_of_the_ledger() -> None:
     assert SECRET not in repr(Settings.from_env({"BATCH_ASSETS_LEDGER": url}))
 
 
+@pytest.mark.parametrize(
+    ("password", "text", "shown"),
+    [
+        ("p", 'port 1 failed, "p" refused: not accepting p', 'port 1 failed, "***" refused: not accepting ***'),
+        ("5", "port 5432 of 5", "port 5432 of ***"),
+        ("word", "passwords: word", "pass***s: ***"),
+    ],
+)
+def test_a_short_password_is_hidden_only_as_a_word(password: str, text: str, shown: str) -> None:
+    """What is missing from other words would tell its letters."""
+    url = f"postgresql+psycopg2://user:{password}@host/ledger"
+    assert error_text(ValueError(text), sa.make_url(url)) == shown
+
+
 def test_an_invalid_host_is_not_repeated() -> None:
     """The standard library's error has the host, and a password before it."""
     for name in ("ANTHROPIC_BASE_URL", "BATCH_ASSETS_UI_URL"):

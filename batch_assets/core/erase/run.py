@@ -34,6 +34,7 @@ from batch_assets.core.erase.search import (
 from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import Lease, erasure, index_removal, leases, submissions
+from batch_assets.core.ledger.known_files import pipelines
 from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -49,6 +50,7 @@ from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.pipeline_outcomes import drop_kept
 from batch_assets.core.store.refreshes import outcomes_of
+from batch_assets.core.text import nothing_submitted
 
 
 class EraseError(BatchAssetsError):
@@ -82,7 +84,8 @@ def erase(
     with leases.hold(root.ledger, f"erase:{name}", wait=patience, work=f"erasing from {name}", pipeline=name):
         manifests, _ = manifests_of(root.storage, name)
         if not manifests and pipeline is None:
-            raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")
+            with root.ledger.read() as tx:
+                raise EraseError(nothing_submitted(name, root.storage.url, pipelines(tx)))
         key = key_column(manifests, pipeline)
         if key.column == ROW_NUMBER:
             raise EraseError(

@@ -52,6 +52,8 @@ def open_source(root: Root, pipeline: str, name: str) -> Iterator[Source]:
         named = _BATCH_ID.search(path.name)
         yield Source(name, path, named[0] if named is not None else None, path.stat().st_mtime)
         return
+    if path.is_dir():
+        raise ImportFailedError(f"{name} is a folder: name one of its files, with results as JSON Lines")
     if _BATCH_ID.fullmatch(name) is None:
         raise ImportFailedError(f"{name}: there is no such file, and it is no id of a batch (msgbatch_…)")
     with root.ledger.read() as tx:

@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
 
-from batch_assets.core.urls import SECRET_NAME
+from batch_assets.core.urls import SECRET_NAME, hidden
 
 EXAMPLE = "postgresql+psycopg2://user:password@host/name"
 MYSQL = ("mysql", "mariadb")
@@ -121,7 +121,10 @@ def error_text(error: BaseException, url: sa.URL, *, lines: int | None = None) -
     values = [value for values in url.normalized_query.values() for value in values]
     parts = [match["value"] for value in values for match in _SECRET_PART.finditer(value)]
     secrets = [url.password, *values, *parts]
-    for secret in sorted({str(secret) for secret in secrets if secret}, key=len, reverse=True):
-        for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
-            text = text.replace(form, "***")
+    forms = (
+        form
+        for secret in map(str, filter(None, secrets))
+        for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))
+    )
+    text = hidden(text, forms)
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"

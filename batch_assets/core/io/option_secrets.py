@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from batch_assets.core.urls import HIDDEN, secret_in
+from batch_assets.core.urls import hidden, secret_in
 
 _SHORTEST_SECRET = 8
 
@@ -19,10 +19,7 @@ def without_options(text: str, options: Mapping[str, Any] | None) -> str:
         options: The arguments.
     """
     secrets = set(_secrets_in(dict(options or {})))
-    secrets |= {quote(secret, safe="") for secret in secrets}  # as a part of a URL
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return text
+    return hidden(text, secrets | {quote(secret, safe="") for secret in secrets})  # as a part of a URL, too
 
 
 def _secrets_in(options: Any) -> Iterator[str]:

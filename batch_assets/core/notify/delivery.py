@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 from batch_assets.core.client_settings import SECRETS
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.urls import hidden
 
 TIMEOUT_SECONDS = 5.0
 """The time limit for connecting, and for each answer of a server."""
@@ -94,14 +95,13 @@ def error_text(error: BaseException, *secrets: str) -> str:
             `***`.
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    hidden = {
+    forms = (
         form
         for value in secrets
         for part in _secret_parts(value)
         for form in (part, quote(part), quote_plus(part))
-    }
-    for part in sorted(hidden, key=len, reverse=True):
-        text = text.replace(part, "***")
+    )
+    text = hidden(text, forms)
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 

@@ -401,6 +401,10 @@ def test_a_pipeline_without_submissions(world: World) -> None:
     pipeline = world.pipeline(ROWS)
     assert erased(world, pipeline).unknown == [GONE]
     assert world.build(pipeline).rejected == 1
+    with pytest.raises(
+        EraseError, match=r"pipeline 'askd' in .* \(did you mean 'asked'\?\); pipelines there: asked$"
+    ):
+        erase(world.root, "askd", [GONE])
 
 
 def test_request_file_manifest_and_ledger_agree(world: World) -> None:
