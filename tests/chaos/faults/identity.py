@@ -23,7 +23,7 @@ def cases() -> Iterator[Case]:
     for stage in _STAGES:
         for missing in ("root", "ledger", "files"):
             yield Case(
-                f"{missing} is not the pair's",
+                f"{missing} not of the pair",
                 f"before {stage}",
                 partial(_not_a_pair, stage=stage, missing=missing),
             )

@@ -275,7 +275,7 @@ def test_a_damaged_response_file_is_found(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.parquet", "rejected.parquet"])
-def test_damaged_files_of_the_submission_are_written_anew(world: World, name: str) -> None:
+def test_damaged_files_of_the_submission_are_written_again(world: World, name: str) -> None:
     pipeline = world.pipeline(texts(3))
     folder = world.submission_folder(pipeline, settled(world, pipeline))
 
