@@ -75,7 +75,7 @@ def test_a_project_that_ran_without_a_daemon(project: Project, home: Path) -> No
     assert done.returncode == 1
     mark = json.loads((project.folder / "data/emulated/root.json").read_text())["id"][:6]
     assert found["pairing"][1].endswith(f"the root's mark is {mark}")
-    assert "dagster-daemon run -w $DAGSTER_HOME/workspace.yaml" in found["daemon"][1]
+    assert "dagster-daemon run -m batch_assets.definitions" in found["daemon"][1]
     assert "message_batches_sensor has never ticked" in found["sensor"][1]
     assert len(project.emulator.requests()) == calls if project.emulator else False
     assert not list(project.folder.rglob("doctor-*"))
@@ -272,6 +272,20 @@ def test_the_last_tick_of_the_sensor(instance: dg.DagsterInstance) -> None:
     instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
     mark, text = found_by(location)["sensor"]
     assert (mark, f"dagster sensor start {SENSOR} -w" in text) == ("wrong", True)
+
+
+def test_the_command_names_a_workspace_that_exists(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location, project = Location(1, [], [], []), tmp_path / "a project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    (project / "pyproject.toml").write_text('[tool.dg]\n[tool.dg.project]\nroot_module = "mine"\n')
+    assert found_by(location)["daemon"][1].endswith(": dagster-daemon run -m mine.definitions")
+    (project / "workspace.yaml").touch()
+    assert found_by(location)["daemon"][1].endswith(f": dagster-daemon run -w '{project}/workspace.yaml'")
+    (tmp_path / "workspace.yaml").touch()
+    assert found_by(location)["daemon"][1].endswith(": dagster-daemon run -w $DAGSTER_HOME/workspace.yaml")
 
 
 def test_the_oldest_part_of_the_daemon_counts(instance: dg.DagsterInstance) -> None:

@@ -15,6 +15,7 @@ import dagster as dg
 from batch_assets.cli.doctor.finding import Finding, Findings, ok, skipped, wrong
 from batch_assets.cli.doctor.location import Location
 from batch_assets.cli.doctor.sensor import sensor_findings
+from batch_assets.cli.doctor.workspace import workspace_option
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import find_project
@@ -113,7 +114,7 @@ def _daemon_finding(instance: dg.DagsterInstance) -> Finding:
     latest = {
         name: heartbeats[name].timestamp for name in instance.get_required_daemon_types() if name in heartbeats
     }
-    start = "dagster-daemon run -w $DAGSTER_HOME/workspace.yaml"
+    start = f"dagster-daemon run {workspace_option()}"
     if not latest:
         return wrong("daemon", "no daemon has run yet", start)
     oldest, at = min(latest.items(), key=lambda item: item[1])

@@ -10,6 +10,7 @@ import dagster as dg
 
 from batch_assets.cli.doctor.finding import Finding, Findings, ok, wrong
 from batch_assets.cli.doctor.location import Location
+from batch_assets.cli.doctor.workspace import workspace_option
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.text import duration
 
@@ -38,7 +39,7 @@ def _finding(name: str, states: list[InstigatorState], instance: dg.DagsterInsta
     """Check one sensor. Another code location of the instance may have one of the same name: the latest counts."""
     tick = max(_last_ticks(states, instance), key=lambda tick: tick.timestamp, default=None)
     if states and not any(state.is_running for state in states):
-        start = f"dagster sensor start {shell_quoted(name)} -w $DAGSTER_HOME/workspace.yaml"
+        start = f"dagster sensor start {shell_quoted(name)} {workspace_option()}"
         return wrong("sensor", f"{name} is stopped", start)
     if tick is None:
         return wrong(
