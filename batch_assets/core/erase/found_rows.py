@@ -132,7 +132,7 @@ def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, k
     digests = targets.digests
     if len(digests):
         for submission in indexed:
-            if _note_sharing(submission, digests, targets) and submission not in targets.submissions:
+            if _note_sharing(submission, digests, targets) and submission.id not in with_rows:
                 targets.sharing.append(submission)
     return targets
 

@@ -33,7 +33,8 @@ from batch_assets.core.ledger.request_leases import hold_pipeline
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
-from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline, reject_receipt
+from batch_assets.core.recovery.lost_files import find_pipeline, reject_receipt
+from batch_assets.core.recovery.lost_pipeline import LostFile, LostPipeline
 from batch_assets.core.recovery.missing_files import check_renaming
 from batch_assets.core.recovery.rebuild import Known, write_pipeline, write_resent
 from batch_assets.core.recovery.root_file import readable
@@ -270,13 +271,16 @@ def _without_leftovers(lost: LostPipeline, known: Known, undecided: Collection[s
         The unknown files that are left.
     """
     by_id = {file.id: file for file in lost.files}
-    for file in [*lost.files]:
-        if file.submission.id not in known.submissions or file.id in known.files:
-            continue
-        if not (file.state.sent or file.part.was_sent or _is_part(file, by_id, undecided)):
-            lost.files.remove(file)
-            for waits in lost.waits.values():
-                waits.discard(file.id)
+    leftovers = {
+        id_
+        for id_, file in by_id.items()
+        if file.submission.id in known.submissions and id_ not in known.files
+        if not (file.state.sent or file.part.was_sent or _is_part(file, by_id, undecided))
+    }
+    if leftovers:
+        lost.files = [file for file in lost.files if file.id not in leftovers]
+        for waits in lost.waits.values():
+            waits -= leftovers
     return [file for file in lost.files if file.id not in known.files]
 
 

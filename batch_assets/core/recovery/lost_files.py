@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batch_assets.core.errors import DamagedFileError, MissingFileError
-from batch_assets.core.io.names import RequestFileId, ResponseName, SubmissionId
+from batch_assets.core.io.names import RequestFileId, ResponseName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import (
@@ -21,107 +20,18 @@ from batch_assets.core.recovery.found_files import (
     submissions_of,
     table_is_complete,
 )
+from batch_assets.core.recovery.lost_pipeline import LostFile, LostPipeline
+from batch_assets.core.recovery.lost_waits import Shared, WaitedOn
 from batch_assets.core.store.digest_set import DigestSet
-from batch_assets.core.store.digests import DigestOwners, Digests
-from batch_assets.core.store.live_journal import LiveGroupHeader, headers_of
+from batch_assets.core.store.digests import Digests
+from batch_assets.core.store.live_journal import headers_of
 from batch_assets.core.store.outcomes import Outcomes, Refreshes, in_force, read_responses
 from batch_assets.core.store.packed_responses import FAILED
 from batch_assets.core.store.request_files import MISSING
-from batch_assets.core.store.request_index import DIGEST, RequestIndex
-from batch_assets.core.store.responses import digest_array
 
 _IN_DOUBT = "the ledger was lost, and no receipt shows whether this was sent"
 _DAMAGED = "the ledger was lost, and its receipt is damaged: it was sent, and its batch is looked for"
 _NO_DIGESTS: Digests = np.empty(0, dtype="S16")
-
-
-@dataclass
-class LostFile:
-    """A request file with the state that its remains show.
-
-    Attributes:
-        submission: The submission of the file.
-        part: The file on disk.
-        digests: S16, shape (n,): the digests of its requests; empty if they are unknown.
-        requests: The number of its requests.
-        bytes: The size of the HTTP body that it becomes.
-        attempt: The attempt of its requests, from 1; 0 as long as it is unknown.
-        state: The state for the ledger.
-        why: The reason for the state.
-        responses: The stored responses to its requests; `None` if there are none.
-    """
-
-    submission: FoundSubmission
-    part: FoundPart
-    digests: Digests
-    requests: int
-    bytes: int
-    attempt: int
-    state: FileState
-    why: str
-    responses: FoundResponses | None = None
-
-    @property
-    def file_id(self) -> RequestFileId:
-        """The id of the file."""
-        return SubmissionId(self.submission.id).file(self.part.name)
-
-    @property
-    def id(self) -> str:
-        """The id of the file as text, as in the ledger."""
-        return str(self.file_id)
-
-    def headers(self) -> dict[str, str] | None:
-        """Return the headers of its requests; `None` if they are those of the submission or the file is gone."""
-        sets = self.submission.manifest.header_sets
-        return self.part.headers(sets) if sets and self.part.exists else None
-
-    @property
-    def has_follow_ups(self) -> bool:
-        """Whether its requests are follow-ups, as far as the file shows."""
-        return self.submission.manifest.follow_ups is not None and self.part.stored.has_follow_ups()
-
-    def steps(self) -> NDArray[np.int32]:
-        """Return the number of follow-ups up to each of its requests: int32, shape (n,)."""
-        steps = np.zeros(len(self.digests), np.int32)
-        if self.submission.manifest.follow_ups is not None and self.part.exists:
-            read = self.part.steps()
-            steps = read if len(read) == len(steps) else steps
-        return steps
-
-    @property
-    def most_attempts(self) -> int:
-        """The most attempts of a request of its submission, those of its follow-ups included."""
-        rules = self.submission.manifest.follow_ups
-        chain = 1 + (int(rules.times.sum()) if rules is not None else 0)
-        return self.submission.manifest.max_attempts * chain
-
-
-@dataclass
-class LostPipeline:
-    """The submissions, request files and responses of one pipeline.
-
-    Attributes:
-        submissions: The submissions, oldest first.
-        files: The request files in the order in which they were written.
-        spare: Responses to requests that no file has (with `None`), or that another batch has answered too (with
-            the file of the requests).
-        live: Responses of live calls, with the file of their requests.
-        live_groups: The headers of live calls whose answers are not stored, by the id of their group.
-        waits: The ids of the files that each submission in force, and each refresh, waits for, by its id. Its own
-            files are included.
-        complete: The ids of submissions in force whose table has the final result of every row.
-        problems: The texts about files that are damaged. They prove nothing and stop nothing else.
-    """
-
-    submissions: list[FoundSubmission]
-    files: list[LostFile] = field(default_factory=list)
-    spare: list[tuple[FoundResponses, LostFile | None]] = field(default_factory=list)
-    live: list[tuple[FoundResponses, LostFile]] = field(default_factory=list)
-    live_groups: dict[str, LiveGroupHeader] = field(default_factory=dict)
-    waits: dict[str, set[str]] = field(default_factory=dict)
-    complete: set[str] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
 
 
 def find_pipeline(storage: Storage, pipeline: str, foreign: Collection[str] = ()) -> LostPipeline:
@@ -169,42 +79,24 @@ def with_states(
             claimed.add(refusal.name)
             file.state, file.why = FileState.COLLECTED, "the stored response is the refusal of its only request"
     _claim(lost, [responses[name] for name in responses.keys() - claimed])
+    waited_on = WaitedOn(lost.files)
     for submission in lost.submissions:
         if submission.fresh_after is not None:
-            lost.waits[submission.id] = _own(lost, submission) | _in_flight(lost, submission)
+            lost.waits[submission.id] = waited_on.own[submission.id] | waited_on.in_flight(submission)
     if any(file.state is FileState.UNRESOLVED for file in lost.files):
         # Imported answers and those of live calls show nothing about what was sent.
         _set_aside(storage, lost, {name: each for name, each in responses.items() if not name.is_never_followed})
+    shared = Shared(storage, lost.files)
     for submission in {s.partition: s for s in lost.submissions}.values():
-        waits = lost.waits.setdefault(submission.id, _own(lost, submission))
-        waits |= _unread(lost, submission)
+        waits = lost.waits.setdefault(submission.id, set(waited_on.own[submission.id]))
+        waits |= waited_on.unread[submission.id]
         try:
-            waits |= _shared_files(storage, submission, lost.files)
+            waits |= shared.files_of(submission)
         except (DamagedFileError, MissingFileError) as error:  # its partition has no new table without the index
             lost.problems.append(str(error))
         if table_is_complete(storage, submission):
             lost.complete.add(submission.id)
     return lost
-
-
-def _own(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
-    return {file.id for file in lost.files if file.submission is submission}
-
-
-def _unread(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
-    """Return the ids of lost files that may have requests of a submission, which was gathered with their own."""
-    return {
-        file.id
-        for file in lost.files
-        if not len(file.digests)
-        and any(other.submission == submission.id for other in file.submission.manifest.holds or ())
-    }
-
-
-def _in_flight(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
-    """Return the ids of the files in flight when a refresh was built, or of the halves that replaced them."""
-    waits = set(submission.manifest.waits or ())
-    return {file.id for file in lost.files if waits & {file.id, *map(str, file.file_id.wholes())}}
 
 
 def _file(
@@ -279,14 +171,16 @@ def _earlier_attempts(lost: LostPipeline, file: LostFile) -> int:
 def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
     """Assign responses whose batch no receipt names to the file with the same requests in the same order."""
     by_content: dict[bytes, list[LostFile]] = defaultdict(list)
+    by_id: dict[RequestFileId, LostFile] = {}
     for file in lost.files:
         by_content[file.digests.tobytes()].append(file)
+        by_id[file.file_id] = file
     for responses in sorted(unclaimed, key=lambda responses: responses.ended_at):
         if responses.name.is_import:  # no file became the batch that the answers come from
             lost.spare.append((responses, None))
             continue
         if (asked := responses.name.asked_live) is not None:
-            lost.live += [(responses, file) for file in lost.files if file.file_id == asked[0]]
+            lost.live += [(responses, by_id[asked[0]])] if asked[0] in by_id else []
             continue
         files = by_content[responses.digests.tobytes()]
         free = [f for f in files if f.state is FileState.UNRESOLVED and f.attempt in (0, responses.attempt)]
@@ -364,22 +258,3 @@ def _refreshes(lost: LostPipeline) -> dict[str, float]:
             for file_id in lost.waits[submission.id]:
                 refreshes[file_id] = max(refreshes[file_id], submission.fresh_after)
     return refreshes
-
-
-def _shared_files(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:
-    """Return the ids of other submissions' files that a submission waits for, or from which its answers came.
-
-    For a refresh, files that were answered before it do not count.
-    """
-    states = [FileState.UNRESOLVED, FileState.SUBMITTED]  # requests in flight come before answered ones
-    candidates = [
-        file
-        for state in (states if submission.fresh_after is not None else [*states, FileState.COLLECTED])
-        for file in files
-        if file.state is state and len(file.digests)
-    ]
-    owners = DigestOwners([file.digests for file in candidates])
-    index = RequestIndex(storage, submission.pipeline, submission.partition, submission.id)
-    for rows in index.slices([DIGEST]):
-        owners.contains(digest_array(rows.column(0).drop_null()))
-    return {file.id for file, is_shared in zip(candidates, owners.requested.tolist(), strict=True) if is_shared}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ from batch_assets.core.recovery.found_files import (
     set_copied_receipts_aside,
     submissions_of,
 )
-from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, with_states
+from batch_assets.core.recovery.lost_files import with_states
+from batch_assets.core.recovery.lost_pipeline import LostFile, LostPipeline
 from batch_assets.core.recovery.root_file import ROOT_FILE
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
@@ -144,13 +145,17 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
     unsent = {file.id for file in lost.files if file.state is FileState.UNRESOLVED}
     in_force = submissions.all_newest(tx, lost.submissions[0].pipeline)
     newest = {submission.partition: submission.created_at for submission in in_force}
+    by_submission: dict[str, list[LostFile]] = defaultdict(list)
+    for file in lost.files:
+        by_submission[file.submission.id].append(file)
     for submission in lost.submissions:
         if submission.id in known.submissions:
             continue
-        waits = lost.waits.get(submission.id, {file.id for file in lost.files if file.submission is submission})
+        own = by_submission[submission.id]
+        waits = lost.waits.get(submission.id, {file.id for file in own})
         values = _values(tx, submission)
         if not submission.manifest.requests:  # a stand-in for a damaged manifest
-            values["requests"] = sum(file.requests for file in lost.files if file.submission is submission)
+            values["requests"] = sum(file.requests for file in own)
         values["announced_at"] = tx.now if submission.id in lost.complete else None
         if newest.get(submission.partition, 0.0) > submission.created_at:
             values["seq"] = submissions.seq_before_all(tx)

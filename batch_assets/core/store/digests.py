@@ -281,3 +281,12 @@ class DigestOwners:
         is_owned = position >= 0
         self.requested[self._owners[position[is_owned]]] = True
         return is_owned
+
+    def of(self, digests: Digests) -> NDArray[np.int32]:
+        """Return the numbers of the owners of some digests, each once: int32, shape (owners of these digests,).
+
+        Args:
+            digests: S16, shape (n,).
+        """
+        position = position_in(self._digests, digests)
+        return np.unique(self._owners[position[position >= 0]])
