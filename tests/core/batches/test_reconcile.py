@@ -144,6 +144,20 @@ def test_with_two_running_candidates_the_file_waits(world: World) -> None:
     assert theirs not in set(world.table(pipeline)["batch_id"])
 
 
+def test_a_running_candidate_is_not_adopted_beside_an_ended_one_that_cannot_be_read(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    ended = submit_as_someone_else(world, 3)
+    world.emulator.settings(latency=3600)
+    running = submit_as_someone_else(world, 3)
+    unreadable = {"match": {"path": f"{BATCHES}/{ended}/results"}, "action": {"status": 403}}
+    world.emulator.faults([NEVER_ARRIVED, LATE, unreadable])
+    world.send(pipeline)
+    (reason,) = world.submit(pipeline, unattended=True).waiting.values()
+    assert ended in reason and running in reason
+    assert world.query("select count(*) from batch") == [(0,)]
+    assert world.states(pipeline) == ["unresolved"]
+
+
 @pytest.mark.parametrize("fault", [LOST, NEVER_ARRIVED], ids=["hidden", "never arrived"])
 def test_a_batch_adopted_by_mistake_is_disproved_by_its_results(world: World, fault: dict[str, object]) -> None:
     """The only candidate is someone else's batch. Its results prove this, and the search begins again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,36 @@ def test_a_file_appears_only_when_it_is_complete(storage: Storage) -> None:
         assert storage.read_bytes("a", "b.txt") == b"old"
         assert storage.names("a") == ["b.txt"]
     assert storage.read_bytes("a", "b.txt") == b"half"
+
+
+def test_a_file_is_on_disk_before_its_name_and_the_name_before_the_caller_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses power after a write has the old file or the whole new one."""
+    steps: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        steps.append(("synced", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+
+    def recorded_replace(source: Any, target: Any) -> None:
+        replace(source, target)
+        steps.extend([("moved", str(source)), ("to", str(target))])
+
+    storage = Storage(str(tmp_path / "root"))
+    storage.write_bytes(b"old", "a", "b.txt")
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    with storage.write("a", "b.txt") as scratch:
+        scratch.write_bytes(b"new")
+    folder = tmp_path / "root" / "a"
+    assert steps == [
+        ("synced", str(scratch)),
+        ("moved", str(scratch)),
+        ("to", str(folder / "b.txt")),
+        ("synced", str(folder)),
+    ]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -275,6 +275,18 @@ def test_a_damaged_line_is_found_and_not_believed(tmp_path: Path, damaged: Calla
     assert not isinstance(raised.value, OddLineError)
 
 
+def test_the_earlier_of_two_lines_for_a_request_counts(tmp_path: Path) -> None:
+    tails = [character * 22 for character in "abc"]
+    order = ["b", "c", "b", "a", "c"]
+    lines = [orjson.dumps({"custom_id": f"row-{tail * 22}", "number": at}) for at, tail in enumerate(order)]
+    download = tmp_path / "raw"
+    download.write_bytes(raw := b"\n".join(lines) + b"\n")
+    found = ResultLines.find(download, np.array(tails, dtype="S22"))
+    assert (found.ours, found.duplicates) == (3, 2)
+    numbers = [orjson.loads(raw[start:end])["number"] for start, end in zip(found.start, found.end, strict=True)]
+    assert numbers == [3, 0, 1]
+
+
 def test_the_run_names_the_batch_with_odd_answers(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     (batch_id,) = world.send(pipeline).submitted
