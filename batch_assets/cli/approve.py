@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from batch_assets.cli import text
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.quoting import printable
 
@@ -25,11 +26,12 @@ def approve(name: str, partition: str | None, resource: str | None) -> None:
     \b
     Exit code:
       0    nothing is left that waits for approval
-      1    there is no such pipeline, or no API is set; the reason is on standard error
+      1    there is no such pipeline or partition, or no API is set; the reason is on standard error
     """
     from batch_assets.cli.ledger_view import no_ledger
     from batch_assets.core.batches.approve import approve as approve_files
     from batch_assets.core.batches.approve import describe_approved
+    from batch_assets.core.batches.targets import UnknownTargetError
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 
@@ -37,7 +39,10 @@ def approve(name: str, partition: str | None, resource: str | None) -> None:
     if not has_ledger(settings):
         raise click.ClickException(no_ledger(settings))
     with open_root(settings) as root:
-        approved = approve_files(root, name, partition)
+        try:
+            approved = approve_files(root, name, partition)
+        except UnknownTargetError as error:
+            raise UnknownTargetError(f"{error}{text.resource_hint(resource)}") from None
     if not approved:
         click.echo("Nothing waits for approval.")
         return

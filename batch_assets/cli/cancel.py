@@ -49,7 +49,8 @@ def cancel(targets: tuple[str, ...], partition: str | None, resource: str | None
       1    the API refused it, or there is no such pipeline or batch; the reason is on standard error
     """
     from batch_assets.cli.ledger_view import no_ledger
-    from batch_assets.core.cancel import BATCH_ID_START, UnknownTargetError, cancel, cancel_by_ids
+    from batch_assets.core.batches.targets import UnknownTargetError
+    from batch_assets.core.cancel import BATCH_ID_START, cancel, cancel_by_ids
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 

@@ -182,7 +182,18 @@ class _Looking:
         if not snapshots:
             hint = text.resource_hint(self.resource)
             of = text.partition_name(self.name, self.partition or "") if self.name else ""
-            yield f"No run of {of} is recorded{hint}." if self.name else "No run is recorded."
+            yield f"No run of {of} is recorded{self._meant(tx)}{hint}." if self.name else "No run is recorded."
+
+    def _meant(self, tx: Transaction) -> str:
+        """Return which pipeline or partition with a run was probably meant; "" if none is like the name."""
+        from batch_assets.core.ledger import submissions
+        from batch_assets.core.text import meant
+
+        newest, name = submissions.all_newest(tx), self.name or ""
+        partitions = [submission.partition for submission in newest if submission.pipeline == name]
+        if partitions:
+            return meant(self.partition or "", partitions)
+        return meant(name, {submission.pipeline for submission in newest})
 
     def _broken_lines(self) -> Iterator[str]:
         return (printable(f"broken file: {line}") for line in self._broken.lines())

@@ -6,27 +6,22 @@ cancel what the calls do not reach: the API was unavailable, or an upload was ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.cancel import CancelReport, cancel_batches, finish
-from batch_assets.core.errors import BatchAssetsError, MoveRefusedError, ResultsError
+from batch_assets.core.batches.targets import UnknownTargetError, submissions_of, unknown_pipeline
+from batch_assets.core.errors import MoveRefusedError, ResultsError
 from batch_assets.core.ledger import Transaction, batches, leases, pilots, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
-from batch_assets.core.text import listed, nearest, nothing_submitted
 
-_NAMED = 10  # partitions in an error
 BATCH_ID_START = "msgbatch_"
 """Every batch id of the API begins with this."""
-
-
-class UnknownTargetError(BatchAssetsError):
-    """The name is neither a pipeline nor a batch that could be canceled."""
 
 
 def cancel(root: Root, target: str, partition: str | None = None) -> CancelReport:
@@ -52,8 +47,10 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
         if partition is not None:
             raise UnknownTargetError(f"{target} is a single batch: leave the partition out")
         return cancel_by_ids(root, [target])
+    if target not in known and target.startswith(BATCH_ID_START):
+        raise _no_batch(root, [target])
     if target not in known:
-        raise _unknown(root, target, known)
+        raise unknown_pipeline(root, target, known)
     return _cancel_pipeline(root, target, partition)
 
 
@@ -100,17 +97,6 @@ def _ours(tx: Transaction, ids: Sequence[str]) -> dict[str, Batch]:
     return {id_: known[id_] for id_ in ids if id_ in known}
 
 
-def _unknown(root: Root, target: str, known: Iterable[str]) -> UnknownTargetError:
-    if target.startswith(BATCH_ID_START):
-        return _no_batch(root, [target])
-    return UnknownTargetError(nothing_submitted(target, root.storage.url, known))
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    meant = nearest(name, known)
-    return f" (did you mean {meant!r}?)" if meant is not None else ""
-
-
 def _no_batch(root: Root, ids: Sequence[str]) -> UnknownTargetError:
     return UnknownTargetError(
         f"the ledger of {root.storage.url} has no batch {', '.join(ids)}. If it belongs to another root, "
@@ -121,15 +107,7 @@ def _no_batch(root: Root, ids: Sequence[str]) -> UnknownTargetError:
 
 def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> CancelReport:
     root.catch_up(pipeline, partition, wait=leases.PATIENCE)
-    with root.ledger.read() as tx:
-        in_force = submissions.all_newest(tx, pipeline)
-    chosen = [s for s in in_force if partition in (None, s.partition)]
-    if not chosen:
-        names = sorted(s.partition or "(none)" for s in in_force)
-        meant = _meant(partition or "", names)
-        raise UnknownTargetError(
-            f"{pipeline} has no partition {partition!r}{meant}; partitions submitted: {listed(names, _NAMED)}"
-        )
+    chosen = submissions_of(root, pipeline, partition)
     root.check_endpoint()
     report = CancelReport()
     with root.ledger.write(pipeline) as tx:

@@ -34,7 +34,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── NoticeRefusedError               core/notify/delivery.py
     ├── EraseError                       core/erase/run.py
     ├── ImportFailedError                core/imports/report.py
-    ├── UnknownTargetError               core/cancel.py
+    ├── UnknownTargetError               core/batches/targets.py
     ├── RenameError                      core/rename.py
     ├── PruneError                       core/prune.py
     ├── PartitionError                   dagster/partitions.py

@@ -126,10 +126,15 @@ def nothing_submitted(name: str, root: str, known: Iterable[str]) -> str:
         known: The names of the pipelines that submitted something there.
     """
     names = sorted(set(known))
-    meant = nearest(name, names)
-    hint = f" (did you mean {meant!r}?)" if meant is not None else ""
     pipelines = listed(names, _NAMED) or "none"
+    hint = meant(name, names)
     return f"nothing was submitted for a pipeline {name!r} in {root}{hint}; pipelines there: {pipelines}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean …?)" with the known name that is most like a misspelled one; "" if none is."""
+    name_meant = nearest(name, known)
+    return f" (did you mean {name_meant!r}?)" if name_meant is not None else ""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

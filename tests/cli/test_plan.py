@@ -39,6 +39,9 @@ def test_what_may_cost_more_than_confirm_above_needs_consent(project: Project) -
 def test_an_approved_run_is_sent_by_the_next_one(project: Project) -> None:
     project.add_pipeline("asked", ["one", "two"], confirm_above=0)
     assert project.run("run", "asked").returncode == 4
+    unknown = project.run("approve", "askd")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "(did you mean 'asked'?); pipelines there: asked; add --resource KEY" in unknown.stderr
     lines = project.run("approve", "asked").stdout.splitlines()
     assert lines[0] == "1 request file with 2 requests approved"
     assert lines[1].startswith("why they were held: it may cost $") and "confirm_above is $0" in lines[1]

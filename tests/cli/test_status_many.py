@@ -64,6 +64,9 @@ def test_one_partition_and_all_of_them() -> None:
     one = status("reviews", "--partition", "a0007")
     assert "reviews [a0007]\n" in one and "a0008" not in one
     assert "No run of reviews [b] is recorded" in status("reviews", "--partition", "b")
+    meant = "No run of reviews [a00007] is recorded (did you mean 'a0007'?)"
+    assert meant in status("reviews", "--partition", "a00007")
+    assert "No run of revews is recorded (did you mean 'reviews'?)" in status("revews")
     assert status("--all").count("\nreviews [a") == 51
     wrong = CliRunner().invoke(main, ["status", "--partition", "a0007"])
     assert wrong.exit_code == 2

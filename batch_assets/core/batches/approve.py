@@ -5,6 +5,7 @@ If the pilot is not judged yet, only the pilot goes, and the rest waits for it: 
 
 from __future__ import annotations
 
+from batch_assets.core.batches.targets import submissions_of
 from batch_assets.core.ledger import Transaction, holds, leases, pilots, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import HoldReason, PilotVerdict
@@ -30,10 +31,12 @@ def approve(root: Root, pipeline: str, partition: str | None = None) -> list[Req
         The files that were let go.
 
     Raises:
+        UnknownTargetError: When nothing was submitted for the pipeline or the partition.
         SettingsError: When the settings name no API. Nothing was changed.
         EndpointMismatchError: When the root belongs to another API. Nothing was changed.
     """
     root.catch_up(pipeline, partition, wait=leases.PATIENCE)
+    submissions_of(root, pipeline, partition)
     root.check_endpoint()
     with root.ledger.write(pipeline) as tx:
         by_partition = holds.to_approve(tx, pipeline, partition)

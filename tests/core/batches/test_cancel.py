@@ -11,7 +11,8 @@ import pytest
 from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.cancel import UnknownTargetError, cancel
+from batch_assets.core.batches.targets import UnknownTargetError
+from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import SettingsError, UnreachableError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import joins, submissions, transitions

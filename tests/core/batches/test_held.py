@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+import pytest
 
 from batch_assets.core.batches.approve import approve
+from batch_assets.core.batches.targets import UnknownTargetError
 from batch_assets.core.cancel import cancel
 from batch_assets.core.erase.run import erase
 from batch_assets.core.ledger import files, submissions
@@ -74,7 +76,10 @@ def test_only_the_partition_that_is_named_is_approved(world: World) -> None:
     for partition in ("a", "b"):
         world.build(pipeline, partition)
     hold(world, pipeline, "a")
-    assert approve(world.root, "asked", "c") == []
+    with pytest.raises(UnknownTargetError, match="asked has no partition 'c'; partitions submitted: a, b"):
+        approve(world.root, "asked", "c")
+    with pytest.raises(UnknownTargetError, match=r"did you mean 'asked'\?\); pipelines there: asked"):
+        approve(world.root, "akked")
     assert len(approve(world.root, "asked", "b")) == 1
     begun = world.query("select partition, began_at is not null from submission order by seq")
     assert [tuple(row) for row in begun] == [("a", False), ("b", True)]

@@ -12,7 +12,8 @@ from batch_assets.cli.status import status
 from batch_assets.cli.what_next import waits_for
 from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import PollReport, poll
-from batch_assets.core.cancel import UnknownTargetError, cancel
+from batch_assets.core.batches.targets import UnknownTargetError
+from batch_assets.core.cancel import cancel
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
