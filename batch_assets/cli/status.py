@@ -56,8 +56,9 @@ def status(
     longest, and what you have to do. A terminal also shows bars. The command reads the ledger and the files under
     the root. It does not call the API and needs no key. It also names pipeline files that are broken.
 
-    The history has all submissions, request files, batches, and runs that the sensor requested. Its lines are
-    cut to the width of the terminal, and complete in a pipe. If there are more than 1,000, the older ones are
+    The history has all submissions, request files, batches, and runs that the sensor requested; with --partition,
+    those of this partition, and the files and batches that its rows waited on. Its lines are cut to the width of
+    the terminal, and complete in a pipe. If there are more than 1,000, the older ones are
     shown with --all.
 
     \b
@@ -82,7 +83,7 @@ def status(
         looking = _Looking(settings, root, name, partition, everything, resource)
         if history and name is not None:
             if looking.has_ledger():
-                _show_history(root, name, everything=everything)
+                _show_history(looking, name)
             else:
                 click.echo("\n".join(looking.lines()))
         elif watch:
@@ -180,9 +181,14 @@ class _Looking:
             tx, snapshots, self._costs, everything=self.everything, is_named=self.name is not None
         )
         if not snapshots:
-            hint = text.resource_hint(self.resource)
-            of = text.partition_name(self.name, self.partition or "") if self.name else ""
-            yield f"No run of {of} is recorded{self._meant(tx)}{hint}." if self.name else "No run is recorded."
+            yield self.nothing(tx)
+
+    def nothing(self, tx: Transaction) -> str:
+        """Return the sentence that there is no run of what the user named."""
+        if self.name is None:
+            return "No run is recorded."
+        of = text.partition_name(self.name, self.partition or "")
+        return f"No run of {of} is recorded{self._meant(tx)}{text.resource_hint(self.resource)}."
 
     def _meant(self, tx: Transaction) -> str:
         """Return which pipeline or partition with a run was probably meant; "" if none is like the name."""
@@ -216,7 +222,7 @@ class _Looking:
         return [str(near) for near in near_caps(tx, {each: recorded.get(each) for each in names})]
 
 
-def _show_history(root: Root, name: str, *, everything: bool) -> None:
+def _show_history(looking: _Looking, name: str) -> None:
     import shutil
     import sys
 
@@ -225,13 +231,18 @@ def _show_history(root: Root, name: str, *, everything: bool) -> None:
     from batch_assets.core.quoting import shell_quoted
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    with root.ledger.read() as tx:
-        transitions = of_pipeline(tx, name) if everything else newest_of_pipeline(tx, name, _NEWEST + 1)
+    partition, everything = looking.partition, looking.everything
+    with looking.root.ledger.read() as tx:
+        if everything:
+            transitions = of_pipeline(tx, name, partition)
+        else:
+            transitions = newest_of_pipeline(tx, name, _NEWEST + 1, partition)
+        nothing = looking.nothing(tx) if not transitions else None
     is_cut = not everything and len(transitions) > _NEWEST
     for line in history_lines(transitions[-_NEWEST:] if is_cut else transitions, width):
         click.echo(line)
     if is_cut:
-        more = f"batch-assets status {shell_quoted(name)} --history --all"
+        more = f"batch-assets status {shell_quoted(name)}{text.partition_option(partition or '')} --history --all"
         click.echo(f"These are the newest {_NEWEST:,} lines. For all of them: {more}", err=True)
-    if not transitions:
-        click.echo(f"No run of {name} is recorded.")
+    if nothing is not None:
+        click.echo(nothing)

@@ -66,6 +66,8 @@ def test_one_partition_and_all_of_them() -> None:
     assert "No run of reviews [b] is recorded" in status("reviews", "--partition", "b")
     meant = "No run of reviews [a00007] is recorded (did you mean 'a0007'?)"
     assert meant in status("reviews", "--partition", "a00007")
+    history = status("reviews", "--history", "--partition", "a00007")
+    assert history == meant + "; add --resource KEY for a pipeline that has a `resource_key`.\n"
     assert "No run of revews is recorded (did you mean 'reviews'?)" in status("revews")
     assert status("--all").count("\nreviews [a") == 51
     wrong = CliRunner().invoke(main, ["status", "--partition", "a0007"])

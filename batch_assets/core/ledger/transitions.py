@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.states import EntityKind
-from batch_assets.core.ledger.tables import batch, history, request_file, round_, submission
+from batch_assets.core.ledger.tables import batch, history, request_file, round_, submission, wait
 
 # All lines of a pipeline with at most this many submissions are read: they may be anywhere in the history.
 _FEW = 1000
@@ -40,13 +40,28 @@ class Transition:
     reason: str
 
 
-def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
-    """Return all transitions of a pipeline's submissions, request files, batches and rounds, oldest first."""
+def of_pipeline(tx: Transaction, pipeline: str, partition: str | None = None) -> list[Transition]:
+    """Return all transitions of a pipeline's submissions, request files, batches and rounds, oldest first.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        partition: Only those of this partition, with the files that its rows wait or waited on and their batches;
+            `None` for all.
+    """
     of_pipeline = submission.c.pipeline == pipeline
+    files = sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline)
+    of_batches = batch.c.pipeline == pipeline
+    if partition is not None:
+        of_pipeline = sa.and_(of_pipeline, submission.c.partition == partition)
+        waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
+        waited_on = sa.select(wait.c.file_id).select_from(waiting).where(of_pipeline)
+        files = files.where(sa.or_(request_file.c.partition == partition, request_file.c.id.in_(waited_on)))
+        of_batches = batch.c.file_id.in_(files)
     entities = {
         EntityKind.SUBMISSION: sa.select(submission.c.id).where(of_pipeline),
-        EntityKind.FILE: sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline),
-        EntityKind.BATCH: sa.select(batch.c.id).where(batch.c.pipeline == pipeline),
+        EntityKind.FILE: files,
+        EntityKind.BATCH: sa.select(batch.c.id).where(of_batches),
         EntityKind.ROUND: sa.select(round_.c.submission_id + ":" + sa.cast(round_.c.number, sa.String))
         .join(submission, submission.c.id == round_.c.submission_id)
         .where(of_pipeline),
@@ -55,14 +70,19 @@ def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
     return _read(tx, sa.select(history).where(sa.or_(*of_entities)).order_by(history.c.seq))
 
 
-def newest_of_pipeline(tx: Transaction, pipeline: str, most: int) -> list[Transition]:
+def newest_of_pipeline(
+    tx: Transaction, pipeline: str, most: int, partition: str | None = None
+) -> list[Transition]:
     """Return the newest transitions of a pipeline, oldest first.
 
     Args:
         tx: The transaction.
         pipeline: The name of the pipeline.
         most: At most this many.
+        partition: See `of_pipeline`.
     """
+    if partition is not None:
+        return of_pipeline(tx, pipeline, partition)[-most:]
     seqs = sa.select(submission.c.seq).where(submission.c.pipeline == pipeline).limit(_FEW + 1)
     if len(tx.execute(seqs).all()) <= _FEW:
         return of_pipeline(tx, pipeline)[-most:]
