@@ -1,4 +1,4 @@
-"""`batch-assets doctor` with a root in an object store, and with errors that nobody expects."""
+"""`batch-assets doctor` with a root in an object store, and with errors that no one expects."""
 
 from __future__ import annotations
 

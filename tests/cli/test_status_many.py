@@ -68,7 +68,7 @@ def test_one_partition_and_all_of_them() -> None:
     assert meant in status("reviews", "--partition", "a00007")
     history = status("reviews", "--history", "--partition", "a00007")
     assert history == meant + "; add --resource KEY for a pipeline that has a `resource_key`.\n"
-    assert "No run of revews is recorded (did you mean 'reviews'?)" in status("revews")
+    assert "No run of reviews2 is recorded (did you mean 'reviews'?)" in status("reviews2")
     assert status("--all").count("\nreviews [a") == 51
     wrong = CliRunner().invoke(main, ["status", "--partition", "a0007"])
     assert wrong.exit_code == 2
