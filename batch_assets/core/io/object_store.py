@@ -87,8 +87,8 @@ class ObjectStore:
                     raise
                 reason = without_options(str(error).partition("\n")[0], self._options)
                 raise StorageError(
-                    f"{self.uri(path)} cannot be written ({reason}). Create the bucket, or change the root "
-                    "(BATCH_ASSETS_ROOT), and run again; nothing is lost"
+                    f"{self.uri(path)} cannot be written ({reason}). Create the bucket, or change the root, "
+                    "and run again; nothing is lost"
                 ) from None
 
     @contextmanager
