@@ -190,7 +190,32 @@ def files_with_open_intent(tx: Transaction) -> set[str]:
     return set(tx.execute(statement).scalars())
 
 
-def wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, set[str]]:
+def shared_of(
+    tx: Transaction,
+    canceled: Sequence[Submission],
+    files: Mapping[str, Sequence[RequestFile]],
+    batches_of: Sequence[Mapping[str, Sequence[Batch]]],
+) -> dict[str, frozenset[str]]:
+    """Return by canceled submission its unsent files, and those with batches, that another partition waits on.
+
+    Args:
+        tx: The transaction.
+        canceled: The submissions.
+        files: By submission the files that its rows wait on.
+        batches_of: By submission its batches; several such maps.
+    """
+    ids: dict[str, set[str]] = {}
+    for record in canceled:
+        of_batches = (each.file_id for some in batches_of for each in some.get(record.id, ()) if each.file_id)
+        ids[record.id] = {*of_batches, *(file.id for file in files[record.id] if file.state.unsent)}
+    wanting = _wanting_partitions(tx, sorted(set().union(*ids.values())))
+    return {
+        record.id: frozenset(id_ for id_ in ids[record.id] if wanting.get(id_, set()) - {record.partition})
+        for record in canceled
+    }
+
+
+def _wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, set[str]]:
     """Return by request file the partitions whose submission in force waits on it and is not canceled."""
     partitions: dict[str, set[str]] = {}
     for chunk in id_chunks(file_ids):

@@ -53,8 +53,7 @@ class Snapshot:
         left_behind: Uncollected batches of other files of the same partition, on which no row waits any more.
         to_reconcile: Ids of the files in doubt that no process is sending: the API's list has to show whether they
             arrived.
-        shared: Ids of the files that another partition also waits on. It is read for canceled submissions only:
-            shared files and their batches are not canceled.
+        shared: Ids of the files of a canceled submission that another partition waits on: they are not canceled.
         is_sending: Whether a run of `batches` is working on the submission.
         is_collecting: Whether a run that a user started is collecting results of its pipeline.
         is_watched: Whether one of the partition's files was sent again, and its first batch may still turn up.
@@ -92,10 +91,9 @@ class Snapshot:
 
     @property
     def is_unattended(self) -> bool:
-        """Whether a run of `batches` has begun to send the submission or it is canceled, and none is running now.
+        """Whether no user has to start a run of `batches`, and none is running now: no other run may send then.
 
-        Before that, a user has to start it: sending costs money, and nothing of a canceled submission is sent.
-        While a run is sending, no other run may.
+        A user starts the first one, because sending costs money. Nothing of a canceled submission is sent.
         """
         return (self.submission.began_at is not None or self.submission.is_canceled) and not self.is_sending
 
@@ -177,9 +175,8 @@ class Snapshot:
     @property
     def unsent_to_cancel(self) -> list[RequestFile]:
         """Unsent files of a canceled submission that no other partition waits on."""
-        if not self.submission.is_canceled:
-            return []
-        return [file for file in self.files if file.state.unsent and file.id not in self.shared]
+        is_canceled = self.submission.is_canceled
+        return [file for file in self.files if is_canceled and file.state.unsent and file.id not in self.shared]
 
     @cached_property
     def moving(self) -> list[RequestFile]:
@@ -364,12 +361,8 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
     pilot_of = pilots.waited_for(tx, [file for file in held if file.is_held_for_pilot])
     stub_of = stubs.by_id(tx, {file.stub for file in held if file.is_held_for_stub and file.stub is not None})
     outlooks = read_outlooks(tx, selected, files_of, batches_of, held_leases)
-    canceled_ids = [submission.id for submission in selected if submission.is_canceled]
-    may_be_shared = {
-        batch.file_id or "" for id_ in canceled_ids for batch in (*batches_of[id_], *left_behind.get(id_, ()))
-    }
-    may_be_shared |= {file.id for id_ in canceled_ids for file in files_of[id_] if file.state.unsent}
-    wanting = overview.wanting_partitions(tx, sorted(may_be_shared))
+    canceled = [submission for submission in selected if submission.is_canceled]
+    shared = overview.shared_of(tx, canceled, files_of, (batches_of, left_behind))
     to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
         submission.id: Snapshot(
@@ -379,7 +372,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             batches=tuple(batches_of[submission.id]),
             left_behind=tuple(left_behind.get(submission.id, ())),
             to_reconcile=frozenset(file.id for file in files_of[submission.id] if file.id in to_reconcile),
-            shared=_shared(wanting, submission) if submission.is_canceled else frozenset(),
+            shared=shared.get(submission.id, frozenset()),
             is_sending=submissions.sending_name(submission.id) in held_leases,
             is_collecting=collecting_name(submission.pipeline) in held_leases,
             is_watched=(submission.pipeline, submission.partition) in watched,
@@ -405,7 +398,3 @@ def _lease_names(selected: Sequence[Submission], file_ids: Iterable[str]) -> Ite
     for pipeline in {submission.pipeline for submission in selected}:
         yield from (collecting_name(pipeline), rescues.lease_name(pipeline))
     yield from map(files.lease_name, file_ids)
-
-
-def _shared(wanting: dict[str, set[str]], submission: Submission) -> frozenset[str]:
-    return frozenset(file_id for file_id, partitions in wanting.items() if partitions - {submission.partition})
