@@ -99,8 +99,10 @@ def rename(root: Root, old: str, new: str) -> int:
         RenameError: When there is nothing under the old name, or something under the new one.
         BusyError: When a run is working on one of the two.
     """
-    if not _NAME.fullmatch(new) or old == new:
-        raise RenameError(f"{new!r} is not another name of a pipeline: letters, digits and _, at most 100")
+    if old == new:
+        raise RenameError(f"{old!r} is the name that it has: give another one")
+    if not _NAME.fullmatch(new):
+        raise RenameError(f"{new!r} cannot be the name of a pipeline: letters, digits and _, at most 100")
     with (
         hold_pipeline(root.ledger, old) as first,
         hold_pipeline(root.ledger, new) as second,

@@ -102,7 +102,11 @@ OF_COMPONENTS = {
         10,
         "budget.max_usd: give a number, not true (yes and on mean true too)",
     ),
-    "boolean in place of a block": (after("  pilot: true\n"), 10, "pilot: give a map of its fields, not true"),
+    "boolean in place of a block": (
+        after("  pilot: true\n"),
+        10,
+        "pilot: give a number of rows or a map of its fields, not true",
+    ),
     "no model": (in_place_of("claude-haiku-5-5", "''"), 7, "params.model: the text is empty: name a model"),
     "template of Dagster": (
         in_place_of("data/greetings.csv", "'{{ text'"),

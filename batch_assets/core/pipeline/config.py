@@ -28,6 +28,9 @@ from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.time_span import seconds_of
 from batch_assets.core.template.batch_rules import OLD_VERSION
 
+SHORT_FORMS = {"schedule": 'a text such as "0 2 * * *"', "pilot": "a number of rows", "rescue": "live"}
+"""What may be written in place of a block, by its field."""
+
 
 class PipelineConfig(ConfigBlock):
     """The attributes of a pipeline file, field by field."""

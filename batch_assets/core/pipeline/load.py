@@ -16,7 +16,7 @@ from batch_assets.core.answers.schema_rules import SchemaError, check_draft, che
 from batch_assets.core.config_block import kinds_of, shown
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.bounded_cost import no_bound
-from batch_assets.core.pipeline.config import PipelineConfig
+from batch_assets.core.pipeline.config import SHORT_FORMS, PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
 from batch_assets.core.pipeline.rules import (
@@ -211,7 +211,9 @@ def _as_text(error: ErrorDetails) -> str:
     if kind == "missing":
         return "this field is required"
     if kind == "model_type":
-        return f"give a map of its fields, not {shown(value)}; fields here: {_listed((*location, ''))}"
+        short = SHORT_FORMS.get(str(location[0])) if len(location) == 1 else None
+        form = f"{short} or a map of its fields" if short is not None else "a map of its fields"
+        return f"give {form}, not {shown(value)}; fields here: {_listed((*location, ''))}"
     if kind == "dict_type":
         return f"give a map, not {shown(value)}"
     if kind == "list_type":
