@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="batch_assets.emulator", description="Emulated Message Batches API")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
-    parser.add_argument("--port", type=int, default=8765, help="port to listen on; 0 for any free port")
+    parser.add_argument("--port", type=int, default=4010, help="port to listen on; 0 for any free port")
     parser.add_argument("--state", type=Path, help="directory for batches (default: a temporary one)")
     parser.add_argument("--latency", type=float, default=2.0, help="seconds until a batch ends")
     parser.add_argument("--key", action="append", default=[], help="accepted API key (default: any key)")

@@ -29,7 +29,7 @@ READY = "Emulator of the Message Batches API ready at "
 def run_server(
     *,
     host: str = "127.0.0.1",
-    port: int = 8765,
+    port: int = 4010,
     state: Path | None = None,
     latency: float = 2.0,
     cancel_delay: float = 0.5,

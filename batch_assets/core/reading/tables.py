@@ -18,7 +18,6 @@ from batch_assets.core.text import listed, nearest
 
 # Columns of few different texts, which readers count and group by.
 _DICTIONARIES = ("result_type", "stop_reason", "error_type", "batch_id")
-_PARTITION_TYPE = pa.dictionary(pa.int32(), pa.string())
 _NAMED = 10
 
 

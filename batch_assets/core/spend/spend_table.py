@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
 from typing import Any, Protocol
 
 import orjson
@@ -202,11 +201,6 @@ def unknown_as_text(requests: int, most: int | None) -> str:
     """
     amount = f"at most {exact_dollars(usd(most))}" if most is not None else "an unknown amount"
     return f"{count(requests, 'request')} whose answers are not stored may cost {amount}"
-
-
-def in_dollars(picodollars: int) -> Decimal:
-    """Return an amount in USD exactly."""
-    return Decimal(picodollars).scaleb(-12)
 
 
 def _columns(rows: list[SpendRow]) -> dict[str, Any]:

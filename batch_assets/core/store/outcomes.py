@@ -216,26 +216,6 @@ def in_force(
     return Outcomes(files, *responses, chains)
 
 
-def not_in_force(responses: Responses, outcomes: Outcomes) -> NDArray[np.bool_]:
-    """Return which responses have an answer although another answer to their request is in force.
-
-    A response whose answer was pruned counts like one that has it. So do canceled ones, which cost nothing.
-    An answer that the answer in force follows is part of it.
-
-    Args:
-        responses: All responses to some requests, n of them.
-        outcomes: The outcomes in force of these requests.
-
-    Returns:
-        bool, shape (n,).
-    """
-    is_answer = (responses.kind == SUCCEEDED) | (responses.kind == CANCELED)
-    other: NDArray[np.bool_] = is_answer & (outcomes.for_digests(responses.digests).row != responses.row)
-    if outcomes.chains is not None:
-        other &= ~np.isin(responses.row, outcomes.chains.earlier)
-    return other
-
-
 def _best(
     responses: Responses, is_first: NDArray[np.bool_], files: ResponseFiles, refreshes: NDArray[np.float64]
 ) -> NDArray[np.intp]:
