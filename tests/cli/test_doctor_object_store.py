@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from batch_assets.cli.doctor.api import api_findings
 from batch_assets.cli.doctor.finding import Finding, Findings, Mark, ok
 from batch_assets.cli.doctor.findings import to_its_end
+from batch_assets.cli.doctor.ledger import ledger_findings
+from batch_assets.cli.doctor.root import root_findings
+from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from tests.core.io.object_stores import SECRET, S3Server
 
@@ -44,6 +49,33 @@ def test_a_bucket_that_does_not_exist(project: Project, s3_server: S3Server) -> 
         "ok",
         "skipped",
     )
+
+
+def test_a_store_that_does_not_answer(
+    project: Project, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_env(
+        {
+            "BATCH_ASSETS_ROOT": f"{s3_server.new_bucket()}/root",
+            "BATCH_ASSETS_LEDGER": f"sqlite:///{project.folder}/ledger.db",
+            "BATCH_ASSETS_EMULATOR": project.env["BATCH_ASSETS_EMULATOR"],
+        }
+    )
+    with open_root(settings) as root:
+        assert root.mark
+    answered = threading.Event()
+    s3_server.before = lambda *_: answered.wait() and None
+    try:
+        silent = [str(finding) for finding in root_findings(settings, 0.1)]
+        assert "has not answered within 0 s: check the store's endpoint" in silent[0]
+        others = [*ledger_findings(settings, root_answers=False), *api_findings(settings, root_answers=False)]
+    finally:
+        answered.set()
+        s3_server.before = lambda *_: None
+    found = {finding.concern: finding.mark for finding in others}
+    assert (found["ledger"], found["pairing"], found["clock"]) == (Mark.OK, Mark.SKIPPED, Mark.OK)
 
 
 def test_an_error_that_nobody_expects_is_a_finding(tmp_path: Path) -> None:

@@ -26,8 +26,13 @@ _CALL_SECONDS = 15.0
 _CLOCK_SECONDS = CLOCK_MARGIN_SECONDS / 5
 
 
-def api_findings(settings: Settings) -> Findings:
-    """Check key, endpoint and clock. The only call lists one batch at the configured base URL."""
+def api_findings(settings: Settings, *, root_answers: bool = True) -> Findings:
+    """Check key, endpoint and clock. The only call lists one batch at the configured base URL.
+
+    Args:
+        settings: Those of the API.
+        root_answers: Whether the root may be called, which is bound to one API.
+    """
     key = _key_finding(settings)
     yield key
     if settings.base_url is None or key.mark == "wrong":
@@ -43,7 +48,7 @@ def api_findings(settings: Settings) -> Findings:
         return
     finally:
         api.close()
-    yield _endpoint_finding(settings, api)
+    yield _endpoint_finding(settings, api) if root_answers else ok("endpoint", f"{api.base_url} answers")
     yield clock_finding(api.server_time, time.time())
 
 

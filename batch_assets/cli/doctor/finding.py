@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +37,9 @@ class Finding:
 
 
 Findings = Iterator[Finding]
+"""What checks yield, as soon as each is done."""
+RootFindings = Generator[Finding, None, bool]
+"""The same of the root; they return whether it answers."""
 
 
 def ok(concern: str, text: str) -> Finding:

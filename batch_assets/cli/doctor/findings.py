@@ -30,9 +30,15 @@ def findings(resource: str | None, *, write: bool = False) -> Findings:
     except BatchAssetsError as error:
         yield wrong("environment", error_as_text(error))
     else:
-        yield from to_its_end("root", root_findings(settings), settings)
-        yield from to_its_end("ledger", ledger_findings(settings), settings)
-        yield from to_its_end("endpoint", api_findings(settings), settings)
+        answers = True
+
+        def of_root() -> Findings:
+            nonlocal answers
+            answers = yield from root_findings(settings)
+
+        yield from to_its_end("root", of_root(), settings)
+        yield from to_its_end("ledger", ledger_findings(settings, root_answers=answers), settings)
+        yield from to_its_end("endpoint", api_findings(settings, root_answers=answers), settings)
     location: Location | None = None
     try:
         location = load_location(resource)

@@ -15,15 +15,24 @@ from batch_assets.core.recovery.rebuild import was_used
 from batch_assets.core.settings import Settings
 
 
-def ledger_findings(settings: Settings) -> Findings:
-    """Check the ledger, and whether it belongs to the root. It is neither created nor upgraded."""
+def ledger_findings(settings: Settings, *, root_answers: bool = True) -> Findings:
+    """Check the ledger, and whether it belongs to the root. It is neither created nor upgraded.
+
+    Args:
+        settings: Where root and ledger are.
+        root_answers: Whether the root may be called.
+    """
     name = ledger_name(settings)
     try:
         version = tables_version(settings)
-        is_lost = version is None and was_used(Storage.of(settings))
+        is_lost = version is None and root_answers and was_used(Storage.of(settings))
     except BatchAssetsError as error:
         yield wrong("ledger", error_as_text(error))
         yield skipped("pairing", "the ledger cannot be opened")
+        return
+    if version == HEAD and not root_answers:
+        yield ok("ledger", f"{name} can be reached, and has the tables of this version")
+        yield skipped("pairing", "the root does not answer")
         return
     if version == HEAD:
         yield from _pairing_findings(settings, name)
