@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,11 +84,13 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         DamagedFileError: When the table, the index or the manifest is damaged.
     """
     parts = results_parts(pipeline.name, partition)
-    if not root.storage.is_file(*parts):
+    if root.storage.is_local and not root.storage.is_file(*parts):  # a folder may be in its place
         return None
     examination = Examination(retiring=retirement(pipeline, root.settings.prices, datetime.now(UTC).date()))
     try:
         opened = pq.ParquetFile(root.storage.open(*parts), pre_buffer=False)
+    except FileNotFoundError:
+        return None
     except pa.ArrowException as error:
         raise DamagedFileError(
             f"{root.storage.uri(*parts)} is damaged: {error}. Write the results again",
@@ -97,7 +100,9 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         schema = table.schema_arrow
         submission_id = _submission(root, schema, pipeline.name, partition)
         location = pipeline.name, partition, submission_id
-        index, manifest = open_index(root, *location), Manifest.read(root.storage, *location)
+        index, manifest = root.storage.both(
+            partial(open_index, root, *location), partial(Manifest.read, root.storage, *location)
+        )
         examination.columns = _column_differences(schema, _expected(index, pipeline))
         examination.expected_rows = index.rows
         _count(examination, table, pipeline.follow_ups)
