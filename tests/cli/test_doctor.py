@@ -5,6 +5,7 @@ tests/dagster/test_stack.py.
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -33,6 +34,7 @@ from dagster._utils.error import SerializableErrorInfo
 from batch_assets.cli.doctor.api import api_findings, clock_finding
 from batch_assets.cli.doctor.instance import instance_findings
 from batch_assets.cli.doctor.location import Location
+from batch_assets.cli.doctor.root import root_findings
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.instance_settings import SHIPPED
 
@@ -157,6 +159,18 @@ def test_a_root_that_cannot_be_written_and_files_that_others_can_open(project: P
     assert (mark, "chmod -R go= " in text) == ("wrong", True)
     without_ledger = project.run("doctor", env={"BATCH_ASSETS_ROOT": "memory://root"})
     assert lines(without_ledger)["environment"][0] == "wrong"
+
+
+def test_a_disk_that_takes_only_empty_files(tmp_path: Path) -> None:
+    settings = Settings.from_env({"BATCH_ASSETS_ROOT": str(tmp_path)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, hard))
+    try:
+        (root, _) = root_findings(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (root.mark, "cannot be written" in root.text) == ("wrong", True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_key(project: Project) -> None:

@@ -20,7 +20,7 @@ def doctor(resource: str | None, write: bool) -> None:
 
     Each check is one line: `ok`, or `wrong` with the line or the command to change it; `skipped` if something
     else has to be changed first. It makes one call to the API, which lists one batch. To test the root, it writes
-    an empty file there and removes it. Run it where the runs are executed, with their environment.
+    a file of 64 KiB there and removes it. Run it where the runs are executed, with their environment.
 
     \b
     Examples:

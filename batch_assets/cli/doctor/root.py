@@ -14,6 +14,8 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import Settings
 
+# On a full disk an empty file can still be written.
+_CONTENT = bytes(64 << 10)
 _SECONDS = 15.0
 """For the write. The packages of object stores wait for many minutes, because they repeat a call."""
 
@@ -69,7 +71,7 @@ def _writable(storage: Storage) -> Finding:
         return _can_be_created(Path(storage.path()))
     name = f"doctor-{secrets.token_hex(6)}.tmp"
     try:
-        storage.write_bytes(b"", name)
+        storage.write_bytes(_CONTENT, name)
         storage.remove(name)
     except StorageError as error:
         return wrong("root", str(error))
