@@ -71,9 +71,13 @@ class ObjectStore:
             raise
         except Exception as error:
             reason = without_options(f"{type(error).__name__}: {error}", self._options)
+            checked = "the credentials, the endpoint and the permissions of the store"
+            if isinstance(error, TypeError):  # an argument that the file system does not have, or of another type
+                checked = "the arguments in BATCH_ASSETS_STORAGE_OPTIONS or in fsspec's variables"
+            elif self._options:
+                checked = f"BATCH_ASSETS_STORAGE_OPTIONS, {checked}"
             raise StorageError(
-                f"{self.uri(path)} cannot be reached ({reason}). Check the credentials, the endpoint and the "
-                "permissions of the store, and run again; nothing is lost"
+                f"{self.uri(path)} cannot be reached ({reason}). Check {checked}, and run again; nothing is lost"
             ) from None
 
     @contextmanager

@@ -264,6 +264,14 @@ def test_errors_show_the_place_and_no_secret(s3: S3Server, tmp_path: Path) -> No
         assert SECRET not in str(raised_.value)
 
 
+def test_a_mistake_in_the_options_names_their_variable(s3: S3Server) -> None:
+    for options in ({"kye": "a-test"}, {"client_kwargs": {"region": "x"}}, {"endpoint_url": "nonsense"}):
+        storage = Storage(f"{s3.new_bucket()}/root", options=s3.options | options)
+        for call in (storage.names, lambda storage=storage: storage.write_bytes(b"x", "a")):
+            with pytest.raises(StorageError, match=r"Check .*BATCH_ASSETS_STORAGE_OPTIONS"):
+                call()
+
+
 def test_a_library_that_repeats_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"AccountName=acme;AccountKey={SECRET}==;BlobEndpoint=http://127.0.0.1:1/acme"
     storage = Storage(
