@@ -71,8 +71,9 @@ def row_context(
         sorted(templates.files.items()),
         templates.reads_row,
         sorted(templates.reads),
-        dataset.schema.names,
-        sorted(map(sorted, dataset.shapes)),
+        dataset.schema.names if templates.reads_all_columns else None,
+        # An object of any column counts, read or not: it decides whether a key is absent or a mistake.
+        sorted(map(sorted, filter(templates.may_look_up, dataset.shapes))),
         headers.sets,
     ]
     return blake2b(exact_json(inputs), digest_size=CONTEXT_BYTES).digest()
@@ -88,7 +89,7 @@ class RowHasher:
 
     def __init__(self, context: bytes, templates: RowTemplates) -> None:
         self._primed = blake2b(context, digest_size=DIGEST_BYTES)
-        self._reads, self._reads_row = sorted(templates.reads), templates.reads_row
+        self._reads, self._reads_all = sorted(templates.reads), templates.reads_all_columns
 
     def hashes(self, rows: Rows) -> tuple[Digests, NDArray[np.bool_]]:
         """Hash rows. Adds rows with a value that Python cannot represent to their rejects, as rendering does.
@@ -100,7 +101,7 @@ class RowHasher:
             The hash of each row (S16, shape (n,)), and whether it has one (bool, shape (n,)).
         """
         columns = [_tagged_column(rows, name) for name in self._reads]
-        if self._reads_row:
+        if self._reads_all:
             columns.append(_present(rows))
         has_hash = np.ones(len(rows.table), bool)
         for column in columns:

@@ -68,6 +68,15 @@ class Betas:
         return self._template.reads_row
 
     @property
+    def reads_all_columns(self) -> bool:
+        """See `Template.reads_all_columns`."""
+        return self._template.reads_all_columns
+
+    def may_look_up(self, keys: Collection[str]) -> bool:
+        """See `Template.may_look_up`."""
+        return self._template.may_look_up(keys)
+
+    @property
     def picks_files(self) -> bool:
         """See `Template.picks_files`."""
         return self._template.picks_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from batch_assets.core.template.betas import Betas
@@ -29,6 +30,15 @@ class RowTemplates:
     def reads_row(self) -> bool:
         """Whether a template reads the row as a whole, with its columns in its own order."""
         return self.params.reads_row or self.betas.reads_row
+
+    @property
+    def reads_all_columns(self) -> bool:
+        """Whether a template reads the row in a way that may need any column; see `Template.reads_all_columns`."""
+        return self.params.reads_all_columns or self.betas.reads_all_columns
+
+    def may_look_up(self, keys: Collection[str]) -> bool:
+        """Whether a template may look up one of some keys in an object."""
+        return self.params.may_look_up(keys) or self.betas.may_look_up(keys)
 
     @property
     def picks_files(self) -> bool:

@@ -188,6 +188,15 @@ class Template:
         return self._reads.row
 
     @property
+    def reads_all_columns(self) -> bool:
+        """Whether a string reads the row in a way that may need any column, in the order of the dataset."""
+        return self._reads.order is not None
+
+    def may_look_up(self, keys: Collection[str]) -> bool:
+        """Whether a string may look up one of some keys in an object."""
+        return self._names.any_key or not self._names.keys.isdisjoint(keys)
+
+    @property
     def picks_files(self) -> bool:
         """Whether a string reads files that are not known before rows are rendered; see `Names.picks_files`."""
         return self._names.picks_files

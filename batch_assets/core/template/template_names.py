@@ -9,6 +9,8 @@ import jinja2
 import jinja2.meta
 from jinja2 import nodes
 
+from batch_assets.core.template.template_keys import keys_in
+
 ROW = "row"
 SELF = "self"
 LOAD = "load"
@@ -50,6 +52,8 @@ class Names:
         loads: Files loaded by a constant name.
         picks_files: Whether a file is included or loaded by a name that is no constant, or may be missing. Then
             other files may be read for other rows, or as soon as they exist.
+        keys: The keys that are looked up in objects; see `keys_in`.
+        any_key: Whether any other key may be looked up as well.
         locations: "file, line N" of names that are read in an included file.
     """
 
@@ -61,6 +65,8 @@ class Names:
     itself: bool = False
     loads: set[str] = field(default_factory=set)
     picks_files: bool = False
+    keys: set[str] = field(default_factory=set)
+    any_key: bool = False
     locations: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -100,6 +106,8 @@ class Names:
         self.every |= other.every
         self.itself |= other.itself
         self.picks_files |= other.picks_files
+        self.keys |= other.keys
+        self.any_key |= other.any_key
 
 
 class NameFinder:
@@ -143,6 +151,9 @@ class NameFinder:
                 in_row, every = _reads_of_row(tree)
                 names.in_row |= in_row
                 names.every |= every
+            keys = keys_in(tree)
+            names.keys |= keys or set()
+            names.any_key |= keys is None
             name_nodes = list(tree.find_all(nodes.Name))
             names.itself |= any(node.name == SELF and node.ctx == "load" for node in name_nodes)
             variables |= {node.name for node in name_nodes if node.ctx in ("store", "param")}

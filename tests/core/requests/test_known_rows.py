@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -346,6 +347,48 @@ def test_another_prompt_file_renders_all_rows(world: World) -> None:
     (world.folder / "prompt.txt").write_text("Translate. ")
 
     assert world.build(world.pipeline(texts(5), params=template)).rendered == 5
+
+
+def test_a_column_or_key_that_no_template_reads_renders_no_row_again(world: World) -> None:
+    rows = [{"id": f"r{number}", "text": f"text {number}", "meta": {"a": number}} for number in range(4)]
+    key, column = {"text": "new", "meta": {"a": 7, "b": 8}}, {"text": "new", "more": 1}
+    cases: list[tuple[str, dict[str, Any], bool]] = [
+        ("{{ text }}", key, False),
+        ("{{ text }}", column, False),
+        ("{% if meta %}{{ text | upper }}{% endif %}{{ meta | tojson }}", key, False),
+        ("{{ row['text'] }}{{ row.meta }}", column, False),
+        ("{{ meta.a }}{{ text }}", column, False),
+        ("{{ meta.a }}{{ text }}", key, True),
+        ("{{ text }}{% for key in meta %}{{ meta[key] }}{% endfor %}", key, True),
+        ("{{ text }}{{ '{0[a]}'.format(meta) }}", key, True),
+        ("{{ text }}{{ [meta] | map(attribute='a') | join }}", key, True),
+        ("{{ row }}", column, True),
+        ("{{ text }}{{ row.keys() | join }}", column, True),
+    ]
+    for number, (template, change, is_read) in enumerate(cases):
+        dataset = {"path": f"{number}.jsonl", "key": "id"}
+        pipeline = world.pipeline(name=f"p{number}", dataset=dataset, params=params(template))
+        path = world.folder / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        world.build(pipeline)
+        world.submit(pipeline)
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0] | {"id": "new"} | change]))
+        assert world.build(pipeline).rendered == (5 if is_read else 1), (template, change)
+
+
+@pytest.mark.parametrize("others", ["meta", "another"])
+def test_a_row_is_rejected_once_no_object_has_the_key_that_it_lacks(world: World, others: str) -> None:
+    """A column that no template reads counts as well: its object shows that the key is no mistake."""
+    rows: list[dict[str, Any]] = [{"id": "1", "meta": {"a": 1}}, {"id": "2", "meta": {"a": 1}}]
+    rows[1][others] = {"a": 2, "b": 3}
+    path = world.folder / "rows.jsonl"
+    pipeline = world.pipeline(dataset={"path": "rows.jsonl", "key": "id"}, params=params("{{ id }}{{ meta.b }}"))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert world.build(pipeline).rejected == 0
+    world.submit(pipeline)
+    rows[1] |= {others: {"a": 2}}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert world.build(pipeline).rejected == 2
 
 
 @pytest.mark.parametrize(
