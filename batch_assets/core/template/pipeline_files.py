@@ -135,6 +135,8 @@ _Yaml.yaml_implicit_resolvers = {
 _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+# A set as a list, since its order would differ from process to process.
+_Yaml.add_constructor("tag:yaml.org,2002:set", lambda loader, node: [*loader.construct_mapping(node)])  # type: ignore[arg-type]
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
     ".json": _json,
     ".jsonl": _json_lines,

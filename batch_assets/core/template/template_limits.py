@@ -7,6 +7,7 @@ filters in loops, or small expressions with giant values such as `'x' * 10 ** 10
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, time
 from functools import wraps
 from typing import Any
 
@@ -15,6 +16,7 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch_assets.core.template.call_bounds import bound, is_bounded_call
+from batch_assets.core.template.machine_values import check_call
 from batch_assets.core.template.template_rewriting import CALLED, rewrite
 from batch_assets.core.template.work_budget import SCALARS, WorkBudget
 
@@ -32,6 +34,8 @@ _LAZY = frozenset(("batch", "items", "map", "reject", "rejectattr", "select", "s
 _NO_SEQUENCES = frozenset((str, int, float, bool, type(None), dict))
 # Types whose methods may take long, or make large values.
 _OWNERS = frozenset((str, bytes, int, bool, list, tuple))
+# Types that have methods whose value depends on the machine, and `type` for the methods of their classes.
+_TIMES = (date, time, type)
 # Types whose methods hash or compare their arguments, and so read all of a tuple. So may a class that is called.
 _HASHING = (dict, LoopContext)
 # How slowly a filter reads a character, in eighths of a unit. Others copy or look through a text.
@@ -91,6 +95,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     Raises:
         OverflowError: From rendering, when a limit is exceeded. It rejects the row.
+        ValueError: From rendering, when a value depends on the machine, see `check_call`. It rejects the row.
     """
 
     intercepted_binops = frozenset(("*", "**", "%", "+", "-"))
@@ -141,6 +146,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         budget.step(_CALL_STEPS)
         owner = getattr(__obj, "__self__", None)
         kind = type(owner)
+        if isinstance(owner, _TIMES):
+            check_call(__obj, owner, args, kwargs)
         if args or kwargs:
             budget.spend(_ARGUMENT_UNITS * (len(args) + len(kwargs)))
             if kind in _OWNERS:
@@ -193,7 +200,10 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "-" and hasattr(left, "__len__"):
             self.budget.read(list(left))
             self.budget.read(list(right))
-        return self.budget.made(super().call_binop(context, operator, left, right))
+        made = super().call_binop(context, operator, left, right)
+        if isinstance(made, set):  # of keys of objects; the order of a set differs from process to process
+            made = dict.fromkeys(item for item in left if item in made).keys()
+        return self.budget.made(made)
 
     def _generate(self, source: nodes.Template, name: str | None, *args: Any, **kwargs: Any) -> str:
         """Rewrite a template before Jinja generates code, so that its loops and other work are counted."""

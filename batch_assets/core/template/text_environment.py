@@ -15,6 +15,7 @@ from jinja2 import filters, nodes, pass_environment, pass_eval_context
 from jinja2.sandbox import SandboxedFormatter
 
 from batch_assets.core.template.key_access import KeyEnvironment
+from batch_assets.core.template.machine_values import check_format
 from batch_assets.core.template.written import as_python, is_not_finite, shown, text_of
 
 # Filters that make text of their value, and of nothing else.
@@ -66,6 +67,7 @@ class _TextFormatter(SandboxedFormatter):
     """Formats values as they print."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        check_format(value, format_spec)
         return str(super().format_field(_argument(value), format_spec))
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
@@ -147,4 +149,6 @@ def _argument(value: Any) -> Any:
     """Return what a format gets for a value. Numbers and dates stay, because a format may ask for them."""
     if value is None or is_not_finite(value) or isinstance(value, list | tuple | Mapping | bytes):
         return text_of(value)
+    if callable(value) and not isinstance(value, jinja2.Undefined):
+        return text_of(value)  # which refuses it
     return value

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import orjson
+from jinja2.utils import Cycler
 
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.key_access import Absent
@@ -99,7 +100,7 @@ def printed(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         raise TypeError("bytes are not text: use | base64, or .decode() if they contain text")
-    if callable(value):
+    if callable(value) or isinstance(value, Cycler):
         raise TypeError("a function of the template language is not a value, and there is no column of that name")
     if isinstance(value, Iterator):
         raise TypeError("a filter's items are not text: add | list or | join")
