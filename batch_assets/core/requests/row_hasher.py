@@ -58,9 +58,11 @@ def row_context(
 
     Returns:
         `None` if it cannot be known: the pipeline's own code changes requests, the headers depend on the rows
-        before, or templates read files that are known only when a row is rendered.
+        before, or templates read files that are known only when a row is rendered, or convert times to a zone by
+        its name.
     """
-    if pipeline.hooks.render_request is not None or headers.by_row or templates.picks_files:
+    has_own_code = pipeline.hooks.render_request is not None
+    if has_own_code or headers.by_row or templates.picks_files or templates.names_zones:
         return None
     inputs = [
         [*map(version, _RENDERED_BY), sys.version],

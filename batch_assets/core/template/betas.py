@@ -77,6 +77,11 @@ class Betas:
         return self._template.may_look_up(keys)
 
     @property
+    def names_zones(self) -> bool:
+        """See `Template.names_zones`."""
+        return self._template.names_zones
+
+    @property
     def picks_files(self) -> bool:
         """See `Template.picks_files`."""
         return self._template.picks_files

@@ -41,6 +41,11 @@ class RowTemplates:
         return self.params.may_look_up(keys) or self.betas.may_look_up(keys)
 
     @property
+    def names_zones(self) -> bool:
+        """Whether a template may convert a time to a zone by its name; see `Names.names_zones`."""
+        return self.params.names_zones or self.betas.names_zones
+
+    @property
     def picks_files(self) -> bool:
         """Whether a template reads files that are not known before rows are rendered; see `Names.picks_files`."""
         return self.params.picks_files or self.betas.picks_files

@@ -197,6 +197,11 @@ class Template:
         return self._names.any_key or not self._names.keys.isdisjoint(keys)
 
     @property
+    def names_zones(self) -> bool:
+        """Whether a string may convert a time to a zone by its name; see `Names.names_zones`."""
+        return self._names.names_zones
+
+    @property
     def picks_files(self) -> bool:
         """Whether a string reads files that are not known before rows are rendered; see `Names.picks_files`."""
         return self._names.picks_files

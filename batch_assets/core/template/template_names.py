@@ -15,6 +15,8 @@ ROW = "row"
 SELF = "self"
 LOAD = "load"
 _OF_MAPPINGS = frozenset(dir(dict))  # methods of the row, such as row.items()
+# Methods of times of pandas that take the name of a time zone.
+_TO_ZONE = frozenset(("astimezone", "fromtimestamp", "tz_convert", "tz_localize"))
 _MARKS = ("{{", "{%", "{#")
 
 
@@ -52,6 +54,7 @@ class Names:
         loads: Files loaded by a constant name.
         picks_files: Whether a file is included or loaded by a name that is no constant, or may be missing. Then
             other files may be read for other rows, or as soon as they exist.
+        names_zones: Whether a time may be converted to a zone by its name. The machine has the rules of zones.
         keys: The keys that are looked up in objects; see `keys_in`.
         any_key: Whether any other key may be looked up as well.
         locations: "file, line N" of names that are read in an included file.
@@ -65,6 +68,7 @@ class Names:
     itself: bool = False
     loads: set[str] = field(default_factory=set)
     picks_files: bool = False
+    names_zones: bool = False
     keys: set[str] = field(default_factory=set)
     any_key: bool = False
     locations: dict[str, str] = field(default_factory=dict)
@@ -106,6 +110,7 @@ class Names:
         self.every |= other.every
         self.itself |= other.itself
         self.picks_files |= other.picks_files
+        self.names_zones |= other.names_zones
         self.keys |= other.keys
         self.any_key |= other.any_key
 
@@ -151,6 +156,7 @@ class NameFinder:
                 in_row, every = _reads_of_row(tree)
                 names.in_row |= in_row
                 names.every |= every
+            names.names_zones |= _names_zones(tree)
             keys = keys_in(tree)
             names.keys |= keys or set()
             names.any_key |= keys is None
@@ -196,6 +202,14 @@ def _picks_files(tree: nodes.Template, *, is_load_known: bool) -> bool:
             return True
     uses = sum(name.name == LOAD and name.ctx == "load" for name in tree.find_all(nodes.Name))
     return uses > (len([*_loaded_files(tree)]) if is_load_known else 0)
+
+
+def _names_zones(tree: nodes.Template) -> bool:
+    """Whether a template may convert a time to a zone by its name: it names a method that does."""
+    methods = (node.attr in _TO_ZONE for node in tree.find_all(nodes.Getattr))
+    return any(methods) or any(
+        node.value in _TO_ZONE for node in tree.find_all(nodes.Const) if type(node.value) is str
+    )
 
 
 def _included_files(tree: nodes.Template) -> Iterator[tuple[str, bool]]:

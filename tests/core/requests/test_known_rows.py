@@ -252,8 +252,10 @@ def _upper(params: Params, row: Row) -> Params:
         {"hooks": Hooks(render_request=_upper)},
         {"betas": ["{{ 'context-1m-2025-08-07' if text else none }}"]},
         {"params": params([{"type": "text", "text": "{{ (id ~ '.txt') | file_base64 }}{{ text }}"}])},
+        {"params": params("{% if not text %}{{ text.tz_convert('Europe/Paris') }}{% endif %}{{ text }}")},
+        {"params": params("{% if not text %}{{ text | attr('astimezone') }}{% endif %}{{ text }}")},
     ],
-    ids=["hook", "betas", "files"],
+    ids=["hook", "betas", "files", "zones", "zones of a filter"],
 )
 def test_rows_without_a_certain_hash_are_rendered_each_time(world: World, more: dict[str, Any]) -> None:
     for number in range(5):
