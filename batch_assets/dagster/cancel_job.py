@@ -11,7 +11,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipeline_job import op_of_resource, pipeline_job
-from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.pipelines import pipelines_of_assets
 from batch_assets.dagster.remedies import as_text
 from batch_assets.dagster.resource import settings_for
 
@@ -35,10 +35,9 @@ def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> li
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
     """
-    specs = (spec for asset in assets for spec in asset.specs)
     return [
         _job(name, pipeline_assets.pipeline.config.resource_key)
-        for name, pipeline_assets in pipelines_in(specs).items()
+        for name, pipeline_assets in pipelines_of_assets(assets).items()
     ]
 
 

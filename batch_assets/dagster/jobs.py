@@ -14,7 +14,7 @@ from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.approve_job import build_approve_job
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
-from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.pipelines import PipelineAssets, given_assets, pipelines_of_assets
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -58,9 +58,9 @@ def build_message_batch_jobs(
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
     """
-    assets = list(assets)
+    assets = given_assets(assets)
+    pipelines = pipelines_of_assets(assets)
     op_of = {key: asset.op.name for asset in assets for key in asset.keys}
-    pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
     jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [*build_message_batch_cancel_jobs(assets)]
     jobs += [
         build_approve_job(name, pipeline.pipeline.config.resource_key)

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.errors import ConfigError
+from batch_assets.core.errors import ConfigError, SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
@@ -58,6 +58,31 @@ def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
             new = PipelineAssets(pipeline, {}, spec.partitions_def)
             pipelines.setdefault(pipeline.name, new).stages[Stage(stage)] = spec.key
     return pipelines
+
+
+def given_assets(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
+    """Return the assets that a user gives to a function of ours, after checking what they are.
+
+    Raises:
+        SettingsError: When they are something else, such as one asset in place of a list.
+    """
+    if not isinstance(assets, Iterable):
+        raise _no_list(assets)
+    given = list(assets)
+    for asset in given:
+        if not isinstance(asset, dg.AssetsDefinition):
+            raise _no_list(asset)
+    return given
+
+
+def _no_list(given: object) -> SettingsError:
+    kind = type(given).__name__
+    return SettingsError(f"give a list of assets, as build_message_batch_assets returns it, not {kind}")
+
+
+def pipelines_of_assets(assets: Iterable[dg.AssetsDefinition]) -> dict[str, PipelineAssets]:
+    """Return every pipeline among assets that a user gives, by name. See `given_assets`."""
+    return pipelines_in(spec for asset in given_assets(assets) for spec in asset.specs)
 
 
 def upstream_key(pipeline: Pipeline) -> dg.AssetKey | None:

@@ -9,7 +9,7 @@ import dagster as dg
 from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.dagster.jobs import pipeline_run_job
 from batch_assets.dagster.partitions import has_dynamic_keys
-from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.pipelines import PipelineAssets, pipelines_of_assets
 
 
 def build_message_batch_schedules(assets: Iterable[dg.AssetsDefinition]) -> list[dg.ScheduleDefinition]:
@@ -24,7 +24,7 @@ def build_message_batch_schedules(assets: Iterable[dg.AssetsDefinition]) -> list
     Raises:
         ConfigError: When `schedule` is not a valid cron expression.
     """
-    pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
+    pipelines = pipelines_of_assets(assets)
     return [
         _schedule(assets, assets.pipeline.config.schedule)
         for assets in pipelines.values()

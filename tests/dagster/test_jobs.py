@@ -16,10 +16,12 @@ from sensor_ticks import poll_and_tick, run_requested
 
 from batch_assets import (
     MessageBatchResource,
+    build_message_batch_checks,
     build_message_batch_jobs,
     build_message_batch_sensor,
     build_message_batch_watch_sensors,
 )
+from batch_assets.core.errors import SettingsError
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -358,6 +360,14 @@ def test_a_job_with_half_its_config_does_nothing_and_names_the_other_half(
         run_job(location, instance, f"greetings_{field}", confirm=True)
     assert emulator.log() == []
     assert run_job(location, instance, f"greetings_{field}", **{field: True}).success
+
+
+@pytest.mark.parametrize("build", [build_message_batch_jobs, build_message_batch_checks])
+def test_anything_but_a_list_of_assets_is_refused(make_assets: MakeAssets, build: Callable[[Any], Any]) -> None:
+    (asset, *_) = make_assets()
+    for given, kind in ((asset, "AssetsDefinition"), ("abc", "str"), ([asset, 5], "int"), (None, "NoneType")):
+        with pytest.raises(SettingsError, match=f"give a list of assets, .* not {kind}$"):
+            build(given)
 
 
 def test_no_two_pipelines_give_jobs_or_sensors_of_one_name(make_assets: MakeAssets) -> None:

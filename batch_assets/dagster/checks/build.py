@@ -7,7 +7,7 @@ import dagster as dg
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster.checks.deadline import deadline_check
 from batch_assets.dagster.checks.results import results_checks
-from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.pipelines import pipelines_of_assets
 
 
 def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
@@ -21,10 +21,9 @@ def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
     """
-    specs = (spec for asset in assets for spec in asset.specs)
     pipelines = [
         pipeline_assets
-        for pipeline_assets in pipelines_in(specs).values()
+        for pipeline_assets in pipelines_of_assets(assets).values()
         if Stage.RESULTS in pipeline_assets.stages
     ]
     return [

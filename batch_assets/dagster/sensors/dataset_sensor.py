@@ -14,7 +14,7 @@ from batch_assets.core.pipeline.partitions import key_problem
 from batch_assets.core.text import listed
 from batch_assets.dagster.jobs import pipeline_run_job
 from batch_assets.dagster.partitions import is_partition, keys_of
-from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.pipelines import PipelineAssets, pipelines_of_assets
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import required_keys, settings_for
 from batch_assets.dagster.sensors.dataset_cursor import DatasetCursor
@@ -36,7 +36,7 @@ def build_message_batch_watch_sensors(assets: Iterable[dg.AssetsDefinition]) -> 
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
     """
-    pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
+    pipelines = pipelines_of_assets(assets)
     return [_sensor(assets) for assets in pipelines.values() if assets.pipeline.config.watch]
 
 

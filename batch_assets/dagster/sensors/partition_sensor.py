@@ -13,7 +13,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.text import count, listed
-from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.pipelines import pipelines_of_assets
 from batch_assets.dagster.remedies import error_as_text
 
 _INTERVAL = 60
@@ -32,10 +32,9 @@ def build_message_batch_partitions_sensors(assets: Iterable[dg.AssetsDefinition]
     Args:
         assets: Assets as `build_message_batch_assets` returns them.
     """
-    specs = (spec for asset in assets for spec in asset.specs)
     return [
         _sensor(pipeline_assets.pipeline, pipeline_assets.pipeline.config.partitions, pipeline_assets.partitions)
-        for pipeline_assets in pipelines_in(specs).values()
+        for pipeline_assets in pipelines_of_assets(assets).values()
         if pipeline_assets.pipeline.config.partitions is not None
         and pipeline_assets.pipeline.config.partitions.by_value
         and pipeline_assets.pipeline.config.dataset.kind.is_files
