@@ -50,8 +50,9 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
         stored = [batch for batch, is_there in looked_at if is_there]
     if collected := sum(_record(root, pipeline, batch) for batch in stored):
         _log.warning(
-            f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "
-            f"{count(collected, 'batch is', 'batches are')} recorded as collected."
+            f"{root.storage.uri(pipeline, 'responses')} has the answers of {count(collected, 'batch', 'batches')} "
+            "that the ledger did not record as collected: it is older, or the process was killed that collected "
+            "them. They are recorded now, and nothing has to be done."
         )
 
 

@@ -101,7 +101,7 @@ def test_the_answers_of_a_file_with_a_damaged_receipt_are_found(world: World) ->
     ("state", "request_files_days"), [("open", None), ("open", 0), ("unreachable", 0), ("ended", 0)]
 )
 def test_a_batch_whose_answers_are_stored_is_collected(
-    world: World, state: str, request_files_days: int | None
+    world: World, caplog: pytest.LogCaptureFixture, state: str, request_files_days: int | None
 ) -> None:
     """The batch was deleted at the API after it was collected, so nothing there shows what became of it."""
     world.emulator.settings(latency=3600)
@@ -123,6 +123,9 @@ def test_a_batch_whose_answers_are_stored_is_collected(
     assert cancel(world.root, world.accepted()[0]["id"]).given_up == []
     collected = collect_results(world.root, pipeline.name)
     assert collected.problems == []
+    assert "responses has the answers of 1 batch that the ledger did not record as collected: it is older, or" in (
+        caplog.text
+    )
     assert only_batch(world).count_map["succeeded"] == 3
     assert world.root.storage.leftovers("asked", "responses") == []
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
