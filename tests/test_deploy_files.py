@@ -35,6 +35,7 @@ from deploy import helm_values
 from deploy.compose_file import COMPOSE, Service, read_services, variables_of
 from deploy.networks import Namespaces, OneAddress
 from deploy.run_processes import Deployment
+from tests.core.postgres import PostgresServer, find_server
 from tests.documentation import PROJECT, page
 from tests.test_requirements import locked
 
@@ -93,6 +94,22 @@ def test_each_service_has_the_image_that_it_should() -> None:
     for image in others.values():
         assert re.fullmatch(r"[\w./-]+:\S*\d\S*", image), f"{image} is not pinned"
     assert list(SERVICES).index("postgres") < list(SERVICES).index("code") < list(SERVICES).index("daemon")
+
+
+def test_the_database_is_healthy_when_the_ledger_has_its_own() -> None:
+    programs, problem = find_server()
+    if programs is None:
+        pytest.skip(f"NO POSTGRESQL: {problem}")
+    with PostgresServer(programs) as server:
+        url = sa.make_url(server.new_database())
+
+        def is_healthy(database: str | None) -> bool:
+            names = {"dagster": url.username, "ledger": database}
+            command = [names.get(word) or word for word in SERVICES["postgres"].health]
+            command[0] = str(programs / command[0])
+            return subprocess.run(command, env={"PGPORT": str(url.port)}, capture_output=True).returncode == 0
+
+        assert is_healthy(url.database) and not is_healthy("no_such_database")
 
 
 @pytest.mark.parametrize("service", OWN, ids=named)
