@@ -68,7 +68,7 @@ def joined(
     before = by_id(tx, submission_id)
     # Requests of complete results may be sent again, and a canceled submission may still get answers: the new
     # results are to be announced.
-    if not final or (before.counts is not None and before.count_map != counts):
+    if not final or (before.is_canceled and before.counts is not None and before.count_map != counts):
         values["announced_at"] = None
     if final and before.final_at is None:
         move(tx, SubmissionMove.FINISH, submission_id, counted, **values)
