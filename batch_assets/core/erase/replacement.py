@@ -52,6 +52,7 @@ class Replacements:
     def __init__(self, salt: str, keys: Sequence[str], shared: Mapping[bytes, object]) -> None:
         self._salt, self._shared = salt.encode(), shared
         self._slugs = {_OUTSIDE.sub("_", key)[:cut] or "row" for key in keys for cut in _CUTS}
+        self._short_slugs = set(map(short_slug, self._slugs))
 
     def is_shared(self, digest: bytes) -> bool:
         """Whether another row has the request too."""
@@ -80,12 +81,12 @@ class Replacements:
         """Return the custom_id of a shared request without the erased row key."""
         before = custom_id[: -DIGEST_CHARACTERS - 1]
         if is_follow_up(custom_id):
-            is_erased = any(short_slug(old) == custom_id[:SLUG_CHARACTERS] for old in self._slugs)
-            new = short_slug(self._shared[digest])
-            return new + custom_id[SLUG_CHARACTERS:] if is_erased else custom_id
-        for old in sorted(self._slugs, key=len, reverse=True):
-            if before == old or before.startswith(f"{old}-"):
-                after = custom_id[len(old) :]
+            if custom_id[:SLUG_CHARACTERS] not in self._short_slugs:
+                return custom_id
+            return short_slug(self._shared[digest]) + custom_id[SLUG_CHARACTERS:]
+        for end in (len(before), *(at for at in range(len(before) - 1, 0, -1) if before[at] == "-")):
+            if before[:end] in self._slugs:  # the longest one
+                after = custom_id[end:]
                 return slug(self._shared[digest])[: _MOST_CHARACTERS - len(after)] + after
         return custom_id
 

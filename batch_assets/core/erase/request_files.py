@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -57,7 +58,7 @@ class ErasedRequests:
 
     def worst_cases_in(self, held_files: HeldFiles) -> dict[str, WorstCases]:
         """Return the most that each request can cost that is to be erased, by the custom_id of its replacement."""
-        wanted, worst = self._wanted(), dict[str, WorstCases]()
+        wanted, worst = self._wanted, dict[str, WorstCases]()
         for file in held_files.files:
             for line in file.stored.lines() if self._is_in(file) else ():
                 digest = wanted.get(own_tail(line))
@@ -66,8 +67,9 @@ class ErasedRequests:
                     worst[blank.custom_id] = worst_cases(self.root.settings.prices, params_of(line))
         return worst
 
+    @cached_property
     def _wanted(self) -> dict[bytes, bytes]:
-        """Return the digests of the requests by the ends of their custom_ids."""
+        """The digests of the requests by the ends of their custom_ids."""
         return {tail_of(digest): digest for digest in map(padded, self.digests.tolist())}
 
     def replace_unsent(self, file: RequestFile) -> None:
@@ -171,7 +173,7 @@ class ErasedRequests:
             headers: The headers of its requests.
             keep_blank: Keep the positions of requests that no other row has.
         """
-        wanted = self._wanted()
+        wanted = self._wanted
         for line in stored.lines():
             digest = wanted.get(own_tail(line))
             if digest is None:
