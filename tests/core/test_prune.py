@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.io.layout import SPEND
@@ -12,6 +13,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.prune import PruneError, prune
 from batch_assets.core.settings import Settings
 from batch_assets.core.spend.build import build_spend
+from batch_assets.core.store.responses import DamagedResponsesError
 from tests.forked import ForkServer
 
 from .support import World, environment, params, texts
@@ -42,6 +44,21 @@ def test_without_yes_nothing_changes_and_the_report_says_what_asking_again_costs
     assert prune(world.root, "asked", 86400.0).answers == 0, "all of them are of today"
     with pytest.raises(PruneError, match=r"nothing was submitted .*; pipelines there: asked$"):
         prune(world.root, "other", ALL_AGES)
+
+
+def test_a_file_with_a_damaged_text_is_named_and_left_as_it_is(world: World) -> None:
+    world.run(world.pipeline(texts(3)))
+    (path,) = world.path("asked", "responses").glob("*.parquet")
+    with pq.ParquetFile(path) as file:
+        column = file.metadata.row_group(0).column(file.schema_arrow.names.index("response_text"))
+    damaged = bytearray(path.read_bytes())
+    damaged[column.data_page_offset + column.total_compressed_size - 2] ^= 0xFF
+    path.write_bytes(damaged)
+
+    with pytest.raises(DamagedResponsesError, match=f"{path.name} is damaged: .*CRC.*Restore it from a backup"):
+        prune(world.root, "asked", ALL_AGES, is_dry=False, in_force=True)
+
+    assert path.read_bytes() == damaged
 
 
 def test_answers_that_no_table_has_are_pruned_and_only_a_prompt_that_returns_is_asked_again(world: World) -> None:

@@ -10,7 +10,7 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, leases
 from batch_assets.core.root import Root
-from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses
+from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses, reading_responses
 
 
 def rewrite_file(
@@ -44,7 +44,9 @@ def rewrite_file(
                 TableWriter(scratch, file.schema_arrow, **RESPONSE_ENCODING) as writer,
             ):
                 for group in range(file.num_row_groups):
-                    writer.write(change(file.read_row_group(group, use_threads=False)))
+                    with reading_responses(root.storage, pipeline, name):
+                        rows = file.read_row_group(group, use_threads=False)
+                    writer.write(change(rows))
             check()
             lease.check()
             root.storage.publish(scratch, target)
