@@ -146,7 +146,7 @@ AS_IN_JSON = ["label", "tags", "place", "größe in m²", "", 'a"b\\c']
 
 def test_rich_columns_are_read_back_by_other_tools(world: World) -> None:
     """Unusual names, nested types and dictionaries pass through all stages and Parquet unchanged."""
-    rows = 5000  # more than one slice of the table and one row group
+    rows = 9000  # more than one slice of the table and one row group
     pipeline = world.pipeline(texts(rows), params=params(max_tokens=2000), output_schema=RICH)
     frame = world.run(pipeline)
     assert frame["error_type"].isna().all()
