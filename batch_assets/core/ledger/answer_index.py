@@ -158,18 +158,21 @@ def response_versions(tx: Transaction, pipeline: str) -> dict[str, str]:
     return dict(rows)
 
 
-def request_file_numbers(tx: Transaction, pipeline: str) -> dict[str, tuple[int, str]]:
-    """Return number and version of the request files of a pipeline that are in the index, by id.
+def request_file_numbers(tx: Transaction, pipeline: str) -> tuple[dict[str, tuple[int, str]], list[int]]:
+    """Return what the index has of the request files of a pipeline.
 
     Returns:
-        None of them if rows of the index were lost: a file whose witness is there may have lost others.
+        Number and version of each file, by id, and the numbers to retire. If rows of the index were lost, these
+        are all numbers, and there is no file: one whose witness is there may have lost others.
     """
     is_used = used(pipeline), IS_REQUEST_FILE
     is_lost = indexed_file.c.number.in_(_without_witness(asked, *is_used))
     columns = indexed_file.c.name, indexed_file.c.number, indexed_file.c.version, is_lost.label("is_lost")
     statement = sa.select(*columns).where(*is_used, indexed_file.c.requests.is_not(None))
     rows = tx.execute(statement.order_by(indexed_file.c.number)).all()
-    return {} if any(row.is_lost for row in rows) else {row.name: (row.number, row.version) for row in rows}
+    if any(row.is_lost for row in rows):
+        return {}, [row.number for row in rows]
+    return {row.name: (row.number, row.version) for row in rows}, []
 
 
 def has_response_files(tx: Transaction, pipeline: str) -> bool:

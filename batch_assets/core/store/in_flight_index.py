@@ -41,7 +41,10 @@ class InFlightIndex:
         self._root = root
         self.left: list[RequestFile] = []
         with root.ledger.read() as tx:
-            known = answer_index.request_file_numbers(tx, pipeline)
+            known, lost = answer_index.request_file_numbers(tx, pipeline)
+        if lost:
+            with root.ledger.write(pipeline) as tx:
+                index_removal.retire(tx, lost)
         self._file_of: dict[int, RequestFile] = {}
         unknown: list[RequestFile] = []
         for file in files:

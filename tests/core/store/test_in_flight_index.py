@@ -139,6 +139,16 @@ def test_the_index_says_what_the_files_say(
     assert_equal_to_the_files(root, change(root, files))
 
 
+def test_files_whose_rows_were_lost_are_added_again_once(root: Root) -> None:
+    files = write_files(root, 30)
+    RequestsInFlight(root, files)
+    lose_some_rows(root, files)
+    RequestsInFlight(root, files)
+    added = count(root, tables.indexed_file), count(root, tables.asked)
+    RequestsInFlight(root, files)
+    assert (count(root, tables.indexed_file), count(root, tables.asked)) == added
+
+
 def test_a_file_in_the_index_is_not_read_again(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     files, opened = write_files(root, 30), list[object]()
     RequestsInFlight(root, files)
