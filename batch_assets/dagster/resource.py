@@ -81,7 +81,8 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     @classmethod
     def _has_no_unknown_field(cls, given: Any) -> Any:
         # Dagster ignores unknown fields. The environment's root would then take the place of a misspelled one.
-        for name in given:
+        # A resource that is configured at launch comes as an object.
+        for name in given if isinstance(given, dict) else ():
             if name not in cls.model_fields:
                 meant = nearest(name, cls.model_fields)
                 hint = f"did you mean {meant}?" if meant is not None else f"fields: {', '.join(cls.model_fields)}"

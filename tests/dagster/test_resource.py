@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -204,6 +205,26 @@ def test_a_field_that_does_not_exist_is_refused(name: str, problem: str) -> None
     """The environment's root would be used in place of the one that was meant."""
     with pytest.raises(SettingsError, match=re.escape(f"MessageBatchResource: {problem}")):
         MessageBatchResource(**{name: "/srv/eu"})
+
+
+# Dagster reads the annotation itself, which is a text in this module.
+Own: Any = type("Own", (dg.ConfigurableResource,), {"__annotations__": {"batches": MessageBatchResource}})
+
+
+def test_a_resource_of_the_users_may_hold_one_that_is_configured_at_launch(tmp_path: Path) -> None:
+    @dg.asset
+    def root_of_own(own: Own) -> str | None:
+        return own.batches.root
+
+    batches = MessageBatchResource.configure_at_launch()
+    resources = {"batches": batches, "own": Own(batches=batches)}
+    job = dg.Definitions(
+        [root_of_own], resources=resources, jobs=[dg.define_asset_job("job", [root_of_own])]
+    ).resolve_job_def("job")
+
+    run = job.execute_in_process({"resources": {"batches": {"config": {"root": str(tmp_path)}}}})
+
+    assert run.output_for_node("root_of_own") == str(tmp_path)
 
 
 def test_a_secret_as_text_is_refused_before_dagster_stores_it(make_assets: MakeAssets) -> None:
