@@ -32,7 +32,7 @@ def check_call(function: Any, owner: Any, args: Sequence[Any], kwargs: Mapping[s
     """
     name = getattr(function, "__name__", "")
     if isinstance(owner, type):
-        if issubclass(owner, date):
+        if issubclass(owner, date) or owner.__module__.startswith("pandas"):  # a period of pandas is no date
             _check_class_method(name, [*args[1:], kwargs.get("tz")])
     elif isinstance(owner, date | time):
         values = [*args, *kwargs.values()]
@@ -58,9 +58,9 @@ def check_format(value: Any, pattern: Any) -> None:
         ValueError: When the text depends on the machine.
     """
     if isinstance(value, date | time) and isinstance(pattern, str) and "s" in _DIRECTIVE.findall(pattern):
-        raise ValueError(
-            f"%s depends on the time zone of the machine that renders the row: {_REMEDY}, and use .timestamp()"
-        )
+        has_zone = isinstance(value, datetime)
+        remedy = f"{_REMEDY}, and use .timestamp()" if has_zone else "leave it out of the format"
+        raise ValueError(f"%s depends on the time zone of the machine that renders the row: {remedy}")
 
 
 def _check_class_method(name: str, zones: Sequence[Any]) -> None:

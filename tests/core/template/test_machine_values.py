@@ -55,6 +55,8 @@ def rendered(template: str, folder: Path = Path("/nowhere")) -> str:
             for call in ("at.now", "at.utcnow", "day.today", "meta.at.today", "ns.now", "(at | attr('now'))")
         ),
         ("{{ at.now(utc.tzinfo) }}", "read the time from a column"),
+        ("{{ ns.to_period('D').now('D') }}", "read the time from a column"),
+        ("{{ day.strftime('%s') }}", "leave it out of the format"),
         ("{{ at.fromtimestamp(0) }}", "utcfromtimestamp()"),
         ("{{ day.fromtimestamp(0) }}", "without a time zone"),
         ("{{ ns.fromtimestamp(0) }}", "without a time zone"),
