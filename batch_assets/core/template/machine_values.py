@@ -70,9 +70,9 @@ def _check_class_method(name: str, zones: Sequence[Any]) -> None:
             "from a column of the dataset"
         )
     zone = next((zone for zone in zones if zone is not None), None)
-    if name == "fromtimestamp" and (zone is None or _is_local(zone)):
+    if _is_local(zone) or (zone is None and name == "fromtimestamp"):
         raise ValueError(
-            "fromtimestamp() without a time zone depends on that of the machine that renders the row: use "
+            f"{name}() without a time zone of its own depends on that of the machine that renders the row: use "
             "utcfromtimestamp(), or turn the number into a time with a time zone in the dataset"
         )
 

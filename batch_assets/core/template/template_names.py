@@ -16,7 +16,7 @@ SELF = "self"
 LOAD = "load"
 _OF_MAPPINGS = frozenset(dir(dict))  # methods of the row, such as row.items()
 # Methods of times of pandas that take the name of a time zone.
-_TO_ZONE = frozenset(("astimezone", "fromtimestamp", "tz_convert", "tz_localize"))
+_TO_ZONE = frozenset(("astimezone", "fromordinal", "fromtimestamp", "tz_convert", "tz_localize"))
 _MARKS = ("{{", "{%", "{#")
 
 

@@ -60,6 +60,7 @@ def rendered(template: str, folder: Path = Path("/nowhere")) -> str:
         ("{{ at.fromtimestamp(0) }}", "utcfromtimestamp()"),
         ("{{ day.fromtimestamp(0) }}", "without a time zone"),
         ("{{ ns.fromtimestamp(0) }}", "without a time zone"),
+        ("{{ ns.fromordinal(738000, tz='tzlocal()') }}", "without a time zone"),
         ("{{ at.timestamp() }}", "give the column of the dataset a time zone"),
         ("{{ at.astimezone(utc.tzinfo) }}", "depends here on the time zone"),
         ("{{ utc.astimezone() }}", "depends here on the time zone"),
