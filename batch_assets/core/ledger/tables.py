@@ -303,8 +303,7 @@ round_ = Table(
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("until", Float, nullable=False),
-    # The submission, and its round, under which Dagster knows the run of several rounds; NULL: its own run.
-    Column("leader", String(64)),
+    Column("leader", String(64)),  # the submission, with its round, that names a run of several; NULL: its own run
     Column("leader_number", Integer),
     Index("round_by_leader", "leader"),
 )

@@ -58,12 +58,11 @@ def write_results(
     with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work, pipeline=pipeline) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
+            if submission is None:
+                return None
             files_in_flight = submissions.files_in_flight(tx, pipeline)
-            refreshes = refreshes_of(tx, pipeline)
-            untried = untried_of(tx, submission) if submission is not None else {}
-            waits_for = submissions.waited_on(tx, submission.id) if submission is not None else []
-        if submission is None:
-            return None
+            refreshes, untried = refreshes_of(tx, pipeline), untried_of(tx, submission)
+            waits_for = submissions.waited_on(tx, submission.id)
         if submission.is_canceled:  # it sends none of them, and takes the answers if another partition does
             files_in_flight = [file for file in files_in_flight if not file.state.unsent]
         # The last one as of this transaction. Other pipelines' numbers in the history do not come in order.
@@ -78,8 +77,7 @@ def write_results(
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
             join = ResultsJoin(root, submission, files_in_flight, refreshes, untried, answers)
-            uri, prices = root.storage.uri(*parts), root.settings.prices
-            report = _write(scratch, join, submission, uri, lease, prices)
+            report = _write(scratch, join, submission, root.storage.uri(*parts), lease, root.settings.prices)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
             report.held_back = not report.is_complete and is_complete(root.storage, parts)
