@@ -41,7 +41,7 @@ def approve(root: Root, pipeline: str, partition: str | None = None) -> list[Req
     with root.ledger.write(pipeline) as tx:
         by_partition = holds.to_approve(tx, pipeline, partition)
         held = {file.id: file for files in by_partition.values() for file in files}
-        for_pilot = _waiting_for_pilot(tx, [*held.values()])
+        for_pilot = _waiting_for_pilot(tx, pipeline, [*held.values()])
         let_go = [file for file in held.values() if file.id not in for_pilot]
         holds.release(tx, let_go, _REASON)
         pilots.hold_for(
@@ -68,10 +68,11 @@ def describe_approved(approved: list[RequestFile]) -> list[str]:
     ]
 
 
-def _waiting_for_pilot(tx: Transaction, held: list[RequestFile]) -> set[str]:
+def _waiting_for_pilot(tx: Transaction, pipeline: str, held: list[RequestFile]) -> set[str]:
     """Return the ids of the files whose pilot is not judged. One that was left to a user is approved.
 
-    The files of a pilot do not wait for it, nor do the stubs that they wait for themselves.
+    The files of a pilot do not wait for it, nor do the stubs that they wait for themselves, nor files whose pilot
+    was canceled and that no build can send with another one.
     """
     waiting: set[str] = set()
     for file_id, state in pilots.waited_for(tx, held).items():
@@ -80,4 +81,4 @@ def _waiting_for_pilot(tx: Transaction, held: list[RequestFile]) -> set[str]:
             pilots.approve(tx, state.pilot)
         elif state.pilot.verdict is not PilotVerdict.GO and file_id not in first:
             waiting.add(file_id)
-    return waiting
+    return waiting - {file.id for file in pilots.without_successor(tx, pipeline, held)}

@@ -18,10 +18,16 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.records import RequestFile, to_records
 from batch_assets.core.ledger.states import FileState, HoldReason, PilotVerdict
-from batch_assets.core.ledger.tables import pilot, request_file, submission
+from batch_assets.core.ledger.submissions import newest_seqs
+from batch_assets.core.ledger.tables import pilot, request_file, submission, wait
 
 WAITS = "it waits for the pilot of its prompt"
 """Why a file is held until a pilot is judged."""
+
+CANNOT_WAIT = (
+    "the pilot of its prompt was canceled, and no build takes another: several partitions need these requests"
+)
+"""Why a user lets a file go that waits for a pilot which no build takes."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,32 @@ def hold_for(tx: Transaction, held: Sequence[RequestFile], reason: HoldReason, w
     """Hold files for another reason than they are held for now."""
     holds.release(tx, held, why)
     holds.hold(tx, held, reason, why)
+
+
+def leave_to_user(tx: Transaction, pipeline: str, waited_on: Collection[str]) -> None:
+    """Let a user decide about files that no build can send with another pilot, after theirs was canceled.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        waited_on: The ids of files that a submission without a pilot of its own waits on.
+    """
+    waiting = [file for file in files.by_ids(tx, waited_on) if file.is_held_for_pilot]
+    hold_for(tx, without_successor(tx, pipeline, waiting), HoldReason.CONFIRM, CANNOT_WAIT)
+
+
+def without_successor(tx: Transaction, pipeline: str, waiting: Collection[RequestFile]) -> list[RequestFile]:
+    """Return the files whose pilot is gone, and that no build replaces: several submissions wait on them."""
+    states = waited_for(tx, waiting)
+    without = sorted(file.id for file in waiting if file.id not in states or states[file.id].is_gone)
+    several: set[str] = set()
+    for some in id_chunks(without):
+        in_force = submission.c.seq.in_(newest_seqs(pipeline)), wait.c.file_id.in_(some)
+        waits = (
+            sa.select(wait.c.file_id).join(submission, submission.c.id == wait.c.submission_id).where(*in_force)
+        )
+        several.update(tx.execute(waits.group_by(wait.c.file_id).having(sa.func.count() > 1)).scalars())
+    return [file for file in waiting if file.id in several]
 
 
 def approve(tx: Transaction, approved: Pilot) -> None:

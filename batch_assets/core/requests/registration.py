@@ -253,6 +253,10 @@ class Registrar:
             return False
         pilots.look_again(tx, self._pipeline)
         self._record_pilot(tx)
+        if any(each.pilot.turn.need is PilotNeed.TAKE for each in self._built):
+            pilots.leave_to_user(
+                tx, self._pipeline, {id_ for each in self._built for id_ in each.chosen.waited_on}
+            )
         for each in self._built:
             builds.end(tx, each.id)
         return True

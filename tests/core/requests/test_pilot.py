@@ -39,6 +39,7 @@ from batch_assets.core.requests.gather import build_partitions
 from batch_assets.core.requests.plan import plan_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.settings import Settings
+from batch_assets.core.store.request_files import StoredRequestFile
 from tests.forked import ForkServer, die_at_boundary
 from tests.receivers import Receiver
 
@@ -562,6 +563,68 @@ def test_partitions_need_a_build_if_the_pilot_was_canceled_on_its_way(world: Wor
     world.send(pipeline, "c")
     assert step_of(world, pipeline, "a") == Wait(None, Waiting.PILOT)
     assert sent(world) == [4, 4]
+
+
+def rows_not_in_pilot(world: World, pipeline: Pipeline, partition: str) -> str:
+    """Return the lines of a partition's dataset whose requests wait for its pilot."""
+    (waiting,) = (file for file in world.files(pipeline, partition) if file.is_held_for_pilot)
+    requests = b"".join(StoredRequestFile.of(world.root.storage, waiting).lines()).decode()
+    header, *lines = (world.folder / f"{partition}.csv").read_text().splitlines(keepends=True)
+    return "".join([header, *(line for line in lines if line.strip().partition(",")[2] in requests)])
+
+
+@pytest.mark.parametrize("is_sent", [False, True], ids=["before it was sent", "on its way"])
+def test_a_user_lets_go_what_partitions_share_if_the_pilot_was_canceled(world: World, is_sent: bool) -> None:
+    """No build replaces a file that another partition needs, so none takes a pilot of its requests."""
+    world.emulator.settings(latency=86_400)
+    pipeline = partitioned(world)
+    world.build(pipeline, "a")
+    shared = rows_not_in_pilot(world, pipeline, "a")
+    for key in "bc":
+        (world.folder / f"{key}.csv").write_text(shared)
+        world.build(pipeline, key)
+    world.submit(pipeline, "a" if is_sent else "b")
+    cancel_sent(world, pipeline, "a")
+    world.collect(pipeline, "a")
+    world.submit(pipeline, "b", unattended=True)
+    assert (sent(world), held(world)) == ([4] * is_sent, {"pilot": 2})
+    for key in "bc":
+        assert step_of(world, pipeline, key) == NeedsUser(MaterializeRequests())
+    world.build(pipeline, "b")
+    assert held(world) == {"confirm": 2}
+    assert "several partitions need these requests" in why_held(world)
+    for key in "bc":
+        step = step_of(world, pipeline, key)
+        assert isinstance(step, NeedsUser) and isinstance(step.remedy, ApproveFiles)
+    assert [file.requests for file in approve(world.root, "asked")] == [2]
+    world.submit(pipeline, "c")
+    world.emulator.end_batches()
+    for key in "bc":
+        world.finish(pipeline, key)
+        assert world.states(pipeline, key) == ["collected"]
+    assert sent(world) == [4] * is_sent + [2]
+
+
+def test_what_a_user_may_let_go_waits_for_a_pilot_that_a_later_build_takes(world: World) -> None:
+    world.emulator.settings(latency=0)
+    pipeline = partitioned(world)
+    world.build(pipeline, "a")
+    shared = rows_not_in_pilot(world, pipeline, "a")
+    for key in "bc":
+        (world.folder / f"{key}.csv").write_text(shared)
+        world.build(pipeline, key)
+    cancel(world.root, "asked", "a")
+    world.build(pipeline, "b")
+    assert held(world) == {"confirm": 2}
+    (world.folder / "a.csv").write_text("id,text\n" + "".join(f"{number},new {number}\n" for number in range(6)))
+    world.send(pipeline, "a")
+    assert (sent(world), held(world)) == ([4], {"confirm": 2, "pilot": 2})
+    assert approve(world.root, "asked") == []
+    assert held(world) == {"pilot": 4}
+    world.emulator.end_batches()
+    world.finish(pipeline, "a")
+    world.finish(pipeline, "b")
+    assert sorted(sent(world)) == [2, 2, 4]
 
 
 def test_requests_of_a_pilot_that_expired_for_good_are_named_with_that(world: World) -> None:
