@@ -164,6 +164,10 @@ class Root:
         self.catch_up(pipeline, partition if pipeline in self._caught_up else None, wait=wait)
         self._caught_up.add(pipeline)
 
+    def look_again(self) -> None:
+        """Let the next `catch_up_for` and `catch_up_once` look in all partitions, as after the root was opened."""
+        self._caught_up.clear()
+
     def catch_up_once(self, pipeline: str | None, wait: float) -> None:
         """Catch up in all partitions of a pipeline, unless this was done since the root was opened.
 

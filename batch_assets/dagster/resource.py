@@ -12,7 +12,6 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.database import holds_secret
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.open_root import open_root
-from batch_assets.core.pipeline.client import settings_for_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Overrides, Settings
@@ -171,12 +170,3 @@ def no_resource(key: str, resources: Mapping[str, object]) -> str:
     """
     roots = sorted(name for name, value in resources.items() if isinstance(value, MessageBatchResource))
     return f"no resource {key!r}; those with a root: {', '.join(roots) or 'none'}"
-
-
-def root_for(pipeline: Pipeline, resources: Any) -> Root:
-    """Open the root of a pipeline, with its own `client`. See `settings_for`.
-
-    Raises:
-        ConfigError: When the pipeline belongs to another provider or workspace.
-    """
-    return open_root(settings_for_pipeline(settings_for(pipeline.config.resource_key, resources), pipeline))

@@ -16,7 +16,6 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.snapshot import read_snapshots
-from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks.results import results_evaluations
 from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.metadata import progress
@@ -172,7 +171,8 @@ def test_the_checks_of_a_partition_read_its_own_files_only(
             folder.exists() or folder.symlink_to(first, target_is_directory=True)
         calls.clear()
         key = dg.AssetKey(["bench", "results"])
-        evaluations = list(results_evaluations(many.instance, Settings.from_env(), bound.pipeline, key, ["key-0"]))
+        with open_root() as root:
+            evaluations = list(results_evaluations(many.instance, root, bound.pipeline, key, ["key-0"]))
         needed.append(calls.total())
         (blocking,) = [one for one in evaluations if one.check_name == "failed_rows_are_few"]
         assert (blocking.partition, blocking.passed) == ("key-0", True), "others block only what depends on them"
@@ -190,7 +190,8 @@ def test_what_a_run_found_is_what_the_checks_of_others_report(many: Location, tm
     key = dg.AssetKey(["bench", "results"])
 
     def columns(partition: str) -> Any:
-        found = results_evaluations(many.instance, Settings.from_env(), bound.pipeline, key, [partition])
+        with open_root() as root:
+            found = list(results_evaluations(many.instance, root, bound.pipeline, key, [partition]))
         (check,) = [one for one in found if one.check_name == "columns_match"]
         return check
 

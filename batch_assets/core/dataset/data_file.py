@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -25,10 +26,12 @@ class DataFile:
     Attributes:
         fs: The fsspec file system that has the file.
         name: The path as the file system spells it.
+        is_kept: Whether its content is kept in memory after it was opened once, so that it is read in one call.
     """
 
     fs: Any
     name: str
+    is_kept: bool = False
 
     @property
     def is_compressed(self) -> bool:
@@ -58,14 +61,27 @@ class DataFile:
                 damaged or truncated, or unpacks to far more than its size.
         """
         try:
-            # A web server that knows no ranges would send a whole file to be kept in memory.
-            in_store = is_object_store(self.fs)
-            file = open_file(self.fs, self.name) if in_store else self.fs.open(self.name, "rb")
+            file = self._opened()
         except (FileNotFoundError, PermissionError) as error:
             raise DatasetError(f"{self.name} cannot be read: {error.strerror or error}") from None
         if self._compression is None:
             return cast(BinaryIO, file)
         return cast(BinaryIO, _Decompressed(file, COMPRESSIONS[self._compression], self.name))
+
+    def _opened(self) -> Any:
+        if self.is_kept:
+            return io.BytesIO(self._content)
+        # A web server that knows no ranges would send a whole file to be kept in memory.
+        return open_file(self.fs, self.name) if is_object_store(self.fs) else self.fs.open(self.name, "rb")
+
+    def forget(self) -> None:
+        """Free the content that is kept."""
+        self.__dict__.pop("_content", None)
+
+    @cached_property
+    def _content(self) -> bytes:
+        with open_file(self.fs, self.name) as file:
+            return file.read()
 
 
 class _Decompressed(io.RawIOBase):

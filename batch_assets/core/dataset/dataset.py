@@ -14,6 +14,7 @@ from batch_assets.core.dataset.column_kinds import TABLE, Kinds, of_group, updat
 from batch_assets.core.dataset.column_types import plain_type
 from batch_assets.core.dataset.delimiters import delimiter_remedy
 from batch_assets.core.dataset.document_files import DocumentFiles
+from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.partition_rows import PartitionRows, filled
 from batch_assets.core.dataset.query_rows import QueryRows
@@ -36,6 +37,7 @@ class Dataset:
         table: The value of the asset that `dataset.asset` names. Unused for other kinds of datasets.
         partition: The partition whose rows to read; "" for all rows.
         recorded: The kinds of columns on record.
+        located: Its files, if they were just looked up; `None` to do that now.
 
     Attributes:
         location: Where the rows come from, for texts.
@@ -52,14 +54,19 @@ class Dataset:
     """
 
     def __init__(
-        self, pipeline: Pipeline, table: Any = None, partition: str = "", recorded: Kinds | None = None
+        self,
+        pipeline: Pipeline,
+        table: Any = None,
+        partition: str = "",
+        recorded: Kinds | None = None,
+        located: LocatedFiles | None = None,
     ) -> None:
         config = pipeline.config.dataset
         self._recorded = recorded or {}
         self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
         self.location = config.location
         self.has_read_file = False
-        self._rows_from = self._open(pipeline, table, partition)
+        self._rows_from = self._open(pipeline, table, partition, located)
         try:
             self._settle(pipeline)
             self._picks = self._rows_of(pipeline, partition)
@@ -67,18 +74,18 @@ class Dataset:
             self.close()
             raise
 
-    def _open(self, pipeline: Pipeline, table: Any, partition: str) -> Source:
+    def _open(self, pipeline: Pipeline, table: Any, partition: str, located: LocatedFiles | None) -> Source:
         config = pipeline.config.dataset
         try:
             match config.kind:
                 case DatasetKind.PATH:
                     self.location = filled(config.pattern, partition)
-                    files = TableFiles(self.location, pipeline, self._recorded)
+                    files = TableFiles(located or self._located(pipeline), pipeline, self._recorded)
                     self._recorded = files.recorded
                     return files
                 case DatasetKind.FILES:
                     self.location = filled(config.pattern, partition)
-                    return DocumentFiles(self.location, pipeline)
+                    return DocumentFiles(located or self._located(pipeline), pipeline)
                 case DatasetKind.SQL:
                     return QueryRows(pipeline, partition)
                 case DatasetKind.ASSET:
@@ -88,6 +95,9 @@ class Dataset:
                     assert_never(config.kind)
         except DatasetError as error:
             self._fail(config.kind, str(error))
+
+    def _located(self, pipeline: Pipeline) -> LocatedFiles:
+        return LocatedFiles(self.location, pipeline.project)
 
     def _settle(self, pipeline: Pipeline) -> None:
         config, source = pipeline.config.dataset, self._rows_from

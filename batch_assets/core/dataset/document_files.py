@@ -26,7 +26,7 @@ class DocumentFiles:
     """`dataset: {files: …}`: one row per file in path order, with its path, its name and its bytes.
 
     Args:
-        path: A folder or a glob.
+        located: The files.
         pipeline: The pipeline.
 
     Raises:
@@ -41,14 +41,14 @@ class DocumentFiles:
     mixed_columns: list[MixedColumn] = []  # noqa: RUF012
     schema = pa.schema([(PATH, pa.string()), (NAME, pa.string()), (BYTES, pa.binary())])
 
-    def __init__(self, path: str, pipeline: Pipeline) -> None:
-        self._located = LocatedFiles(path, pipeline.project)
+    def __init__(self, located: LocatedFiles, pipeline: Pipeline) -> None:
+        self._located = located
         self._max_bytes = pipeline.config.dataset.max_file_bytes
         self._sizes = self._located.sizes()
         self._positions: dict[str, int] = {}
         self._contents = pa.array([], pa.binary())
         if not self._sizes:
-            raise DatasetError(f"there is no file {path}")
+            raise DatasetError(f"there is no file {located.path}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the files in slices. Their contents are read only if `target` has the column `bytes`."""

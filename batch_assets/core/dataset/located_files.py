@@ -49,6 +49,8 @@ class LocatedFiles:
         is_local = isinstance(self.fs, LocalFileSystem)
         self._info = {} if is_local else self._remote_info()
         self.is_file = bool(self.fs.isfile(self._root)) if is_local else self._info.get("type") == "file"
+        self._infos: dict[str, dict[str, Any]] | None = None
+        self._is_local = is_local
         self.is_folder = not self.is_file and bool(self.fs.isdir(self._root))
         self.folder: str = self._root.rstrip("/") if self.is_folder else self._fixed_folder()
 
@@ -81,6 +83,11 @@ class LocatedFiles:
         Raises:
             DatasetError: See `sizes`.
         """
+        if self._infos is None or self._is_local:  # a look at an object store is a call
+            self._infos = self._listed()
+        return self._infos
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
         if self.is_file:
             return {self._root: self._info or self.fs.info(self._root)}
         if self.is_folder:

@@ -33,16 +33,20 @@ from batch_assets.core.dataset.table_kinds import has_keys, with_own_keys
 from batch_assets.core.dataset.unified_types import holding_all
 from batch_assets.core.dataset.wide_objects import unified_field
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.file_systems import is_object_store
 from batch_assets.core.io.parquet import has_many_leaves
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+
+# Files of an object store are read twice, for their columns and for their rows. If they are small, they are kept.
+_KEPT_BYTES = 4 << 20
 
 
 class TableFiles:
     """`dataset: {path: …}`: the rows of all files, in path order.
 
     Args:
-        path: A file, a folder or a glob.
+        located: The files.
         pipeline: The pipeline.
         recorded: The kinds of its columns that are on record.
 
@@ -57,10 +61,10 @@ class TableFiles:
     field = "path"
     columns: list[str] | None = None
 
-    def __init__(self, path: str, pipeline: Pipeline, recorded: Kinds) -> None:
+    def __init__(self, located: LocatedFiles, pipeline: Pipeline, recorded: Kinds) -> None:
         config = pipeline.config.dataset
         self._declared = frozenset(config.types)
-        self._located = LocatedFiles(path, pipeline.project)
+        self._located = located
         self._max_file_bytes = config.max_file_bytes
         self._readers = [_reader(file, config) for file in self._files(config.pattern)]
         if self._located.is_folder:
@@ -68,7 +72,7 @@ class TableFiles:
             check_folder_names(names, config.pattern)
         if config.csv is not None and not any(isinstance(reader, CsvReader) for reader in self._readers):
             raise DatasetError(
-                f"{path} has no CSV or TSV file, but dataset.csv applies only to those: leave it out"
+                f"{located.path} has no CSV or TSV file, but dataset.csv applies only to those: leave it out"
             )
         if config.missing_columns is not None:
             _check_same_columns(self._readers)
@@ -161,8 +165,11 @@ class TableFiles:
 
     def _files(self, pattern: str) -> list[DataFile]:
         located = self._located
-        sizes = {DataFile(located.fs, name): size for name, size in located.sizes().items()}
+        of_names = located.sizes()
+        is_kept = is_object_store(located.fs) and sum(of_names.values()) <= _KEPT_BYTES
+        sizes = {DataFile(located.fs, name, is_kept): size for name, size in of_names.items()}
         files = list(sizes)
+        self._kept = files if is_kept else []
         if located.is_folder:
             by_path = {located.relative(file.name): (file, size) for file, size in sizes.items()}
             files = tables_in(by_path, lambda file: reader_class(file) is not None, pattern, known_endings())
@@ -180,7 +187,9 @@ class TableFiles:
         return self._located.read(name, self._max_file_bytes)
 
     def close(self) -> None:
-        """Do nothing: there are no temporary files."""
+        """Free the contents of files that are kept."""
+        for file in self._kept:
+            file.forget()
 
 
 def _digest(group: str) -> str:

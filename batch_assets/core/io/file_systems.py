@@ -55,6 +55,12 @@ def has_folder_marks(fs: Any) -> bool:
     return "abfs" in _protocols_of(fs)
 
 
+def has_prefixes(fs: Any) -> bool:
+    """Whether `find` lists what is in a folder by its prefix: s3fs does, unless it keeps listings."""
+    keeps_listings = getattr(getattr(fs, "dircache", None), "use_listings_cache", True)
+    return type(fs).__module__.startswith("s3fs") and not keeps_listings
+
+
 def _protocols_of(fs: Any) -> set[str]:
     # A file system that caches another one gives the protocol of that one, but not as its class.
     protocol = type(fs).protocol

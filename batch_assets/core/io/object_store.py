@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from batch_assets.core.errors import StorageError
-from batch_assets.core.io.file_systems import has_folder_marks, is_object_store, open_file_system
+from batch_assets.core.io.file_systems import has_folder_marks, has_prefixes, is_object_store, open_file_system
 from batch_assets.core.io.option_secrets import without_options
 from batch_assets.core.io.remote_reads import GuardedFile, open_file, read_start
 
@@ -57,6 +57,7 @@ class ObjectStore:
         self._is_object_store = is_object_store(self._fs)
         self.base: str = path.rstrip("/")
         self._seen: dict[str, float] = {}
+        self._lists_by_prefix = has_prefixes(self._fs)
 
     def uri(self, path: str) -> str:
         """The path with its protocol."""
@@ -173,23 +174,44 @@ class ObjectStore:
 
     def versions(self, folder: str) -> dict[str, str]:
         """List the files in a folder, each with its version: see `Storage.versions`."""
-        return {name: _version_of(entry) for name, entry in self._entries(folder) if entry["type"] == "file"}
+        entries = self._entries(folder, with_hidden_files=True)
+        return {name: _version_of(entry) for name, entry in entries if entry["type"] == "file"}
 
     def version(self, path: str) -> str | None:
         """Return the version of a file; `None` if there is no file."""
         info = self._info(path)
         return None if info is None else _version_of(info)
 
-    def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+    def _entries(self, folder: str, *, with_hidden_files: bool = False) -> list[tuple[str, dict[str, Any]]]:
         self._look()
         try:
             with self._calling(folder):
-                listed = self._fs.ls(folder, detail=True)
+                listed = self._listed(folder, with_hidden_files=with_hidden_files)
         except FileNotFoundError:
             return []
         paths = [(entry["name"].strip("/"), entry) for entry in listed]
         # Some file systems list a file as itself, and a folder as a part of itself.
         return [(path.rsplit("/", 1)[-1], entry) for path, entry in paths if path != folder.strip("/")]
+
+    def _listed(self, folder: str, *, with_hidden_files: bool) -> list[dict[str, Any]]:
+        """List a folder. On S3, an empty one takes one call: `ls` then lists all of the folder above it.
+
+        Args:
+            folder: The path of the folder.
+            with_hidden_files: Also list files that have the name of a folder beside them, which `find` hides.
+        """
+        above, _, name = folder.rpartition("/")
+        if self._lists_by_prefix and above:
+            try:
+                of_prefix = self._fs.find(above, maxdepth=1, withdirs=True, detail=True, prefix=f"{name}/")
+            except ValueError:  # earlier versions of s3fs do not know these arguments together
+                self._lists_by_prefix = False
+            else:
+                entries = [*of_prefix.values()]
+                if not (with_hidden_files and any(entry["type"] == "directory" for entry in entries)):
+                    return entries
+        listed: list[dict[str, Any]] = self._fs.ls(folder, detail=True)
+        return listed
 
     def find(self, folder: str) -> list[str]:
         """List the paths of all files in a folder and the folders in it."""

@@ -133,8 +133,12 @@ class Storage:
         return base / pipeline / parts[0] if parts and parts[0] in PRIVATE_FOLDERS else None
 
     @contextmanager
-    def write_all(self, *files: tuple[str, ...]) -> Iterator[list[Path]]:
+    def write_all(self, *files: tuple[str, ...], beside: Callable[[], None] | None = None) -> Iterator[list[Path]]:
         """Like `write` for several files, which are published side by side.
+
+        Args:
+            files: The path of each under the root.
+            beside: Called beside that; locally after it.
 
         Raises:
             StorageError: When a file cannot be written.
@@ -144,7 +148,8 @@ class Storage:
             scratches = [stack.enter_context(self.scratch_file(target)) for target in targets]
             yield scratches
             pairs = zip(scratches, targets, strict=True)
-            self.together([partial(self.publish, scratch, target) for scratch, target in pairs])
+            calls: list[Callable[[], None]] = [partial(self.publish, *pair) for pair in pairs]
+            self.together([*calls, *([beside] if beside is not None else [])])
 
     def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Make calls side by side if they go to an object store, where each waits; else one after the other.

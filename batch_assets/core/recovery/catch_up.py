@@ -65,15 +65,16 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
     """
     with root.ledger.read() as tx:
         check_renaming(tx, root.storage, pipeline)
-    _add_from_files(root, pipeline, partition, lease, wait)
-    stored_answers.record(root, pipeline, partition)
+    record_answers = partial(stored_answers.record, root, pipeline, partition)
+    is_behind, _ = root.storage.both(partial(_is_behind, root, pipeline, partition), record_answers)
+    if is_behind:
+        _add_from_files(root, pipeline, partition, lease, wait)
+        record_answers()
 
 
 def _add_from_files(
     root: Root, pipeline: str, partition: str | None, lease: Lease | None, wait: float | None
 ) -> None:
-    if not _is_behind(root, pipeline, partition):
-        return
     if lease is not None:
         _catch_up(root, pipeline, lease)
         return

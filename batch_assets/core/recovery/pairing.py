@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from batch_assets.core.errors import DamagedFileError
@@ -17,6 +18,7 @@ from batch_assets.core.ledger import pairing as pairings
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.recovery.missing_files import (
+    Agreement,
     agreement,
     check_renaming,
     lost_files_of,
@@ -62,9 +64,14 @@ class _Opening:
             self._own_root_file()
         ledger = Ledger(self._url, self._fill, shared=self._is_shared)
         try:
-            pairing = self._pairing(ledger)
             with ledger.read() as tx:
-                lost = lost_most_files(tx, self._storage, pairing.files_from)
+                before = pairings.read(tx)
+            files_from = before.files_from if before is not None else 0.0
+            pairing, lost = self._storage.both(
+                partial(self._pairing, ledger, before), partial(self._lost_files, ledger, files_from)
+            )
+            if pairing.files_from != files_from:
+                lost = self._lost_files(ledger, pairing.files_from)
             if lost is not None:
                 raise self._refusals.lost_files(lost)
         except BaseException:
@@ -72,9 +79,11 @@ class _Opening:
             raise
         return ledger, pairing
 
-    def _pairing(self, ledger: Ledger) -> Pairing:
+    def _lost_files(self, ledger: Ledger, files_from: float) -> Agreement | None:
         with ledger.read() as tx:
-            pairing = pairings.read(tx)
+            return lost_most_files(tx, self._storage, files_from)
+
+    def _pairing(self, ledger: Ledger, pairing: Pairing | None) -> Pairing:
         # This process has just looked: the root has no root.json and no submissions.
         if pairing is not None and self._is_first:
             with ledger.write():

@@ -76,7 +76,7 @@ def build_requests(
     if pipeline.config.notify:
         note_targets(root, [pipeline])
     with preparing_build(root, pipeline, partition) as before:
-        digest = inputs_digest(pipeline, partition, before.erased)
+        digest = inputs_digest(pipeline, partition, before.located, before.erased)
         unchanged = unchanged_submission(root, before.newest, digest, again)
         if unchanged is not None:
             return unchanged

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from itertools import accumulate
 
 from batch_assets.core.errors import FAILURES, BusyError, Failure, LeaseLostError
@@ -31,7 +32,7 @@ from batch_assets.core.requests.prompt_caching import PromptCaching
 from batch_assets.core.requests.registration import Registrar, wait_for_stubs
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.selection import Peers
-from batch_assets.core.requests.unchanged import inputs_digest, unchanged_submission
+from batch_assets.core.requests.unchanged import inputs_digest, located_files, unchanged_submission
 from batch_assets.core.root import Root
 
 # A group has at most so many partitions, each with a lease, and about so many requests, with digests in memory.
@@ -133,6 +134,7 @@ class _Group:
         self._outcomes: dict[str, Outcome] = {}
         self._held: dict[str, tuple[ExitStack, BeforeBuild]] = {}
         self._met: set[str] = set()
+        self._is_again = False
 
     def build(self) -> dict[str, Outcome]:
         """Build until nothing that the builds relied on has changed meanwhile.
@@ -145,7 +147,7 @@ class _Group:
                 built = self._try()
                 if not built:
                     return self._outcomes
-                self._left = [each.partition for each in built]
+                self._left, self._is_again = [each.partition for each in built], True
         finally:
             for partition in [*self._held]:
                 self._release(partition)
@@ -197,7 +199,9 @@ class _Group:
         self, partition: str, before: BeforeBuild, peers: Peers, caching: PromptCaching | None
     ) -> BuiltSubmission | None:
         root, pipeline, again = self._root, self._pipeline, self._again
-        digest = inputs_digest(pipeline, partition, before.erased)
+        if self._is_again:  # files may have come and gone since the first look
+            before = replace(before, located=located_files(pipeline, partition))
+        digest = inputs_digest(pipeline, partition, before.located, before.erased)
         unchanged = unchanged_submission(root, before.newest, digest, again)
         if unchanged is not None:
             self._outcomes[partition] = unchanged

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import ConfigError, DatasetError
@@ -22,6 +23,7 @@ from batch_assets.core.requests.garbage import remove_garbage
 from batch_assets.core.requests.newest_submission import NewestSubmission, newest_submission
 from batch_assets.core.requests.recorded_kinds import recorded_kinds
 from batch_assets.core.requests.row_renderer import row_templates
+from batch_assets.core.requests.unchanged import in_object_store, located_files
 from batch_assets.core.root import Root
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import reopen_lost
@@ -40,11 +42,13 @@ class BeforeBuild:
         lease: Ensures that no other process builds requests of the partition.
         newest: The partition's newest submission so far; `None` without one.
         erased: The rows that were erased; `None` if none were.
+        located: The files of the dataset; `None` if its rows are no files, or there are none.
     """
 
     lease: Lease
     newest: NewestSubmission | None
     erased: ErasedRecord | None
+    located: LocatedFiles | None
 
 
 @dataclass(frozen=True)
@@ -120,27 +124,37 @@ def holding_partition(root: Root, pipeline: Pipeline, partition: str, wait: floa
     """
     with hold_partition(root.ledger, pipeline.name, partition, wait=wait) as lease:
         root.check_files(pipeline.name)
-        _, (problems, erased) = root.storage.both(
-            partial(remove_garbage, root, pipeline.name, partition),
+        locate, is_beside = partial(located_files, pipeline, partition), in_object_store(pipeline)
+        (_, problems), (erased, located) = root.storage.both(
             lambda: root.storage.both(
-                partial(reopen_lost, root, pipeline.name), partial(ErasedRecord.read, root.storage, pipeline.name)
+                partial(remove_garbage, root, pipeline.name, partition), partial(reopen_lost, root, pipeline.name)
+            ),
+            lambda: root.storage.both(
+                partial(ErasedRecord.read, root.storage, pipeline.name), locate if is_beside else lambda: None
             ),
         )
+        if not is_beside:
+            located = locate()
         for problem in problems:
             _log.warning(problem)
-        yield BeforeBuild(lease, newest_submission(root, pipeline, partition), erased)
+        yield BeforeBuild(lease, newest_submission(root, pipeline, partition), erased, located)
 
 
 @contextmanager
 def reading_inputs(
-    root: Root, pipeline: Pipeline, partition: str, table: Any, before: BeforeBuild, digest: str | None = None
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    table: Any,
+    before: BeforeBuild,
+    digest: str | None = None,
 ) -> Iterator[BuildInputs]:
     """Open what a build reads.
 
     The dataset is opened only with the lease: the newest submission must have the newest rows.
     """
     kinds = recorded_kinds(root, pipeline, partition, before.newest)
-    with Dataset(pipeline, table, partition, kinds) as dataset:
+    with Dataset(pipeline, table, partition, kinds, before.located) as dataset:
         templates = row_templates(pipeline, dataset)
         check_against_dataset(pipeline, dataset, templates)
         yield BuildInputs(before, digest, dataset, templates, dict(templates.files))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
@@ -192,11 +193,12 @@ class PartitionBuild:
             for problem in self._selection.lost_files():
                 _log.warning(problem)
             submission.report.mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail
-            self._estimate()
+            inputs = self._inputs.digest if is_covered else None
+            fingerprint, _ = self._root.storage.both(partial(submission.fingerprint, inputs), self._estimate)
             is_new = self.pilot_turn.need is PilotNeed.TAKE
             in_pilot = submission.pilot_size.requests if is_new else 0
             pilot = BuiltPilot(self.pilot_turn, pilot_terms(self._pipeline), in_pilot, self._pilot_range())
-            built = submission.finished(self._inputs.digest if is_covered else None, pilot)
+            built = submission.finished(fingerprint, pilot)
             if self._peers is not None:
                 self._peers.piloted += in_pilot
             return built

@@ -87,7 +87,7 @@ def plan_requests(
     if (excluded := not_in_costs(pipeline)) is not None:
         warnings.append(f"the cost is without {excluded}")
     with preparing_build(root, pipeline, partition) as before:
-        digest = inputs_digest(pipeline, partition, before.erased)
+        digest = inputs_digest(pipeline, partition, before.located, before.erased)
         unchanged = unchanged_submission(root, before.newest, digest, again)
         if unchanged is not None:
             return Plan(unchanged, 0, warnings)

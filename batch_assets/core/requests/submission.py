@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,6 @@ class NewSubmission:
         try:
             with self._parts, self._pilot_parts:
                 self._write_index(rendered, limited, context)
-                self._write_pilot()
-                self._write_ordered()
             if has_read_more():
                 remove_row_hashes(self._root.storage, self._folder)
                 return False
@@ -181,15 +180,12 @@ class NewSubmission:
         remove_submission(self._root.storage, self._pipeline.name, self._partition, self.report.submission_id)
 
     def _write_index(self, rendered: Iterable[RenderedRows], limited: bool, context: bytes | None) -> None:
-        storage = self._root.storage
         rejected: list[pa.RecordBatch] = []
+        names = "index.parquet", "rejected.parquet", *((ROW_HASHES,) if context is not None else ())
         with (
-            storage.write_all((*self._folder, "index.parquet"), (*self._folder, "rejected.parquet")) as (
-                index_path,
-                rejected_path,
-            ),
-            self._hashes_writer(context) as hashes,
-            IndexWriter(index_path, self._dataset, limited=limited) as index,
+            self._root.storage.write_all(*((*self._folder, name) for name in names), beside=self._finish) as paths,
+            _hashes_writer(paths[2:], context) as hashes,
+            IndexWriter(paths[0], self._dataset, limited=limited) as index,
         ):
             for rows in rendered:
                 index.write(rows.table, rows.digests, rows.rejects, rows.left_out)
@@ -197,18 +193,8 @@ class NewSubmission:
                     rows.write_hashes(hashes)
                 if rows.rejects:
                     rejected.append(_rejected_rows(rows.table.column(self._dataset.key), rows.rejects))
-            write_rejected(rejected_path, index.schema, rejected)
+            write_rejected(paths[1], index.schema, rejected)
         self._check_nested(index.schema)
-
-    @contextmanager
-    def _hashes_writer(self, context: bytes | None) -> Iterator[RowHashesWriter | None]:
-        if context is None:
-            yield None
-            return
-        with self._root.storage.write(*self._folder, ROW_HASHES) as path, path.open("wb") as file:
-            writer = RowHashesWriter(file, context)
-            yield writer
-            writer.finish()
 
     def _check_nested(self, schema: pa.Schema) -> None:
         """Read nested columns back, as the join will: Arrow can write some that it cannot read."""
@@ -270,6 +256,13 @@ class NewSubmission:
         if self._order is not None:
             self._order.note(digests, priorities)
 
+    def _finish(self) -> None:
+        """Write the requests that waited for all others, and publish the last request files."""
+        self._write_pilot()
+        self._write_ordered()
+        self._parts.finish()
+        self._pilot_parts.finish()
+
     def _write_ordered(self) -> None:
         """Divide the requests that waited for their order into request files."""
         if self._order is None:
@@ -316,11 +309,11 @@ class NewSubmission:
         """What requests beyond a limit would do with the prompt cache; `None` without `cache: auto`."""
         return self._caching.use_later(sample.requests, sample.params()) if self._caching is not None else None
 
-    def finished(self, inputs: str | None, pilot: BuiltPilot) -> BuiltSubmission:
+    def finished(self, fingerprint: Fingerprint | None, pilot: BuiltPilot) -> BuiltSubmission:
         """Return what was written, so that it can be registered, once everything is written.
 
         Args:
-            inputs: The `inputs_digest` of the build; `None` if it has none.
+            fingerprint: What shows a later build that nothing has changed; `None` if nothing does.
             pilot: What the build has done about a pilot.
 
         Raises:
@@ -344,7 +337,7 @@ class NewSubmission:
             render_request=name_of(hook) if hook is not None else None,
             rendering=CURRENT,
             column_kinds=self._dataset.kinds or None,
-            fingerprint=self._fingerprint(inputs) if inputs is not None else None,
+            fingerprint=fingerprint,
             bounded_schema=pipeline.bounded_schema,
             fresh_after=chosen.fresh_after,
             waits=chosen.waited_on if chosen.fresh_after is not None else None,
@@ -374,8 +367,27 @@ class NewSubmission:
             Enough.of(pipeline.config.batching),
         )
 
-    def _fingerprint(self, inputs: str) -> Fingerprint:
+    def fingerprint(self, inputs: str | None) -> Fingerprint | None:
+        """Return what shows a later build that nothing has changed, once everything is written.
+
+        Args:
+            inputs: The `inputs_digest` of the build; `None` if it has none, or it does not cover all inputs.
+        """
+        if inputs is None:
+            return None
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)
+
+
+@contextmanager
+def _hashes_writer(paths: Sequence[Path], context: bytes | None) -> Iterator[RowHashesWriter | None]:
+    """Open the file of the rows' hashes; `None` without a context, and then without a path."""
+    if context is None:
+        yield None
+        return
+    with paths[0].open("wb") as file:
+        writer = RowHashesWriter(file, context)
+        yield writer
+        writer.finish()
 
 
 def _division(pipeline: Pipeline) -> Division | None:

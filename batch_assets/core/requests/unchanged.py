@@ -21,6 +21,7 @@ from batch_assets.core.answers.result_types import UNCHANGING
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.partition_rows import filled
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.file_systems import OBJECT_STORES
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import joins
@@ -63,7 +64,31 @@ ELSEWHERE: Mapping[str, Any] = dict.fromkeys(
 """Fields of a pipeline file that no request and no row depends on."""
 
 
-def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | None) -> str | None:
+def located_files(pipeline: Pipeline, partition: str) -> LocatedFiles | None:
+    """Look the files of a dataset up; `None` if its rows are no files, or there are none.
+
+    Args:
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+    """
+    config = pipeline.config.dataset
+    if not config.kind.is_files:
+        return None
+    try:
+        return LocatedFiles(filled(config.pattern, partition), pipeline.project)
+    except DatasetError:  # the build says what is wrong
+        return None
+
+
+def in_object_store(pipeline: Pipeline) -> bool:
+    """Whether the files of a dataset are in an object store, where several threads share the connections."""
+    config = pipeline.config.dataset
+    return config.kind.is_files and config.pattern.partition("://")[0] in OBJECT_STORES
+
+
+def inputs_digest(
+    pipeline: Pipeline, partition: str, located: LocatedFiles | None, erased: ErasedRecord | None
+) -> str | None:
     """Return a digest of everything that a build reads.
 
     Call it before the dataset is read. A file that changes in between then counts as changed next time.
@@ -71,6 +96,7 @@ def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | Non
     Args:
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
+        located: See `located_files`.
         erased: The rows that were erased; `None` if none were.
 
     Returns:
@@ -80,11 +106,14 @@ def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | Non
         which needs a submission of its own.
     """
     config = pipeline.config
-    if not config.dataset.kind.is_files or pipeline.hooks.render_request or pipeline.given_partitions is not None:
+    if located is None or pipeline.hooks.render_request or pipeline.given_partitions is not None:
         return None
     if config.notify or pipeline.picks_files:
         return None
-    files = _file_versions(pipeline, partition)
+    try:
+        files = _versions(located)
+    except DatasetError:  # the build says what is wrong
+        return None
     if files is None:
         return None
     inputs = [
@@ -102,15 +131,10 @@ def inputs_digest(pipeline: Pipeline, partition: str, erased: ErasedRecord | Non
     return hashlib.sha256(exact_json(inputs)).hexdigest()
 
 
-def _file_versions(pipeline: Pipeline, partition: str) -> list[tuple[Any, ...]] | None:
+def _versions(located: LocatedFiles) -> list[tuple[Any, ...]] | None:
     """The name and version of each file of the dataset; `None` if one of them has none that can be relied on."""
-    try:
-        located = LocatedFiles(filled(pipeline.config.dataset.pattern, partition), pipeline.project)
-        infos = located.infos()
-    except DatasetError:  # the build says what is wrong
-        return None
     versions = []
-    for name, info in infos.items():
+    for name, info in located.infos().items():
         file_version = _local(name) if isinstance(located.fs, LocalFileSystem) else _remote(info)
         if file_version is None:
             return None

@@ -47,7 +47,8 @@ def move_former(root: Root, pipeline: str, partition: str) -> list[str]:
     # A run looks once for all of its partitions: later tables are of this division, or another run moves them.
     former = root.kept.pop(name, None)
     current, listed = storage.both(
-        partial(division_of, root, own), lambda: storage.names(pipeline, "results") if former is None else []
+        partial(division_of, root, own),
+        lambda: _listed(root, pipeline, partition) if former is None else [],
     )
     if current is not None and current == former:
         root.kept[name] = current
@@ -60,6 +61,17 @@ def move_former(root: Root, pipeline: str, partition: str) -> list[str]:
         texts += _move_otherwise_divided(root, pipeline, partition, tables, current)
         root.kept[name] = current
     return texts
+
+
+def _listed(root: Root, pipeline: str, partition: str) -> list[str]:
+    """List the tables, and read beside it what is asked for next: how the oldest other partition is divided."""
+    with root.ledger.read() as tx:
+        others = (other for other in submissions.each_newest(tx, pipeline) if other.partition != partition)
+        oldest = next(others, None)
+    names, _ = root.storage.both(
+        lambda: root.storage.names(pipeline, "results"), partial(division_of, root, oldest)
+    )
+    return names
 
 
 def _move_otherwise_divided(
@@ -78,8 +90,7 @@ def _move_otherwise_divided(
 
     with root.ledger.read() as tx:
         oldest = list(islice(others(tx), _LOOKED_AT))
-    divisions = root.storage.together([partial(division_of, root, submission) for submission in oldest])
-    before = next(filter(None, divisions), None)
+    before = next(filter(None, (division_of(root, submission) for submission in oldest)), None)
     if before is None or not before.differs_from(current):
         return []
     with root.ledger.read() as tx:

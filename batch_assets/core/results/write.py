@@ -6,6 +6,7 @@ pipeline's own code makes columns of answers, they depend on that code as well.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from batch_assets.core.answers.answers import Answers
@@ -76,11 +77,18 @@ def write_results(
         target, version = root.storage.path(*parts), None
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = ResultsJoin(root, submission, files_in_flight, refreshes, untried, answers)
+            # The table in place matters only if the new one is not complete, as files in flight make likely.
+            is_early = any(file.state.in_flight for file in waits_for)
+            join, was_complete = root.storage.both(
+                partial(ResultsJoin, root, submission, files_in_flight, refreshes, untried, answers),
+                lambda: is_complete(root.storage, parts) if is_early else None,
+            )
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease, root.settings.prices)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
-            report.held_back = not report.is_complete and is_complete(root.storage, parts)
+            if not report.is_complete and was_complete is None:
+                was_complete = is_complete(root.storage, parts)
+            report.held_back = not report.is_complete and bool(was_complete)
             lease.check()
             if report.held_back and not former:
                 _publish_waiting(root, scratch, report, submission)
@@ -122,9 +130,14 @@ def _publish_waiting(root: Root, scratch: Path, report: ResultsReport, submissio
 def _tidied(root: Root, pipeline: str, partition: str, report: ResultsReport) -> list[str]:
     """Remove what a new table in its place makes superfluous, and return texts about what was moved."""
     waiting = waiting_parts(pipeline, partition)
-    if report.is_complete and root.storage.exists(*waiting):
-        root.storage.remove(*waiting)
-    return move_former(root, pipeline, partition)
+
+    def remove_waiting() -> None:
+        if report.is_complete and root.storage.exists(*waiting):
+            root.storage.remove(*waiting)
+
+    move = partial(move_former, root, pipeline, partition)
+    _, moved = root.storage.both(remove_waiting, move)
+    return moved
 
 
 def _last_join(root: Root, submission: Submission) -> LastJoin | None:

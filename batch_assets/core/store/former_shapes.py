@@ -7,11 +7,17 @@ counts as divided in another way than they are.
 
 from __future__ import annotations
 
+from typing import cast
+
 from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Division, Manifest
+
+# What a root keeps: the division of submissions by their ids. A manifest does not change.
+_DIVISIONS = "divisions of submissions"
+_MOST_KEPT = 1_000
 
 
 def is_former(root: Root, pipeline: str, partition: str) -> bool:
@@ -38,10 +44,14 @@ def division_of(root: Root, submission: Submission | None) -> Division | None:
     """Return how a submission's partition was made; `None` without one, or if its manifest does not tell."""
     if submission is None:
         return None
+    known = cast(dict[str, Division | None], root.kept.get(_DIVISIONS, {}))
+    if (division := known.get(submission.id)) is not None:
+        return division
     try:
         manifest = Manifest.read(root.storage, submission.pipeline, submission.partition, submission.id)
     except (MissingFileError, DamagedFileError):
         return None
+    root.kept[_DIVISIONS] = {**(known if len(known) < _MOST_KEPT else {}), submission.id: manifest.division}
     return manifest.division
 
 

@@ -184,6 +184,7 @@ class PartWriters:
         self._limits, self._next_name, self._keeps_last = limits, next_name, keeps_last
         self._writers: dict[tuple[int, frozenset[tuple[str, str]] | None], PartWriter] = {}
         self._entered = ExitStack()
+        self._is_finished = False
 
     def __enter__(self) -> PartWriters:
         return self
@@ -192,6 +193,11 @@ class PartWriters:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._entered.__exit__(kind, error, trace)
+
+    def finish(self) -> None:
+        """Publish the last file of each kind. Nothing may be added after that."""
+        self._is_finished = True
+        self._entered.close()
 
     def add(
         self,
@@ -224,6 +230,7 @@ class PartWriters:
         return self._writer(attempt, headers).add_alone(line, digests)
 
     def _writer(self, attempt: int, headers: Mapping[str, str] | None) -> PartWriter:
+        assert not self._is_finished, "nothing would publish the file"
         kind = attempt, frozenset(headers.items()) if headers is not None else None
         if kind not in self._writers:
             writer = PartWriter(

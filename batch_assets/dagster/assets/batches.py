@@ -29,7 +29,7 @@ from batch_assets.dagster.metadata.numbers import without_zeros
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
 from batch_assets.dagster.partitions import Event, all_partitions, partitions_of
 from batch_assets.dagster.remedies import as_text, materialize
-from batch_assets.dagster.resource import root_for
+from batch_assets.dagster.run_roots import root_for
 
 
 def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Iterator[Event]:
@@ -38,7 +38,7 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
     # `results` closes the rounds. If this step fails, `results` does not run, so they are closed here.
     with (
         explained(),
-        root_for(pipeline, context.resources) as root,
+        root_for(context.run.run_id, pipeline, context.resources) as root,
         rounds.closing(root, pipeline.name, tags, when_done=False),
     ):
         submitted = submit(context, root, pipeline, partitions, context.asset_key)

@@ -40,7 +40,7 @@ from batch_assets.dagster.partitions import (
 )
 from batch_assets.dagster.pipeline_fields import PipelineFields, given_fields
 from batch_assets.dagster.pipelines import PipelineFile, upstream_key
-from batch_assets.dagster.resource import root_for
+from batch_assets.dagster.run_roots import root_for
 
 _log = logging.getLogger("batch_assets")
 SpecOf = Callable[[Pipeline, str], dg.AssetSpec]
@@ -140,7 +140,7 @@ def _requests(
             _mark_as_new(context)
             # One root for all partitions: what it keeps serves for all of them.
             confirmation = Confirmation(pipeline, is_approved=config.confirm)
-            with explained(), root_for(pipeline, context.resources) as root:
+            with explained(), root_for(context.run.run_id, pipeline, context.resources) as root:
                 go_on = partial(submit_in_spite_of_failures, context, root, pipeline, batches)
                 if pipeline.config.batching.across_partitions and len(partitions_of(context)) > 1:
                     yield from materialize_gathered(context, root, pipeline, config, confirmation, go_on)
@@ -164,7 +164,7 @@ def _requests(
             report_plan(context, pipeline, results, config, dataset)
             return
         _mark_as_new(context)
-        with explained(), root_for(pipeline, context.resources) as root:
+        with explained(), root_for(context.run.run_id, pipeline, context.resources) as root:
             confirmation = Confirmation(pipeline, is_approved=config.confirm)
             yield materialize_requests(context, root, pipeline, partition, config, confirmation, dataset)
 

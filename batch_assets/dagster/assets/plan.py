@@ -17,7 +17,7 @@ from batch_assets.dagster.checks.settled import settle_checks
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.estimate import plan_metadata
 from batch_assets.dagster.partitions import partitions_of
-from batch_assets.dagster.resource import root_for
+from batch_assets.dagster.run_roots import root_for
 
 
 def report_plan(
@@ -38,7 +38,7 @@ def report_plan(
     """
     estimates: list[Estimate | None] = []
     partitions, confirmation = partitions_of(context), Confirmation(pipeline)
-    with explained(), root_for(pipeline, context.resources) as root:
+    with explained(), root_for(context.run.run_id, pipeline, context.resources) as root:
         for partition in partitions:
             plan = plan_requests(
                 root, pipeline, partition, config.ask_again, confirmation=confirmation, table=table

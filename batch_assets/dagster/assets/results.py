@@ -36,7 +36,7 @@ from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows, unusable_answers
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
 from batch_assets.dagster.remedies import as_text, materialize
-from batch_assets.dagster.resource import root_for
+from batch_assets.dagster.run_roots import root_for
 from batch_assets.dagster.sensors.situation import what_next
 from batch_assets.dagster.spend_log import SpendLog
 
@@ -86,7 +86,7 @@ def materialize_results(
         dg.Failure: When partitions failed. It names them all. Also when a user started the run and nothing has
             been submitted of any of its partitions.
     """
-    with explained(), root_for(pipeline, context.resources) as root, ExitStack() as stack:
+    with explained(), root_for(context.run.run_id, pipeline, context.resources) as root, ExitStack() as stack:
         stack.enter_context(rounds.closing(root, pipeline.name, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name), pipeline.name))

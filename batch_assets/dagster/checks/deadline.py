@@ -7,7 +7,6 @@ import dagster as dg
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.deadlines import ending_soon
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.remedies import Stage
 from batch_assets.core.text import day, duration
@@ -17,6 +16,7 @@ from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.resource import required_keys, settings_for
+from batch_assets.dagster.run_roots import root_of_run
 
 DEADLINE_CHECK = "results_are_collected_in_time"
 _HOUR = 3600.0
@@ -39,7 +39,7 @@ def deadline_check(assets: PipelineAssets) -> dg.AssetChecksDefinition:
             settings = settings_for(assets.pipeline.config.resource_key, context.resources)
             if not has_ledger(settings):
                 return dg.AssetCheckResult(passed=True)
-            with open_root(settings) as root, root.ledger.read() as tx:
+            with root_of_run(context.run.run_id, settings, sends=False) as root, root.ledger.read() as tx:
                 return deadline_result(assets.stages[Stage.RESULTS], ending_soon(tx, assets.pipeline.name))
 
     return LastingCheck.like(results_are_collected_in_time)

@@ -1,18 +1,18 @@
 """The checks of a results table: the table is complete, and its answers are usable."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.causes import Causes
 from batch_assets.core.results.examine import Examination, examine
-from batch_assets.core.settings import Settings
+from batch_assets.core.root import Root
 from batch_assets.core.text import count
 from batch_assets.dagster.checks import by_partition
 from batch_assets.dagster.checks.blocked import why_blocked
@@ -26,6 +26,7 @@ from batch_assets.dagster.partitions import partitions_of, partitions_with_resul
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import required_keys, settings_for
+from batch_assets.dagster.run_roots import root_of_run
 
 _SHOWN, _CAUSE_LENGTH = 10, 300
 
@@ -62,7 +63,10 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
         with explained():
             run_partitions = partitions_of(context)
             settings = settings_for(assets.pipeline.config.resource_key, context.resources)
-            examined = _examine(settings, assets.pipeline, run_partitions)
+            examined: dict[str, Examination | BatchAssetsError] = {}
+            if has_ledger(settings):
+                with root_of_run(context.run.run_id, settings, sends=False) as root:
+                    examined = _examine(root, assets.pipeline, run_partitions)
             judged = [
                 one
                 for one in _results(assets.pipeline, results, run_partitions, examined)
@@ -91,7 +95,7 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
 
 def results_evaluations(
     instance: dg.DagsterInstance,
-    settings: Settings,
+    root: Root,
     pipeline: Pipeline,
     results: dg.AssetKey,
     run_partitions: list[str],
@@ -100,7 +104,7 @@ def results_evaluations(
 
     Args:
         instance: The instance that knows the materializations.
-        settings: The settings of the root that the tables are under.
+        root: The root that the tables are under.
         pipeline: The pipeline.
         results: The asset of the tables.
         run_partitions: The partitions of the run.
@@ -108,7 +112,7 @@ def results_evaluations(
     Yields:
         One evaluation for each check, or for each partition that has a table; none if there is no table.
     """
-    if examined := _examine(settings, pipeline, run_partitions):
+    if examined := _examine(root, pipeline, run_partitions):
         for check, result, _, of_partitions in _results(pipeline, results, run_partitions, examined):
             if of_partitions:
                 present = {key: one for key, one in of_partitions.items() if key in examined}
@@ -148,7 +152,7 @@ def _results(
 
 
 def _examine(
-    settings: Settings, pipeline: Pipeline, run_partitions: list[str]
+    root: Root, pipeline: Pipeline, run_partitions: list[str]
 ) -> dict[str, Examination | BatchAssetsError]:
     """Examine the tables of the run's own partitions, and read what the ledger records about the others.
 
@@ -158,27 +162,38 @@ def _examine(
     Returns:
         Map of partition key ("" without partitions) to the examined table, or to the error.
     """
-    if not has_ledger(settings):
-        return {}
+    list_present = partial(partitions_with_results, root, pipeline.name)
+    if run_partitions == [""]:
+        own = present = list_present()
+        examined = _examined(root, pipeline, own, run_partitions)
+    else:
+        own = run_partitions
+        present, examined = root.storage.both(
+            list_present, partial(_examined, root, pipeline, own, run_partitions)
+        )
+    with root.ledger.write(pipeline.name) as tx:
+        for name, table_or_error in examined.items():
+            if isinstance(table_or_error, Examination):
+                note(tx, pipeline.name, name, table_or_error)
+        return examined | others(tx, pipeline.name, set(present) - set(own))
+
+
+def _examined(
+    root: Root, pipeline: Pipeline, partitions: list[str], run_partitions: list[str]
+) -> dict[str, Examination | BatchAssetsError]:
+    """Examine the tables of some partitions. The error of the run's only one is raised."""
     examined: dict[str, Examination | BatchAssetsError] = {}
-    with open_root(settings) as root:
-        present = partitions_with_results(root, pipeline.name)
-        own = run_partitions if run_partitions != [""] else present
-        for name in own:
-            try:
-                table = examine(root, pipeline, name)
-            except BatchAssetsError as error:
-                if [name] == run_partitions:
-                    raise
-                examined[name] = error
-            else:
-                if table is not None:
-                    examined[name] = table
-        with root.ledger.write(pipeline.name) as tx:
-            for name, table_or_error in examined.items():
-                if isinstance(table_or_error, Examination):
-                    note(tx, pipeline.name, name, table_or_error)
-            return examined | others(tx, pipeline.name, set(present) - set(own))
+    for name in partitions:
+        try:
+            table = examine(root, pipeline, name)
+        except BatchAssetsError as error:
+            if [name] == run_partitions:
+                raise
+            examined[name] = error
+        else:
+            if table is not None:
+                examined[name] = table
+    return examined
 
 
 def _judged(

@@ -25,7 +25,7 @@ def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipel
         return
     with root.ledger.read() as tx:
         in_time = deadline_result(results, ending_soon(tx, pipeline.name))
-    on_table = results_evaluations(context.instance, root.settings, pipeline, results, partitions_of(context))
+    on_table = results_evaluations(context.instance, root, pipeline, results, partitions_of(context))
     for event in [*on_table, evaluation(in_time)]:
         if event.asset_check_key in planned:
             context.log_event(event)

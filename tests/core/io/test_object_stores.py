@@ -215,6 +215,37 @@ def test_files_are_read_side_by_side(s3: S3Server) -> None:
     assert len([*read]) == 23 and s3.one_after_the_other() < 24
 
 
+def test_a_folder_is_listed_in_one_call_even_if_it_is_empty(s3: S3Server) -> None:
+    """fsspec's `ls` of an empty one lists all of the folder above it, with the folders of all other partitions."""
+    storage = Bucket(s3.new_bucket(), s3.options).storage()
+    for name in ("one", "folder=1/two", "folder=1/inner/three", "folder=10/four"):
+        storage.write_bytes(b"x", *name.split("/"))
+    s3.forget()
+    assert storage.names("folder=2") == storage.names("folder=1", "none") == []
+    assert len(s3.calls) == 2
+    assert sorted(storage.names("folder=1")) == ["inner", "two"]
+    assert sorted(storage.names()) == ["folder=1", "folder=10", "one"]
+    assert [*storage.versions("folder=10")] == ["four"]
+    assert len(s3.calls) == 5
+
+
+def test_a_file_with_the_name_of_a_folder_is_listed(s3: S3Server) -> None:
+    """A response file that is not listed counts as lost, whatever another tool has put beside it."""
+    storage = Bucket(s3.new_bucket(), s3.options).storage()
+    for name in ("both", "both/inner", "plain"):
+        storage.write_bytes(b"x", "responses", *name.split("/"))
+    assert [*storage.versions("responses")] == ["both", "plain"]
+    assert storage.names("responses") == ["both", "plain"]
+
+
+def test_a_file_system_that_keeps_listings_lists_each_folder_by_itself(s3: S3Server) -> None:
+    storage = Bucket(s3.new_bucket(), s3.options | {"use_listings_cache": True}).storage()
+    for name in ("pipeline/other", "pipeline/responses/one"):
+        storage.write_bytes(b"x", *name.split("/"))
+    assert storage.names("pipeline") == ["other", "responses"]
+    assert storage.names("pipeline", "responses") == ["one"]
+
+
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     code = """
 import sys

@@ -153,5 +153,6 @@ def test_tables_of_early_manifests_are_left(world: World) -> None:
         manifest = json.loads(path.read_text())
         del manifest["division"]
         path.write_text(json.dumps(manifest))
+    world.reopened()
     assert divide(world, DAYS[:1], **BY_D) == []
     assert folders(world) == [*DAYS[:1], "a", "b"]
