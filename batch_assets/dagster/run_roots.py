@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.resource import settings_for
 
-# A root that was idle for longer is opened again: its files or its ledger may have been replaced meanwhile.
+# Then a root is closed. A worker's process may wait for the next run for days, and files or ledger be replaced.
 _IDLE_SECONDS = 10.0
 
 _log = logging.getLogger("batch_assets")
@@ -36,22 +36,23 @@ class _Idle:
     run_id: str
     root: Root
     process: int = field(default_factory=os.getpid)
-    since: float = field(default_factory=time.monotonic)
 
     def serves(self, run_id: str, settings: Settings, *, sends: bool) -> bool:
         """Whether a step of a run can use it. One that sends nothing needs no settings of the API's client."""
-        is_recent = self.process == os.getpid() and time.monotonic() - self.since < _IDLE_SECONDS
         own = self.root.settings
         same = own == settings or (not sends and replace(own, client=settings.client) == settings)
-        return is_recent and self.run_id == run_id and same
+        return (self.process, self.run_id) == (os.getpid(), run_id) and same
 
 
 _idle: _Idle | None = None
+_timer: threading.Timer | None = None
 
 
 @contextmanager
 def root_of_run(run_id: str, settings: Settings, *, sends: bool = True) -> Iterator[Root]:
     """Use the root of the step before, or open it. It stays open for the next step, unless this one fails.
+
+    A process that executes a single step, as those of Dagster's multiprocess executor do, keeps none.
 
     Args:
         run_id: The id of the run.
@@ -71,7 +72,8 @@ def root_of_run(run_id: str, settings: Settings, *, sends: bool = True) -> Itera
         is_done = True
     finally:
         mine = _Idle(run_id, root)
-        _close(_exchange(mine) if is_done else mine)
+        is_kept = is_done and multiprocessing.parent_process() is None
+        _close(_exchange(mine) if is_kept else mine)
 
 
 def root_for(run_id: str, pipeline: Pipeline, resources: Any) -> AbstractContextManager[Root]:
@@ -90,11 +92,27 @@ def root_for(run_id: str, pipeline: Pipeline, resources: Any) -> AbstractContext
 
 
 def _exchange(new: _Idle | None) -> _Idle | None:
-    """Put a root in the place of the idle one, which is returned."""
-    global _idle
+    """Put a root in the place of the idle one, which is returned. It is closed if nothing uses it soon."""
+    global _idle, _timer
     with _lock:
         idle, _idle = _idle, new
+        if _timer is not None:
+            _timer.cancel()
+            _timer = None
+        if new is not None:
+            _timer = threading.Timer(_IDLE_SECONDS, _close_unused, (new,))
+            _timer.daemon = True
+            _timer.start()
     return idle
+
+
+def _close_unused(unused: _Idle) -> None:
+    global _idle
+    with _lock:
+        if _idle is not unused:
+            return
+        _idle = None
+    _close(unused)
 
 
 @atexit.register

@@ -89,7 +89,10 @@ class LocatedFiles:
 
     def _listed(self) -> dict[str, dict[str, Any]]:
         if self.is_file:
-            return {self._root: self._info or self.fs.info(self._root)}
+            try:
+                return {self._root: self._info or self.fs.info(self._root)}
+            except FileNotFoundError:  # it was removed after the first look
+                raise DatasetError(f"there is no file or folder {self.path}{self._neighbors()}") from None
         if self.is_folder:
             infos = self._find()
         elif GLOB & set(self._own):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +38,7 @@ from batch_assets.core.store.manifest import Division, Fingerprint, Manifest, re
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
-from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashesWriter, remove_row_hashes
+from batch_assets.core.store.row_hashes import ROW_HASHES, RowHashesWriter, remove_row_hashes, writing_row_hashes
 from batch_assets.core.template.rendering import CURRENT
 from batch_assets.core.urls import without_secrets
 
@@ -184,7 +182,7 @@ class NewSubmission:
         names = "index.parquet", "rejected.parquet", *((ROW_HASHES,) if context is not None else ())
         with (
             self._root.storage.write_all(*((*self._folder, name) for name in names), beside=self._finish) as paths,
-            _hashes_writer(paths[2:], context) as hashes,
+            writing_row_hashes(paths[2:], context) as hashes,
             IndexWriter(paths[0], self._dataset, limited=limited) as index,
         ):
             for rows in rendered:
@@ -376,18 +374,6 @@ class NewSubmission:
         if inputs is None:
             return None
         return fingerprint_of(self._root.storage, self._pipeline.name, self._partition, self.report, inputs)
-
-
-@contextmanager
-def _hashes_writer(paths: Sequence[Path], context: bytes | None) -> Iterator[RowHashesWriter | None]:
-    """Open the file of the rows' hashes; `None` without a context, and then without a path."""
-    if context is None:
-        yield None
-        return
-    with paths[0].open("wb") as file:
-        writer = RowHashesWriter(file, context)
-        yield writer
-        writer.finish()
 
 
 def _division(pipeline: Pipeline) -> Division | None:

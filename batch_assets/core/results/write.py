@@ -6,6 +6,7 @@ pipeline's own code makes columns of answers, they depend on that code as well.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.slices import SLICE_BYTES
 from batch_assets.core.ledger import Lease, joins, leases, submissions
-from batch_assets.core.ledger.records import LastJoin, Submission
+from batch_assets.core.ledger.records import LastJoin, RequestFile, Submission
 from batch_assets.core.prices.prices import Prices
 from batch_assets.core.results.cache_savings import saved_by_cache
 from batch_assets.core.results.former_tables import move_former
@@ -27,6 +28,7 @@ from batch_assets.core.results.value_counts import no_values
 from batch_assets.core.root import Root
 from batch_assets.core.store.former_shapes import is_former
 from batch_assets.core.store.join_inputs import join_inputs
+from batch_assets.core.store.outcomes import Refreshes, Untried
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 from batch_assets.core.store.response_listing import response_versions, versions_digest
 from batch_assets.core.store.result_table import completeness, is_complete
@@ -57,38 +59,28 @@ def write_results(
     name = f"results:{pipeline}:{partition}"
     work = f"the results of {pipeline}{f' [{partition}]' if partition else ''}"
     with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work, pipeline=pipeline) as lease:
-        with root.ledger.read() as tx:
-            submission = submissions.newest(tx, pipeline, partition)
-            if submission is None:
-                return None
-            files_in_flight = submissions.files_in_flight(tx, pipeline)
-            refreshes, untried = refreshes_of(tx, pipeline), untried_of(tx, submission)
-            waits_for = submissions.waited_on(tx, submission.id)
-        if submission.is_canceled:  # it sends none of them, and takes the answers if another partition does
-            files_in_flight = [file for file in files_in_flight if not file.state.unsent]
-        # The last one as of this transaction. Other pipelines' numbers in the history do not come in order.
-        seq = max((file.collected_seq or 0 for file in waits_for), default=0)
-        may_be_skipped = answers is None and not former and not any(file.state.in_flight for file in waits_for)
-        if may_be_skipped and (last := _last_join(root, submission)) is not None:
-            versions = versions_digest(response_versions(root.storage, pipeline))
-            is_same = last.inputs == join_inputs(versions, submission, refreshes, untried)
-            if is_same and (unchanged := _unchanged(root, lease, submission, seq, last, parts)) is not None:
-                return unchanged
+        before = _before_join(root, pipeline, partition)
+        if before is None:
+            return None
+        submission = before.submission
+        may_be_skipped = answers is None and not former and not before.is_waiting
+        if may_be_skipped and (unchanged := _unchanged(root, lease, before, parts)) is not None:
+            return unchanged
         target, version = root.storage.path(*parts), None
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
             # The table in place matters only if the new one is not complete, as files in flight make likely.
-            is_early = any(file.state.in_flight for file in waits_for)
             join, was_complete = root.storage.both(
-                partial(ResultsJoin, root, submission, files_in_flight, refreshes, untried, answers),
-                lambda: is_complete(root.storage, parts) if is_early else None,
+                lambda: ResultsJoin(
+                    root, submission, before.files_in_flight, before.refreshes, before.untried, answers
+                ),
+                lambda: is_complete(root.storage, parts) if before.is_waiting else None,
             )
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease, root.settings.prices)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
-            if not report.is_complete and was_complete is None:
-                was_complete = is_complete(root.storage, parts)
-            report.held_back = not report.is_complete and bool(was_complete)
+            if not report.is_complete:
+                report.held_back = is_complete(root.storage, parts) if was_complete is None else was_complete
             lease.check()
             if report.held_back and not former:
                 _publish_waiting(root, scratch, report, submission)
@@ -102,10 +94,51 @@ def write_results(
         last = None
         is_settled = report.counts.keys() <= UNCHANGING and not report.problems and not report.held_back
         if join.versions is not None and is_settled and version is not None:
-            inputs = join_inputs(join.versions, submission, refreshes, untried)
-            last = LastJoin(inputs, JoinedTable.of(version, report).model_dump_json())
-        report.final = _record(root, lease, submission, seq, report, join.waits, last)
+            last = LastJoin(before.inputs(join.versions), JoinedTable.of(version, report).model_dump_json())
+        report.final = _record(root, lease, submission, before.seq, report, join.waits, last)
         return report
+
+
+@dataclass(frozen=True)
+class _BeforeJoin:
+    """What the ledger knows before a join.
+
+    Attributes:
+        submission: The submission in force.
+        files_in_flight: The files of the pipeline whose requests may still be answered.
+        refreshes: See `refreshes_of`.
+        untried: See `untried_of`.
+        is_waiting: Whether files are in flight that the submission waits on.
+        seq: The number in the history of the last collection of a file that it waits on.
+    """
+
+    submission: Submission
+    files_in_flight: list[RequestFile]
+    refreshes: Refreshes
+    untried: Untried
+    is_waiting: bool
+    seq: int
+
+    def inputs(self, versions: str) -> str:
+        """Return what shows whether another join would make the same table."""
+        return join_inputs(versions, self.submission, self.refreshes, self.untried)
+
+
+def _before_join(root: Root, pipeline: str, partition: str) -> _BeforeJoin | None:
+    """Read it in one transaction; `None` if nothing was ever written for the partition."""
+    with root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline, partition)
+        if submission is None:
+            return None
+        files_in_flight = submissions.files_in_flight(tx, pipeline)
+        refreshes, untried = refreshes_of(tx, pipeline), untried_of(tx, submission)
+        waits_for = submissions.waited_on(tx, submission.id)
+    if submission.is_canceled:  # it sends none of them, and takes the answers if another partition does
+        files_in_flight = [file for file in files_in_flight if not file.state.unsent]
+    is_waiting = any(file.state.in_flight for file in waits_for)
+    # The last one as of this transaction. Other pipelines' numbers in the history do not come in order.
+    seq = max((file.collected_seq or 0 for file in waits_for), default=0)
+    return _BeforeJoin(submission, files_in_flight, refreshes, untried, is_waiting, seq)
 
 
 def _table_parts(pipeline: str, partition: str, *, former: bool) -> tuple[str, ...]:
@@ -148,25 +181,25 @@ def _last_join(root: Root, submission: Submission) -> LastJoin | None:
         return joins.last_join(tx, submission.id)
 
 
-def _unchanged(
-    root: Root, lease: Lease, submission: Submission, seq: int, last: LastJoin, parts: tuple[str, ...]
-) -> ResultsReport | None:
-    """Return the report of the table in place, if it is still the one that the last join wrote; else `None`.
+def _unchanged(root: Root, lease: Lease, before: _BeforeJoin, parts: tuple[str, ...]) -> ResultsReport | None:
+    """Return the report of the table in place, if the last join wrote it from the same inputs; else `None`.
 
     Args:
         root: The root.
         lease: The lease on the table.
-        submission: The submission.
-        seq: The number in the history of the last collection of a file that it waits on.
-        last: The last join, whose inputs are as they were.
+        before: What the ledger knows.
         parts: The path of the table.
     """
-    if (joined := JoinedTable.read(last.table)) is None:
+    submission = before.submission
+    if (last := _last_join(root, submission)) is None:
+        return None
+    versions = versions_digest(response_versions(root.storage, submission.pipeline))
+    if last.inputs != before.inputs(versions) or (joined := JoinedTable.read(last.table)) is None:
         return None
     report = joined.report_of(submission, root.storage, parts)
     if report is not None:
         with root.ledger.write(submission.pipeline) as tx:
-            if not lease.is_ours(tx) or not joins.joined_as_before(tx, submission, seq):
+            if not lease.is_ours(tx) or not joins.joined_as_before(tx, submission, before.seq):
                 return None
     return report
 

@@ -7,9 +7,11 @@ another context counts as missing, and all rows are rendered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from os import SEEK_END
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -72,6 +74,23 @@ class RowHashesWriter:
     def _write(self, content: bytes) -> None:
         self._checksum.update(content)
         self._file.write(content)
+
+
+@contextmanager
+def writing_row_hashes(paths: Sequence[Path], context: bytes | None) -> Iterator[RowHashesWriter | None]:
+    """Write a file of hashes; `None` without a context.
+
+    Args:
+        paths: The path of the file; none without a context.
+        context: See `RowHashesWriter`.
+    """
+    if context is None:
+        yield None
+        return
+    with paths[0].open("wb") as file:
+        writer = RowHashesWriter(file, context)
+        yield writer
+        writer.finish()
 
 
 class RowHashes(Protocol):
