@@ -64,6 +64,10 @@ class DataFile:
             file = self._opened()
         except (FileNotFoundError, PermissionError) as error:
             raise DatasetError(f"{self.name} cannot be read: {error.strerror or error}") from None
+        except Exception as error:
+            if not is_object_store(self.fs):
+                raise
+            raise DatasetError(f"{self.name} cannot be read: {type(error).__name__}: {error}") from None
         if self._compression is None:
             return cast(BinaryIO, file)
         return cast(BinaryIO, _Decompressed(file, COMPRESSIONS[self._compression], self.name))

@@ -97,4 +97,5 @@ class DocumentFiles:
         return content
 
     def close(self) -> None:
-        """Do nothing: there are no temporary files."""
+        """Free what is kept of the files: their infos."""
+        self._located.forget()

@@ -83,9 +83,20 @@ class LocatedFiles:
         Raises:
             DatasetError: See `sizes`.
         """
-        if self._infos is None or self._is_local:  # a look at an object store is a call
-            self._infos = self._listed()
+        if self._is_local:
+            return self._listed()
+        if self._infos is None:  # a look at an object store is a call
+            try:
+                self._infos = self._listed()
+            except DatasetError:
+                raise
+            except Exception as error:  # file systems differ in what they raise
+                raise DatasetError(f"{self.path} cannot be listed: {type(error).__name__}: {error}") from None
         return self._infos
+
+    def forget(self) -> None:
+        """Free the infos: those of S3 take more than 2 kB a file."""
+        self._infos = None
 
     def _listed(self) -> dict[str, dict[str, Any]]:
         if self.is_file:

@@ -187,7 +187,8 @@ class TableFiles:
         return self._located.read(name, self._max_file_bytes)
 
     def close(self) -> None:
-        """Free the contents of files that are kept."""
+        """Free what is kept of the files: infos and contents."""
+        self._located.forget()
         for file in self._kept:
             file.forget()
 

@@ -134,7 +134,6 @@ class _Group:
         self._outcomes: dict[str, Outcome] = {}
         self._held: dict[str, tuple[ExitStack, BeforeBuild]] = {}
         self._met: set[str] = set()
-        self._is_again = False
 
     def build(self) -> dict[str, Outcome]:
         """Build until nothing that the builds relied on has changed meanwhile.
@@ -147,7 +146,7 @@ class _Group:
                 built = self._try()
                 if not built:
                     return self._outcomes
-                self._left, self._is_again = [each.partition for each in built], True
+                self._left = [each.partition for each in built]
         finally:
             for partition in [*self._held]:
                 self._release(partition)
@@ -199,8 +198,9 @@ class _Group:
         self, partition: str, before: BeforeBuild, peers: Peers, caching: PromptCaching | None
     ) -> BuiltSubmission | None:
         root, pipeline, again = self._root, self._pipeline, self._again
-        if self._is_again:  # files may have come and gone since the first look
+        if before.located is None:  # a build before has used them, and files may have come and gone since
             before = replace(before, located=located_files(pipeline, partition))
+        self._held[partition] = self._held[partition][0], replace(before, located=None)
         digest = inputs_digest(pipeline, partition, before.located, before.erased)
         unchanged = unchanged_submission(root, before.newest, digest, again)
         if unchanged is not None:

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from packaging.version import Version
 
 from batch_assets.core.batches.caps import record_caps
 from batch_assets.core.errors import DatasetError, PairingError, SettingsError, StorageError
@@ -215,6 +218,9 @@ def test_files_are_read_side_by_side(s3: S3Server) -> None:
     assert len([*read]) == 23 and s3.one_after_the_other() < 24
 
 
+@pytest.mark.skipif(
+    Version(version("s3fs")) < Version("2026.3"), reason="its `find` does not list one level by a prefix"
+)
 def test_a_folder_is_listed_in_one_call_even_if_it_is_empty(s3: S3Server) -> None:
     """fsspec's `ls` of an empty one lists all of the folder above it, with the folders of all other partitions."""
     storage = Bucket(s3.new_bucket(), s3.options).storage()
@@ -331,6 +337,29 @@ def test_a_dataset_that_cannot_be_reached_is_no_missing_file(
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(DatasetError, match=r"rows.csv cannot be opened: EndpointConnectionError"):
         read(tmp_path, f"{url}/rows.csv")
+
+
+def test_a_dataset_that_the_store_does_not_hand_out_is_named(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    url = s3.new_bucket()
+    files = fsspec.filesystem("s3", **s3.options)
+    files.pipe_file(f"{url}/rows.csv", b"id,text\n1,a\n")
+    files.pipe_file(f"{url}/folder/rows.csv", b"id,text\n1,a\n")
+
+    def fail(environ: dict[str, Any]) -> tuple[str, bytes] | None:
+        fails = environ["REQUEST_METHOD"] == "GET" and failing in environ["PATH_INFO"] + environ["QUERY_STRING"]
+        return ("500 Internal Server Error", b"<Error><Code>InternalError</Code></Error>") if fails else None
+
+    s3.answer = fail
+    failing = "rows.csv"
+    with pytest.raises(DatasetError, match=r"rows\.csv cannot be read: OSError"):
+        read(tmp_path, f"{url}/rows.csv")
+    failing = "prefix="
+    with pytest.raises(DatasetError, match=r"/folder cannot be (opened|listed): OSError"):
+        read(tmp_path, f"{url}/folder")
 
 
 def test_live_calls_are_recorded_in_the_store_before_and_after_they_are_made(
