@@ -22,7 +22,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.resource import settings_for
 
-# Then a root is closed. A worker's process may wait for the next run for days, and files or ledger be replaced.
+# An unused root is closed after this time: a worker may wait days for its next run, and its files be replaced.
 _IDLE_SECONDS = 10.0
 
 _log = logging.getLogger("batch_assets")

@@ -142,12 +142,7 @@ def holding_partition(root: Root, pipeline: Pipeline, partition: str, wait: floa
 
 @contextmanager
 def reading_inputs(
-    root: Root,
-    pipeline: Pipeline,
-    partition: str,
-    table: Any,
-    before: BeforeBuild,
-    digest: str | None = None,
+    root: Root, pipeline: Pipeline, partition: str, table: Any, before: BeforeBuild, digest: str | None = None
 ) -> Iterator[BuildInputs]:
     """Open what a build reads.
 

@@ -573,16 +573,22 @@ def rows_not_in_pilot(world: World, pipeline: Pipeline, partition: str) -> str:
     return "".join([header, *(line for line in lines if line.strip().partition(",")[2] in requests)])
 
 
-@pytest.mark.parametrize("is_sent", [False, True], ids=["before it was sent", "on its way"])
-def test_a_user_lets_go_what_partitions_share_if_the_pilot_was_canceled(world: World, is_sent: bool) -> None:
-    """No build replaces a file that another partition needs, so none takes a pilot of its requests."""
-    world.emulator.settings(latency=86_400)
+def sharing_what_waits(world: World) -> Pipeline:
+    """Build `a` with a pilot, and `b` and `c` with the rows of `a` that wait for it."""
     pipeline = partitioned(world)
     world.build(pipeline, "a")
     shared = rows_not_in_pilot(world, pipeline, "a")
     for key in "bc":
         (world.folder / f"{key}.csv").write_text(shared)
         world.build(pipeline, key)
+    return pipeline
+
+
+@pytest.mark.parametrize("is_sent", [False, True], ids=["before it was sent", "on its way"])
+def test_a_user_lets_go_what_partitions_share_if_the_pilot_was_canceled(world: World, is_sent: bool) -> None:
+    """No build replaces a file that another partition needs, so none takes a pilot of its requests."""
+    world.emulator.settings(latency=86_400)
+    pipeline = sharing_what_waits(world)
     world.submit(pipeline, "a" if is_sent else "b")
     cancel_sent(world, pipeline, "a")
     world.collect(pipeline, "a")
@@ -607,12 +613,7 @@ def test_a_user_lets_go_what_partitions_share_if_the_pilot_was_canceled(world: W
 
 def test_what_a_user_may_let_go_waits_for_a_pilot_that_a_later_build_takes(world: World) -> None:
     world.emulator.settings(latency=0)
-    pipeline = partitioned(world)
-    world.build(pipeline, "a")
-    shared = rows_not_in_pilot(world, pipeline, "a")
-    for key in "bc":
-        (world.folder / f"{key}.csv").write_text(shared)
-        world.build(pipeline, key)
+    pipeline = sharing_what_waits(world)
     cancel(world.root, "asked", "a")
     world.build(pipeline, "b")
     assert held(world) == {"confirm": 2}
